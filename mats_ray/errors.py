@@ -1,0 +1,50 @@
+"""Everything that can go wrong in words a user understands: one root, one class per kind of cause.
+
+The command line prints ``str(error)`` as its one last line and exits with ``exit_code``.
+"""
+
+
+class MATSError(Exception):
+    """Root of every error this package raises on purpose; its text names the thing, the value, the remedy."""
+
+    exit_code = 1
+
+
+class ConfigError(MATSError):
+    """A configuration key or value that is not allowed, or a command line that makes no sense."""
+
+    exit_code = 2
+
+
+class DataError(MATSError):
+    """A triplet, Parquet file or annotation file that is missing, malformed or of another model."""
+
+
+class AudioError(MATSError):
+    """One piece of audio that cannot be used.
+
+    Attributes:
+        code: Short machine-readable cause, written to the ``error_code`` column of batch output and to
+            HTTP error bodies: ``not_found``, ``unsupported_format``, ``decode_failed``, ``empty``,
+            ``not_finite``, ``too_long``, ``too_large``.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling between processes: the default would drop ``code``."""
+        return (_rebuild_audio_error, (str(self), self.code))
+
+
+def _rebuild_audio_error(message: str, code: str) -> AudioError:
+    return AudioError(message, code=code)
+
+
+class ModelError(MATSError):
+    """A model directory or checkpoint file that is missing, cut off, or does not fit the configuration."""
+
+
+class TrainingError(MATSError):
+    """A training run that cannot go on: a loss that is not finite, an unusable checkpoint, a lost worker."""

@@ -1,0 +1,72 @@
+"""Progress of long work on stderr: done, rate, time left. Standard library only.
+
+On a terminal the line is redrawn in place; in a log it is a new line at most every few seconds.
+"""
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+TERMINAL_INTERVAL_SECONDS = 0.2
+LOG_INTERVAL_SECONDS = 5.0
+
+
+class Progress:
+    """Context manager around a counted piece of work: ``with Progress("train", total=600, unit="step")``."""
+
+    def __init__(self, label: str, *, total: int | None, unit: str, stream: TextIO | None = None) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self.note = 0, ""
+        self._stream = stream or sys.stderr
+        self._interval = TERMINAL_INTERVAL_SECONDS if self._stream.isatty() else LOG_INTERVAL_SECONDS
+        self._started = self._drawn = time.monotonic()
+        self._offset = 0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave a last line with the final count and the wall time."""
+        self._draw(final=True)
+
+    def start_at(self, done: int) -> None:
+        """Begin counting from work an earlier run finished; it does not count towards the rate."""
+        self.done = self._offset = done
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        """Count finished units and redraw if the last line is old enough."""
+        self.update(self.done + count, note=note)
+
+    def update(self, done: int, *, note: str = "") -> None:
+        """Set the number of finished units."""
+        self.done, self.note = done, note or self.note
+        if time.monotonic() - self._drawn >= self._interval:
+            self._draw()
+
+    def line(self) -> str:
+        """Return the current line, e.g. ``train 120/600 steps  12.3 steps/s  0:39 left  loss 0.81``."""
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = (self.done - self._offset) / elapsed
+        of = f"/{self.total}" if self.total is not None else ""
+        left = ""
+        if self.total is not None and rate > 0 and self.done < self.total:
+            left = f"  {clock((self.total - self.done) / rate)} left"
+        note = f"  {self.note}" if self.note else ""
+        return f"{self.label} {self.done}{of} {self.unit}s  {rate:.3g} {self.unit}s/s  {clock(elapsed)}{left}{note}"
+
+    def _draw(self, *, final: bool = False) -> None:
+        self._drawn = time.monotonic()
+        redraw = self._stream.isatty()
+        start, end = ("\r\x1b[2K", "\n" if final else "") if redraw else ("", "\n")
+        self._stream.write(f"{start}{self.line()}{end}")
+        self._stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

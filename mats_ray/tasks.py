@@ -1,0 +1,48 @@
+"""The four tasks of AudioTIA and the prompt every one of them is asked with. Standard library only.
+
+Prompt (upstream ``MATS-LLaMA``, paper section 3.2), the audio prefix standing between the two halves::
+
+    <s>USER: <Speech>[prefix vectors]</Speech> {instruction}\nASSISTANT:
+"""
+
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    """What is asked of an audio clip; the value is what stands in the ``task`` column of a triplet."""
+
+    CAPTION = "caption"
+    MUSIC_CAPTION = "music_caption"
+    CLASSIFICATION = "classification"
+    QA = "qa"
+
+
+INSTRUCTIONS = {
+    Task.CAPTION: "Describe the following audio in a caption.",
+    Task.MUSIC_CAPTION: "Listen to this music clip and describe the music.",
+    Task.CLASSIFICATION: "Identify the sounds in the audio clip, only display audio tags.",
+}
+"""Upstream's wording; a question (``Task.QA``) is its own instruction."""
+
+PROMPT_BEFORE = "USER: <Speech>"
+PROMPT_AFTER = "</Speech> {instruction}\nASSISTANT:"
+
+
+def instruction_for(task: Task, question: str | None = None) -> str:
+    """Return the instruction text of a task.
+
+    Raises:
+        ValueError: ``Task.QA`` without a question, or another task with one.
+    """
+    if task is Task.QA:
+        if not question or not question.strip():
+            raise ValueError("the task 'qa' needs a question, got none")
+        return question.strip()
+    if question is not None:
+        raise ValueError(f"the task '{task.value}' takes no question, got {question!r}; use 'qa'")
+    return INSTRUCTIONS[task]
+
+
+def prompt_halves(instruction: str) -> tuple[str, str]:
+    """Split the prompt where the audio prefix goes: (text before, text after), without BOS."""
+    return PROMPT_BEFORE, PROMPT_AFTER.format(instruction=instruction)

@@ -1,0 +1,71 @@
+"""Records that cross the borders between layers. Standard library only; arrays are typed loosely on purpose."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mats_ray.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triplet:
+    """One (text, instruction, answer) sample of AudioTIA: the text stands in for the audio."""
+
+    id: str
+    """Stable: source and row, never a random number."""
+    text: str
+    instruction: str
+    answer: str
+    task: Task
+    source: str
+    split: str
+    license: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioClip:
+    """Decoded mono audio."""
+
+    samples: Any
+    """numpy float32 (num_samples,), nominal range [-1, 1]."""
+    sample_rate: int
+    name: str = "audio"
+    """What error messages call it: a path, an object key, an upload's file name."""
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One question about one clip."""
+
+    audio: AudioClip
+    task: Task = Task.CAPTION
+    question: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the model said."""
+
+    text: str
+    num_tokens: int
+    finish_reason: str
+    """"stop" (the model ended its answer) or "length" (cut at max_new_tokens)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CLAPIdentity:
+    """Which CLAP made an embedding; stored beside every embedding and checked before it is used."""
+
+    family: str
+    """"transformers", "laion" or "msclap"."""
+    checkpoint_hash: str
+    """First 16 hex digits of the SHA-256 over the weight tensors' file."""
+    dim: int
+
+    def __str__(self) -> str:
+        """Read well in an error message."""
+        return f"{self.family} CLAP {self.checkpoint_hash} ({self.dim}-d)"
