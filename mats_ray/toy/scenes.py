@@ -1,0 +1,152 @@
+"""Scenes of one or two sounds: their list, their split into training and held-out, their audio.
+
+What is held out are unordered pairs of sounds, each in all of its three forms (one then the other, both ways
+round, and both at once), so no combination a test asks about has ever been heard or read in training.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mats_ray.toy.sounds import SOUNDS, Samples
+
+SceneKind = Literal["alone", "then", "together"]
+
+KIND_SHARES: Mapping[SceneKind, float] = {"alone": 0.25, "then": 0.40, "together": 0.35}
+"""How often each kind of scene is drawn for training."""
+
+_FADE_SECONDS = 0.01
+_NOISE_LEVEL = 0.002
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What can be heard in a clip; sounds at once stand in alphabetical order, so equal scenes are equal."""
+
+    kind: SceneKind
+    sounds: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.sounds) - SOUNDS.keys()):
+            raise ValueError(f"no sound named {unknown[0]!r}; there are: {', '.join(SOUNDS)}")
+        wanted = 1 if self.kind == "alone" else 2
+        if len(set(self.sounds)) != wanted or len(self.sounds) != wanted:
+            raise ValueError(f"a scene {self.kind!r} has {wanted} different sounds, got {self.sounds}")
+        if self.kind == "together":
+            object.__setattr__(self, "sounds", tuple(sorted(self.sounds)))
+
+
+@dataclass(frozen=True)
+class SceneClip:
+    """One clip to be made: a scene, and the seed that decides how it sounds and is described."""
+
+    scene: Scene
+    seed: int
+
+    def rng(self, stream: int = 0) -> np.random.Generator:
+        """A fresh generator; different streams (audio, captions, ...) are independent of each other."""
+        return np.random.default_rng((self.seed, stream))
+
+
+def all_scenes() -> tuple[Scene, ...]:
+    """Every scene there is: each sound alone, and each pair in its three forms."""
+    alone = [Scene("alone", (name,)) for name in SOUNDS]
+    return (*alone, *_forms(itertools.combinations(SOUNDS, 2)))
+
+
+def split_scenes(seed: int, *, held_out_fraction: float = 0.2) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
+    """Split all scenes into (training, held-out) by withholding pairs of sounds.
+
+    The pairs come from rounds of a round-robin tournament, in each of which every sound meets one other: all
+    sounds occur in equally many held-out pairs. The fraction is rounded to whole rounds, at least one.
+    """
+    rounds = _tournament([str(name) for name in np.random.default_rng(seed).permutation(list(SOUNDS))])
+    num_held_out = min(max(1, round(held_out_fraction * len(rounds))), len(rounds) - 1)
+    held_out = frozenset(_forms(itertools.chain.from_iterable(rounds[:num_held_out])))
+    scenes = all_scenes()
+    return (
+        tuple(scene for scene in scenes if scene not in held_out),
+        tuple(scene for scene in scenes if scene in held_out),
+    )
+
+
+def scene_clips(
+    scenes: Sequence[Scene],
+    num_clips: int,
+    seed: int,
+    *,
+    kind_shares: Mapping[SceneKind, float] = KIND_SHARES,
+) -> list[SceneClip]:
+    """Draw clips in random order, kinds by their shares and the scenes of a kind equally often.
+
+    Shares of kinds that ``scenes`` lacks fall to the others in proportion.
+    """
+    rng = np.random.default_rng(seed)
+    by_kind = {kind: [scene for scene in scenes if scene.kind == kind] for kind in kind_shares}
+    present = {kind: share for kind, share in kind_shares.items() if by_kind[kind] and share > 0}
+    edges = np.round(np.cumsum(list(present.values())) / sum(present.values()) * num_clips).astype(int)
+    drawn: list[Scene] = []
+    for kind, count in zip(present, np.diff(edges, prepend=0), strict=True):
+        num_passes = -(-int(count) // len(by_kind[kind]))
+        order = np.concatenate([rng.permutation(len(by_kind[kind])) for _ in range(num_passes)] or [[]])
+        drawn += [by_kind[kind][int(index)] for index in order[:count]]
+    seeds = rng.integers(2**62, size=num_clips)
+    return [SceneClip(drawn[int(i)], int(s)) for i, s in zip(rng.permutation(num_clips), seeds, strict=True)]
+
+
+def render_scene(scene: Scene, rng: np.random.Generator, seconds: float, sample_rate: int) -> Samples:
+    """Render a scene as mono float32 audio with a little background noise; the peak stays below 1."""
+    num_samples = round(seconds * sample_rate)
+    if scene.kind == "then":
+        samples = _one_after_the_other(scene, rng, num_samples, sample_rate)
+    else:
+        takes = [SOUNDS[name].render(rng, num_samples, sample_rate) for name in scene.sounds]
+        samples = np.sum(takes, axis=0, dtype=np.float32)
+    samples += _NOISE_LEVEL * rng.standard_normal(num_samples, dtype=np.float32)
+    return (samples * (rng.uniform(0.3, 0.95) / np.abs(samples).max())).astype(np.float32)
+
+
+def render_clip(clip: SceneClip, seconds: float, sample_rate: int) -> Samples:
+    """Render a clip from its own seed."""
+    return render_scene(clip.scene, clip.rng(), seconds, sample_rate)
+
+
+def _one_after_the_other(
+    scene: Scene, rng: np.random.Generator, num_samples: int, sample_rate: int
+) -> Samples:
+    """First half, second half; the border moves by 5 % of the clip and has a gap of at most 4 % of it."""
+    end = round(num_samples * rng.uniform(0.45, 0.52))
+    start = end + round(num_samples * rng.uniform(0.0, 0.04))
+    samples = np.zeros(num_samples, np.float32)
+    for name, stretch in zip(scene.sounds, (slice(end), slice(start, None)), strict=True):
+        length = len(samples[stretch])
+        samples[stretch] = SOUNDS[name].render(rng, length, sample_rate) * _fades(length, sample_rate)
+    return samples
+
+
+def _fades(num_samples: int, sample_rate: int) -> Samples:
+    """Envelope that rises and falls within a few milliseconds, so that cuts do not click."""
+    to_border = np.minimum(np.arange(num_samples), np.arange(num_samples)[::-1])
+    return np.minimum(to_border / (_FADE_SECONDS * sample_rate), 1).astype(np.float32)
+
+
+def _forms(pairs: Iterable[tuple[str, str]]) -> list[Scene]:
+    return [
+        scene
+        for a, b in pairs
+        for scene in (Scene("then", (a, b)), Scene("then", (b, a)), Scene("together", (a, b)))
+    ]
+
+
+def _tournament(names: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Rounds in which everybody plays once and, over all rounds, each pair once (the circle method)."""
+    fixed, *others = names
+    half = len(names) // 2
+    rounds: list[list[tuple[str, str]]] = []
+    for turn in range(len(others)):
+        circle = [fixed, *others[turn:], *others[:turn]]
+        rounds.append(list(zip(circle[:half], circle[: half - 1 : -1], strict=True)))
+    return rounds
