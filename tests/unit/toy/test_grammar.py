@@ -1,0 +1,208 @@
+"""The grammar: captions name what is there, answers are judged by rule, every scene can be asked about."""
+
+import numpy as np
+import pytest
+
+from mats_ray.tasks import INSTRUCTIONS, Task
+from mats_ray.toy.grammar import (
+    CAPTION_TEMPLATES,
+    QUESTIONS,
+    answer_is_right,
+    canonical_caption,
+    caption_is_right,
+    captions,
+    question_answers,
+    sounds_named,
+    triplets,
+)
+from mats_ray.toy.scenes import Scene, all_scenes
+from mats_ray.toy.vocabulary import VOCABULARY
+
+DOG_THEN_RAIN = Scene("then", ("dog", "rain"))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_every_kind_of_scene_has_a_dozen_templates():
+    assert all(len(set(templates)) >= 12 for templates in CAPTION_TEMPLATES.values())
+
+
+@pytest.mark.parametrize("kind", CAPTION_TEMPLATES)
+def test_every_caption_names_exactly_the_sounds_of_its_scene(kind, rng):
+    count = len(CAPTION_TEMPLATES[kind])
+    for scene in (scene for scene in all_scenes() if scene.kind == kind):
+        texts = captions(scene, rng, count)
+
+        assert len(texts) == count
+        assert [text for text in texts if not caption_is_right(text, scene)] == []
+
+
+def test_captions_are_varied_and_repeatable():
+    def write(seed):
+        return captions(DOG_THEN_RAIN, np.random.default_rng(seed), 40)
+
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+    assert len(set(write(1))) >= 35
+    assert captions(DOG_THEN_RAIN, np.random.default_rng(1), 0) == []
+
+
+def test_captions_are_sentences(rng):
+    for text in captions(DOG_THEN_RAIN, rng, 15):
+        assert text[0].isupper()
+        assert text.endswith(".")
+        assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("scene", "caption"),
+    [
+        (Scene("alone", ("bell",)), "a bell rings"),
+        (DOG_THEN_RAIN, "a dog barks, then rain falls"),
+        (Scene("then", ("rain", "dog")), "rain falls, then a dog barks"),
+        (Scene("together", ("rain", "dog")), "a dog barks while rain falls"),
+    ],
+    ids=["alone", "then", "then reversed", "together"],
+)
+def test_the_canonical_caption_has_one_form(scene, caption):
+    assert canonical_caption(scene) == caption
+
+
+def test_canonical_captions_tell_all_scenes_apart():
+    scenes = all_scenes()
+
+    assert len({canonical_caption(scene) for scene in scenes}) == len(scenes)
+    assert all(caption_is_right(canonical_caption(scene), scene) for scene in scenes)
+
+
+@pytest.mark.parametrize(
+    ("text", "sounds"),
+    [
+        ("Two DOGS barked; water was dripping!", {"dog", "water drops"}),
+        ("It is raining, the winds howl and waves crash", {"rain", "wind", "waves"}),
+        ("babies cry as somebody whistled", {"baby", "whistle"}),
+        ("raindrops and drops of water", {"rain", "water drops"}),
+        ("an alarm clock", {"alarm"}),
+        ("a car horn, not a car engine", {"car horn", "engine"}),
+        ("catastrophe in the window of a train with a unicorn", set()),
+        ("", set()),
+    ],
+)
+def test_sounds_are_found_in_free_text(text, sounds):
+    assert sounds_named(text) == sounds
+
+
+@pytest.mark.parametrize(
+    "predicted", ["a dog barks", "a dog barks, then rain falls and a bell rings", "music", ""]
+)
+def test_a_caption_lacking_a_sound_or_naming_another_is_wrong(predicted):
+    assert not caption_is_right(predicted, DOG_THEN_RAIN)
+
+
+def test_every_answer_is_judged_right_and_its_opposite_wrong(rng):
+    for scene in all_scenes():
+        for qa in question_answers(scene, rng):
+            wrong = {
+                "yes": "no",
+                "no": "yes",
+                "at the same time": "one after the other",
+                "one after the other": "at the same time",
+            }.get(qa.answer, "a dog" if qa.answer != "a dog" else "rain")
+
+            assert answer_is_right(qa.kind, qa.answer, qa.answer)
+            assert answer_is_right(qa.kind, f" {qa.answer.capitalize()}.", qa.answer)
+            assert not answer_is_right(qa.kind, wrong, qa.answer)
+            assert not answer_is_right(qa.kind, "", qa.answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicted", "expected", "right"),
+    [
+        ("presence", "Yes, a dog barks.", "yes", True),
+        ("presence", "I think yes", "yes", False),
+        ("presence", "yesterday", "yes", False),
+        ("identify", "Rain and a dog!", "a dog and rain", True),
+        ("identify", "a dog", "a dog and rain", False),
+        ("identify", "a dog and rain and a cat", "a dog and rain", False),
+        ("relation", "Simultaneously.", "at the same time", True),
+        ("relation", "They come one after another", "one after the other", True),
+        ("relation", "one after the other or at the same time", "one after the other", False),
+        ("order", "The dog comes first", "a dog", True),
+        ("order", "a dog or rain", "a dog", False),
+    ],
+)
+def test_answers_are_judged_by_what_they_say(kind, predicted, expected, right):
+    assert answer_is_right(kind, predicted, expected) is right
+
+
+def test_answers_are_short_and_lower_case(rng):
+    for scene in all_scenes():
+        for qa in question_answers(scene, rng):
+            assert qa.answer == qa.answer.lower()
+            assert len(qa.answer.split()) <= 7
+
+
+@pytest.mark.parametrize(
+    ("scene", "kinds"),
+    [
+        (Scene("alone", ("dog",)), ["presence", "presence", "identify"]),
+        (Scene("together", ("dog", "rain")), ["presence", "presence", "identify", "relation"]),
+        (DOG_THEN_RAIN, ["presence", "presence", "identify", "relation", "order"]),
+    ],
+    ids=["alone", "together", "then"],
+)
+def test_a_scene_is_asked_what_makes_sense_for_it(scene, kinds, rng):
+    assert [qa.kind for qa in question_answers(scene, rng)] == kinds
+
+
+def test_presence_is_asked_evenly_and_truthfully(rng):
+    for _ in range(50):
+        presence = [qa for qa in question_answers(DOG_THEN_RAIN, rng) if qa.kind == "presence"]
+
+        assert [qa.answer for qa in presence] == ["yes", "no"]
+        for qa in presence:
+            (asked,) = sounds_named(qa.question)
+            assert (asked in DOG_THEN_RAIN.sounds) == (qa.answer == "yes")
+
+
+def test_a_question_names_one_sound_at_most(rng):
+    """So no question spells out a combination of sounds, held out or not."""
+    for scene in all_scenes():
+        for qa in question_answers(scene, rng):
+            assert len(sounds_named(qa.question)) == (qa.kind == "presence")
+
+
+def test_every_phrasing_of_a_question_is_used(rng):
+    asked = {qa.question for _ in range(200) for qa in question_answers(DOG_THEN_RAIN, rng)}
+
+    for kind in ("identify", "relation", "order"):
+        assert set(QUESTIONS[kind]) <= asked
+
+
+def test_triplets_carry_the_caption_task_and_the_questions(rng):
+    text = captions(DOG_THEN_RAIN, rng, 1)[0]
+
+    samples = triplets(DOG_THEN_RAIN, text, rng, "toy-12", "train")
+
+    assert [sample.task for sample in samples] == [Task.CAPTION] + 5 * [Task.QA]
+    assert samples[0].instruction == INSTRUCTIONS[Task.CAPTION]
+    assert samples[0].answer == "a dog barks, then rain falls"
+    assert len({sample.id for sample in samples}) == len(samples)
+    assert {(s.text, s.source, s.split, s.license) for s in samples} == {(text, "toy", "train", "Apache-2.0")}
+    assert all(sample.id.startswith("toy-12/") for sample in samples)
+
+
+def test_triplets_are_repeatable():
+    def make():
+        return triplets(DOG_THEN_RAIN, "text", np.random.default_rng(3), "a", "val")
+
+    assert make() == make()
+
+
+def test_the_nouns_are_what_answers_list():
+    qa = next(qa for qa in question_answers(DOG_THEN_RAIN, np.random.default_rng(0)) if qa.kind == "identify")
+
+    assert qa.answer == f"{VOCABULARY['dog'].noun} and {VOCABULARY['rain'].noun}"

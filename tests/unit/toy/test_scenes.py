@@ -1,0 +1,135 @@
+"""Scenes: what there is, what is withheld from training, how it is drawn and how it sounds."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mats_ray.toy.scenes import (
+    KIND_SHARES,
+    Scene,
+    SceneClip,
+    all_scenes,
+    render_clip,
+    render_scene,
+    scene_clips,
+    split_scenes,
+)
+from mats_ray.toy.sounds import SOUNDS
+
+PAIR_FORMS = 3
+
+
+def pairs_of(scenes):
+    return {frozenset(scene.sounds) for scene in scenes if scene.kind != "alone"}
+
+
+def test_sounds_at_once_have_no_order_but_a_sequence_has():
+    assert Scene("together", ("rain", "dog")) == Scene("together", ("dog", "rain"))
+    assert Scene("then", ("rain", "dog")) != Scene("then", ("dog", "rain"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sounds", "message"),
+    [
+        ("alone", ("unicorn",), "no sound named 'unicorn'"),
+        ("alone", ("dog", "cat"), "has 1 different sounds"),
+        ("then", ("dog",), "has 2 different sounds"),
+        ("together", ("dog", "dog"), "has 2 different sounds"),
+    ],
+)
+def test_impossible_scenes_are_refused(kind, sounds, message):
+    with pytest.raises(ValueError, match=message):
+        Scene(kind, sounds)
+
+
+def test_all_scenes_are_every_sound_and_every_pair_in_three_forms():
+    scenes = all_scenes()
+
+    assert len(scenes) == len(set(scenes)) == 20 + PAIR_FORMS * 190
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_held_out_pairs_never_occur_in_training(seed, fraction):
+    train, held_out = split_scenes(seed, held_out_fraction=fraction)
+
+    assert pairs_of(train).isdisjoint(pairs_of(held_out))
+    assert set(train) | set(held_out) == set(all_scenes())
+    assert len(held_out) == PAIR_FORMS * len(pairs_of(held_out))
+    assert len(pairs_of(held_out)) == pytest.approx(fraction * 190, abs=5)
+
+
+def test_every_sound_is_held_out_equally_often_and_trained_alone():
+    train, held_out = split_scenes(3)
+
+    held_out_count = Counter(name for pair in pairs_of(held_out) for name in pair)
+    trained_count = Counter(name for pair in pairs_of(train) for name in pair)
+
+    assert set(held_out_count.values()) == {4}
+    assert set(trained_count.values()) == {15}
+    assert {scene.sounds[0] for scene in train if scene.kind == "alone"} == set(SOUNDS)
+
+
+def test_the_split_depends_on_the_seed_only():
+    assert split_scenes(5) == split_scenes(5)
+    assert split_scenes(5)[1] != split_scenes(6)[1]
+
+
+def test_clips_are_repeatable_and_balanced():
+    train, _ = split_scenes(0)
+
+    clips = scene_clips(train, 1000, seed=7)
+    kinds = Counter(clip.scene.kind for clip in clips)
+    alone = Counter(clip.scene for clip in clips if clip.scene.kind == "alone")
+
+    assert clips == scene_clips(train, 1000, seed=7)
+    assert clips != scene_clips(train, 1000, seed=8)
+    assert len({clip.seed for clip in clips}) == 1000
+    assert {kind: count / 1000 for kind, count in kinds.items()} == pytest.approx(dict(KIND_SHARES))
+    assert max(alone.values()) - min(alone.values()) <= 1
+
+
+def test_clips_of_pairs_only_share_out_what_alone_leaves():
+    _, held_out = split_scenes(0)
+
+    kinds = Counter(clip.scene.kind for clip in scene_clips(held_out, 150, seed=0))
+
+    assert kinds == {"then": 80, "together": 70}
+
+
+@pytest.mark.parametrize("num_clips", [0, 1, 2])
+def test_any_number_of_clips_can_be_drawn(num_clips):
+    assert len(scene_clips(all_scenes(), num_clips, seed=0)) == num_clips
+
+
+def test_audio_is_repeatable_bounded_and_as_long_as_asked():
+    for clip in scene_clips(all_scenes(), 30, seed=1):
+        samples = render_clip(clip, 1.5, 16_000)
+
+        np.testing.assert_array_equal(samples, render_clip(clip, 1.5, 16_000))
+        assert samples.dtype == np.float32
+        assert samples.shape == (24_000,)
+        assert np.isfinite(samples).all()
+        assert 0.29 < np.abs(samples).max() < 1.0
+
+
+def test_streams_of_a_clip_are_independent():
+    clip = SceneClip(Scene("alone", ("dog",)), seed=4)
+
+    assert clip.rng().random() == clip.rng(0).random()
+    assert clip.rng(0).random() != clip.rng(1).random()
+
+
+def test_one_after_the_other_puts_each_sound_in_its_half():
+    """A high alarm and a low engine: the share of energy above 2 kHz tells which half is which."""
+
+    def treble_share(samples):
+        power = np.abs(np.fft.rfft(samples)) ** 2
+        return power[len(power) // 4 :].sum() / power.sum()
+
+    for seed in range(5):
+        samples = render_scene(Scene("then", ("alarm", "engine")), np.random.default_rng(seed), 4.0, 16_000)
+
+        assert treble_share(samples[:28_000]) > 0.8
+        assert treble_share(samples[36_000:]) < 0.2
