@@ -1,0 +1,1 @@
+"""Triplets in, batches out; audio decoding. Ray Data lives in on_ray.py."""

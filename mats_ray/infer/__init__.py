@@ -1,0 +1,1 @@
+"""One pipeline behind the command line, the batch job and the server."""

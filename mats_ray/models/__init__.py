@@ -1,0 +1,1 @@
+"""The model, in plain PyTorch: knows neither Ray nor DeepSpeed nor torch.distributed."""

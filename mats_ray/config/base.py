@@ -1,0 +1,140 @@
+"""Strict configuration: frozen pydantic models, YAML files, ``--set a.b=c``; a fault is one clear line."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mats_ray.errors import ConfigError
+
+Tree = dict[str, Any]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class StrictConfig(BaseModel):
+    """Base of every section: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; a configuration must not."""
+
+
+def _mapping_without_duplicates(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Tree:
+    keys = [cast("str", loader.construct_object(key)) for key, _ in node.value]  # pyright: ignore[reportUnknownMemberType]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"key {key!r} stands twice in one mapping (line {node.start_mark.line + 1})")
+    return cast("Tree", loader.construct_mapping(node, deep=True))
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def read_yaml(path: Path) -> Tree:
+    """Read one YAML mapping.
+
+    Raises:
+        ConfigError: The file is absent, is not YAML, or does not hold a mapping.
+    """
+    try:
+        # _UniqueKeyLoader is a SafeLoader, so no object but plain data can come out
+        tree: object = yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {_one_line(str(error))}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, holds {type(tree).__name__}")
+    return cast("Tree", tree)
+
+
+def merge(base: Tree, over: Mapping[str, Any]) -> Tree:
+    """Lay ``over`` onto ``base``, mapping by mapping; lists and scalars are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old: object = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            merged[key] = merge(cast("Tree", old), cast("Tree", value))
+        else:
+            merged[key] = value
+    return merged
+
+
+def override(assignment: str) -> Tree:
+    """Turn ``a.b=c`` into ``{"a": {"b": c}}``; the value is read as YAML.
+
+    Raises:
+        ConfigError: No ``=``, an empty key, or a value that is not YAML.
+    """
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {assignment!r}: expected key=value, for example train.num_steps=100")
+    try:
+        tree: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment!r}: the value is not YAML: {_one_line(str(error))}") from error
+    for part in reversed(parts):
+        tree = {part: tree}
+    return cast("Tree", tree)
+
+
+def validate(kind: type[ModelT], tree: Tree, *, where: str) -> ModelT:
+    """Build ``kind`` from a plain tree.
+
+    Raises:
+        ConfigError: One line naming the key, its value and what is allowed.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(kind, error)}") from None
+
+
+def explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """Say the first fault of a validation in one line, and how many more there are."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(_fields_at(kind, first["loc"][:-1]))
+        said = f"unknown key {key} = {first['input']!r}; allowed here: {allowed}"
+    elif first["type"] == "missing":
+        said = f"{key} is missing"
+    elif first["type"] == "value_error":
+        said = (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
+    else:
+        said = f"{key} = {_short(first['input'])} is not allowed: {_lower(first['msg'])}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return _one_line(said) + more
+
+
+def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Follow a location through nested models and list the keys allowed there."""
+    for part in loc:
+        annotation = kind.model_fields[str(part)].annotation
+        inner = [
+            t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel)
+        ]
+        if inner:
+            kind = inner[0]
+    return sorted(kind.model_fields)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

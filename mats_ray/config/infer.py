@@ -1,0 +1,97 @@
+"""How the model is used: decoding profiles, batch captioning, serving."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from mats_ray.config.base import StrictConfig
+
+Profile = Literal["paper", "fast"]
+
+DECODING: dict[Profile, dict[str, int | float]] = {
+    "paper": {"num_beams": 4, "no_repeat_ngram_size": 2, "repetition_penalty": 2.0},
+    "fast": {"num_beams": 1, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0},
+}
+"""transformers' generation arguments per profile: "paper" is upstream's decoding, "fast" is greedy."""
+
+
+class GenerationConfig(StrictConfig):
+    """Decoding; never sampled, so the same question has the same answer."""
+
+    profile: Profile = "paper"
+    max_new_tokens: PositiveInt = 200
+
+
+class EmbedConfig(StrictConfig):
+    """CLAP text embedding with Ray Data."""
+
+    batch_size: PositiveInt = 256
+    """Texts per forward pass."""
+    num_partitions: PositiveInt = 8
+    """Texts are hashed into as many parts (and files); equal texts meet in one part, embedded once."""
+    concurrency: PositiveInt = 1
+    """Embedding actors."""
+    cpus_per_actor: PositiveFloat = 1
+    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+
+
+class DataConfig(StrictConfig):
+    """Where training data is; empty paths lie below output_dir."""
+
+    triplets: str | None = None
+    """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
+    embedded: str | None = None
+    """The same rows with their CLAP embedding."""
+    embed: EmbedConfig = EmbedConfig()
+    chunk_rows: PositiveInt = 4096
+    """Rows read, shuffled and noised at a time by one Ray Data task while training."""
+
+
+class CaptionConfig(StrictConfig):
+    """Captioning a bucket with Ray Data."""
+
+    batch_size: PositiveInt = 32
+    concurrency: PositiveInt = 1
+    """Model actors."""
+    decode_concurrency: PositiveInt = 1
+    cpus_per_actor: PositiveFloat = 1
+    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+    max_seconds: PositiveFloat = 3600
+    """Longer audio becomes an error row."""
+    max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """More error rows than this fail the job at its end, with every row written."""
+
+
+class AutoscalingConfig(StrictConfig):
+    """Replicas of one Serve deployment."""
+
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    max_replicas: PositiveInt = 2
+    target_ongoing_requests: PositiveFloat = 16
+
+
+class DeploymentConfig(StrictConfig):
+    """One Serve deployment."""
+
+    autoscaling: AutoscalingConfig = AutoscalingConfig()
+    max_batch_size: PositiveInt = 16
+    batch_wait_seconds: Annotated[float, Field(ge=0)] = 0.01
+    cpus: PositiveFloat = 0.5
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+
+class ServeConfig(StrictConfig):
+    """The HTTP service; also the typed arguments of ``serve.app:build_app``."""
+
+    model: str = "out/demo/model"
+    """Model directory."""
+    threads: PositiveInt = 1
+    """torch threads of each replica."""
+    generation: GenerationConfig = GenerationConfig()
+    encoder: DeploymentConfig = DeploymentConfig()
+    answerer: DeploymentConfig = DeploymentConfig()
+    max_upload_bytes: PositiveInt = 25_000_000
+    max_audio_seconds: PositiveFloat = 600
+    max_queued_requests: PositiveInt = 64
+    """Above this a request is refused at once with 429."""
+    request_timeout_seconds: PositiveFloat = 60

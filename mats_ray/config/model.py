@@ -1,0 +1,130 @@
+"""What the model is made of. The numbers are MATS-LLaMA's unless a comment says otherwise."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from mats_ray.config.base import StrictConfig
+
+
+class CLAPConfig(StrictConfig):
+    """The frozen encoder that puts audio and text in one space."""
+
+    ref: str | None = None
+    """Directory, checkpoint file or hub id; empty only where a toy world brings its own CLAP."""
+    dim: PositiveInt = 1024
+    """Width of the joint space; checked against the checkpoint."""
+    long_audio: Literal["windows", "first", "center"] = "windows"
+    """Clips longer than CLAP's window: mean over fixed windows, or one of them; never a random crop."""
+
+
+class NoiseConfig(StrictConfig):
+    """Gaussian noise on text embeddings while training (paper: sigma; upstream code: a variance)."""
+
+    variance: NonNegativeFloat = 0.015
+    """Per component; std 0.1225. 0 trains without noise."""
+
+
+class MapperConfig(StrictConfig):
+    """The transformer that turns one CLAP embedding into prefix vectors."""
+
+    hidden_dim: PositiveInt = 1024
+    num_layers: PositiveInt = 8
+    num_heads: PositiveInt = 8
+    prefix_length: PositiveInt = 40
+    """Learned query vectors, and so vectors the LLM sees."""
+    content_length: PositiveInt = 40
+    """Vectors the embedding is expanded into ("clip length" upstream)."""
+
+    @model_validator(mode="after")
+    def heads_divide_width(self) -> "MapperConfig":
+        """Attention heads share the width evenly."""
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(f"hidden_dim={self.hidden_dim} is not a multiple of num_heads={self.num_heads}")
+        return self
+
+
+class LoRAConfig(StrictConfig):
+    """Low-rank adapters on the frozen LLM."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 32
+    """The paper's "scaling factor 4" is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    """GPT-2 calls its fused projection ``c_attn``."""
+
+
+class LLMConfig(StrictConfig):
+    """The language model."""
+
+    path: str | None = None
+    """Directory or hub id in transformers' format; empty only where a toy world brings its own."""
+    train: Literal["lora", "full"] = "lora"
+    """Adapters on a frozen model, or every weight of a small one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the frozen weights; what is trained is float32 or the engine's precision."""
+    max_text_tokens: PositiveInt = 150
+    """Instruction plus answer; longer answers are cut, with a count in the log (upstream max_txt_len)."""
+    lora: LoRAConfig = LoRAConfig()
+
+
+class ModelConfig(StrictConfig):
+    """The whole model."""
+
+    clap: CLAPConfig = CLAPConfig()
+    noise: NoiseConfig = NoiseConfig()
+    mapper: MapperConfig = MapperConfig()
+    llm: LLMConfig = LLMConfig()
+
+
+class MemoryConfig(StrictConfig):
+    """How the Santa memory is built (paper section 3.4)."""
+
+    num_rows: PositiveInt = 5172
+    """Text embeddings kept, drawn from all distinct ones by seed (0.1 % of AudioTIA-5M)."""
+    num_clusters: PositiveInt = 100
+    num_iterations: PositiveInt = 10
+    noise_variance: NonNegativeFloat = 0.015
+    """Drawn once when the memory is built; nothing is drawn at inference."""
+
+    @model_validator(mode="after")
+    def clusters_fit_rows(self) -> "MemoryConfig":
+        """More clusters than rows cannot be filled."""
+        if self.num_clusters > self.num_rows:
+            raise ValueError(f"num_clusters={self.num_clusters} exceeds num_rows={self.num_rows}")
+        return self
+
+
+class SantaConfig(StrictConfig):
+    """How an audio embedding is moved towards the texts it resembles (paper Eq. 6-7)."""
+
+    enabled: bool = True
+    num_neighbours: PositiveInt = 32
+    """L: members averaged, all of the nearest cluster; a smaller cluster gives what it has."""
+    temperature: PositiveFloat = 0.1
+    """tau of the softmax."""
+    mix: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """lambda: 0 keeps the audio embedding, 1 replaces it."""
+
+
+class ToyConfig(StrictConfig):
+    """The offline world: sounds, captions, a tiny CLAP and a tiny pretrained LLaMA."""
+
+    sample_rate: PositiveInt = 16000
+    clip_seconds: PositiveFloat = 4.0
+    num_clap_clips: PositiveInt = 2000
+    """Audio-text pairs the tiny CLAP is trained on."""
+    clap_steps: PositiveInt = 400
+    clap_batch_size: PositiveInt = 48
+    num_texts: PositiveInt = 6000
+    """Scene descriptions the triplets are made of."""
+    llm_dim: PositiveInt = 192
+    llm_layers: PositiveInt = 4
+    llm_steps: NonNegativeInt = 400
+    """Pretraining of the tiny LLaMA on plain text."""
+    llm_batch_size: PositiveInt = 48
+    num_test_clips: PositiveInt = 200
+    """Held-out audio the demo captions and questions."""
+    num_audio_train_clips: PositiveInt = 2000
+    """Clips the audio-supervised ceiling is trained on."""

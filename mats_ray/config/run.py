@@ -1,0 +1,130 @@
+"""The root of the configuration, the paths that follow from it, and ``load_config``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from mats_ray.config.base import StrictConfig, Tree, merge, override, read_yaml, validate
+from mats_ray.config.infer import CaptionConfig, DataConfig, GenerationConfig, ServeConfig
+from mats_ray.config.model import MemoryConfig, ModelConfig, SantaConfig, ToyConfig
+from mats_ray.config.train import ScalingConfig, TrainConfig
+from mats_ray.errors import ConfigError
+
+
+class RunConfig(StrictConfig):
+    """Everything one run needs; every section has a default, so a file holds only what it changes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "mats"
+    """Of the training run; running it again resumes it."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    output_dir: str = "out"
+    """Local folder or s3:// prefix below which every stage writes."""
+    model: ModelConfig = ModelConfig()
+    memory: MemoryConfig = MemoryConfig()
+    santa: SantaConfig = SantaConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    scaling: ScalingConfig = ScalingConfig()
+    generation: GenerationConfig = GenerationConfig()
+    caption: CaptionConfig = CaptionConfig()
+    serve: ServeConfig = ServeConfig()
+    toy: ToyConfig | None = None
+    """Present: the run builds its own CLAP, language model and texts, offline."""
+
+    @model_validator(mode="after")
+    def parts_have_a_source(self) -> "RunConfig":
+        """Without a toy world both pretrained parts must be named."""
+        if self.toy is None:
+            for key, value in (
+                ("model.clap.ref", self.model.clap.ref),
+                ("model.llm.path", self.model.llm.path),
+            ):
+                if value is None:
+                    raise ValueError(
+                        f"{key} must name a checkpoint (only a config with a toy section may not)"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def batch_splits_evenly(self) -> "RunConfig":
+        """Fail on the head node, before any worker starts."""
+        self.train.accumulation_steps(self.scaling.num_workers)
+        if self.train.engine.type == "torch" and self.scaling.num_workers > 1:
+            raise ValueError(
+                f"train.engine.type 'torch' runs one worker, scaling.num_workers is "
+                f"{self.scaling.num_workers}; use 'deepspeed'"
+            )
+        return self
+
+    @property
+    def toy_dir(self) -> str:
+        """Folder of the toy world."""
+        return join(self.output_dir, "toy")
+
+    @property
+    def clap_ref(self) -> str:
+        """CLAP checkpoint in use."""
+        return self.model.clap.ref or join(self.toy_dir, "clap")
+
+    @property
+    def llm_path(self) -> str:
+        """Language model in use."""
+        return self.model.llm.path or join(self.toy_dir, "llm")
+
+    @property
+    def triplets_path(self) -> str:
+        """Parquet of triplets."""
+        return self.data.triplets or join(self.output_dir, "triplets")
+
+    @property
+    def embedded_path(self) -> str:
+        """Parquet of triplets with embeddings."""
+        return self.data.embedded or join(self.output_dir, "embedded")
+
+    @property
+    def memory_path(self) -> str:
+        """Santa memory file."""
+        return join(self.output_dir, "santa_memory.safetensors")
+
+    @property
+    def model_dir(self) -> str:
+        """Where the trained model directory goes."""
+        return join(self.output_dir, "model")
+
+    @property
+    def runs_dir(self) -> str:
+        """Ray Train's storage path: checkpoints and metrics of every run name."""
+        return join(self.output_dir, "runs")
+
+    def to_yaml(self) -> str:
+        """Return the resolved configuration as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def replace(self, **changes: Any) -> "RunConfig":
+        """Return a copy with nested changes, ``replace(train={"num_steps": 3})``, validated again."""
+        return validate(RunConfig, merge(self.model_dump(mode="json"), changes), where="replace()")
+
+
+def join(base: str, name: str) -> str:
+    """Join a folder or s3:// prefix and a name."""
+    return base.rstrip("/") + "/" + name
+
+
+def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> RunConfig:
+    """Load YAML files, later ones over earlier ones, then ``a.b=c`` overrides.
+
+    Raises:
+        ConfigError: One line with the file, the key, the value and what is allowed.
+    """
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    if not paths:
+        raise ConfigError("no configuration file given")
+    tree: Tree = {}
+    for one in paths:
+        tree = merge(tree, read_yaml(Path(one)))
+    for assignment in overrides:
+        tree = merge(tree, override(assignment))
+    return validate(RunConfig, tree, where=", ".join([*map(str, paths), *(f"--set {o}" for o in overrides)]))

@@ -1,0 +1,93 @@
+"""How training runs: optimizer, schedule, engine, checkpoints, workers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from mats_ray.config.base import StrictConfig
+
+
+class OptimConfig(StrictConfig):
+    """AdamW."""
+
+    lr: PositiveFloat = 3.0e-5
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.05
+    """On matrices only; biases and norms are left alone."""
+    max_grad_norm: PositiveFloat = 1.0
+
+
+class ScheduleConfig(StrictConfig):
+    """Learning rate as a pure function of the step."""
+
+    type: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt = 0
+
+
+class EngineConfig(StrictConfig):
+    """What turns a loss into an update."""
+
+    type: Literal["deepspeed", "torch"] = "deepspeed"
+    """"torch" is plain AdamW in one process, for tests and single machines."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class CheckpointConfig(StrictConfig):
+    """Small checkpoints of what is trained."""
+
+    every_steps: PositiveInt = 1000
+    keep: PositiveInt = 2
+    """Newest ones kept in the run's storage."""
+
+
+class ScalingConfig(StrictConfig):
+    """Workers, in the words of ray.train.ScalingConfig."""
+
+    num_workers: PositiveInt = 1
+    use_gpu: bool = False
+    cpus_per_worker: PositiveFloat = 1
+    threads_per_worker: PositiveInt = 1
+    """torch threads, which on CPU decide the speed."""
+
+
+class TrainConfig(StrictConfig):
+    """One run."""
+
+    num_steps: PositiveInt = 1000
+    global_batch_size: PositiveInt = 96
+    """Samples per update, for any number of workers."""
+    micro_batch_size: PositiveInt = 12
+    """Samples per forward pass of one worker; the rest is accumulated."""
+    log_every: PositiveInt = 10
+    max_failures: NonNegativeInt = 2
+    """Restarts of the worker group after lost workers before the run gives up."""
+    stall_seconds: PositiveFloat = 900
+    """A step that takes longer than this ends the worker with an error that names the stage."""
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    engine: EngineConfig = EngineConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def warmup_fits(self) -> "TrainConfig":
+        """Warm-up longer than the run would never reach the learning rate asked for."""
+        if self.schedule.warmup_steps >= self.num_steps:
+            raise ValueError(
+                f"schedule.warmup_steps={self.schedule.warmup_steps} must be below num_steps={self.num_steps}"
+            )
+        return self
+
+    def accumulation_steps(self, num_workers: int) -> int:
+        """Return micro-batches per update and worker.
+
+        Raises:
+            ValueError: The global batch cannot be split evenly; the message shows the arithmetic.
+        """
+        per_pass = self.micro_batch_size * num_workers
+        if self.global_batch_size % per_pass:
+            raise ValueError(
+                f"train.global_batch_size={self.global_batch_size} is not a multiple of "
+                f"train.micro_batch_size x workers = {self.micro_batch_size} x {num_workers} = {per_pass}"
+            )
+        return self.global_batch_size // per_pass

@@ -1,0 +1,191 @@
+"""MATSPipeline: the one place behind the command line, the batch job and the server.
+
+    audio -> CLAP -> Santa -> connector -> language model -> text
+
+It is two parts that can live in two processes: ``AudioEncoder`` (clips to embeddings) and ``Answerer``
+(embeddings and instructions to text). An answer does not depend on what it was batched with, nor on chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mats_ray.config.infer import DECODING, GenerationConfig
+from mats_ray.config.model import SantaConfig
+from mats_ray.errors import ModelError
+from mats_ray.models.clap import CLAP, load_clap
+from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
+from mats_ray.models.mats import MATS
+from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.santa import SantaMemory
+from mats_ray.tasks import Task, instruction_for
+from mats_ray.types import Answer, AudioClip, CLAPIdentity, Request
+
+
+class AudioEncoder:
+    """Clips to CLAP embeddings.
+
+    Raises:
+        ModelError: The CLAP at hand is not the one the model was trained with.
+    """
+
+    def __init__(
+        self, clap: CLAP, *, expected: CLAPIdentity | None = None, long_audio: str = "windows"
+    ) -> None:
+        if expected is not None and clap.identity != expected:
+            raise ModelError(f"the model was trained with {expected}, the one found is {clap.identity}")
+        self.clap = clap
+        self.long_audio = long_audio
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> "AudioEncoder":
+        """Load the CLAP a model directory refers to."""
+        return cls.from_info(read_info(directory), device=device)
+
+    @classmethod
+    def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "AudioEncoder":
+        """The same with the settings already read."""
+        assert info.model.clap.ref is not None
+        clap = load_clap(info.model.clap.ref).to(device)
+        return cls(clap, expected=info.clap, long_audio=info.model.clap.long_audio)
+
+    def encode(self, clips: Sequence[AudioClip]) -> np.ndarray:
+        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised."""
+        embeddings = np.empty((len(clips), self.clap.dim), dtype=np.float32)
+        rates = [clip.sample_rate for clip in clips]
+        for rate in sorted(set(rates)):
+            rows = [row for row, this in enumerate(rates) if this == rate]
+            waveforms = [clips[row].samples for row in rows]
+            encoded = self.clap.encode_audio(waveforms, rate, long_audio=self.long_audio)
+            embeddings[rows] = encoded.cpu().numpy()
+        return embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Answerer:
+    """Embeddings and instructions to text."""
+
+    model: MATS
+    prompts: PromptTokenizer
+    santa: SantaConfig
+    memory: SantaMemory | None
+    generation: GenerationConfig
+    device: str = "cpu"
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> "Answerer":
+        """Load the trained parts, the language model and the Santa memory of a model directory."""
+        return cls.from_info(read_info(directory), device=device)
+
+    @classmethod
+    def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "Answerer":
+        """The same with the settings already read."""
+        model, prompts = load_model(info)
+        memory = SantaMemory.load(info.directory / SANTA).to(device) if info.santa.enabled else None
+        if memory is not None and memory.dim != info.model.clap.dim:
+            raise ModelError(
+                f"{info.directory / SANTA} is {memory.dim}-d, the model's CLAP is {info.model.clap.dim}-d"
+            )
+        return cls(model.to(device), prompts, info.santa, memory, info.generation, device)
+
+    def move(self, embeddings: np.ndarray) -> torch.Tensor:
+        """Santa: move audio embeddings (N, C) towards the texts they resemble; as they are if it is off."""
+        audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
+        if self.memory is None:
+            return audio_NC
+        return self.memory.transfer(
+            audio_NC,
+            num_neighbours=self.santa.num_neighbours,
+            temperature=self.santa.temperature,
+            mix=self.santa.mix,
+        )
+
+    def answer(
+        self,
+        embeddings: np.ndarray,
+        instructions: Sequence[str],
+        *,
+        generation: GenerationConfig | None = None,
+        moved: bool = False,
+    ) -> list[Answer]:
+        """Answer one instruction per embedding.
+
+        Args:
+            embeddings: (N, C) audio embeddings.
+            instructions: N instruction texts (see ``tasks.instruction_for``).
+            generation: Decoding; the model's own by default.
+            moved: The embeddings already lie on the text side: leave Santa out.
+
+        Returns:
+            N answers in order.
+
+        Raises:
+            ValueError: Unequal numbers of embeddings and instructions.
+        """
+        if len(embeddings) != len(instructions):
+            raise ValueError(f"{len(embeddings)} embeddings but {len(instructions)} instructions")
+        if not instructions:
+            return []
+        generation = generation or self.generation
+        clap_NC = torch.as_tensor(embeddings, device=self.device) if moved else self.move(embeddings)
+        generated = self.model.generate(
+            clap_NC,
+            [self.prompts.after(instruction) for instruction in instructions],
+            max_new_tokens=generation.max_new_tokens,
+            **DECODING[generation.profile],
+        )
+        return [
+            Answer(
+                text=self.prompts.decode(one.ids),
+                num_tokens=len(one.ids),
+                finish_reason="stop" if one.ended else "length",
+            )
+            for one in generated
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class MATSPipeline:
+    """Both parts in one process.
+
+    Example::
+
+        pipe = MATSPipeline.from_pretrained("out/demo/model")
+        pipe.ask(read_audio("dog.wav"), "Is there a dog?").text
+    """
+
+    encoder: AudioEncoder
+    answerer: Answerer
+    model_id: str
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> "MATSPipeline":
+        """Load a model directory.
+
+        Raises:
+            ModelError: It is incomplete, or its base models are missing or of another identity.
+        """
+        info = read_info(directory)
+        encoder = AudioEncoder.from_info(info, device=device)
+        return cls(encoder, Answerer.from_info(info, device=device), info.model_id)
+
+    def __call__(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer a batch of requests, in order.
+
+        Raises:
+            ValueError: A question is missing, or given to a task that takes none.
+        """
+        instructions = [instruction_for(request.task, request.question) for request in requests]
+        embeddings = self.encoder.encode([request.audio for request in requests])
+        return self.answerer.answer(embeddings, instructions)
+
+    def caption(self, audio: AudioClip) -> Answer:
+        """Describe one clip."""
+        return self([Request(audio=audio)])[0]
+
+    def ask(self, audio: AudioClip, question: str) -> Answer:
+        """Answer one question about one clip."""
+        return self([Request(audio=audio, task=Task.QA, question=question)])[0]

@@ -1,0 +1,48 @@
+"""Configuration to modules: the one place where a fresh model is put together."""
+
+import torch
+
+from mats_ray.config.model import MapperConfig, ModelConfig
+from mats_ray.models.llm import attach, load_llm, load_tokenizer
+from mats_ray.models.mapper import Connector, TransformerMapper, init_connector
+from mats_ray.models.mats import MATS
+from mats_ray.models.prompt import PromptTokenizer
+
+
+def build_connector(config: MapperConfig, *, clap_dim: int, llm_dim: int) -> Connector:
+    """Build mapper and projection with undefined weights."""
+    mapper = TransformerMapper(
+        clap_dim=clap_dim,
+        hidden_dim=config.hidden_dim,
+        prefix_length=config.prefix_length,
+        content_length=config.content_length,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+    )
+    return Connector(mapper, hidden_dim=config.hidden_dim, llm_dim=llm_dim)
+
+
+def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, PromptTokenizer]:
+    """Build a model to train: pretrained language model, fresh connector, fresh LoRA.
+
+    Args:
+        config: Its widths and what is trained.
+        llm_path: Resolved place of the language model.
+        seed: Every fresh weight follows from it.
+
+    Raises:
+        ModelError: The language model cannot be loaded or adapted.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    llm = load_llm(llm_path, dtype=config.llm.dtype)
+    prompts = PromptTokenizer(load_tokenizer(llm_path))
+    word_embeddings = llm.get_input_embeddings().weight
+    connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=word_embeddings.shape[1])
+    init_connector(connector, generator=generator, output_std=float(word_embeddings.float().std()))
+    adapted = attach(llm, config.llm, generator=generator)
+    return MATS(connector, adapted, before_ids=prompts.before(), eos_id=prompts.eos_id), prompts
+
+
+def trainable_state(model: MATS) -> dict[str, torch.Tensor]:
+    """Return the trained parameters by name, in a fixed order, detached."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,233 @@
+"""The model directory: Hugging Face habits, base models by reference, only trained parts inside, no pickles.
+
+``config.json``, ``mapper.safetensors``, ``adapter_config.json`` + ``adapter_model.safetensors`` (a plain peft
+adapter) or ``llm/`` (a small model trained whole), tokenizer files, ``generation_config.json``,
+``santa_memory.safetensors`` and ``README.md``. References to local base models are stored relative to the
+directory, so a folder with everything in it can be moved.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mats_ray.config.base import explain
+from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.model import ModelConfig, SantaConfig
+from mats_ray.errors import ModelError
+from mats_ray.models.build import build_connector
+from mats_ray.models.llm import load_adapter, load_llm, load_tokenizer
+from mats_ray.models.mats import MATS
+from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.types import CLAPIdentity
+
+FORMAT = "mats_ray/1"
+CONFIG, MAPPER, GENERATION, SANTA = (
+    "config.json",
+    "mapper.safetensors",
+    "generation_config.json",
+    "santa_memory.safetensors",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What ``config.json`` and ``generation_config.json`` of a model directory say."""
+
+    name: str
+    version: str
+    """Of the mats_ray that wrote it."""
+    model: ModelConfig
+    """``clap.ref`` and ``llm.path`` are resolved: they can be opened from anywhere."""
+    santa: SantaConfig
+    generation: GenerationConfig
+    clap: CLAPIdentity
+    """Of the embeddings it was trained on; a loader refuses another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo(ModelSettings):
+    """Settings read from a directory."""
+
+    directory: Path
+    model_id: str
+    """Name and content hash of the trained parts; stands in every batch row."""
+
+
+def save_model(directory: Path, model: MATS, prompts: PromptTokenizer, settings: ModelSettings) -> None:
+    """Write the trained parts in float32; the caller puts Santa memory and model card beside them.
+
+    Args:
+        directory: Made if absent.
+        model: Its connector and adapter (or whole language model) are stored.
+        prompts: Its tokenizer is stored.
+        settings: Stored as JSON, local references relative to the directory.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    connector = {
+        key: value.detach().float().cpu().contiguous() for key, value in model.connector.state_dict().items()
+    }
+    save_file(connector, directory / MAPPER)
+    _save_llm(directory, model.llm)
+    prompts.tokenizer.save_pretrained(directory)
+    config = settings.model
+    tree = config.model_dump(mode="json")
+    tree["clap"]["ref"] = _stored(tree["clap"]["ref"], directory)
+    tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], directory)
+    facts = {
+        "format": FORMAT,
+        "name": settings.name,
+        "mats_ray_version": settings.version,
+        "model": tree,
+        "santa": settings.santa.model_dump(mode="json"),
+        "clap_identity": asdict(settings.clap),
+    }
+    _write_json(directory / CONFIG, facts)
+    _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
+
+
+def read_info(directory: str | Path) -> ModelInfo:
+    """Read the settings of a model directory without loading weights.
+
+    Raises:
+        ModelError: It is no model directory, or its settings are not valid.
+    """
+    directory = Path(directory).expanduser()
+    tree, generation = _read_json(directory, CONFIG), _read_json(directory, GENERATION)
+    if tree.get("format") != FORMAT:
+        raise ModelError(
+            f"{directory / CONFIG} is of format {tree.get('format')!r}, this version reads {FORMAT!r}"
+        )
+    try:
+        model = ModelConfig.model_validate(tree["model"])
+        info = ModelInfo(
+            directory=directory,
+            name=tree["name"],
+            version=tree["mats_ray_version"],
+            model=_resolved(model, directory),
+            santa=SantaConfig.model_validate(tree["santa"]),
+            generation=GenerationConfig.model_validate(generation),
+            clap=CLAPIdentity(**tree["clap_identity"]),
+            model_id=f"{tree['name']}@{_content_hash(directory)}",
+        )
+    except ValidationError as error:
+        raise ModelError(f"{directory}: {explain(ModelConfig, error)}") from error
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{directory / CONFIG} is incomplete: {error}") from error
+    return info
+
+
+def load_model(info: ModelInfo) -> tuple[MATS, PromptTokenizer]:
+    """Load connector, language model and tokenizer, ready for inference.
+
+    Raises:
+        ModelError: A part is missing, cut off, or does not fit the settings.
+    """
+    config = info.model
+    assert config.llm.path is not None
+    llm: nn.Module = load_llm(config.llm.path, dtype=config.llm.dtype)
+    prompts = PromptTokenizer(load_tokenizer(str(info.directory)))
+    llm_dim = llm.get_input_embeddings().weight.shape[1]  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=llm_dim)
+    _load_connector(connector, info.directory / MAPPER)
+    if config.llm.train == "lora":
+        llm = load_adapter(llm, info.directory)  # pyright: ignore[reportArgumentType]
+    model = MATS(connector, llm, before_ids=prompts.before(), eos_id=prompts.eos_id)
+    return model.eval().requires_grad_(requires_grad=False), prompts
+
+
+def _load_connector(connector: nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"no {path.name} in {path.parent}") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read (cut off?): {error}") from error
+    load_exactly(connector, tensors, where=str(path))
+
+
+def load_exactly(module: nn.Module, tensors: dict[str, torch.Tensor], *, where: str) -> None:
+    """Load tensors; every one must be there, none may be extra, every shape must fit.
+
+    Raises:
+        ModelError: Counts the differences and names the first.
+    """
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    misfit = [
+        f"{key} is {tuple(tensors[key].shape)}, the configuration needs {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    if missing or extra or misfit:
+        first = (misfit + [f"{key} is missing" for key in missing] + [f"{key} is unknown" for key in extra])[
+            0
+        ]
+        raise ModelError(
+            f"{where}: {len(missing)} tensors missing, {len(extra)} unknown, {len(misfit)} of another shape; "
+            f"first: {first}"
+        )
+    module.load_state_dict(tensors)
+
+
+def _save_llm(directory: Path, llm: nn.Module) -> None:
+    if isinstance(llm, PeftModel):
+        llm.save_pretrained(str(directory))
+        (directory / "README.md").unlink(missing_ok=True)  # peft's own card template; ours follows
+        return
+    llm.save_pretrained(directory / "llm")  # pyright: ignore[reportCallIssue]
+
+
+def _stored(ref: str, directory: Path) -> str:
+    """Local base models relative to the model directory, hub ids as they are."""
+    path = Path(ref).expanduser()
+    return os.path.relpath(path.resolve(), directory.resolve()) if path.exists() else ref
+
+
+def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
+    def resolve(ref: str | None) -> str | None:
+        if ref is None:
+            return None
+        local = directory.resolve() / ref
+        return str(local.resolve()) if local.exists() else ref
+
+    clap = model.clap.model_copy(update={"ref": resolve(model.clap.ref)})
+    llm = model.llm.model_copy(update={"path": resolve(model.llm.path)})
+    return model.model_copy(update={"clap": clap, "llm": llm})
+
+
+def _content_hash(directory: Path) -> str:
+    digest = hashlib.sha256()
+    parts = [MAPPER, "adapter_model.safetensors", "llm/model.safetensors", SANTA, CONFIG]
+    for part in parts:
+        if (directory / part).is_file():
+            digest.update(part.encode())
+            digest.update((directory / part).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _read_json(directory: Path, name: str) -> dict[str, Any]:
+    if not directory.is_dir():
+        raise ModelError(f"no model directory at {directory}")
+    try:
+        tree = json.loads((directory / name).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{directory} is not a model directory: it has no {name}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{directory / name} is not JSON (cut off?): {error}") from error
+    if not isinstance(tree, dict):
+        raise ModelError(f"{directory / name} must hold an object")
+    return tree

@@ -1,0 +1,96 @@
+"""The language model: load it from transformers' format, freeze it, put LoRA on it."""
+
+import math
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from mats_ray.config.model import LLMConfig
+from mats_ray.errors import ModelError
+
+
+def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
+    """Load a causal language model from a directory or the local hub cache.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be read.
+    """
+    _check_local(path)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the language model {path!r} cannot be loaded: {_first_line(error)}") from error
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a directory or the local hub cache.
+
+    Raises:
+        ModelError: There is none, or it cannot be read.
+    """
+    _check_local(path)
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the tokenizer {path!r} cannot be loaded: {_first_line(error)}") from error
+
+
+def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generator) -> nn.Module:
+    """Make the language model trainable as the configuration says: LoRA on a frozen model, or all of it.
+
+    Raises:
+        ModelError: No module carries one of the target names.
+    """
+    if config.train == "full":
+        return llm
+    llm.requires_grad_(requires_grad=False)
+    lora = LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,  # pyright: ignore[reportArgumentType] (peft types it int, uses it as a number)
+        lora_dropout=config.lora.dropout,
+        target_modules=list(config.lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        wrapped = get_peft_model(llm, lora)
+    except ValueError as error:
+        raise ModelError(f"LoRA on {config.lora.target_modules}: {_first_line(error)}") from error
+    _init_lora(wrapped, generator=generator)
+    return wrapped
+
+
+def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
+    """Put a saved adapter (adapter_config.json, adapter_model.safetensors) on its frozen base.
+
+    Raises:
+        ModelError: Files are missing or do not fit the base.
+    """
+    try:
+        return PeftModel.from_pretrained(llm, str(directory), is_trainable=False)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"the adapter in {directory} cannot be loaded: {_first_line(error)}") from error
+
+
+def _init_lora(model: nn.Module, *, generator: torch.Generator) -> None:
+    """Start as peft does (Kaiming for A, zeros for B), but from a given source of chance."""
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
+        elif "lora_B" in name:
+            nn.init.zeros_(parameter)
+
+
+def _check_local(path: str) -> None:
+    """Say so plainly when what can only be a path is not there; hub ids are 'name' or 'org/name'."""
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if looks_local and not Path(path).is_dir():
+        raise ModelError(f"no directory {path}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

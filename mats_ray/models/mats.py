@@ -1,0 +1,152 @@
+"""MATS: CLAP embedding -> connector -> prefix -> language model (paper section 3.2).
+
+Shapes: B batch, C CLAP dim, T tokens after the prefix, S sequence, L LLM dim, A answer tokens of the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mats_ray.models.mapper import Connector
+from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """One micro-batch."""
+
+    clap_BC: Tensor
+    """Noised text embeddings (audio embeddings for the supervised ceiling)."""
+    after_BT: Tensor
+    """Prompt rest, answer, EOS; padded right with any id."""
+    mask_BT: Tensor
+    labels_BT: Tensor
+    """``after_BT`` at answer positions, -100 elsewhere."""
+
+    def to(self, device: torch.device | str) -> "TrainBatch":
+        """Return a copy on another device."""
+        return TrainBatch(
+            *(t.to(device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
+        )
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """Positions that carry loss."""
+        return int((self.labels_BT != IGNORED).sum())
+
+    @property
+    def num_text_tokens(self) -> int:
+        """Positions that are not padding, the audio prefix left out."""
+        return int(self.mask_BT.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Token ids of one answer, EOS cut off."""
+
+    ids: list[int]
+    ended: bool
+    """The model ended the answer itself."""
+
+
+class MATS(nn.Module):
+    """The trainable model: connector and language model. CLAP stays outside, it is frozen.
+
+    Args:
+        connector: (B, C) -> (B, P, L).
+        llm: A causal language model of transformers, or a PeftModel around one.
+        before_ids: BOS and the prompt's start.
+        eos_id: Ends an answer.
+    """
+
+    before_F: Tensor
+
+    def __init__(
+        self, connector: Connector, llm: nn.Module, *, before_ids: Sequence[int], eos_id: int
+    ) -> None:
+        super().__init__()
+        self.connector = connector
+        self.llm = llm
+        self.eos_id = eos_id
+        self.register_buffer("before_F", torch.tensor(list(before_ids)), persistent=False)
+
+    def forward(self, batch: TrainBatch) -> Tensor:
+        """Return the summed cross-entropy of the answers, a float32 scalar.
+
+        A sum, not a mean: the caller divides by the answer tokens of the whole global batch, so the result
+        does not depend on how the batch was split. Logits exist only where there are labels.
+        """
+        spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
+        hidden_BSL = self._decoder()(
+            inputs_embeds=spliced.embeds_BSL,
+            attention_mask=spliced.mask_BS,
+            position_ids=spliced.positions_BS,
+            use_cache=False,
+        ).last_hidden_state
+        # position i predicts token i + 1, so the answer's states lie one to the left of its labels
+        width = batch.labels_BT.shape[1]
+        before_answer_BTL = hidden_BSL[:, -width - 1 : -1]
+        labelled_BT = batch.labels_BT != IGNORED
+        logits_AV = self._base().get_output_embeddings()(before_answer_BTL[labelled_BT])
+        return cross_entropy(logits_AV.float(), batch.labels_BT[labelled_BT], reduction="sum")
+
+    @torch.inference_mode()
+    def generate(
+        self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]], *, max_new_tokens: int, **decoding: Any
+    ) -> list[Generated]:
+        """Answer one prompt per embedding, without sampling.
+
+        Args:
+            clap_BC: (B, C) embeddings, text or Santa-moved audio.
+            after_ids: Ids of each prompt's second half, of any lengths.
+            max_new_tokens: Answers longer than this are cut.
+            **decoding: Further arguments of transformers' ``generate``, e.g. ``num_beams``.
+
+        Returns:
+            One result per row, each ended by its own EOS.
+        """
+        after_BT, mask_BT = pad_right(after_ids, device=clap_BC.device)
+        spliced = pad_left(self._splice(clap_BC, after_BT, mask_BT))
+        ids_BT = self.llm.generate(  # pyright: ignore[reportCallIssue]
+            inputs_embeds=spliced.embeds_BSL,
+            attention_mask=spliced.mask_BS,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=self.eos_id,
+            pad_token_id=self.eos_id,
+            **decoding,
+        )
+        return [self._cut(row) for row in ids_BT.tolist()]
+
+    def _cut(self, ids: list[int]) -> Generated:
+        ended = self.eos_id in ids
+        return Generated(ids[: ids.index(self.eos_id)] if ended else ids, ended)
+
+    def _splice(self, clap_BC: Tensor, after_BT: Tensor, mask_BT: Tensor) -> Spliced:
+        embed = self._base().get_input_embeddings()
+        return splice(embed(self.before_F), self.connector(clap_BC), embed(after_BT), mask_BT)
+
+    def _base(self) -> Any:
+        """The transformers model itself, without peft around it (LoRA lives inside its layers)."""
+        return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm  # pyright: ignore[reportCallIssue]
+
+    def _decoder(self) -> Any:
+        """The model below the output head."""
+        return self._base().base_model
+
+
+def pad_right(
+    rows: Sequence[Sequence[int]], *, value: int = 0, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Pad rows of ids to one length: ids (B, T) int64 and mask (B, T) int64."""
+    width = max(len(row) for row in rows)
+    ids_BT = torch.full((len(rows), width), value, dtype=torch.long)
+    mask_BT = torch.zeros_like(ids_BT)
+    for i, row in enumerate(rows):
+        ids_BT[i, : len(row)] = torch.tensor(list(row), dtype=torch.long)
+        mask_BT[i, : len(row)] = 1
+    return ids_BT.to(device), mask_BT.to(device)

@@ -1,0 +1,79 @@
+"""Prompts as token ids: what stands before the audio prefix, after it, and the answer.
+
+Both prompt halves and the answer are tokenised on their own, without special tokens (upstream); BOS is put
+in front once, EOS behind the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from mats_ray.errors import ModelError
+from mats_ray.tasks import prompt_halves
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTokens:
+    """What follows the audio prefix of one training sample: prompt half, then the answer with EOS."""
+
+    prompt: list[int]
+    answer: list[int]
+    truncated: bool
+    """The answer was cut to fit max_text_tokens."""
+
+
+class PromptTokenizer:
+    """Turns instructions and answers into ids for one language model.
+
+    Args:
+        tokenizer: Of the language model; needs an EOS token. Without a BOS token (GPT-2 has one and the same
+            for both) EOS stands in.
+
+    Raises:
+        ModelError: The tokenizer has no EOS token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"the tokenizer {tokenizer.name_or_path!r} has no EOS token: answers could not end"
+            )
+        self.tokenizer = tokenizer
+        self.eos_id = int(tokenizer.eos_token_id)
+        self.bos_id = int(tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.eos_id)
+        # SentencePiece puts its own space mark before a text; byte-level BPE needs a real space there
+        self._answer_start = "" if tokenizer.tokenize("a")[0].startswith("\u2581") else " "
+
+    def before(self) -> list[int]:
+        """BOS and the prompt half in front of the audio prefix."""
+        return [self.bos_id, *self._ids(prompt_halves("")[0])]
+
+    def after(self, instruction: str) -> list[int]:
+        """The prompt half behind the audio prefix."""
+        return self._ids(prompt_halves(instruction)[1])
+
+    def sample(self, instruction: str, answer: str, *, max_text_tokens: int) -> SampleTokens:
+        """Tokenise a training sample; instruction and answer together take at most ``max_text_tokens``.
+
+        Raises:
+            ModelError: The instruction alone leaves no room for an answer.
+        """
+        prompt = self.after(instruction)
+        room = max_text_tokens - len(prompt) - 1  # one for EOS
+        if room < 1:
+            raise ModelError(
+                f"an instruction of {len(prompt)} tokens leaves no room for an answer within "
+                f"max_text_tokens={max_text_tokens}: {instruction[:60]!r}"
+            )
+        ids = self._ids(self._answer_start + answer)
+        return SampleTokens(prompt, [*ids[:room], self.eos_id], truncated=len(ids) > room)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an answer, without special tokens."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text.strip()
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
