@@ -1,0 +1,130 @@
+"""CLAP's audio front end: waveform -> fixed windows -> log-mel spectrogram, on the model's device.
+
+The Fourier transform is a convolution with windowed sine and cosine kernels, as in the reference packages:
+their rounding noise in near-empty mel bands is part of the reference; ``torch.stft`` differs by up to 0.1 dB.
+
+Shapes: B batch, T samples, F frames, K frequency bins, M mel bands.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
+
+MelScale = Literal["slaney", "htk"]
+Padding = Literal["repeatpad", "repeat", "pad"]
+LongAudio = Literal["windows", "first", "center"]
+
+_POWER_FLOOR = 1e-10
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram in dB: (B, T) float32 waveforms in [-1, 1] -> (B, 1 + T // hop_length, M).
+
+    Args:
+        sample_rate: Rate the mel bank is laid out for, in Hz.
+        n_fft: Window and FFT length in samples (periodic Hann, centred, reflected at the ends).
+        hop_length: Samples between frames.
+        num_mels: Mel bands.
+        f_min: Lower edge of the first band in Hz.
+        f_max: Upper edge of the last band in Hz.
+        mel_scale: "slaney" (area-normalised, as librosa) or "htk" (not normalised, as torchaudio).
+    """
+
+    kernels: Tensor
+    bank_KM: Tensor
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int,
+        n_fft: int,
+        hop_length: int,
+        num_mels: int,
+        f_min: float,
+        f_max: float,
+        mel_scale: MelScale = "slaney",
+    ) -> None:
+        super().__init__()
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        bank_KM = mel_filter_bank(
+            n_fft // 2 + 1,
+            num_mels,
+            f_min,
+            f_max,
+            sample_rate,
+            norm="slaney" if mel_scale == "slaney" else None,
+            mel_scale=mel_scale,
+        )
+        self.register_buffer("kernels", _fourier_kernels(n_fft), persistent=False)
+        self.register_buffer("bank_KM", torch.from_numpy(bank_KM).float(), persistent=False)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Build from the keys of ``preprocessor_config.json`` (transformers' ``ClapFeatureExtractor``).
+
+        As there, ``truncation: fusion`` means the HTK bank and ``rand_trunc`` the Slaney bank.
+        """
+        return cls(
+            sample_rate=settings["sampling_rate"],
+            n_fft=settings["fft_window_size"],
+            hop_length=settings["hop_length"],
+            num_mels=settings["feature_size"],
+            f_min=settings["frequency_min"],
+            f_max=settings["frequency_max"],
+            mel_scale="htk" if settings["truncation"] == "fusion" else "slaney",
+        )
+
+    def forward(self, waveforms_BT: Tensor) -> Tensor:
+        """Return the log-mel spectrogram (B, F, M) in dB, floored at -100."""
+        margin = self.n_fft // 2
+        padded_B1T = nn.functional.pad(waveforms_BT[:, None], (margin, margin), mode="reflect")
+        real_BKF, imag_BKF = nn.functional.conv1d(padded_B1T, self.kernels, stride=self.hop_length).chunk(
+            2, dim=1
+        )
+        power_BKF = real_BKF.square() + imag_BKF.square()
+        mel_BFM = power_BKF.transpose(1, 2) @ self.bank_KM
+        return 10 * mel_BFM.clamp(min=_POWER_FLOOR).log10()
+
+
+def _fourier_kernels(n_fft: int) -> Tensor:
+    """Windowed cosine and minus-sine kernels, (2K, 1, n_fft)."""
+    time = torch.arange(n_fft)
+    frequency = torch.arange(n_fft // 2 + 1)[:, None]
+    # The modulo is taken on integers: in float64 the phase of high bins would lose digits.
+    phase = 2 * torch.pi * (frequency * time % n_fft).double() / n_fft
+    hann = torch.hann_window(n_fft, dtype=torch.float64)
+    return torch.cat([phase.cos() * hann, -phase.sin() * hann]).float()[:, None]
+
+
+def repeat_pad(samples: np.ndarray, num_samples: int, padding: Padding = "repeatpad") -> np.ndarray:
+    """Fit a clip of at most ``num_samples`` samples into exactly that many.
+
+    Args:
+        samples: (T,), 1 <= T <= num_samples.
+        num_samples: Window length.
+        padding: "repeatpad" (whole repeats, then zeros; LAION), "repeat" (repeats, the last one cut;
+            MS-CLAP), or "pad" (zeros only).
+    """
+    if padding == "repeat":
+        return np.resize(samples, num_samples)
+    if padding == "repeatpad":
+        samples = np.tile(samples, num_samples // len(samples))
+    return np.pad(samples, (0, num_samples - len(samples)))
+
+
+def cut_windows(samples: np.ndarray, num_samples: int, long_audio: LongAudio) -> list[np.ndarray]:
+    """Cut a clip into pieces of at most ``num_samples`` samples, never by chance.
+
+    "windows" gives all consecutive pieces (the last may be short), "first" and "center" one piece.
+    """
+    if len(samples) <= num_samples:
+        return [samples]
+    if long_audio == "windows":
+        return [samples[start : start + num_samples] for start in range(0, len(samples), num_samples)]
+    start = (len(samples) - num_samples) // 2 if long_audio == "center" else 0
+    return [samples[start : start + num_samples]]

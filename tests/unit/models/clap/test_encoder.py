@@ -1,0 +1,125 @@
+"""A CLAP directory answers like transformers' own classes, whatever the batch."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+from mats_ray.errors import AudioError
+from mats_ray.models.clap import load_clap
+
+TEXTS = ["a dog barks", "rain falls on the roof while a siren wails and a bell rings", "bell", ""]
+
+
+@pytest.fixture(scope="module")
+def clap(clap_dir):
+    return load_clap(clap_dir)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    draw = np.random.default_rng(0)
+    return [draw.uniform(-0.5, 0.5, size).astype(np.float32) for size in (64000, 20001, 100, 1)]
+
+
+def test_it_says_what_it_is(clap):
+    assert (clap.dim, clap.sample_rate, clap.window_seconds) == (24, 16000, 4.0)
+    assert clap.identity.family == "transformers"
+    assert len(clap.identity.checkpoint_hash) == 16
+    assert clap.identity.dim == 24
+
+
+def test_text_embedding_equals_that_of_transformers(clap, clap_dir):
+    tokens = AutoTokenizer.from_pretrained(clap_dir)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = ClapModel.from_pretrained(clap_dir).get_text_features(
+            tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        )
+
+    torch.testing.assert_close(clap.encode_text(TEXTS), expected.pooler_output, atol=2e-6, rtol=0)
+
+
+def test_audio_embedding_equals_that_of_transformers(clap, clap_dir, clips):
+    features = ClapFeatureExtractor.from_pretrained(clap_dir)(clips, sampling_rate=16000, return_tensors="pt")
+    with torch.inference_mode():
+        expected = ClapModel.from_pretrained(clap_dir).get_audio_features(features["input_features"])
+
+    torch.testing.assert_close(clap.encode_audio(clips, 16000), expected.pooler_output, atol=1e-5, rtol=0)
+
+
+def test_text_embedding_does_not_depend_on_padding_or_batch(clap):
+    alone = torch.cat([clap.encode_text([text]) for text in TEXTS])
+
+    for batch_size in (1, 3, 64):
+        together = clap.encode_text(TEXTS, batch_size=batch_size)
+        torch.testing.assert_close(together, alone, atol=2e-6, rtol=0)
+
+
+def test_audio_embedding_does_not_depend_on_batch(clap, clips):
+    alone = torch.cat([clap.encode_audio([clip], 16000) for clip in clips])
+
+    for batch_size in (1, 3, 16):
+        together = clap.encode_audio(clips, 16000, batch_size=batch_size)
+        torch.testing.assert_close(together, alone, atol=2e-6, rtol=0)
+
+
+def test_embeddings_are_unit_float32(clap, clips):
+    for embeddings in (clap.encode_text(TEXTS), clap.encode_audio(clips, 22050)):
+        assert embeddings.dtype == torch.float32
+        torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(len(embeddings)))
+
+
+def test_unnormalised_embeddings_point_the_same_way(clap, clips):
+    raw = clap.encode_audio(clips[:2], 16000, normalize=False)
+
+    assert (raw.norm(dim=-1) - 1).abs().min() > 1e-3
+    torch.testing.assert_close(
+        raw / raw.norm(dim=-1, keepdim=True), clap.encode_audio(clips[:2], 16000), atol=2e-6, rtol=0
+    )
+
+
+def test_different_inputs_give_different_embeddings(clap, clips):
+    assert (clap.encode_text(TEXTS[:2]) @ clap.encode_text(TEXTS[:2]).T)[0, 1] < 0.99
+    assert (clap.encode_audio(clips[:2], 16000) @ clap.encode_audio(clips[:2], 16000).T)[0, 1] < 0.9999
+
+
+def test_no_input_gives_no_rows(clap):
+    assert clap.encode_text([]).shape == (0, 24)
+    assert clap.encode_audio([], 16000).shape == (0, 24)
+
+
+def test_a_long_text_is_cut_to_what_the_tower_takes(clap):
+    long = " ".join(["dog"] * 200)
+
+    torch.testing.assert_close(clap.encode_text([long]), clap.encode_text([" ".join(["dog"] * 36)]))
+
+
+def test_long_audio_is_the_mean_of_its_windows_weighted_by_length(clap, clips):
+    head, tail = clips[0], clips[1]
+    parts = clap.encode_audio([head, tail], 16000)
+    mean = torch.tensor([64000.0, 20001.0]) @ parts
+
+    windows = clap.encode_audio([np.concatenate([head, tail])], 16000)
+
+    torch.testing.assert_close(windows[0], mean / mean.norm(), atol=2e-6, rtol=0)
+
+
+def test_first_and_center_hear_one_window(clap):
+    long = np.random.default_rng(1).uniform(-0.5, 0.5, 100_001).astype(np.float32)
+    expected = clap.encode_audio([long[:64000], long[18000:82000]], 16000)
+
+    first = clap.encode_audio([long], 16000, long_audio="first")
+    center = clap.encode_audio([long], 16000, long_audio="center")
+
+    torch.testing.assert_close(torch.cat([first, center]), expected, atol=2e-6, rtol=0)
+
+
+def test_an_empty_clip_is_an_audio_error(clap):
+    with pytest.raises(AudioError, match="no samples") as caught:
+        clap.encode_audio([np.zeros(0, np.float32)], 16000)
+    assert caught.value.code == "empty"
+
+
+def test_stereo_is_refused(clap):
+    with pytest.raises(ValueError, match="mono"):
+        clap.encode_audio([np.zeros((2, 100), np.float32)], 16000)
