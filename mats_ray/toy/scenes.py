@@ -103,7 +103,7 @@ def render_scene(scene: Scene, rng: np.random.Generator, seconds: float, sample_
     if scene.kind == "then":
         samples = _one_after_the_other(scene, rng, num_samples, sample_rate)
     else:
-        takes = [SOUNDS[name].render(rng, num_samples, sample_rate) for name in scene.sounds]
+        takes = [_levelled(SOUNDS[name].render(rng, num_samples, sample_rate)) for name in scene.sounds]
         samples = np.sum(takes, axis=0, dtype=np.float32)
     samples += _NOISE_LEVEL * rng.standard_normal(num_samples, dtype=np.float32)
     return (samples * (rng.uniform(0.3, 0.95) / np.abs(samples).max())).astype(np.float32)
@@ -125,6 +125,11 @@ def _one_after_the_other(
         length = len(samples[stretch])
         samples[stretch] = SOUNDS[name].render(rng, length, sample_rate) * _fades(length, sample_rate)
     return samples
+
+
+def _levelled(samples: Samples) -> Samples:
+    """Go half the way from equal peaks to equal power, so that ticks are not lost under steady tones."""
+    return samples / np.sqrt(np.sqrt(np.mean(samples**2)) + 1e-6)
 
 
 def _fades(num_samples: int, sample_rate: int) -> Samples:

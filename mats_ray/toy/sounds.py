@@ -45,11 +45,12 @@ class Take:
         return (samples / (samples.std() + 1e-9)).astype(np.float32)
 
     def tone(self, pitch_hz: float | Curve, weights: Sequence[float] = (1.0,)) -> Curve:
-        """Sum harmonics of a constant or moving pitch; those above Nyquist are left out."""
-        pitch = np.broadcast_to(np.asarray(pitch_hz, dtype=np.float64), self.num_samples)
-        cycles = (np.cumsum(pitch) / self.sample_rate + self.rng.random()) % 1.0
-        phase = (2 * np.pi * cycles).astype(np.float32)
-        num_audible = max(1, int(self.sample_rate / 2 / pitch.max()))
+        """Sum harmonics of a constant or moving pitch; overtones above Nyquist are left out."""
+        turns = np.asarray(pitch_hz, dtype=np.float64) * (2**32 / self.sample_rate)
+        steps = np.broadcast_to(turns.astype(np.uint32), self.num_samples)
+        accumulator = np.cumsum(steps, dtype=np.uint32) + self.rng.integers(2**32, dtype=np.uint32)  # wraps
+        phase = accumulator.view(np.int32).astype(np.float32) * np.float32(np.pi / 2**31)
+        num_audible = max(1, int(2**31 / max(int(steps.max()), 1)))
         before, current, twice_cos = np.zeros_like(phase), np.sin(phase), 2 * np.cos(phase)
         total = np.zeros_like(phase)
         for weight in weights[:num_audible]:
@@ -151,7 +152,7 @@ def _bell(take: Take) -> Curve:
 def _clock(take: Take) -> Curve:
     since = take.since_event(take.around(0.33, 0.1), jitter=0.01)
     tick = take.noise(take.around(4500), take.around(6000))
-    return tick * _strike(since, take.around(0.012), 0.001)
+    return tick * _strike(since, take.around(0.02), 0.001)
 
 
 def _car_horn(take: Take) -> Curve:
@@ -189,7 +190,7 @@ def _footsteps(take: Take) -> Curve:
 def _knocking(take: Take) -> Curve:
     since = take.since_event(take.around(0.15, 0.1), group=int(take.rng.integers(3, 5)), pause_seconds=0.35)
     wood = take.tone(take.around(800)) + 0.6 * take.tone(take.around(1400)) + 0.5 * take.noise(500, 2000)
-    return wood * _strike(since, take.around(0.018), 0.001)
+    return wood * _strike(since, take.around(0.03), 0.001)
 
 
 def _baby(take: Take) -> Curve:

@@ -63,9 +63,9 @@ def test_other_sample_rates_are_served(sample_rate):
 
 def test_sounds_can_be_told_apart():
     """The nearest mean of other takes, in a small log-mel spectrogram, names at least 95 % of takes."""
-    profiles = np.array([[band_profile(render(name, seed)) for seed in range(16)] for name in SOUNDS])
+    profiles = np.array([[band_profile(render(name, seed)) for seed in range(10)] for name in SOUNDS])
     scale = profiles.std(axis=(0, 1))
-    means, queries = profiles[:, :8].mean(axis=1) / scale, profiles[:, 8:] / scale
+    means, queries = profiles[:, :5].mean(axis=1) / scale, profiles[:, 5:] / scale
 
     nearest = np.linalg.norm(queries[:, :, None] - means, axis=-1).argmin(axis=-1)
 
