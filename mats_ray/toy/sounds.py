@@ -112,8 +112,8 @@ def _bird(take: Take) -> Curve:
 
 def _rain(take: Take) -> Curve:
     hiss = take.noise(take.around(2500), 9000)
-    patter = np.abs(take.noise(20, 120)) ** 2
-    return hiss * (1 + take.around(0.25, 0.5) * patter)
+    drizzle = np.abs(take.noise(20, 120)) ** 2
+    return hiss * (1 + take.around(0.25, 0.5) * drizzle)
 
 
 def _wind(take: Take) -> Curve:
