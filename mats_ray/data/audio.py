@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from mats_ray.data.truncation import is_cut_off
+from mats_ray.data.truncation import UNKNOWN_FRAMES, is_cut_off
 from mats_ray.errors import AudioError
 from mats_ray.types import AudioClip
 
@@ -30,8 +30,8 @@ BLOCK_VALUES = 2**20
 
 # libsndfile's error numbers of data that no reader took for its own (7: what its MP3 reader says of them)
 _NOT_AUDIO = {1, 4, 7}
-# what libsndfile's frame count is when the header does not tell
-_UNKNOWN_FRAMES = 2**62
+# asked for once more when all announced frames are read
+_LAST_LOOK_FRAMES = 4096
 
 
 def read_audio(
@@ -44,8 +44,8 @@ def read_audio(
         5.0
 
     Raises:
-        AudioError: Codes ``not_found`` (absent, a folder), ``read_failed`` (forbidden, a disk error) and those
-            of ``decode_audio``.
+        AudioError: Codes ``not_found`` (absent, a folder), ``read_failed`` (forbidden, a disk error) and
+            those of ``decode_audio``.
     """
     name = str(path)
     try:
@@ -115,12 +115,23 @@ def _decode(stream: BinaryIO, *, name: str, max_seconds: float, max_bytes: int) 
         return AudioClip(samples=samples_T, sample_rate=file.samplerate, name=name)
 
 
+class _ForwardOnly(soundfile.SoundFile):
+    """soundfile seeks to where it is after every read of a seekable file.
+
+    That costs time, damages what follows in an MP3 (frames lean on earlier ones), and fails in a FLAC file
+    that does not know its length.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _opened(stream: BinaryIO, name: str) -> soundfile.SoundFile:
     """Open by descriptor where there is one: libsndfile then reads by itself, not through Python."""
     # Never by name: soundfile takes the format from it where it can, and a name may lie.
     source = stream.fileno() if isinstance(stream, io.FileIO) else stream
     try:
-        return soundfile.SoundFile(source, closefd=False)
+        return _ForwardOnly(source, closefd=False)
     except soundfile.LibsndfileError as error:
         if error.code in _NOT_AUDIO:
             raise AudioError(
@@ -141,7 +152,7 @@ def _check_header(file: soundfile.SoundFile, name: str, *, max_seconds: float) -
             code="unsupported_format",
         )
     # the length of an MP3 without a frame count is a guess, wrong by a factor where its bit rate varies
-    if file.format != "MP3" and file.frames < _UNKNOWN_FRAMES:
+    if file.format != "MP3" and file.frames < UNKNOWN_FRAMES:
         _check_length(file.frames, file.samplerate, name, max_seconds=max_seconds)
 
 
@@ -162,8 +173,10 @@ def _read_all(file: soundfile.SoundFile, name: str, *, max_seconds: float) -> np
     blocks: list[np.ndarray] = []
     decoded = 0
     while True:
+        # the announced rest where it is small: a block is allocated at full size
+        wanted = min(max(file.frames - decoded, _LAST_LOOK_FRAMES), max(1, BLOCK_VALUES // file.channels))
         try:
-            block_TH = file.read(max(1, BLOCK_VALUES // file.channels), dtype="float32", always_2d=True)
+            block_TH = file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             after = f" after {decoded / file.samplerate:.2f} s" if decoded else ""
             raise AudioError(

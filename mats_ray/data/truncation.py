@@ -13,6 +13,9 @@ import soundfile
 TOLERANCE_SECONDS = 0.1
 """Missing at the end of files in everyday use: sizes that count a header, damage the decoder steps over."""
 
+UNKNOWN_FRAMES = 2**62
+"""libsndfile's frame count is above this where the header does not tell."""
+
 _OGG_MAX_PAGE = 65_307
 _OGG_HEADER = 27
 _ID3_HEADER = 10
@@ -31,10 +34,9 @@ def is_cut_off(stream: BinaryIO, file: soundfile.SoundFile, decoded_frames: int)
     """
     if file.format == "OGG":
         return _ends_inside_ogg_page(stream)
-    if file.format == "MP3":
-        missing = file.frames - decoded_frames if _counts_mp3_frames(stream) else 0
-    else:
-        missing = max(file.frames - decoded_frames, _frames_beyond_the_end(file.extra_info, decoded_frames))
+    counted = file.frames < UNKNOWN_FRAMES and (file.format != "MP3" or _counts_mp3_frames(stream))
+    missing = file.frames - decoded_frames if counted else 0
+    missing = max(missing, _frames_beyond_the_end(file.extra_info, decoded_frames))
     return missing > TOLERANCE_SECONDS * file.samplerate
 
 

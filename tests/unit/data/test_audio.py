@@ -1,0 +1,376 @@
+"""Audio in: what is whole is decoded as it is, everything else is an AudioError with a code and words."""
+
+import io
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mats_ray.data.audio import MAX_CHANNELS, decode_audio, read_audio
+from mats_ray.errors import AudioError
+
+RATE = 16_000
+ESC10 = Path(__file__).parents[4] / "shared" / "data" / "esc10"
+WHOLE_FORMATS = {
+    "wav": {"format": "WAV"},
+    "flac": {"format": "FLAC"},
+    "ogg": {"format": "OGG", "subtype": "VORBIS"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+    "mp3": {"format": "MP3"},
+    "aiff": {"format": "AIFF"},
+    "au": {"format": "AU"},
+    "caf": {"format": "CAF"},
+}
+
+
+def tone(seconds=2.0, rate=RATE, channels=1):
+    time = np.arange(round(seconds * rate)) / rate
+    mono = 0.5 * np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    return mono if channels == 1 else np.stack([mono] * channels, axis=1)
+
+
+def noise(seconds, rate=RATE):
+    return np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
+
+
+def without_xing(mp3):
+    """Drop the first frame of an MP3, which counts the others (MPEG 2 at 16 kHz)."""
+    start = next(i for i in range(len(mp3)) if mp3[i] == 0xFF and mp3[i + 1] & 0xE0 == 0xE0)
+    kbps = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)[mp3[start + 2] >> 4]
+    return mp3[start + 72_000 * kbps // RATE + (mp3[start + 2] >> 1 & 1) :]
+
+
+def encoded(samples, rate=RATE, **kind):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, **(kind or {"format": "WAV"}))
+    return buffer.getvalue()
+
+
+def wav_header(*, channels=1, rate=RATE, bits=16, data_bytes=0):
+    frame = channels * bits // 8
+    riff = b"RIFF" + struct.pack("<I", min(data_bytes + 36, 2**32 - 1)) + b"WAVEfmt "
+    fmt = struct.pack("<IHHIIHH", 16, 1, channels, rate, min(rate * frame, 2**32 - 1), frame % 2**16, bits)
+    return riff + fmt + b"data" + struct.pack("<I", data_bytes)
+
+
+def refusal(data, name="clip.wav", **limits):
+    with pytest.raises(AudioError) as caught:
+        decode_audio(data, name=name, **limits)
+    assert name in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", WHOLE_FORMATS.values(), ids=WHOLE_FORMATS.keys())
+def test_every_format_gives_back_the_sound(kind):
+    clip = decode_audio(encoded(tone(), **kind), name="clip")
+
+    assert (clip.sample_rate, clip.samples.dtype, clip.samples.shape) == (RATE, np.float32, (2 * RATE,))
+    assert clip.name == "clip"
+    assert np.corrcoef(clip.samples, tone())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23)])
+def test_integer_samples_keep_their_precision(subtype, step):
+    clip = decode_audio(encoded(tone(), format="WAV", subtype=subtype), name="clip")
+
+    np.testing.assert_allclose(clip.samples, tone(), atol=step)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000, 96_000, 192_000])
+def test_the_sample_rate_is_kept(rate):
+    clip = decode_audio(encoded(tone(0.5, rate), rate), name="clip")
+
+    assert clip.sample_rate == rate
+    assert len(clip.samples) == round(0.5 * rate)
+
+
+@pytest.mark.parametrize("channels", [2, 6, 8])
+def test_channels_are_averaged(channels):
+    samples = np.zeros((100, channels), np.float32)
+    samples[:, 0] = 0.8
+
+    clip = decode_audio(encoded(samples, format="WAV", subtype="FLOAT"), name="clip")
+
+    np.testing.assert_allclose(clip.samples, np.full(100, 0.8 / channels), rtol=1e-6)
+
+
+def test_more_than_one_block_is_the_same_as_one(monkeypatch):
+    whole = {
+        kind: decode_audio(encoded(tone(), **how), name="clip").samples for kind, how in WHOLE_FORMATS.items()
+    }
+    monkeypatch.setattr("mats_ray.data.audio.BLOCK_VALUES", 1000)
+
+    for kind, how in WHOLE_FORMATS.items():
+        np.testing.assert_array_equal(decode_audio(encoded(tone(), **how), name="clip").samples, whole[kind])
+
+
+def test_a_flac_that_does_not_know_its_length_is_decoded():
+    flac = bytearray(encoded(tone(70.0), format="FLAC"))
+    stream_info = int.from_bytes(flac[18:26], "big")
+    flac[18:26] = (stream_info & ~(2**36 - 1)).to_bytes(8, "big")
+
+    assert decode_audio(bytes(flac), name="clip").seconds == 70.0
+    assert refusal(bytes(flac), max_seconds=69).code == "too_long"
+
+
+def test_silence_is_audio():
+    assert not decode_audio(encoded(np.zeros(1000)), name="clip").samples.any()
+
+
+def test_one_sample_is_audio():
+    assert len(decode_audio(encoded(np.ones(1, np.float32) / 2), name="clip").samples) == 1
+
+
+def test_a_stream_is_read_like_bytes(tmp_path):
+    data = encoded(tone())
+    path = tmp_path / "x.raw"  # a name that soundfile alone would take for the format
+    path.write_bytes(data)
+
+    with path.open("rb") as stream:
+        streamed = decode_audio(stream, name="clip")
+
+    np.testing.assert_array_equal(streamed.samples, decode_audio(data, name="clip").samples)
+    np.testing.assert_array_equal(read_audio(path).samples, streamed.samples)
+
+
+def test_the_extension_may_lie_about_the_format(tmp_path):
+    path = tmp_path / "really a flac # 100% ü.wav"
+    path.write_bytes(encoded(tone(), format="FLAC"))
+
+    assert read_audio(path).name == str(path)
+    assert read_audio(str(path)).seconds == 2.0
+
+
+def test_nothing_at_all():
+    error = refusal(b"")
+    assert error.code == "empty"
+    assert "0 bytes" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["wav", "aiff", "ogg"])
+def test_no_samples(kind):
+    assert refusal(encoded(tone()[:0], **WHOLE_FORMATS[kind])).code == "empty"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"this is a note, not a sound\n" * 100,
+        b"<html>Access denied</html>",
+        b"\x89PNG\r\n\x1a\n" + bytes(999),
+    ],
+    ids=["text", "html", "png"],
+)
+def test_what_is_no_audio(data):
+    error = refusal(data)
+    assert error.code == "unsupported_format"
+    assert "not audio" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["ogg", "opus", "wav", "aiff", "au", "mp3"])
+@pytest.mark.parametrize("kept", [0.9, 0.5])
+def test_a_truncated_file_says_how_much_of_it_is_there(kind, kept):
+    data = encoded(noise(5.0), **WHOLE_FORMATS[kind])
+
+    error = refusal(data[: int(len(data) * kept)])
+
+    assert error.code == "decode_failed"
+    seconds = float(str(error).split("only its first ")[1].split(" s ")[0])
+    assert 0.5 < seconds < 5.0 * kept + 0.1
+
+
+@pytest.mark.parametrize("kind", ["flac", "caf", "ogg", "opus"])
+def test_a_file_cut_near_its_start(kind):
+    data = encoded(tone(5.0), **WHOLE_FORMATS[kind])
+
+    assert refusal(data[: len(data) // 20]).code == "decode_failed"
+
+
+def test_a_damaged_flac_is_not_half_a_clip():
+    data = bytearray(encoded(np.random.default_rng(0).uniform(-1, 1, 60_000), format="FLAC"))
+    data[len(data) // 2 :][:500] = bytes(500)
+    data[-20_000:-19_000] = bytes(1000)
+
+    error = refusal(bytes(data))
+    assert error.code == "decode_failed"
+    assert "damaged" in str(error)
+
+
+def test_a_wav_that_counts_its_header_as_data_is_whole():
+    data = wav_header(data_bytes=3200 + 44) + bytes(3200)
+
+    assert len(decode_audio(data, name="clip").samples) == 1600
+
+
+@pytest.mark.parametrize("size", [0xFFFF_FFFF, 0x7FFF_FFFF])
+def test_a_wav_streamed_without_its_length_is_whole(size):
+    assert len(decode_audio(wav_header(data_bytes=size) + bytes(3200), name="clip").samples) == 1600
+
+
+def test_trailing_junk_after_an_ogg_is_not_a_cut():
+    data = encoded(tone(), **WHOLE_FORMATS["ogg"])
+
+    assert decode_audio(data + b"TAG" + bytes(125), name="clip").seconds == 2.0
+
+
+def test_an_mp3_that_does_not_count_its_frames_is_not_a_cut():
+    quiet = np.zeros(5 * RATE, np.float32)  # takes fewer bytes, so the length guessed from them is wrong
+    data = without_xing(encoded(np.concatenate([quiet, noise(5.0), quiet]), **WHOLE_FORMATS["mp3"]))
+    assert abs(soundfile.info(io.BytesIO(data)).duration - 15) > 2
+
+    clip = decode_audio(data, name="clip", max_seconds=16)
+
+    assert 14.9 < clip.seconds < 15.2
+
+
+def test_not_a_number():
+    for bad in (np.nan, np.inf, -np.inf):
+        samples = tone()
+        samples[1234] = bad
+        error = refusal(encoded(samples, format="WAV", subtype="FLOAT"))
+        assert error.code == "not_finite"
+        assert "1 of 32000" in str(error)
+
+
+def test_not_a_number_in_one_of_two_channels():
+    samples = tone(channels=2)
+    samples[5, 1] = np.nan
+
+    assert refusal(encoded(samples, format="WAV", subtype="FLOAT")).code == "not_finite"
+
+
+def test_too_long_is_seen_in_the_header():
+    error = refusal(encoded(tone(3.0)), max_seconds=2)
+    assert error.code == "too_long"
+    assert "2 s" in str(error)
+
+
+def test_a_length_just_at_the_limit_is_taken():
+    assert decode_audio(encoded(tone(2.0)), name="clip", max_seconds=2).seconds == 2.0
+
+
+def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(monkeypatch):
+    monkeypatch.setattr("mats_ray.data.audio.BLOCK_VALUES", RATE)
+
+    error = refusal(without_xing(encoded(noise(20.0), **WHOLE_FORMATS["mp3"])), max_seconds=2)
+
+    assert error.code == "too_long"
+    assert "lasts 3 s or more" in str(error)  # it stopped there
+
+
+def test_too_many_bytes():
+    data = encoded(tone())
+    assert refusal(data, max_bytes=len(data) - 1).code == "too_large"
+    assert refusal(io.BytesIO(data), max_bytes=1000).code == "too_large"
+    assert decode_audio(data, name="clip", max_bytes=len(data)).seconds == 2.0
+
+
+def test_too_many_decoded_bytes(monkeypatch):
+    monkeypatch.setattr("mats_ray.data.audio.MAX_BYTES", 1000)
+
+    assert refusal(encoded(tone()), max_bytes=10**9).code == "too_large"
+
+
+def test_a_forged_length_allocates_nothing():
+    flac = bytearray(encoded(tone(), format="FLAC"))
+    stream_info = int.from_bytes(flac[18:26], "big")
+    flac[18:26] = (stream_info | 2**36 - 1).to_bytes(8, "big")  # 50 days
+
+    assert refusal(bytes(flac)).code == "too_long"
+    assert refusal(bytes(flac), max_seconds=1e9).code in {"too_large", "decode_failed"}
+    assert len(decode_audio(wav_header(data_bytes=0xFFFF_FFF0) + bytes(100), name="clip").samples) == 50
+
+
+def test_too_many_channels():
+    channels = MAX_CHANNELS + 1
+    data = wav_header(channels=channels, data_bytes=channels * 200) + bytes(channels * 200)
+
+    error = refusal(data)
+    assert error.code == "unsupported_format"
+    assert f"{channels} channels" in str(error)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 2_000_000_000])
+def test_absurd_sample_rates(rate):
+    error = refusal(wav_header(rate=rate, data_bytes=3200) + bytes(3200))
+    assert error.code == "unsupported_format"
+    assert f"{rate} Hz" in str(error)
+
+
+def test_a_sample_rate_of_zero():
+    assert refusal(wav_header(rate=0, data_bytes=3200) + bytes(3200)).code == "decode_failed"
+
+
+@pytest.mark.filterwarnings("error")
+def test_random_damage_is_an_error_or_a_clip_and_nothing_else():
+    draw = np.random.default_rng(0)
+    for how in WHOLE_FORMATS.values():
+        whole = encoded(tone(0.5), **how)
+        for _ in range(60):
+            data = bytearray(whole)
+            for position in draw.integers(0, min(len(data), int(draw.choice([64, 512, 10**6]))), 6):
+                data[position] = draw.choice([0, 255, draw.integers(256)])
+            try:
+                clip = decode_audio(bytes(data), name="clip", max_seconds=100)
+            except AudioError as error:
+                assert error.code  # noqa: PT017
+            else:
+                assert len(clip.samples)
+                assert np.isfinite(clip.samples).all()
+
+
+def test_missing_file(tmp_path):
+    for missing in (tmp_path / "no.wav", tmp_path / "no" / "no.wav"):
+        with pytest.raises(AudioError, match=r"no audio file .*no\.wav") as caught:
+            read_audio(missing)
+        assert caught.value.code == "not_found"
+
+
+def test_a_folder_named_like_a_file(tmp_path):
+    (tmp_path / "x.wav").mkdir()
+
+    with pytest.raises(AudioError, match="is a folder") as caught:
+        read_audio(tmp_path / "x.wav")
+    assert caught.value.code == "not_found"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+
+    with pytest.raises(AudioError, match="no regular file"):
+        read_audio(tmp_path / "x.wav")
+
+
+def test_limits_hold_for_files_too(tmp_path):
+    path = tmp_path / "x.wav"
+    path.write_bytes(encoded(tone()))
+
+    for limits, code in (({"max_seconds": 1}, "too_long"), ({"max_bytes": 10}, "too_large")):
+        with pytest.raises(AudioError) as caught:
+            read_audio(path, **limits)
+        assert caught.value.code == code
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(refusal(b"")))
+
+    assert (error.code, "empty" in str(error)) == ("empty", True)
+
+
+@pytest.mark.shared
+def test_real_recordings():
+    if not ESC10.is_dir():
+        pytest.skip(f"no recordings at {ESC10}")
+    paths = sorted(ESC10.glob("*/*.ogg"))[::16]
+
+    for path in paths:
+        data = path.read_bytes()
+        clip = read_audio(path)
+        assert clip.sample_rate == 44_100
+        assert 4.9 < clip.seconds < 5.1
+        assert refusal(data[: len(data) // 2]).code == "decode_failed"
+        assert refusal(data[:-1]).code == "decode_failed"
