@@ -1,56 +1,69 @@
-"""A CLAP from a directory in transformers' format: config, safetensors, front end settings, tokenizer."""
+"""A CLAP from a directory: transformers' own format, or what ``convert_clap`` wrote of MS-CLAP.
+
+config.json, safetensors, preprocessor_config.json (front end) and a tokenizer.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import ClapConfig, ClapModel
 from transformers.initialization import no_init_weights
 
 from mats_ray.errors import ModelError
-from mats_ray.models.clap.encoder import CLAP, ClipSettings
+from mats_ray.models.clap.encoder import CLAP
+from mats_ray.models.clap.foreign import read_torch_file
 from mats_ray.models.clap.frontend import LogMel
-from mats_ray.models.clap.tokens import TextTokens
+from mats_ray.models.clap.laion import roberta_tokens
+from mats_ray.models.clap.published import load_msclap
+from mats_ray.models.clap.settings import ClipSettings, check_settings
+from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
 from mats_ray.models.clap.weights import hash_files, load_weights, read_safetensors
 from mats_ray.types import CLAPIdentity
 
-# LAION trained on texts of at most 77 tokens.
-MAX_TEXT_TOKENS = 77
-
-_FRONT_END_KEYS = {
-    "sampling_rate",
-    "fft_window_size",
-    "hop_length",
-    "feature_size",
-    "frequency_min",
-    "frequency_max",
-    "truncation",
-    "max_length_s",
-    "padding",
-}
+MSCLAP_TYPE = "mats_msclap"
 
 
-def load_directory(path: Path, *, tokenizer: str | None = None) -> CLAP:
-    """Load a directory that ``transformers.ClapModel.save_pretrained`` wrote, with its preprocessor config.
-
-    Args:
-        path: The directory.
-        tokenizer: Directory or hub id of another tokenizer than the one inside.
+def load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool | None) -> CLAP:
+    """Load a directory; see ``load_clap``.
 
     Raises:
         ModelError: Something is missing or does not fit; the message names it.
     """
-    config = ClapConfig.from_dict(_read_json(path / "config.json"))
-    settings = _read_front_end(path / "preprocessor_config.json", config)
+    config = _read_json(path / "config.json")
     files = weight_files(path)
+    if not files:
+        raise ModelError(f"{path}: no *.safetensors file")
+    if config.get("model_type") == MSCLAP_TYPE:
+        return load_msclap(
+            _read_weights(files),
+            source=str(path),
+            files=files,
+            tokenizer=tokenizer or str(path),
+            quantize_int16=quantize_int16,
+        )
+    if config.get("model_type") != "clap":
+        raise ModelError(f"{path}: config.json is of a {config.get('model_type')!r} model, not of a CLAP")
+    return _load_transformers(
+        path, ClapConfig.from_dict(config), files, tokenizer=tokenizer, quantize_int16=quantize_int16
+    )
+
+
+def _load_transformers(
+    path: Path, config: ClapConfig, files: list[Path], *, tokenizer: str | None, quantize_int16: bool | None
+) -> CLAP:
+    audio: Any = config.audio_config
+    settings = _read_json(path / "preprocessor_config.json")
+    check_settings(settings, audio, source=str(path / "preprocessor_config.json"))
     with no_init_weights():
         clap = ClapModel(config)
-    load_weights(clap, read_safetensors(files), source=str(path))
-    return CLAP(
+    load_weights(clap, _read_weights(files), source=str(path))
+    return TowerCLAP(
         TransformersTowers(clap),
         log_mel=LogMel.from_settings(settings),
-        clips=clip_settings(settings),
+        clips=ClipSettings.of(settings, quantize_int16=quantize_int16),
         tokens=roberta_tokens(tokenizer or str(path), config, owner=str(path)),
         identity=CLAPIdentity(
             family="transformers", checkpoint_hash=hash_files(files), dim=config.projection_dim
@@ -59,50 +72,14 @@ def load_directory(path: Path, *, tokenizer: str | None = None) -> CLAP:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Find a directory's safetensors files, in the order of their names."""
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise ModelError(f"{path}: no *.safetensors file")
-    return files
+    """Find a directory's weights in the order of their names: safetensors, else what ``torch.save`` wrote."""
+    return sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
 
 
-def clip_settings(settings: dict[str, Any]) -> ClipSettings:
-    """Read a preprocessor config's part about waveforms."""
-    return ClipSettings(
-        sample_rate=settings["sampling_rate"],
-        window_samples=round(settings["max_length_s"] * settings["sampling_rate"]),
-        padding=settings["padding"],
-        resampler="soxr",
-    )
-
-
-def roberta_tokens(ref: str, config: ClapConfig, *, owner: str) -> TextTokens:
-    """Tokenise as LAION does, within what the text tower can take."""
-    text: Any = config.text_config
-    # RoBERTa counts positions from pad_token_id + 1.
-    positions = text.max_position_embeddings - text.pad_token_id - 1
-    return TextTokens(
-        ref,
-        owner=owner,
-        vocab_size=text.vocab_size,
-        max_tokens=min(MAX_TEXT_TOKENS, positions),
-        pad_id=text.pad_token_id,
-    )
-
-
-def _read_front_end(path: Path, config: ClapConfig) -> dict[str, Any]:
-    settings = _read_json(path)
-    if missing := sorted(_FRONT_END_KEYS - settings.keys()):
-        raise ModelError(f"{path} lacks {', '.join(missing)}")
-    audio: Any = config.audio_config
-    frames = 1 + settings["max_length_s"] * settings["sampling_rate"] // settings["hop_length"]
-    room = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
-    if settings["feature_size"] != audio.num_mel_bins or frames > room:
-        raise ModelError(
-            f"{path}: {frames} frames of {settings['feature_size']} mel bands do not fit the audio tower,"
-            f" which takes {room} frames of {audio.num_mel_bins}"
-        )
-    return settings
+def _read_weights(files: list[Path]) -> dict[str, Tensor]:
+    if files[0].suffix == ".safetensors":
+        return read_safetensors(files)
+    return {name: tensor for file in files for name, tensor in read_torch_file(file).items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

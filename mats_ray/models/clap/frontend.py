@@ -67,10 +67,11 @@ class LogMel(nn.Module):
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Build from the keys of ``preprocessor_config.json`` (transformers' ``ClapFeatureExtractor``).
 
-        As there, ``truncation: fusion`` means the HTK bank and ``rand_trunc`` the Slaney bank.
+        As there, ``truncation: fusion`` means the HTK bank and ``rand_trunc`` the Slaney bank. One key is
+        ours: ``mel_sampling_rate``, where the bank is laid out for another rate than the audio's.
         """
         return cls(
-            sample_rate=settings["sampling_rate"],
+            sample_rate=settings.get("mel_sampling_rate", settings["sampling_rate"]),
             n_fft=settings["fft_window_size"],
             hop_length=settings["hop_length"],
             num_mels=settings["feature_size"],
@@ -115,6 +116,11 @@ def repeat_pad(samples: np.ndarray, num_samples: int, padding: Padding = "repeat
     if padding == "repeatpad":
         samples = np.tile(samples, num_samples // len(samples))
     return np.pad(samples, (0, num_samples - len(samples)))
+
+
+def quantize_int16(samples: np.ndarray) -> np.ndarray:
+    """Round to 16 bits, towards zero, as LAION's package does: (T,) float32 -> (T,) float32."""
+    return (samples.clip(-1, 1) * 32767).astype(np.int16) / np.float32(32767)
 
 
 def cut_windows(samples: np.ndarray, num_samples: int, long_audio: LongAudio) -> list[np.ndarray]:

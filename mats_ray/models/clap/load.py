@@ -1,23 +1,49 @@
 """``load_clap``: one door for every kind of CLAP, recognised by content."""
 
 from pathlib import Path
+from typing import Literal
 
 from mats_ray.errors import ModelError
 from mats_ray.models.clap.directory import load_directory
 from mats_ray.models.clap.encoder import CLAP
+from mats_ray.models.clap.hub import fetch_directory, is_hub_id
+from mats_ray.models.clap.published import load_published
+
+Implementation = Literal["mats", "laion_clap"]
 
 
-def load_clap(ref: str | Path, *, tokenizer: str | None = None) -> CLAP:
+def load_clap(
+    ref: str | Path,
+    *,
+    tokenizer: str | None = None,
+    quantize_int16: bool | None = None,
+    implementation: Implementation = "mats",
+) -> CLAP:
     """Load a CLAP.
 
     Args:
-        ref: A directory in transformers' format.
-        tokenizer: Directory or hub id of the text tower's tokenizer, where it is not beside the weights.
+        ref: A directory in transformers' format or written by ``convert_clap``, a hub id, one of LAION's
+            ``.pt`` files, or ``CLAP_weights_2023.pth`` of MS-CLAP.
+        tokenizer: Directory or hub id of the text tower's tokenizer. Default: the one inside a directory;
+            "roberta-base" (LAION) or "gpt2" (MS-CLAP) for a file. It loads with the first text.
+        quantize_int16: Round audio to 16 bits first. Default: as the family's package does (LAION only).
+        implementation: "laion_clap" runs LAION's own package on one of its files, for comparison.
 
     Raises:
         ModelError: Names the ref and what is missing or does not fit.
+
+    Example:
+        >>> clap = load_clap("CLAP_weights_2023.pth", tokenizer="gpt2")  # doctest: +SKIP
     """
     path = Path(ref)
+    if implementation == "laion_clap":
+        from mats_ray.models.clap.laion_reference import load_laion_reference
+
+        return load_laion_reference(path)
+    if path.is_file():
+        return load_published(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
     if not path.is_dir():
-        raise ModelError(f"no CLAP at {ref}: not a directory")
-    return load_directory(path, tokenizer=tokenizer)
+        if not is_hub_id(str(ref)):
+            raise ModelError(f"no CLAP at {ref}: no such file or directory")
+        path = fetch_directory(str(ref))
+    return load_directory(path, tokenizer=tokenizer, quantize_int16=quantize_int16)

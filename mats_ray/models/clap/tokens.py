@@ -4,6 +4,7 @@ Shapes: B batch, T tokens.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from mats_ray.errors import ModelError
+
+# What transformers raises for a tokenizer that is absent, cut off, or needs a package that is.
+_NOT_LOADED = (OSError, ValueError, KeyError, ImportError)
 
 
 class TextTokens:
@@ -44,23 +48,14 @@ class TextTokens:
     def tokenizer(self) -> Any:
         """The transformers tokenizer."""
         if self._tokenizer is None:
-            self._tokenizer = self._load()
+            found = find_tokenizer(self.ref, owner=self.owner)
+            if len(found) > self.vocab_size:
+                raise ModelError(
+                    f"{self.owner}: the tokenizer {self.ref!r} has {len(found)} tokens,"
+                    f" the text tower knows {self.vocab_size}"
+                )
+            self._tokenizer = found
         return self._tokenizer
-
-    def _load(self) -> Any:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.ref)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(
-                f"{self.owner}: texts need a tokenizer and {self.ref!r} does not give one"
-                f" ({_first_line(error)}); pass tokenizer=DIRECTORY"
-            ) from error
-        if len(tokenizer) > self.vocab_size:
-            raise ModelError(
-                f"{self.owner}: the tokenizer {self.ref!r} has {len(tokenizer)} tokens,"
-                f" the text tower knows {self.vocab_size}"
-            )
-        return tokenizer
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Pad rows of ids on the right to the longest: ids and mask, both (B, T) int64."""
@@ -73,5 +68,21 @@ class TextTokens:
         return ids_BT, mask_BT
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def find_tokenizer(ref: str, *, owner: str) -> Any:
+    """Load a tokenizer, from this machine if it is here: a closed network should not wait for a hub.
+
+    Raises:
+        ModelError: It is neither here nor to be had.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(ref, local_files_only=True)
+    except _NOT_LOADED:
+        pass
+    try:
+        return AutoTokenizer.from_pretrained(ref, local_files_only=Path(ref).is_dir())
+    except _NOT_LOADED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{owner}: texts need a tokenizer and {ref!r} does not give one ({reason}); save one where there"
+            " is a network (AutoTokenizer.from_pretrained(...).save_pretrained(DIR)) and pass tokenizer=DIR"
+        ) from error

@@ -1,0 +1,114 @@
+"""Turn a published checkpoint into a directory of safetensors for ``load_clap``."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mats_ray.errors import ModelError
+from mats_ray.models.clap import laion, msclap
+from mats_ray.models.clap.directory import MSCLAP_TYPE
+from mats_ray.models.clap.published import Family, read_published
+from mats_ray.models.clap.tokens import find_tokenizer
+from mats_ray.models.clap.weights import hash_files
+
+REPORT = "conversion.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionReport:
+    """What ``convert_clap`` did; also written into the directory."""
+
+    family: Family
+    source: str
+    source_hash: str
+    num_tensors: int
+    left_out: list[str]
+    """Native tensors that embeddings do not need."""
+    tokenizer: str | None
+    """Where the tokenizer in the directory came from, if it has one."""
+
+    def __str__(self) -> str:
+        """Summarise in one paragraph."""
+        tokens = (
+            f"tokenizer from {self.tokenizer}"
+            if self.tokenizer
+            else "NO tokenizer: texts cannot be encoded until one is saved into the directory"
+        )
+        return (
+            f"{self.family} CLAP from {self.source} (sha256 {self.source_hash}...):"
+            f" {self.num_tensors} tensors written, {len(self.left_out)} left out as unused, {tokens}"
+        )
+
+
+def convert_clap(file: str | Path, out_dir: str | Path, *, tokenizer: str | None = None) -> ConversionReport:
+    """Convert LAION's ``.pt`` or MS-CLAP's ``.pth`` to a directory.
+
+    LAION's becomes what ``transformers.ClapModel.from_pretrained`` reads. MS-CLAP's, for which transformers
+    has no model, keeps its native names.
+
+    Args:
+        file: The checkpoint.
+        out_dir: The directory; it must not exist or be empty.
+        tokenizer: Directory or hub id of the tokenizer to put in; by default the family's, if it can be had.
+
+    Raises:
+        ModelError: Names every tensor that is missing, extra or mis-shaped; or the directory is not empty.
+    """
+    file, out_dir = Path(file), Path(out_dir)
+    if not file.is_file():
+        raise ModelError(f"no such file: {file}")
+    if out_dir.exists() and any(out_dir.iterdir()):
+        raise ModelError(f"{out_dir} is not empty")
+    family, state = read_published(file)
+    write = _write_laion if family == "laion" else _write_msclap
+    default = laion.TOKENIZER if family == "laion" else msclap.TOKENIZER
+    out_dir.mkdir(parents=True, exist_ok=True)
+    num_tensors, left_out = write(state, str(file), out_dir)
+    report = ConversionReport(
+        family=family,
+        source=file.name,
+        source_hash=hash_files([file]),
+        num_tensors=num_tensors,
+        left_out=left_out,
+        tokenizer=_write_tokenizer(tokenizer, default, out_dir),
+    )
+    _write_json(out_dir / REPORT, asdict(report))
+    return report
+
+
+def _write_laion(state: dict[str, Tensor], source: str, out_dir: Path) -> tuple[int, list[str]]:
+    clap, left_out = laion.build_laion(state, source=source)
+    audio: Any = clap.config.audio_config
+    tensors = clap.state_dict()
+    clap.config.save_pretrained(out_dir)
+    _write_json(out_dir / "preprocessor_config.json", laion.front_end(fusion=audio.enable_fusion))
+    save_file(tensors, out_dir / "model.safetensors", metadata={"format": "pt"})
+    return len(tensors), left_out
+
+
+def _write_msclap(state: dict[str, Tensor], source: str, out_dir: Path) -> tuple[int, list[str]]:
+    towers, left_out = msclap.build_msclap(state, source=source)
+    tensors = {name: tensor.contiguous() for name, tensor in state.items() if name not in left_out}
+    _write_json(out_dir / "config.json", {"model_type": MSCLAP_TYPE, "projection_dim": towers.dim})
+    _write_json(out_dir / "preprocessor_config.json", msclap.FRONT_END)
+    save_file(tensors, out_dir / "model.safetensors", metadata={"format": "pt"})
+    return len(tensors), left_out
+
+
+def _write_tokenizer(ref: str | None, default: str, out_dir: Path) -> str | None:
+    try:
+        found = find_tokenizer(ref or default, owner=str(out_dir))
+    except ModelError:
+        if ref is not None:
+            raise
+        return None
+    found.save_pretrained(out_dir)
+    return ref or default
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

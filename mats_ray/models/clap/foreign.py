@@ -1,0 +1,84 @@
+"""Read other people's ``torch.save`` files without running what is hidden in them.
+
+``torch.load(weights_only=True)`` comes first. It cannot read LAION's files (numpy scalars, pickle
+protocol 4), so an unpickler that knows tensor-rebuilding names and nothing else comes second.
+"""
+
+import _codecs
+import pickle
+import tarfile
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
+
+from mats_ray.errors import ModelError
+
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+# What pickled numpy values name; asked of numpy itself, because the modules they live in have moved.
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_ARRAY = np.zeros(0).__reduce__()[0]
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy.core.multiarray", "scalar"): _NUMPY_SCALAR,
+    ("numpy._core.multiarray", "scalar"): _NUMPY_SCALAR,
+    ("numpy.core.multiarray", "_reconstruct"): _NUMPY_ARRAY,
+    ("numpy._core.multiarray", "_reconstruct"): _NUMPY_ARRAY,
+    ("_codecs", "encode"): _codecs.encode,
+}
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Resolves the names above; torch adds its storage types itself."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        try:
+            return _ALLOWED[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module_name}.{global_name}") from None
+
+
+def _load(stream: Any, **options: Any) -> Any:
+    return _TensorUnpickler(stream, **options).load()
+
+
+# torch.load asks its pickle module for these names only.
+_TENSOR_PICKLE = SimpleNamespace(__name__="tensor_pickle", Unpickler=_TensorUnpickler, load=_load)
+
+
+def read_torch_file(path: Path) -> Any:
+    """Read a file that ``torch.save`` wrote, tensors on the CPU.
+
+    Raises:
+        ModelError: It is something else, cut off, or holds more than tensors and plain values.
+    """
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    # torch.load would also unpack a tar archive of ancient torch versions.
+    if not magic.startswith((_ZIP, _PICKLE)) or tarfile.is_tarfile(path):
+        raise ModelError(f"{path} is not a file of torch.save")
+    try:
+        return _load_restricted(path, in_place=magic == _ZIP)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} is refused: {error}; only tensors and plain values are read") from error
+    except (RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise ModelError(f"{path} cannot be read, it may be cut off: {error}") from error
+
+
+def _load_restricted(path: Path, *, in_place: bool) -> Any:
+    # In place: of a training checkpoint only the weights are read, not the optimizer's state beside them.
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
+    except pickle.UnpicklingError:
+        return torch.load(
+            path, map_location="cpu", weights_only=False, mmap=in_place, pickle_module=_TENSOR_PICKLE
+        )
