@@ -1,0 +1,131 @@
+"""Find the audio below a local folder or an s3:// prefix."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from fsspec.spec import AbstractFileSystem
+
+from mats_ray.data.storage import is_remote, open_storage
+from mats_ray.errors import DataError
+
+EXTENSIONS = frozenset(
+    {
+        ".wav",
+        ".wave",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+    }
+    | {".w64", ".rf64", ".m4a", ".aac", ".wma", ".amr"}
+)
+"""What counts as audio in a folder, in any case. Formats among them that cannot be decoded are listed too:
+a row that says so is better than a file left out without a word."""
+
+_REMOTE_IDENTITIES = ("ETag", "etag", "md5Hash", "crc32c")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioObject:
+    """One file or object."""
+
+    path: str
+    """Absolute path or URI."""
+    size: int
+    """Bytes; 0 where it cannot be looked at."""
+    etag: str
+    """Changes when the content does: the store's own, or made of size and modification time."""
+
+
+def list_audio(root: str) -> list[AudioObject]:
+    """List audio by extension, recursively, sorted by path; a path to one file is taken whatever its name.
+
+    Links to files are listed, links to folders are not entered.
+
+    Raises:
+        DataError: Nothing is there, no audio is there, or the storage cannot be reached.
+    """
+    found = sorted(_remote(root) if is_remote(root) else _local(root), key=lambda one: one.path)
+    audio = [one for one in found if _is_audio(one.path)]
+    single_file = len(found) == 1 and _same_file(found[0].path, root)
+    if not audio and not single_file:
+        known = " ".join(sorted(EXTENSIONS))
+        raise DataError(f"no audio below {root}: {len(found)} files, none ends in one of {known}")
+    return found if single_file else audio
+
+
+def local_etag(path: Path) -> str:
+    """Identify a local file's content without reading it: a hash of size and modification time."""
+    status = path.stat()
+    return hashlib.sha256(f"{status.st_size}-{status.st_mtime_ns}".encode()).hexdigest()[:16]
+
+
+def _local(root: str) -> Iterator[AudioObject]:
+    top = Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would follow links and rename files)
+    if top.is_dir():
+        for folder, _, names in os.walk(top, onerror=_refuse):
+            yield from (_local_object(Path(folder) / name) for name in names)
+    elif top.exists():
+        yield _local_object(top)
+    else:
+        raise DataError(f"no file or folder {root}")
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+
+def _local_object(path: Path) -> AudioObject:
+    try:
+        return AudioObject(path=str(path), size=path.stat().st_size, etag=local_etag(path))
+    except OSError:  # a broken link: its row will say so
+        return AudioObject(path=str(path), size=0, etag="")
+
+
+def _remote(root: str) -> Iterator[AudioObject]:
+    files, prefix = open_storage(root)
+    for key, info in _find(files, prefix, root).items():
+        if info.get("type") != "directory" and not key.endswith("/"):
+            yield AudioObject(
+                path=str(files.unstrip_protocol(key)),
+                size=int(info.get("size") or 0),
+                etag=_remote_etag(info),
+            )
+
+
+def _find(files: AbstractFileSystem, prefix: str, root: str) -> dict[str, dict[str, Any]]:
+    try:
+        found = cast("dict[str, dict[str, Any]]", files.find(prefix, detail=True))
+    except FileNotFoundError:
+        found = {}
+    except Exception as error:  # every kind of store has its own
+        raise DataError(f"{root} cannot be listed: {type(error).__name__}: {error}") from error
+    if not found:
+        raise DataError(f"nothing at {root}")
+    return found
+
+
+def _remote_etag(info: dict[str, Any]) -> str:
+    said = next((info[name] for name in _REMOTE_IDENTITIES if info.get(name)), None)
+    return (
+        str(said).strip('"') if said else f"{info.get('size')}-{info.get('LastModified', info.get('mtime'))}"
+    )
+
+
+def _is_audio(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in EXTENSIONS  # noqa: PTH122  (also URIs)
+
+
+def _same_file(path: str, root: str) -> bool:
+    return path == root or (not is_remote(root) and path == os.path.abspath(root))  # noqa: PTH100

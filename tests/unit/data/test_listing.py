@@ -1,0 +1,153 @@
+"""Everything that is audio is found, in one order, with an identity that follows its content."""
+
+import os
+import pickle
+import time
+from pathlib import Path
+
+import pytest
+
+from mats_ray.data.listing import list_audio
+from mats_ray.data.storage import open_storage
+from mats_ray.errors import DataError
+from tests.s3 import s3_server
+
+NAMES = ["b.wav", "a/deep/c.FLAC", "a/x.ogg", "with space é # 100%.mp3", "z.opus", "old.m4a"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in [*NAMES, "notes.txt", "a/cover.jpg", "README"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with s3_server("sounds") as files:
+        for name in [*NAMES, "notes.txt"]:
+            files.pipe_file(f"sounds/in/{name}", name.encode())
+        files.pipe_file("sounds/inner/other.wav", b"not below in/")
+        files.pipe_file("sounds/quiet/notes.txt", b"text")
+        yield files
+
+
+def test_a_folder_is_searched_by_extension_and_sorted(folder):
+    found = list_audio(str(folder))
+
+    assert [one.path for one in found] == sorted(str(folder / name) for name in NAMES)
+    assert all(one.size == Path(one.path).stat().st_size for one in found)
+
+
+def test_paths_are_absolute_however_the_folder_is_spelled(folder, monkeypatch):
+    monkeypatch.chdir(folder / "a")
+
+    assert list_audio("../a/./deep/") == list_audio(str(folder / "a" / "deep"))
+    assert list_audio("x.ogg")[0].path == str(folder / "a" / "x.ogg")
+
+
+def test_one_file_is_taken_whatever_its_name(folder):
+    assert [one.path for one in list_audio(str(folder / "notes.txt"))] == [str(folder / "notes.txt")]
+
+
+def test_the_identity_follows_the_content(folder):
+    def etags():
+        return {one.path: one.etag for one in list_audio(str(folder))}
+
+    before = etags()
+    assert etags() == before
+    changed = folder / "b.wav"
+    changed.write_bytes(b"other")
+    os.utime(changed, ns=(time.time_ns(), time.time_ns() + 1))
+    after = etags()
+
+    assert {path for path in after if after[path] != before[path]} == {str(changed)}
+
+
+def test_a_folder_named_like_audio_is_searched_not_listed(folder):
+    (folder / "take.wav").mkdir()
+    (folder / "take.wav" / "1.wav").write_bytes(b"1")
+
+    paths = [one.path for one in list_audio(str(folder))]
+    assert str(folder / "take.wav" / "1.wav") in paths
+    assert str(folder / "take.wav") not in paths
+
+
+def test_a_broken_link_is_listed_so_that_it_gets_its_row(folder):
+    (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
+
+    (broken,) = [one for one in list_audio(str(folder)) if one.path.endswith("gone.wav")]
+    assert (broken.size, broken.etag) == (0, "")
+
+
+def test_a_folder_without_audio(folder):
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_text("a")
+
+    with pytest.raises(DataError, match=r"no audio below .*texts: 1 files, none ends in .*\.wav"):
+        list_audio(str(folder / "texts"))
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(DataError, match=f"no audio below {tmp_path}"):
+        list_audio(str(tmp_path))
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match=r"no file or folder .*nowhere"):
+        list_audio(str(tmp_path / "nowhere"))
+
+
+def test_an_unknown_protocol():
+    with pytest.raises(DataError, match="gopher://"):
+        list_audio("gopher://host/sounds")
+
+
+def test_a_prefix_is_searched_like_a_folder(bucket):
+    found = list_audio("s3://sounds/in")
+
+    assert [one.path for one in found] == sorted(f"s3://sounds/in/{name}" for name in NAMES)
+    assert [one.size for one in found] == [
+        len(one.path.removeprefix("s3://sounds/in/").encode()) for one in found
+    ]
+    assert list_audio("s3://sounds/in/") == found
+    assert len({one.etag for one in found}) == len(found)
+
+
+def test_an_object_is_taken_whatever_its_name(bucket):
+    assert [one.path for one in list_audio("s3://sounds/in/notes.txt")] == ["s3://sounds/in/notes.txt"]
+
+
+def test_a_whole_bucket(bucket):
+    assert len(list_audio("s3://sounds")) == len(NAMES) + 1
+
+
+def test_the_identity_of_an_object_is_its_etag(bucket):
+    bucket.pipe_file("sounds/etag/a.wav", b"one")
+    before = list_audio("s3://sounds/etag")
+    assert '"' not in before[0].etag
+
+    bucket.pipe_file("sounds/etag/a.wav", b"two")
+    assert list_audio("s3://sounds/etag")[0].etag != before[0].etag
+
+
+def test_a_prefix_without_audio(bucket):
+    with pytest.raises(DataError, match="no audio below s3://sounds/quiet"):
+        list_audio("s3://sounds/quiet")
+
+
+@pytest.mark.parametrize("root", ["s3://sounds/nothing", "s3://no-such-bucket/x"])
+def test_nothing_at_a_prefix(bucket, root):
+    with pytest.raises(DataError, match=root):
+        list_audio(root)
+
+
+def test_the_storage_reaches_processes_without_its_settings(bucket, monkeypatch):
+    files, path = open_storage("s3://sounds/in/b.wav")
+    sent = pickle.dumps(files)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    files.clear_instance_cache()
+
+    assert pickle.loads(sent).cat_file(path) == b"b.wav"
