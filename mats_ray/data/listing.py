@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from fsspec.spec import AbstractFileSystem
 
-from mats_ray.data.storage import is_remote, open_storage
+from mats_ray.data.objects import is_remote, open_storage
 from mats_ray.errors import DataError
 
 EXTENSIONS = frozenset(

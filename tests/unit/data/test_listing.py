@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mats_ray.data.listing import list_audio
-from mats_ray.data.storage import open_storage
+from mats_ray.data.objects import open_storage
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
