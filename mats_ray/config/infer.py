@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
 
@@ -69,15 +69,29 @@ class AutoscalingConfig(StrictConfig):
     max_replicas: PositiveInt = 2
     target_ongoing_requests: PositiveFloat = 16
 
+    @model_validator(mode="after")
+    def bounds_in_order(self) -> "AutoscalingConfig":
+        """Serve would find this only while deploying."""
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas={self.min_replicas} is more than max_replicas={self.max_replicas}"
+            )
+        return self
 
-class DeploymentConfig(StrictConfig):
-    """One Serve deployment."""
+
+class ReplicaConfig(StrictConfig):
+    """How many replicas one Serve deployment has, and how big each is."""
 
     autoscaling: AutoscalingConfig = AutoscalingConfig()
-    max_batch_size: PositiveInt = 16
-    batch_wait_seconds: Annotated[float, Field(ge=0)] = 0.01
     cpus: PositiveFloat = 0.5
     gpus: Annotated[float, Field(ge=0)] = 0
+
+
+class DeploymentConfig(ReplicaConfig):
+    """One Serve deployment that answers in batches."""
+
+    max_batch_size: PositiveInt = 16
+    batch_wait_seconds: Annotated[float, Field(ge=0)] = 0.01
 
 
 class ServeConfig(StrictConfig):
@@ -87,11 +101,19 @@ class ServeConfig(StrictConfig):
     """Model directory."""
     threads: PositiveInt = 1
     """torch threads of each replica."""
-    generation: GenerationConfig = GenerationConfig()
+    generation: GenerationConfig | None = None
+    """Decoding; the model's own when absent."""
+    ingress: ReplicaConfig = ReplicaConfig(cpus=0.25, autoscaling=AutoscalingConfig(max_replicas=1))
+    """Speaks HTTP and decodes audio."""
     encoder: DeploymentConfig = DeploymentConfig()
     answerer: DeploymentConfig = DeploymentConfig()
+    decode_threads: PositiveInt = 2
+    """Uploads decoded at once by one ingress replica."""
     max_upload_bytes: PositiveInt = 25_000_000
+    """Of a whole request body."""
     max_audio_seconds: PositiveFloat = 600
-    max_queued_requests: PositiveInt = 64
-    """Above this a request is refused at once with 429."""
+    max_question_characters: PositiveInt = 1000
+    max_requests_in_flight: PositiveInt = 64
+    """Requests waiting or being answered per ingress replica; one more is refused at once with 429."""
     request_timeout_seconds: PositiveFloat = 60
+    """From the first byte of a request to the first of its answer; then 408."""

@@ -1,0 +1,57 @@
+"""``mats serve``: the HTTP service on this machine."""
+
+import argparse
+
+EPILOG = """\
+Example:
+  mats serve --model out/demo/model
+  curl -F file=@clip.wav -F question="Is there a dog?" http://127.0.0.1:8000/v1/audio/questions
+
+On a cluster: serve run serve/config.yaml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--model", metavar="DIR", help="model directory (default: the configuration's)")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="YAML", help="run configuration; repeatable"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one value, for example serve.max_audio_seconds=60; repeatable",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        MATSError: A bad configuration, no model directory, a port in use; found before Ray starts.
+    """
+    from mats_ray.models.directory import read_info
+    from mats_ray.serving.listen import check_port_is_free, wait_for_signal
+    from mats_ray.serving.settings import load_serve_config
+
+    config = load_serve_config(args.config, args.overrides, model=args.model)
+    info = read_info(config.model)
+    check_port_is_free(args.host, args.port)
+
+    from mats_ray.serving.on_ray import local_server
+
+    try:
+        with local_server(config, host=args.host, port=args.port) as url:
+            print(f"{info.model_id} answers at {url}; Ctrl-C ends it. Try:")
+            print(
+                f'  curl -F file=@clip.wav -F question="Is there a dog?" {url}/v1/audio/questions', flush=True
+            )
+            wait_for_signal()
+    except KeyboardInterrupt:  # while starting
+        return 1
+    return 0

@@ -1,0 +1,86 @@
+"""What goes wrong with a request, and the HTTP status, error type and code a client sees for it."""
+
+from dataclasses import dataclass
+
+from mats_ray.errors import AudioError, MATSError
+
+STATUS = {
+    "malformed_body": 400,
+    "route_not_found": 404,
+    "model_not_found": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "timeout": 408,
+    "too_large": 413,
+    "too_long": 413,
+    "not_multipart": 415,
+    "unsupported_format": 415,
+    "missing_field": 422,
+    "invalid_field": 422,
+    "decode_failed": 422,
+    "empty": 422,
+    "not_finite": 422,
+    "overloaded": 429,
+    "internal": 500,
+    "not_ready": 503,
+    "unavailable": 503,
+}
+"""HTTP status by error code; the codes of ``AudioError`` are among them."""
+
+_TYPES = {404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
+_RETRY_AFTER_SECONDS = {429: 1, 503: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One error as a client sees it."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    """The form field at fault."""
+
+    @property
+    def type(self) -> str:
+        """OpenAI's coarse kinds: who should do something about it."""
+        if self.status >= 500:
+            return "server_error"
+        return _TYPES.get(self.status, "invalid_request_error")
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds after which trying again makes sense."""
+        return _RETRY_AFTER_SECONDS.get(self.status)
+
+
+class RequestError(MATSError):
+    """A request that cannot be answered, for a reason its sender may know.
+
+    Attributes:
+        code: A key of ``STATUS``.
+        param: The form field at fault.
+    """
+
+    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling between processes: the default would drop the attributes."""
+        return (_rebuild_request_error, (str(self), self.code, self.param))
+
+
+def _rebuild_request_error(message: str, code: str, param: str | None) -> RequestError:
+    return RequestError(message, code=code, param=param)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Translate an error; one that is nobody's fault but ours says nothing about itself."""
+    if isinstance(error, RequestError):
+        return Problem(status=STATUS[error.code], code=error.code, message=str(error), param=error.param)
+    if isinstance(error, AudioError):
+        status = STATUS.get(error.code, 422)
+        return Problem(status=status, code=error.code, message=str(error), param="file")
+    return Problem(status=500, code="internal", message="the server failed to answer; its log says why")

@@ -1,0 +1,39 @@
+"""The service's settings from a run configuration, for ``mats serve``."""
+
+from collections.abc import Sequence
+
+from mats_ray.config.base import StrictConfig, Tree, merge, override, validate
+from mats_ray.config.infer import ServeConfig
+from mats_ray.config.run import load_config
+
+
+class _ServeSection(StrictConfig):
+    """A run configuration of which only ``serve`` is wanted, so nothing else need be there."""
+
+    serve: ServeConfig = ServeConfig()
+
+
+def load_serve_config(
+    configs: Sequence[str], overrides: Sequence[str] = (), *, model: str | None = None
+) -> ServeConfig:
+    """Read the ``serve`` section of configuration files and ``serve.a=b`` overrides.
+
+    Args:
+        configs: YAML files of a run; none is fine.
+        overrides: As for every command, ``serve.max_audio_seconds=60``.
+        model: Model directory. Otherwise ``serve.model``, or else where the run writes its model.
+
+    Raises:
+        ConfigError: One line naming the key, its value and what is allowed.
+    """
+    if configs:
+        run = load_config(configs, overrides)
+        config = run.serve
+        model = model or (None if "model" in config.model_fields_set else run.model_dir)
+    else:
+        tree: Tree = {}
+        for assignment in overrides:
+            tree = merge(tree, override(assignment))
+        where = ", ".join(f"--set {assignment}" for assignment in overrides)
+        config = validate(_ServeSection, tree, where=where).serve
+    return config if model is None else config.model_copy(update={"model": model})

@@ -1,0 +1,256 @@
+"""The service on a real Ray Serve, deployed from ``serve/config.yaml``, asked over HTTP."""
+
+import io
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+import ray
+import soundfile
+import yaml
+from click.testing import CliRunner
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+from ray.serve.scripts import cli as serve_cli
+
+from mats_ray.config.infer import ServeConfig
+from mats_ray.data.audio import decode_audio
+from mats_ray.infer.pipeline import MATSPipeline
+from tests.world import tiny_model_dir
+
+pytestmark = pytest.mark.ray
+
+CAPTIONS, QUESTIONS = "/v1/audio/captions", "/v1/audio/questions"
+CONFIG = Path("serve/config.yaml")
+IN_FLIGHT = 12
+ASKED = "Is there a dog?"
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    ray.init(address="local", include_dashboard=False, num_cpus=4, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return tiny_model_dir(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def server(ray_cluster, model_dir, tmp_path_factory):
+    """Deploy the shipped configuration with small limits; return a client of it."""
+    config = yaml.safe_load(CONFIG.read_text())
+    config["http_options"]["port"] = free_port()
+    config["applications"][0]["args"] |= {
+        "model": str(model_dir),
+        "max_upload_bytes": 600_000,
+        "max_audio_seconds": 20,
+        "max_requests_in_flight": IN_FLIGHT,
+    }
+    path = tmp_path_factory.mktemp("serve") / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", str(path)])
+    assert result.exit_code == 0, result.output
+    with httpx.Client(base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=60) as client:
+        wait_until_ready(client)
+        yield client
+    serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Ten sounds, of several lengths and sample rates, as wav and ogg files."""
+    return {f"{n}.{kind}": sound(n, kind) for n in range(5) for kind in ("wav", "ogg")}
+
+
+@pytest.fixture(scope="module")
+def expected(model_dir, clips):
+    """What the pipeline says about each clip: a caption, and an answer."""
+    pipeline = MATSPipeline.from_pretrained(model_dir)
+    decoded = {name: decode_audio(data, name=name) for name, data in clips.items()}
+    return {name: (pipeline.caption(clip), pipeline.ask(clip, ASKED)) for name, clip in decoded.items()}
+
+
+def test_answers_over_http_are_the_pipelines(server, clips, expected, model_dir):
+    for name, data in clips.items():
+        caption = server.post(CAPTIONS, files={"file": (name, data)})
+        answer = server.post(QUESTIONS, files={"file": (name, data)}, data={"question": ASKED})
+        assert (said(caption), said(answer)) == expected_words(expected[name])
+    assert caption.json()["model"].startswith("tiny")
+    assert len({words for pair in expected.values() for words in expected_words(pair)}) > 5
+
+
+def test_concurrent_requests_are_answered_as_single_ones(server, clips, expected):
+    names = list(clips) * 4
+
+    def ask(name):
+        return said(server.post(QUESTIONS, files={"file": (name, clips[name])}, data={"question": ASKED}))
+
+    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        answers = list(threads.map(ask, names))
+
+    assert answers == [expected_words(expected[name])[1] for name in names]
+
+
+def test_a_bad_file_does_not_disturb_the_requests_beside_it(server, clips, expected):
+    uploads = [
+        ("0.wav", clips["0.wav"]),
+        ("bad.wav", b"no sound at all, just text"),
+        ("1.ogg", clips["1.ogg"]),
+    ]
+
+    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        replies = list(threads.map(lambda upload: server.post(CAPTIONS, files={"file": upload}), uploads * 4))
+
+    assert [reply.status_code for reply in replies] == [200, 415, 200] * 4
+    assert {said(reply) for reply in replies[::3]} == {expected_words(expected["0.wav"])[0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("text.wav", 415, "unsupported_format"),
+        ("cut.ogg", 422, "decode_failed"),
+        ("empty.wav", 422, "empty"),
+        ("no_samples.wav", 422, "empty"),
+        ("nan.wav", 422, "not_finite"),
+        ("long.ogg", 413, "too_long"),
+        ("large.wav", 413, "too_large"),
+    ],
+)
+def test_bad_audio_is_one_clear_error(server, name, status, code):
+    response = server.post(CAPTIONS, files={"file": (name, bad(name))})
+
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+    assert "\n" not in error["message"]
+    assert code == "too_large" or name in error["message"]
+
+
+def test_a_request_id_is_echoed_once(server):
+    response = server.get("/health", headers={"X-Request-Id": "mine-1"})
+
+    assert response.headers.get_list("x-request-id") == ["mine-1"]
+    assert len(server.get("/health").headers.get_list("x-request-id")) == 1
+
+
+def test_errors_of_the_router_are_json_through_serve_too(server):
+    for response in (server.post("/v1/nothing"), server.get(CAPTIONS), server.post(QUESTIONS, json={})):
+        assert response.json()["error"]["code"] in {"route_not_found", "method_not_allowed", "not_multipart"}
+
+
+def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
+    stalled = []
+
+    def ask(*, stall):
+        if stall:
+            stalled.append(stalled_upload(server.base_url.port))
+        return server.post(CAPTIONS, files={"file": clips["0.wav"]})
+
+    refused = poll(lambda: ask(stall=True), 429)
+    alive = server.get("/health")
+    for connection in stalled:
+        connection.close()
+
+    assert len(stalled) >= IN_FLIGHT
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert alive.status_code == 200
+    assert poll(lambda: ask(stall=False), 200)
+
+
+def test_the_shipped_config_is_the_defaults_and_names_every_setting():
+    config = ServeDeploySchema.model_validate(yaml.safe_load(CONFIG.read_text()))
+
+    args = config.applications[0].args
+    assert ServeConfig.model_validate(args) == ServeConfig()
+    assert ServeConfig.model_fields.keys() - args.keys() == {"generation"}
+
+
+def test_serve_build_accepts_the_app(tmp_path):
+    result = CliRunner().invoke(serve_cli, ["build", "serve.app:app", "-o", str(tmp_path / "built.yaml")])
+
+    assert result.exit_code == 0, result.output
+    built = ServeDeploySchema.model_validate(yaml.safe_load((tmp_path / "built.yaml").read_text()))
+    deployments = built.applications[0].deployments
+    assert {deployment.name for deployment in deployments} == {"Ingress", "Encoder", "Answerer"}
+
+
+def sound(number, kind):
+    """Make a tone with noise on it, different for every number."""
+    rate = [16_000, 8_000, 22_050, 44_100, 16_000][number]
+    seconds = [1.0, 2.5, 0.3, 1.7, 6.0][number]
+    times = np.arange(int(seconds * rate)) / rate
+    noise = np.random.default_rng(number).normal(size=len(times))
+    samples = 0.3 * np.sin(2 * np.pi * 200 * (number + 1) ** 1.5 * times) + 0.05 * number * noise
+    return encoded(samples, rate, kind)
+
+
+def encoded(samples, rate, kind):
+    file = io.BytesIO()
+    subtype = {"wav": "FLOAT", "ogg": "VORBIS"}[kind]
+    soundfile.write(file, samples.astype(np.float32), rate, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def bad(name):
+    """Make one kind of audio that cannot be used."""
+    ogg = sound(1, "ogg")
+    return {
+        "text.wav": b"This is not a sound.\n" * 50,
+        "cut.ogg": ogg[: len(ogg) // 2],
+        "empty.wav": b"",
+        "no_samples.wav": encoded(np.zeros(0), 8_000, "wav"),
+        "nan.wav": encoded(np.full(8_000, np.nan), 8_000, "wav"),
+        "long.ogg": encoded(np.zeros(21 * 8_000), 8_000, "ogg"),
+        "large.wav": encoded(np.zeros(200_000), 48_000, "wav"),
+    }[name]
+
+
+def said(response):
+    assert response.status_code == 200, response.text
+    body = response.json()
+    return body["text"], body["usage"]["completion_tokens"], body["finish_reason"]
+
+
+def expected_words(answers):
+    return tuple((answer.text, answer.num_tokens, answer.finish_reason) for answer in answers)
+
+
+def stalled_upload(port):
+    """Open a connection that promises a body and never sends it."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    head = f"POST {CAPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode())
+    return connection
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+def poll(ask, status, *, seconds=60):
+    """Ask until the status comes."""
+    deadline = time.monotonic() + seconds
+    while (response := ask()).status_code != status:
+        assert time.monotonic() < deadline, response.text
+    return response
+
+
+def wait_until_ready(client):
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            poll(lambda: client.get("/readyz"), 200, seconds=deadline - time.monotonic())
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+        else:
+            return

@@ -1,0 +1,34 @@
+"""The app with fakes at its edges: no model, no Ray, no codec."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from mats_ray.config.infer import ServeConfig
+from mats_ray.serving.app import make_app
+from mats_ray.serving.service import AudioService
+from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder, fake_decode
+
+
+@pytest.fixture
+def encoder():
+    return FakeEncoder()
+
+
+@pytest.fixture
+def make_client(encoder):
+    """Return a started client for any configuration."""
+    clients = []
+
+    def make(**config):
+        service = AudioService(encoder, FakeAnswerer(), decode=fake_decode)
+        clients.append(TestClient(make_app(service, ServeConfig(**config))).__enter__())
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client()

@@ -1,0 +1,40 @@
+import os
+import signal
+import socket
+import threading
+
+import pytest
+
+from mats_ray.errors import ConfigError
+from mats_ray.serving.listen import check_port_is_free, wait_for_signal
+
+
+def test_a_taken_port_is_found_before_anything_starts():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}: .*--port"):
+            check_port_is_free("127.0.0.1", port)
+
+    check_port_is_free("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 99_999), ("no.such.host.invalid", 8000)])
+def test_an_address_that_cannot_be_is_named(host, port):
+    with pytest.raises(ConfigError, match=f"cannot listen on {host} port {port}"):
+        check_port_is_free(host, port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_ends_with_a_signal_and_puts_the_handlers_back(number):
+    before = signal.getsignal(number)
+
+    def interrupt():
+        while signal.getsignal(number) is before:
+            pass
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    wait_for_signal()
+
+    assert signal.getsignal(number) is before

@@ -1,0 +1,23 @@
+import pickle
+
+from mats_ray.errors import AudioError
+from mats_ray.serving.problems import RequestError, problem_of
+
+
+def test_a_request_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(RequestError("no", code="overloaded", param="file")))
+
+    assert (str(error), error.code, error.param) == ("no", "overloaded", "file")
+
+
+def test_an_audio_error_with_a_new_code_is_still_the_senders_to_mend():
+    problem = problem_of(AudioError("a.wav: odd", code="brand_new"))
+
+    assert (problem.status, problem.type, problem.param) == (422, "invalid_request_error", "file")
+
+
+def test_what_nobody_foresaw_says_nothing_of_itself():
+    problem = problem_of(KeyError("/home/me/secret"))
+
+    assert (problem.status, problem.type) == (500, "server_error")
+    assert "secret" not in problem.message
