@@ -1,0 +1,32 @@
+"""Every module has its tests where a reader looks for them.
+
+``mats_ray/train/loop.py`` is tested in ``tests/unit/train/test_loop.py``. A module that only makes sense on a
+running cluster, or only together with others, is tested elsewhere; the table says where.
+"""
+
+from tests.architecture.source import PACKAGE, ROOT, listed, name_of
+
+COVERED_ELSEWHERE = {
+    "mats_ray/serving/on_ray.py": "tests/integration/test_serving.py",
+}
+MODULES = [name_of(path) for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
+
+
+def mirror_of(module: str) -> str:
+    folder, _, name = module.removeprefix("mats_ray/").rpartition("/")
+    return "/".join(filter(None, ["tests/unit", folder, f"test_{name}"]))
+
+
+def test_every_module_has_its_tests():
+    homes = {module: COVERED_ELSEWHERE.get(module, mirror_of(module)) for module in MODULES}
+
+    missing = [f"{module} needs {home}" for module, home in homes.items() if not (ROOT / home).is_file()]
+    assert not missing, listed(missing)
+
+
+def test_the_table_lists_only_modules_that_exist():
+    assert [module for module in COVERED_ELSEWHERE if module not in MODULES] == []
+
+
+def test_the_table_lists_only_modules_without_a_mirror():
+    assert [module for module in COVERED_ELSEWHERE if (ROOT / mirror_of(module)).exists()] == []

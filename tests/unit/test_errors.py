@@ -1,0 +1,38 @@
+import pickle
+
+import pytest
+
+from mats_ray import errors
+from mats_ray.errors import AudioError, ConfigError, MATSError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MATSError)]
+
+
+def make(kind):
+    return kind("clip.wav is empty", code="empty") if kind is AudioError else kind("clip.wav is empty")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_text_of_an_error_is_its_message(kind):
+    assert str(make(kind)) == "clip.wav is empty"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_usage_exits_with_2_and_everything_else_with_1(kind):
+    assert make(kind).exit_code == (2 if issubclass(kind, ConfigError) else 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_arrives_whole_from_another_process(kind):
+    sent = make(kind)
+
+    arrived = pickle.loads(pickle.dumps(sent))
+
+    assert type(arrived) is kind
+    assert str(arrived) == str(sent)
+    assert vars(arrived) == vars(sent)
+
+
+def test_an_audio_error_must_say_its_code():
+    with pytest.raises(TypeError, match="code"):
+        AudioError("clip.wav is empty")
