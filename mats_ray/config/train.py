@@ -29,7 +29,7 @@ class EngineConfig(StrictConfig):
 
     type: Literal["deepspeed", "torch"] = "deepspeed"
     """"torch" is plain AdamW in one process, for tests and single machines."""
-    zero_stage: Literal[0, 1, 2, 3] = 2
+    zero_stage: Literal[1, 2] = 2
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -62,8 +62,6 @@ class TrainConfig(StrictConfig):
     log_every: PositiveInt = 10
     max_failures: NonNegativeInt = 2
     """Restarts of the worker group after lost workers before the run gives up."""
-    stall_seconds: PositiveFloat = 900
-    """A step that takes longer than this ends the worker with an error that names the stage."""
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     engine: EngineConfig = EngineConfig()

@@ -63,14 +63,22 @@ class ModelInfo(ModelSettings):
     """Name and content hash of the trained parts; stands in every batch row."""
 
 
-def save_model(directory: Path, model: MATS, prompts: PromptTokenizer, settings: ModelSettings) -> None:
+def save_model(
+    directory: Path,
+    model: MATS,
+    prompts: PromptTokenizer,
+    settings: ModelSettings,
+    *,
+    home: str | None = None,
+) -> None:
     """Write the trained parts in float32; the caller puts Santa memory and model card beside them.
 
     Args:
         directory: Made if absent.
         model: Its connector and adapter (or whole language model) are stored.
         prompts: Its tokenizer is stored.
-        settings: Stored as JSON, local references relative to the directory.
+        settings: Stored as JSON, references to local base models relative to the model's home.
+        home: Where the directory will finally live, if not at ``directory``.
     """
     directory.mkdir(parents=True, exist_ok=True)
     connector = {
@@ -81,8 +89,9 @@ def save_model(directory: Path, model: MATS, prompts: PromptTokenizer, settings:
     prompts.tokenizer.save_pretrained(directory)
     config = settings.model
     tree = config.model_dump(mode="json")
-    tree["clap"]["ref"] = _stored(tree["clap"]["ref"], directory)
-    tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], directory)
+    home = home or str(directory)
+    tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
+    tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
     facts = {
         "format": FORMAT,
         "name": settings.name,
@@ -187,10 +196,12 @@ def _save_llm(directory: Path, llm: nn.Module) -> None:
     llm.save_pretrained(directory / "llm")  # pyright: ignore[reportCallIssue]
 
 
-def _stored(ref: str, directory: Path) -> str:
-    """Local base models relative to the model directory, hub ids as they are."""
+def _stored(ref: str, home: str) -> str:
+    """Local base models relative to the model directory, hub ids and models bound for S3 as they are."""
     path = Path(ref).expanduser()
-    return os.path.relpath(path.resolve(), directory.resolve()) if path.exists() else ref
+    if "://" in home or not path.exists():
+        return ref
+    return os.path.relpath(path.resolve(), Path(home).expanduser().resolve())
 
 
 def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:

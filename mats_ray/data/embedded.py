@@ -1,0 +1,106 @@
+"""Reading embedded triplets from Parquet, row group by row group.
+
+Shapes: N rows, C CLAP dim.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from mats_ray.data.order import RowGroup
+from mats_ray.data.storage import parquet_files
+from mats_ray.data.triplets import (
+    EMBEDDING,
+    check_columns,
+    check_identity,
+    embedding_matrix,
+    identity_of,
+    row_key,
+)
+from mats_ray.errors import DataError
+from mats_ray.types import CLAPIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTriplets:
+    """What is known of a data set from its footers alone."""
+
+    groups: tuple[RowGroup, ...]
+    identity: CLAPIdentity
+
+    @property
+    def num_rows(self) -> int:
+        """Rows per epoch."""
+        return sum(group.num_rows for group in self.groups)
+
+
+def inspect(path: str, *, expected: CLAPIdentity | None = None) -> EmbeddedTriplets:
+    """Read the footers of all files of a data set.
+
+    Args:
+        path: File, folder or s3:// prefix.
+        expected: Refuse embeddings of another CLAP.
+
+    Raises:
+        DataError: No files, a file cut off, columns missing, or embeddings of different CLAPs.
+    """
+    filesystem, files = parquet_files(path)
+    groups: list[RowGroup] = []
+    identity = expected
+    for file in files:
+        metadata, schema = _footer(filesystem, file)
+        check_columns(schema.names, where=file)
+        found = identity_of(schema, where=file)
+        identity = identity or found
+        check_identity(found, identity, where=file)
+        groups += [RowGroup(file, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+    assert identity is not None
+    return EmbeddedTriplets(tuple(groups), identity)
+
+
+def read_group(filesystem: fs.FileSystem, group: RowGroup, columns: list[str]) -> pa.Table:
+    """Read some columns of one row group."""
+    with filesystem.open_input_file(group.path) as source:
+        return pq.ParquetFile(source).read_row_group(group.index, columns=columns)
+
+
+def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndarray, CLAPIdentity]:
+    """Draw embeddings of distinct texts.
+
+    Which texts are drawn follows from a hash of (seed, text), so files and row order do not matter, and no
+    more than ``num_rows`` embeddings and one row group are in memory at a time.
+
+    Returns:
+        (at most num_rows, C) float32, and the CLAP that made them.
+
+    Raises:
+        DataError: See ``inspect``.
+    """
+    data = inspect(path)
+    filesystem, _ = parquet_files(path)
+    kept: dict[str, np.ndarray] = {}
+    for group in data.groups:
+        table = read_group(filesystem, group, ["text", EMBEDDING])
+        texts = table.column("text").to_pylist()
+        matrix = embedding_matrix(table.column(EMBEDDING))
+        kept.update({text: matrix[row] for row, text in enumerate(texts) if text not in kept})
+        if len(kept) > 2 * num_rows:
+            kept = dict(_smallest(kept, num_rows, seed))
+    chosen = _smallest(kept, num_rows, seed)
+    return np.stack([embedding for _, embedding in chosen]), data.identity
+
+
+def _smallest(kept: dict[str, np.ndarray], count: int, seed: int) -> list[tuple[str, np.ndarray]]:
+    return sorted(kept.items(), key=lambda item: row_key(f"{seed}:{item[0]}"))[:count]
+
+
+def _footer(filesystem: fs.FileSystem, file: str) -> tuple[pq.FileMetaData, pa.Schema]:
+    try:
+        with filesystem.open_input_file(file) as source:
+            parquet = pq.ParquetFile(source)
+            return parquet.metadata, parquet.schema_arrow
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file} is not a readable Parquet file (cut off?): {error}") from error

@@ -1,0 +1,188 @@
+"""Ray Data: embed triplets with CLAP, and stream them, noised, to training workers.
+
+Shapes: N rows, C CLAP dim.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+import torch
+
+from mats_ray.config import RunConfig
+from mats_ray.config.infer import EmbedConfig
+from mats_ray.data.embedded import EmbeddedTriplets, read_group
+from mats_ray.data.order import Chunk, chunks, rows_of_worker
+from mats_ray.data.storage import locate, parquet_files
+from mats_ray.data.triplets import (
+    COLUMNS,
+    EMBEDDING,
+    check_columns,
+    embedded_schema,
+    embedding_array,
+    embedding_matrix,
+    row_key,
+)
+from mats_ray.errors import DataError
+from mats_ray.models.clap import load_clap
+from mats_ray.models.noise import add_noise, row_noise
+from mats_ray.progress import Progress
+
+PARTITION = "partition"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSummary:
+    """What an embedding job did."""
+
+    num_rows: int
+    num_texts: int
+    """Distinct texts: each went through CLAP once."""
+    seconds: float
+    path: str
+
+
+def embed(config: RunConfig) -> EmbedSummary:
+    """Embed every distinct text of the triplets once and write the triplets with their embeddings.
+
+    Texts are hashed into partitions, so equal texts meet in one place; an actor pool embeds a partition's
+    distinct texts in batches of like length and writes one Parquet file per partition. Rows inside a file
+    are ordered by a hash of their id, so the same triplets give the same files.
+
+    Raises:
+        DataError: The triplets are missing, malformed or empty.
+    """
+    started = time.monotonic()
+    filesystem, files = parquet_files(config.triplets_path)
+    for file in files:
+        check_columns(pq.read_schema(file, filesystem=filesystem).names, where=file)
+    locate(config.embedded_path)[0].create_dir(locate(config.embedded_path)[1], recursive=True)
+    settings = config.data.embed
+    parts = (
+        ray.data.read_parquet(files, filesystem=filesystem, columns=list(COLUMNS))
+        .map_batches(_add_partition, batch_format="pyarrow", fn_args=[settings.num_partitions])
+        .groupby(PARTITION, num_partitions=settings.num_partitions)
+        .map_groups(
+            _PartitionEmbedder,
+            batch_format="pyarrow",
+            fn_constructor_args=[config.clap_ref, config.embedded_path, settings, config.data.chunk_rows],
+            concurrency=settings.concurrency,
+            num_cpus=settings.cpus_per_actor,
+            num_gpus=settings.gpus_per_actor or None,
+        )
+    )
+    rows = texts = 0
+    with Progress("embed", total=settings.num_partitions, unit="part") as progress:
+        for part in parts.iter_rows():
+            rows, texts = rows + int(part["num_rows"]), texts + int(part["num_texts"])
+            progress.advance(note=f"{rows} rows, {texts} texts")
+    if rows == 0:
+        raise DataError(f"the triplets at {config.triplets_path} hold no rows")
+    return EmbedSummary(rows, texts, time.monotonic() - started, config.embedded_path)
+
+
+def _add_partition(table: pa.Table, num_partitions: int) -> pa.Table:
+    partitions = [row_key(text) % num_partitions for text in table.column("text").to_pylist()]
+    return table.append_column(PARTITION, pa.array(partitions, pa.int32()))
+
+
+class _PartitionEmbedder:
+    """Actor: holds CLAP, turns one partition into one Parquet file."""
+
+    def __init__(self, clap_ref: str, out: str, settings: EmbedConfig, chunk_rows: int) -> None:
+        torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
+        self.clap = load_clap(clap_ref).to("cuda" if settings.gpus_per_actor else "cpu")
+        self.out, self.batch_size, self.chunk_rows = out, settings.batch_size, chunk_rows
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        partition = table.column(PARTITION)[0].as_py()
+        keys = [row_key(row_id) for row_id in table.column("id").to_pylist()]
+        table = table.take(pa.array(np.argsort(keys, kind="stable"))).select(COLUMNS)
+        texts, row_of_text = np.unique(table.column("text").to_pylist(), return_inverse=True)
+        embeddings_NC = self.clap.encode_text(texts.tolist(), batch_size=self.batch_size).cpu().numpy()
+        columns = [*table.columns, embedding_array(embeddings_NC[row_of_text])]
+        embedded = pa.Table.from_arrays(columns, schema=embedded_schema(self.clap.identity))
+        self._write(embedded, f"part-{partition:05d}.parquet")
+        return pa.table({"num_rows": [len(table)], "num_texts": [len(texts)]})
+
+    def _write(self, table: pa.Table, name: str) -> None:
+        """Write under another name, then rename: a killed writer leaves no half file behind."""
+        filesystem, folder = locate(self.out)
+        pending = f"{folder}/{name}.pending"
+        pq.write_table(table, pending, filesystem=filesystem, row_group_size=self.chunk_rows)
+        filesystem.move(pending, f"{folder}/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlace:
+    """Which samples of the endless stream one worker wants."""
+
+    start: int
+    stop: int
+    rank: int
+    num_workers: int
+
+
+def training_rows(
+    config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, *, micro_batch_size: int
+) -> Iterator[pa.Table]:
+    """Stream one worker's noised rows in micro-batches, in the order ``data.order`` defines.
+
+    Reading, shuffling and noise are Ray Data tasks over row groups, ahead of the consumer.
+
+    Yields:
+        Tables with ``embedding`` (noised, float32), ``instruction`` and ``answer``.
+    """
+    plan = list(chunks(data.groups, seed=config.seed, start=place.start, stop=place.stop))
+    source = _ChunkReader(config, place)
+    dataset = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
+        source, batch_size=None, batch_format="numpy", num_cpus=0.25
+    )
+    dataset.context.execution_options.preserve_order = True
+    for batch in dataset.iter_batches(
+        batch_size=micro_batch_size, batch_format="pyarrow", prefetch_batches=4
+    ):
+        assert isinstance(batch, pa.Table)
+        yield batch
+
+
+@dataclass(frozen=True)
+class _ChunkReader:
+    """Task: one row group -> the rows one worker wants of it, shuffled, with this epoch's noise."""
+
+    config: RunConfig
+    place: StreamPlace
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        tables = [self.read(chunk) for chunk in batch["item"]]
+        return pa.concat_tables(tables)
+
+    def read(self, chunk: Chunk) -> pa.Table:
+        """Read, order and noise."""
+        config, place = self.config, self.place
+        filesystem, _ = locate(config.embedded_path)
+        table = read_group(filesystem, chunk.group, ["id", "instruction", "answer", EMBEDDING])
+        rows = rows_of_worker(
+            chunk,
+            seed=config.seed,
+            span=(place.start, place.stop),
+            batch_size=config.train.global_batch_size,
+            rank=place.rank,
+            num_workers=place.num_workers,
+        )
+        table = table.take(pa.array(rows))
+        return _noised(table, epoch=chunk.epoch, seed=config.seed, variance=config.model.noise.variance)
+
+
+def _noised(table: pa.Table, *, epoch: int, seed: int, variance: float) -> pa.Table:
+    clean_NC = torch.from_numpy(embedding_matrix(table.column(EMBEDDING)))
+    keys = [row_key(row_id) for row_id in table.column("id").to_pylist()]
+    noise_NC = row_noise(keys, clean_NC.shape[1], seed=seed, epoch=epoch)
+    noised_NC = add_noise(clean_NC, noise_NC, variance=variance).numpy()
+    column = pa.FixedSizeListArray.from_arrays(pa.array(noised_NC.reshape(-1)), noised_NC.shape[1])
+    return table.select(["instruction", "answer"]).append_column(EMBEDDING, column)

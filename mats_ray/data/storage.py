@@ -1,0 +1,58 @@
+"""Where Parquet and models live: local folders and s3:// prefixes as one pyarrow file system.
+
+Endpoint, keys and region of S3 come from the usual AWS environment.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from mats_ray.errors import DataError
+
+
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a path or URI, and the path inside it.
+
+    Raises:
+        DataError: The protocol is unknown or the URI malformed.
+    """
+    try:
+        if "://" in path:
+            return fs.FileSystem.from_uri(path)
+        return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: no such storage: {error}") from error
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is at a path."""
+    filesystem, inner = locate(path)
+    return filesystem.get_file_info(inner).type != fs.FileType.NotFound
+
+
+def parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
+    """List the Parquet files at a path, sorted: one file, or all below a folder.
+
+    Raises:
+        DataError: Nothing is there.
+    """
+    filesystem, inner = locate(path)
+    if filesystem.get_file_info(inner).type == fs.FileType.File:
+        return filesystem, [inner]
+    found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True, allow_not_found=True))
+    files = sorted(
+        one.path for one in found if one.type == fs.FileType.File and one.path.endswith(".parquet")
+    )
+    if not files:
+        raise DataError(f"no Parquet files at {path}")
+    return filesystem, files
+
+
+def upload(folder: Path, destination: str) -> None:
+    """Copy a local folder to a path or URI; files already there are replaced."""
+    filesystem, inner = locate(destination)
+    filesystem.create_dir(inner, recursive=True)
+    fs.copy_files(
+        str(folder), inner, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem
+    )

@@ -1,0 +1,155 @@
+"""The toy CLAP: a tiny ``transformers.ClapModel`` trained contrastively on the toy world's audio-text pairs.
+
+It plays the pretrained encoder that MATS takes as given. It sees only training scenes and, being small and
+short of data, has a real modality gap.
+
+Shapes: N clips, F frames, M mel bands, B batch, T tokens.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
+
+from mats_ray.config.model import ToyConfig
+from mats_ray.models.clap.frontend import LogMel
+from mats_ray.progress import Progress
+from mats_ray.toy.grammar import captions
+from mats_ray.toy.scenes import SceneClip, render_clip
+
+CAPTIONS_PER_CLIP = 4
+NUM_MELS, SPEC_SIZE = 32, 64
+LEARNING_RATE, WARMUP_STEPS = 1e-3, 40
+
+
+def feature_extractor(config: ToyConfig) -> ClapFeatureExtractor:
+    """Front-end settings: as many frames as the audio tower has columns, SPEC_SIZE^2 / NUM_MELS = 128."""
+    samples = round(config.sample_rate * config.clip_seconds)
+    columns = SPEC_SIZE * SPEC_SIZE // NUM_MELS
+    return ClapFeatureExtractor(
+        feature_size=NUM_MELS,
+        sampling_rate=config.sample_rate,
+        hop_length=-(-samples // (columns - 2)),
+        max_length_s=round(config.clip_seconds),
+        fft_window_size=1024,
+        frequency_min=50,
+        frequency_max=config.sample_rate // 2,
+        truncation="rand_trunc",
+        padding="repeatpad",
+    )
+
+
+def clap_config(tokenizer: PreTrainedTokenizerFast, *, dim: int) -> ClapConfig:
+    """About 0.7 M parameters: two Swin stages of width 48 and 96, a 2-layer text tower of width 96."""
+    return ClapConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "max_position_embeddings": int(tokenizer.model_max_length) + 2,
+            "pad_token_id": tokenizer.pad_token_id,
+            "layer_norm_eps": 1e-5,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "projection_dim": dim,
+        },
+        audio_config={
+            "num_mel_bins": NUM_MELS,
+            "spec_size": SPEC_SIZE,
+            "patch_embeds_hidden_size": 48,
+            "hidden_size": 96,
+            "depths": [2, 2],
+            "num_attention_heads": [3, 6],
+            "num_hidden_layers": 2,
+            "window_size": 8,
+            "mlp_ratio": 2.0,
+            "hidden_dropout_prob": 0.0,
+            "projection_dim": dim,
+        },
+        projection_dim=dim,
+    )
+
+
+def train_clap(
+    directory: Path,
+    clips: Sequence[SceneClip],
+    tokenizer: PreTrainedTokenizerFast,
+    config: ToyConfig,
+    *,
+    dim: int,
+    seed: int,
+) -> None:
+    """Train on (clip, caption) pairs and save a directory that ``load_clap`` reads.
+
+    Args:
+        directory: Made if absent.
+        clips: Of training scenes only.
+        tokenizer: Saved with the model.
+        config: Steps, batch size, audio format.
+        dim: Of the joint space.
+        seed: Of weights and order.
+    """
+    extractor = feature_extractor(config)
+    mels_NFM = log_mels(clips, LogMel.from_settings(extractor.to_dict()), config)
+    texts = [captions(clip.scene, clip.rng(1), CAPTIONS_PER_CLIP) for clip in clips]
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(seed)
+        model = ClapModel(clap_config(tokenizer, dim=dim)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+    rng = np.random.default_rng(seed)
+    with Progress("toy CLAP", total=config.clap_steps, unit="step") as progress:
+        for step in range(config.clap_steps):
+            _set_learning_rate(optimizer, step, config.clap_steps)
+            rows = rng.choice(len(clips), config.clap_batch_size, replace=False)
+            batch = [texts[row][rng.integers(CAPTIONS_PER_CLIP)] for row in rows]
+            loss = _contrastive_loss(model, mels_NFM[rows], tokenizer, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            progress.advance(note=f"loss {loss.item():.3f}")
+    model.eval().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    extractor.save_pretrained(directory)
+
+
+@torch.inference_mode()
+def log_mels(clips: Sequence[SceneClip], front_end: LogMel, config: ToyConfig) -> Tensor:
+    """Render clips and return their log-mel spectrograms (N, F, M)."""
+    mels = []
+    with Progress("toy sounds", total=len(clips), unit="clip") as progress:
+        for clip in clips:
+            samples = render_clip(clip, config.clip_seconds, config.sample_rate)
+            mels.append(front_end(torch.from_numpy(samples)[None]))
+            progress.advance()
+    return torch.cat(mels).clone()
+
+
+def _contrastive_loss(
+    model: ClapModel, mels_BFM: Tensor, tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> Tensor:
+    """Symmetric cross-entropy over the batch's similarities (CLIP, CLAP)."""
+    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    text_BC = _features(model.get_text_features(**tokens))
+    audio_BC = _features(model.get_audio_features(input_features=mels_BFM[:, None]))
+    logits_BB = model.logit_scale_t.exp() * text_BC @ audio_BC.T
+    target_B = torch.arange(len(texts))
+    return (cross_entropy(logits_BB, target_B) + cross_entropy(logits_BB.T, target_B)) / 2
+
+
+def _features(output: object) -> Tensor:
+    """Unwrap features: transformers 5 returns them inside an output object."""
+    return normalize(output if isinstance(output, Tensor) else output.pooler_output, dim=-1)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> None:
+    rise = min(1.0, (step + 1) / WARMUP_STEPS)
+    fall = max(0.05, 1 - step / num_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = LEARNING_RATE * min(rise, fall)

@@ -1,0 +1,78 @@
+"""Checkpoints of a run: small, independent of the number of workers, complete or refused.
+
+A folder with ``trained.safetensors``, ``moments.safetensors``, ``state.json`` and, written last,
+``COMMITTED.json``, which holds the size and SHA-256 of the others: a copy that was cut off is recognised
+whatever order its files arrived in.
+
+DeepSpeed's own checkpoints are tied to the number of workers that wrote them. What MATS trains is small, so
+every checkpoint holds it consolidated; any number of workers can go on from it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from mats_ray.errors import TrainingError
+from mats_ray.train.engine import EngineState
+
+TRAINED, MOMENTS, STATE, COMMITTED = (
+    "trained.safetensors",
+    "moments.safetensors",
+    "state.json",
+    "COMMITTED.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a run stands."""
+
+    step: int
+    """Updates done."""
+    samples: int
+    """Samples of the stream consumed: step x global batch size."""
+    run_hash: str
+    """Of everything that decides the course of the run; a checkpoint of another course is refused."""
+    version: str
+
+
+def save_checkpoint(directory: Path, engine: EngineState, run: RunState) -> None:
+    """Write a checkpoint folder, commit marker last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file({name: t.contiguous() for name, t in engine.trained.items()}, directory / TRAINED)
+    save_file({name: t.contiguous() for name, t in engine.moments.items()}, directory / MOMENTS)
+    (directory / STATE).write_text(json.dumps(asdict(run), indent=2) + "\n", "utf-8")
+    marker = {name: _fingerprint(directory / name) for name in (TRAINED, MOMENTS, STATE)}
+    (directory / COMMITTED).write_text(json.dumps(marker, indent=2) + "\n", "utf-8")
+
+
+def load_checkpoint(directory: Path) -> tuple[EngineState, RunState]:
+    """Read a checkpoint folder.
+
+    Raises:
+        TrainingError: It was never committed, or a file is missing, cut off or altered.
+    """
+    try:
+        marker = json.loads((directory / COMMITTED).read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"the checkpoint {directory} was not finished: {COMMITTED} is unreadable"
+        ) from error
+    for name, expected in marker.items():
+        if not (directory / name).is_file():
+            raise TrainingError(f"the checkpoint {directory} lacks {name}")
+        if (found := _fingerprint(directory / name)) != expected:
+            raise TrainingError(
+                f"{directory / name} is not what was committed: {found['bytes']} bytes instead of "
+                f"{expected['bytes']} (cut off or altered)"
+            )
+    run = RunState(**json.loads((directory / STATE).read_text("utf-8")))
+    return EngineState(load_file(directory / TRAINED), load_file(directory / MOMENTS), run.step), run
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    data = path.read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
