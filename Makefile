@@ -54,11 +54,9 @@ test: install ## Run the tests (ARGS="tests/unit -k noise")
 	python -m pytest $(ARGS)
 
 lint: install ## Check style, types, layers and spelling
-	ruff check
-	ruff format --check
-	pyright
-	lint-imports
-	codespell
+	@status=0; for check in "ruff check" "ruff format --check" pyright lint-imports codespell; do \
+		echo "== $$check"; $$check || status=1; \
+	done; exit $$status
 
 bench: install ## Run benchmarks/bench_*.py
 	@set -e; for file in benchmarks/bench_*.py; do \
