@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         MATSError: A bad configuration, no model directory, a port in use; found before Ray starts.
     """
     from mats_ray.models.directory import read_info
-    from mats_ray.serving.listen import check_port_is_free, wait_for_signal
+    from mats_ray.serving.foreground import check_port_is_free, wait_for_signal
     from mats_ray.serving.settings import load_serve_config
 
     config = load_serve_config(args.config, args.overrides, model=args.model)

@@ -91,7 +91,8 @@ class DeploymentConfig(ReplicaConfig):
     """One Serve deployment that answers in batches."""
 
     max_batch_size: PositiveInt = 16
-    batch_wait_seconds: Annotated[float, Field(ge=0)] = 0.01
+    batch_wait_seconds: Annotated[float, Field(ge=0)] = 0
+    """An idle replica waits this long for company; while it is busy the next batch gathers anyway."""
 
 
 class ServeConfig(StrictConfig):

@@ -23,8 +23,10 @@ from ray.serve.handle import DeploymentHandle
 
 from mats_ray.config.infer import DeploymentConfig, GenerationConfig, ReplicaConfig, ServeConfig
 from mats_ray.data.audio import decode_audio
+from mats_ray.errors import MATSError, ModelError
 from mats_ray.serving.app import make_app
-from mats_ray.serving.batches import Outcome, isolate
+from mats_ray.serving.batches import Gathering, Outcome
+from mats_ray.serving.foreground import last_words
 from mats_ray.serving.problems import RequestError
 from mats_ray.serving.service import WARM_UP_CLIP, AudioService, ModelCard
 from mats_ray.types import Answer, AudioClip
@@ -43,16 +45,18 @@ class EncoderReplica:
         device = _start_torch(config.threads, gpus=config.encoder.gpus)
         self._encoder = AudioEncoder.from_pretrained(config.model, device=device)
         self._encoder.encode([WARM_UP_CLIP])
+        self._gathering = Gathering()
         _set_batching(self._encode_batch, config.encoder)
 
     async def encode(self, clip: AudioClip) -> np.ndarray:
         """Embed one clip: (C,) float32."""
+        await self._gathering.wait()
         outcome: Outcome[np.ndarray] = await self._encode_batch(clip)  # pyright: ignore
         return outcome.unwrap()
 
     @serve.batch
     async def _encode_batch(self, clips: list[AudioClip]) -> list[Outcome[np.ndarray]]:
-        return await asyncio.to_thread(isolate, self._encode, clips)
+        return await self._gathering.compute(self._encode, clips)
 
     def _encode(self, clips: Sequence[AudioClip]) -> list[np.ndarray]:
         return list(self._encoder.encode(clips))
@@ -75,6 +79,7 @@ class AnswererReplica:
         self._answerer.answer(
             np.ones((1, info.model.clap.dim), np.float32), ["warm-up"], generation=one_token
         )
+        self._gathering = Gathering()
         _set_batching(self._answer_batch, config.answerer)
 
     async def describe(self) -> ModelCard:
@@ -83,12 +88,13 @@ class AnswererReplica:
 
     async def answer(self, embedding: np.ndarray, instruction: str) -> Answer:
         """Answer one instruction about one embedding (C,)."""
+        await self._gathering.wait()
         outcome: Outcome[Answer] = await self._answer_batch((embedding, instruction))  # pyright: ignore
         return outcome.unwrap()
 
     @serve.batch
     async def _answer_batch(self, asked: list[tuple[np.ndarray, str]]) -> list[Outcome[Answer]]:
-        return await asyncio.to_thread(isolate, self._answer, asked)
+        return await self._gathering.compute(self._answer, asked)
 
     def _answer(self, asked: Sequence[tuple[np.ndarray, str]]) -> list[Answer]:
         embeddings_NC = np.stack([embedding for embedding, _ in asked])
@@ -168,7 +174,7 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     """Run Ray and the service on this machine; yields the service's URL once it answers.
 
     Raises:
-        RuntimeError: The application cannot be deployed.
+        ModelError: A part of the model cannot be loaded.
     """
     deployments = (config.ingress, config.encoder, config.answerer)
     cpus = sum(deployment.cpus * deployment.autoscaling.max_replicas for deployment in deployments)
@@ -180,11 +186,20 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     )
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))
-        serve.run(build_app(config), name=APP_NAME, route_prefix="/")
+        _deploy(config)
         yield f"http://{host}:{port}"
+        serve.delete(APP_NAME)  # lets requests under way end
     finally:
-        serve.shutdown()
         ray.shutdown()
+
+
+def _deploy(config: ServeConfig) -> None:
+    try:
+        serve.run(build_app(config), name=APP_NAME, route_prefix="/")
+    except RuntimeError as error:  # it names the deployment only; the reason stands in its status
+        deployments = serve.status().applications[APP_NAME].deployments.values()
+        reasons = [last_words(deployment.message) for deployment in deployments if deployment.message]
+        raise ModelError(f"the service did not start: {reasons[0] if reasons else error}") from None
 
 
 async def _call(method: Any, *args: Any) -> Any:
@@ -200,7 +215,9 @@ async def _call(method: Any, *args: Any) -> Any:
     except (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError) as error:
         raise RequestError("the model is not running at the moment", code="unavailable") from error
     except RayTaskError as error:
-        raise error.cause from None
+        if isinstance(error.cause, MATSError):
+            raise error.cause from None
+        raise  # its text holds the remote traceback, for the log
 
 
 def _replica_options(config: ReplicaConfig) -> dict[str, Any]:
@@ -214,7 +231,7 @@ def _replica_options(config: ReplicaConfig) -> dict[str, Any]:
 def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[str, Any]:
     return {
         **_replica_options(config),
-        # while one batch is computed the next ones gather in the replica (Ray 2.60: fewer, smaller batches)
+        # room for the batch being computed and for the next ones, which gather in the replica
         "max_ongoing_requests": 4 * config.max_batch_size,
         "max_queued_requests": service.max_requests_in_flight,
     }

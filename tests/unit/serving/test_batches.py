@@ -1,6 +1,9 @@
+import asyncio
+import threading
+
 import pytest
 
-from mats_ray.serving.batches import isolate
+from mats_ray.serving.batches import Gathering, isolate
 
 
 def work(numbers):
@@ -35,3 +38,41 @@ def test_neighbours_of_a_bad_item_still_share_batches(sizes):
     isolate(work, [-1, 2, 3, 4, 5, 6, 7, 8])
 
     assert sorted(sizes) == [1, 2, 4]
+
+
+def test_what_comes_while_a_batch_is_computed_goes_on_together():
+    computing, done = threading.Event(), threading.Event()
+    passed = []
+
+    def slow(items):
+        computing.set()
+        assert done.wait(20)
+        return items
+
+    async def request(gathering, name):
+        await gathering.wait()
+        passed.append((name, done.is_set()))
+
+    async def scenario():
+        gathering = Gathering()
+        await request(gathering, "first")
+        batch = asyncio.create_task(gathering.compute(slow, ["first"]))
+        await asyncio.to_thread(computing.wait, 20)
+        late = [asyncio.create_task(request(gathering, name)) for name in ("second", "third")]
+        await asyncio.sleep(0)
+        done.set()
+        await asyncio.gather(batch, *late)
+        return [outcome.unwrap() for outcome in batch.result()]
+
+    assert asyncio.run(scenario()) == ["first"]
+    assert passed == [("first", False), ("second", True), ("third", True)]
+
+
+def test_a_batch_that_failed_lets_the_next_one_through():
+    async def scenario():
+        gathering = Gathering()
+        [outcome] = await gathering.compute(work, [-1])
+        await gathering.wait()
+        return outcome.error
+
+    assert isinstance(asyncio.run(scenario()), ValueError)

@@ -1,5 +1,6 @@
-"""What a server in the foreground needs of its machine: a free port, and a way to end."""
+"""What a server in the foreground needs: a free port, a word on why it did not start, a way to end."""
 
+import re
 import signal
 import socket
 import threading
@@ -19,6 +20,12 @@ def check_port_is_free(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}; see --host and --port") from None
+
+
+def last_words(traceback: str) -> str:
+    """Return what the innermost error of a remote traceback says, without its class if it is one of ours."""
+    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
+    return re.sub(r"^mats_ray\.errors\.\w+: ", "", lines[-1]) if lines else "no reason given"
 
 
 def wait_for_signal() -> None:
