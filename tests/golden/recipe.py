@@ -1,6 +1,6 @@
 """Deterministic weights by name, version 1: the golden numbers were computed with models filled like this.
 
-The values of a tensor follow from a salt, its native name and its shape; only PCG64's bit stream is drawn from.
+The values of a tensor follow from a salt, its native name and its shape, through PCG64's bit stream alone.
 """
 
 import math

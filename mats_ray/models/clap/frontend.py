@@ -1,7 +1,8 @@
 """CLAP's audio front end: waveform -> fixed windows -> log-mel spectrogram, on the model's device.
 
-The Fourier transform is a convolution with windowed sine and cosine kernels, as in the reference packages:
-their rounding noise in near-empty mel bands is part of the reference; ``torch.stft`` differs by up to 0.1 dB.
+On the CPU the Fourier transform is a convolution with windowed sine and cosine kernels, as in the reference
+packages: its rounding noise in near-empty mel bands is part of the reference (``torch.stft`` is up to 0.1 dB
+off there, which moves embeddings by 1e-6).
 
 Shapes: B batch, T samples, F frames, K frequency bins, M mel bands.
 """
@@ -82,14 +83,25 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms_BT: Tensor) -> Tensor:
         """Return the log-mel spectrogram (B, F, M) in dB, floored at -100."""
-        margin = self.n_fft // 2
-        padded_B1T = nn.functional.pad(waveforms_BT[:, None], (margin, margin), mode="reflect")
-        real_BKF, imag_BKF = nn.functional.conv1d(padded_B1T, self.kernels, stride=self.hop_length).chunk(
-            2, dim=1
-        )
-        power_BKF = real_BKF.square() + imag_BKF.square()
+        # GPUs round convolutions to TF32 by default, which costs far more than the FFT's own noise.
+        on_cpu = waveforms_BT.device.type == "cpu"
+        power_BKF = self._convolved(waveforms_BT) if on_cpu else self._transformed(waveforms_BT)
         mel_BFM = power_BKF.transpose(1, 2) @ self.bank_KM
         return 10 * mel_BFM.clamp(min=_POWER_FLOOR).log10()
+
+    def _convolved(self, waveforms_BT: Tensor) -> Tensor:
+        margin = self.n_fft // 2
+        padded_B1T = nn.functional.pad(waveforms_BT[:, None], (margin, margin), mode="reflect")
+        spectrum = nn.functional.conv1d(padded_B1T, self.kernels, stride=self.hop_length)
+        real_BKF, imag_BKF = spectrum.chunk(2, dim=1)
+        return real_BKF.square() + imag_BKF.square()
+
+    def _transformed(self, waveforms_BT: Tensor) -> Tensor:
+        window = torch.hann_window(self.n_fft, device=waveforms_BT.device)
+        spectrum_BKF = torch.stft(
+            waveforms_BT, self.n_fft, self.hop_length, window=window, return_complex=True, pad_mode="reflect"
+        )
+        return spectrum_BKF.real.square() + spectrum_BKF.imag.square()
 
 
 def _fourier_kernels(n_fft: int) -> Tensor:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 from mats_ray.errors import ModelError
-from mats_ray.models.clap.directory import load_directory
+from mats_ray.models.clap.directory import load_directory, weight_files
 from mats_ray.models.clap.encoder import CLAP
-from mats_ray.models.clap.hub import fetch_directory, is_hub_id
+from mats_ray.models.clap.hub import fetch, is_hub_id
 from mats_ray.models.clap.published import load_published
 
 Implementation = Literal["mats", "laion_clap"]
@@ -45,5 +45,19 @@ def load_clap(
     if not path.is_dir():
         if not is_hub_id(str(ref)):
             raise ModelError(f"no CLAP at {ref}: no such file or directory")
-        path = fetch_directory(str(ref))
+        path = _fetch(str(ref))
     return load_directory(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
+
+
+def _fetch(ref: str) -> Path:
+    """Find the directory of a hub id, with safetensors if the hub has them."""
+    settings = ["*.json", "*.txt"]
+    try:
+        path = fetch(ref, ["*.safetensors", *settings])
+        return path if weight_files(path) else fetch(ref, ["pytorch_model*.bin", *settings])
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"no CLAP at {ref}: it is no file or directory here, is not in the local hub cache, and the hub"
+            f" does not give it ({reason}); download it elsewhere and pass the directory"
+        ) from error

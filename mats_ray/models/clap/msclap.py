@@ -105,6 +105,11 @@ class MSCLAPTokens(TextTokens):
     ENDING = " <|endoftext|>"
     NUM_ENDING_TOKENS = 2
 
+    def prepare(self, tokenizer: Any) -> Any:
+        """Make "!" the padding token, as the package does: "!!" then is two ids, never one merged id."""
+        tokenizer.add_special_tokens({"pad_token": "!"})
+        return tokenizer
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return one list of ids per text, unpadded; only what exceeds the position table is cut."""
         rows = self.tokenizer([text + self.ENDING for text in texts])["input_ids"]

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from mats_ray.errors import ModelError
+from mats_ray.models.clap.hub import fetch
 
-# What transformers raises for a tokenizer that is absent, cut off, or needs a package that is.
-_NOT_LOADED = (OSError, ValueError, KeyError, ImportError)
+_TOKENIZER_FILES = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "config.json"]
 
 
 class TextTokens:
@@ -48,7 +48,7 @@ class TextTokens:
     def tokenizer(self) -> Any:
         """The transformers tokenizer."""
         if self._tokenizer is None:
-            found = find_tokenizer(self.ref, owner=self.owner)
+            found = self.prepare(find_tokenizer(self.ref, owner=self.owner))
             if len(found) > self.vocab_size:
                 raise ModelError(
                     f"{self.owner}: the tokenizer {self.ref!r} has {len(found)} tokens,"
@@ -56,6 +56,10 @@ class TextTokens:
                 )
             self._tokenizer = found
         return self._tokenizer
+
+    def prepare(self, tokenizer: Any) -> Any:
+        """Change a freshly loaded tokenizer into what the family's package uses."""
+        return tokenizer
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Pad rows of ids on the right to the longest: ids and mask, both (B, T) int64."""
@@ -69,18 +73,15 @@ class TextTokens:
 
 
 def find_tokenizer(ref: str, *, owner: str) -> Any:
-    """Load a tokenizer, from this machine if it is here: a closed network should not wait for a hub.
+    """Load a tokenizer from a directory or by hub id.
 
     Raises:
         ModelError: It is neither here nor to be had.
     """
     try:
-        return AutoTokenizer.from_pretrained(ref, local_files_only=True)
-    except _NOT_LOADED:
-        pass
-    try:
-        return AutoTokenizer.from_pretrained(ref, local_files_only=Path(ref).is_dir())
-    except _NOT_LOADED as error:
+        path = ref if Path(ref).is_dir() else fetch(ref, _TOKENIZER_FILES)
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{owner}: texts need a tokenizer and {ref!r} does not give one ({reason}); save one where there"

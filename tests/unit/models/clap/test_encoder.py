@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from mats_ray.errors import AudioError
 from mats_ray.models.clap import load_clap
+from tests.unit.models.clap.small import noise
 
 TEXTS = ["a dog barks", "rain falls on the roof while a siren wails and a bell rings", "bell", ""]
 
@@ -18,8 +19,7 @@ def clap(clap_dir):
 
 @pytest.fixture(scope="module")
 def clips():
-    draw = np.random.default_rng(0)
-    return [draw.uniform(-0.5, 0.5, size).astype(np.float32) for size in (64000, 20001, 100, 1)]
+    return noise(64000, 20001, 100, 1)
 
 
 def test_it_says_what_it_is(clap):

@@ -1,0 +1,80 @@
+"""A CLAP directory is loaded, or the error names what is missing in it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mats_ray.errors import ModelError
+from mats_ray.models.clap import load_clap
+from tests.unit.models.clap.small import save_directory
+
+
+@pytest.fixture
+def broken(clap_dir, tmp_path):
+    return shutil.copytree(clap_dir, tmp_path / "clap")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_a_missing_file_is_named(broken, name):
+    (broken / name).unlink()
+
+    with pytest.raises(ModelError, match=r"no .*" + name.rsplit(".", 1)[1]) as caught:
+        load_clap(broken)
+    assert str(broken) in str(caught.value)
+
+
+def test_a_file_that_is_not_json_is_named(broken):
+    (broken / "config.json").write_text("{")
+
+    with pytest.raises(ModelError, match=r"config\.json is not JSON"):
+        load_clap(broken)
+
+
+def test_another_kind_of_model_is_refused(broken):
+    (broken / "config.json").write_text(json.dumps({"model_type": "llama"}))
+
+    with pytest.raises(ModelError, match="'llama'"):
+        load_clap(broken)
+
+
+def test_missing_tensors_are_named(broken):
+    state = load_file(broken / "model.safetensors")
+    del state["audio_projection.linear1.bias"], state["text_model.pooler.dense.weight"]
+    save_file(state, broken / "model.safetensors")
+
+    with pytest.raises(
+        ModelError, match=r"missing: audio_projection\.linear1\.bias, text_model\.pooler\.dense\.weight"
+    ):
+        load_clap(broken)
+
+
+def test_a_front_end_for_fusion_models_is_refused_for_others(tmp_path):
+    with pytest.raises(ModelError, match="rand_trunc"):
+        load_clap(save_directory(tmp_path, truncation="fusion"))
+
+
+def test_weights_in_several_files_or_as_a_pickle_are_the_same_model(broken, clap_dir):
+    expected = load_clap(clap_dir).encode_text(["a dog barks"])
+    state = load_file(broken / "model.safetensors")
+    (broken / "model.safetensors").unlink()
+    torch.save(state, broken / "pytorch_model.bin")
+    pickled = load_clap(broken)
+    (broken / "pytorch_model.bin").unlink()
+    names = sorted(state)
+    save_file({name: state[name] for name in names[:9]}, broken / "model-00001-of-00002.safetensors")
+    save_file({name: state[name] for name in names[9:]}, broken / "model-00002-of-00002.safetensors")
+    split = load_clap(broken)
+
+    assert torch.equal(pickled.encode_text(["a dog barks"]), expected)
+    assert torch.equal(split.encode_text(["a dog barks"]), expected)
+
+
+def test_the_identity_follows_the_weights(broken, clap_dir):
+    state = load_file(broken / "model.safetensors")
+    state["audio_projection.linear1.bias"] += 1
+    save_file(state, broken / "model.safetensors")
+
+    assert load_clap(broken).identity != load_clap(clap_dir).identity

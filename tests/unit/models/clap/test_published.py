@@ -1,0 +1,79 @@
+"""Published files are told apart by their tensors; whatever they are wrapped in comes off."""
+
+import re
+
+import pytest
+import torch
+
+from mats_ray.errors import ModelError
+from mats_ray.models.clap import load_clap
+from mats_ray.models.clap.published import read_published
+from tests.unit.models.clap.small import laion_state, msclap_state, noise, save_laion, save_msclap
+
+
+def test_the_family_is_told_by_content_not_by_name(tmp_path):
+    laion = save_laion(tmp_path / "CLAP_weights_2023.pth", laion_state())
+    msclap = save_msclap(tmp_path / "630k-audioset-best.pt", msclap_state())
+
+    assert load_clap(laion).identity.family == "laion"
+    assert load_clap(msclap).identity.family == "msclap"
+
+
+def test_a_bare_state_dict_is_read_too(tmp_path, laion_file):
+    bare = tmp_path / "bare.pt"
+    torch.save(laion_state(), bare)
+    clips = noise(50_000)
+
+    torch.testing.assert_close(
+        load_clap(bare).encode_audio(clips, 48_000), load_clap(laion_file).encode_audio(clips, 48_000)
+    )
+
+
+def test_a_file_without_a_clap_says_what_it_holds(tmp_path):
+    file = save_msclap(tmp_path / "mats.pth", {"audio_mapper.linear.weight": torch.ones(2)})
+
+    with pytest.raises(ModelError, match=r"mats\.pth holds neither .* audio_mapper"):
+        read_published(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [([torch.ones(2)], "holds a list"), ({"state_dict": {"audio_branch.bn0.weight": 3}}, "not tensors")],
+)
+def test_a_file_without_a_state_dict_is_refused(tmp_path, content, complaint):
+    torch.save(content, tmp_path / "file.pt")
+
+    with pytest.raises(ModelError, match=complaint):
+        read_published(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize(
+    ("make", "save", "gone", "misshaped"),
+    [
+        (
+            laion_state,
+            save_laion,
+            ["audio_branch.layers.1.blocks.1.attn.qkv.weight", "text_branch.pooler.dense.bias"],
+            "audio_projection.0.weight",
+        ),
+        (
+            msclap_state,
+            save_msclap,
+            ["audio_encoder.base.htsat.norm.bias", "caption_encoder.base.h.1.mlp.c_fc.bias"],
+            "caption_encoder.projection.linear2.weight",
+        ),
+    ],
+    ids=["laion", "msclap"],
+)
+def test_every_tensor_that_does_not_fit_is_named_as_in_the_file(tmp_path, make, save, gone, misshaped):
+    state = make()
+    for name in gone:
+        del state[name]
+    state[misshaped] = torch.ones(5, 7)
+    extra = misshaped.replace(".weight", ".gain")
+    state[extra] = torch.ones(1)
+
+    with pytest.raises(ModelError) as caught:
+        load_clap(save(tmp_path / "file.pt", state))
+    for part in (*gone, extra, rf"{misshaped} is (5, 7), not"):
+        assert re.search(re.escape(part), str(caught.value))
