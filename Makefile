@@ -37,9 +37,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing PyTorch ..."
 	@# First and on its own: where pip is offered a CPU build of this version, that is the one to keep.
-	@$(BIN)/pip install -q --disable-pip-version-check "$$(grep -o '^torch==[^ ]*' requirements.lock)"
+	@$(BIN)/pip install -qq --disable-pip-version-check "$$(grep -o '^torch==[^ ]*' requirements.lock)"
 	@echo "Installing the $$(grep -c '==' requirements.lock) packages of requirements.lock ..."
-	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements.lock
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
