@@ -87,10 +87,11 @@ def _refuse(error: OSError) -> None:
 
 
 def _local_object(path: Path) -> AudioObject:
+    name = str(path).encode("utf-8", "backslashreplace").decode()  # a name that is not text becomes one
     try:
-        return AudioObject(path=str(path), size=path.stat().st_size, etag=local_etag(path))
+        return AudioObject(path=name, size=path.stat().st_size, etag=local_etag(path))
     except OSError:  # a broken link: its row will say so
-        return AudioObject(path=str(path), size=0, etag="")
+        return AudioObject(path=name, size=0, etag="")
 
 
 def _remote(root: str) -> Iterator[AudioObject]:

@@ -5,7 +5,7 @@ works in the processes of a cluster that was started without those settings.
 """
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
@@ -41,6 +41,11 @@ def open_storage(path: str) -> tuple[AbstractFileSystem, str]:
     except (ValueError, ImportError) as error:
         raise DataError(f"{path}: no access to {protocol}:// paths: {error}") from error
     return files, files._strip_protocol(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
+
+
+def read_bytes(files: AbstractFileSystem, path: str) -> bytes:
+    """Fetch one whole object."""
+    return cast("bytes", files.cat_file(path))
 
 
 def s3_settings() -> dict[str, Any]:

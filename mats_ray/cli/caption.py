@@ -1,0 +1,80 @@
+"""``mats caption``: caption or question every audio file of a folder or bucket."""
+
+import argparse
+
+from mats_ray.config import RunConfig, load_config
+from mats_ray.config.base import Tree, merge, override, validate
+from mats_ray.errors import ConfigError
+
+EPILOG = """\
+Examples:
+  mats caption --model out/demo/model --audio clips/ --out out/captions
+  mats caption --model out/demo/model --audio s3://bucket/clips --out s3://bucket/answers \\
+      --ask "Is there a dog?" --ask "How many sounds are there?"
+
+One row per file and question goes to OUT as Parquet; a file that cannot be used becomes a row with
+status "error", a code and words. Run it again after a crash: it does what is missing, and nothing if
+nothing is.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--audio", required=True, metavar="PATH", help="folder, file or s3:// prefix")
+    parser.add_argument("--out", required=True, metavar="PATH", help="folder or s3:// prefix of the rows")
+    parser.add_argument(
+        "--model", metavar="DIR", help="model directory (default: where the configured run writes its model)"
+    )
+    parser.add_argument(
+        "--ask",
+        action="append",
+        default=[],
+        metavar="QUESTION",
+        dest="questions",
+        help="ask this of every file instead of captioning it; repeatable",
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="YAML", help="configuration; later ones win"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one value, for example caption.batch_size=64; repeatable",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the rows and print what they are.
+
+    Raises:
+        MATSError: Model, audio or output cannot be used, or too many files could not.
+    """
+    config = _config_of(args)
+    if args.model is None and not args.config:
+        raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
+    from mats_ray.cli.on_ray import cluster
+    from mats_ray.infer.on_ray import caption
+
+    with cluster():
+        summary = caption(
+            config,
+            audio=args.audio,
+            out=args.out,
+            model=args.model or config.model_dir,
+            questions=args.questions,
+        )
+    print(summary)
+    return 0
+
+
+def _config_of(args: argparse.Namespace) -> RunConfig:
+    """Load what is given; a model directory names its own parts, so no configuration need do it."""
+    if args.config:
+        return load_config(args.config, args.overrides)
+    tree: Tree = {"toy": {}}  # the one kind of configuration that names no checkpoints
+    for assignment in args.overrides:
+        tree = merge(tree, override(assignment))
+    return validate(RunConfig, tree, where=", ".join(f"--set {one}" for one in args.overrides))

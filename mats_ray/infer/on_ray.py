@@ -1,0 +1,145 @@
+"""Captioning a folder or bucket with Ray Data: decode on CPUs, answer on an actor pool, write on the driver.
+
+    list -> [decode: tasks] -> [answer: actors] -> driver: progress, Parquet parts
+
+The driver writes because only one process can tell what is written and what is not, and because text is
+small: finished rows come to it, audio never does.
+"""
+
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
+from ray.util.debug import log_once
+
+from mats_ray import errors
+from mats_ray.config import RunConfig
+from mats_ray.config.infer import CaptionConfig
+from mats_ray.infer.job import CaptionJob, CaptionSummary
+from mats_ray.infer.parts import PartWriter
+from mats_ray.infer.respond import Responder
+from mats_ray.infer.rows import ERROR
+from mats_ray.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+MAX_RETRIES = 2
+"""Of a batch whose process died (a segmentation fault, out of memory). Ray Data's own default is for ever."""
+DECODER_CPUS = 1
+
+
+def caption(
+    config: RunConfig, *, audio: str, out: str, model: str, questions: Sequence[str] = ()
+) -> CaptionSummary:
+    """Caption every audio file, or ask each of them every question; one row per file and prompt.
+
+    What is already in ``out`` by the same model, prompt and content of the file is not done again, so a job
+    that was killed goes on where it was and a finished one does nothing. Files that cannot be used become
+    rows with a code and words.
+
+    Args:
+        config: Its ``caption`` section, and ``generation`` where it has one (else the model's own decoding).
+        audio: Folder, file or s3:// prefix.
+        out: Folder or s3:// prefix of Parquet rows (``infer.rows.SCHEMA``).
+        model: Model directory, seen by all nodes under this path.
+        questions: Asked of every file; a caption where there are none.
+
+    Raises:
+        ConfigError: A question is empty.
+        ModelError: The model directory cannot be used.
+        DataError: No audio, an unusable output folder, rows lost, or too many error rows (all written).
+    """
+    job = CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions)
+    if job.num_files_done < job.num_files:
+        _do(job, config.caption)
+    return job.finish()
+
+
+def _do(job: CaptionJob, settings: CaptionConfig) -> None:
+    """Run what is missing through Ray Data and write rows as they come."""
+    num_errors = 0
+    with Progress("caption", total=job.num_files, unit="file") as progress, PartWriter(job.store) as writer:
+        progress.start_at(job.num_files_done)
+        for rows in _stream(job, settings):
+            job.drop_outdated()
+            writer.add(rows)
+            num_errors += rows.column("status").to_pylist().count(ERROR)
+            note = f"{num_errors} errors" if num_errors else ""
+            progress.advance(len(rows.column("path").unique()), note=note)
+
+
+def _stream(job: CaptionJob, settings: CaptionConfig) -> Iterator[pa.Table]:
+    """Yield finished rows block by block, in the order they finish."""
+    _warn_if_too_small(settings)
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
+    with DataContext.current(context), _only_warnings():
+        try:
+            for block in _dataset(job, settings).iter_batches(batch_size=None, batch_format="pyarrow"):
+                assert isinstance(block, pa.Table)
+                yield block
+        except RayError as error:
+            raise _told_plainly(error) from error
+
+
+def _dataset(job: CaptionJob, settings: CaptionConfig) -> Dataset:
+    decoded = ray.data.from_arrow(job.todo()).map_batches(
+        job.decoder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=TaskPoolStrategy(size=settings.decode_concurrency),
+        num_cpus=DECODER_CPUS,
+    )
+    with warnings.catch_warnings():
+        # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return decoded.map_batches(
+            Responder,  # pyright: ignore[reportArgumentType]
+            fn_constructor_args=[job.responder],
+            batch_size=1,  # a packed batch
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=settings.concurrency),
+            num_cpus=settings.cpus_per_actor,
+            num_gpus=settings.gpus_per_actor or None,
+            max_task_retries=MAX_RETRIES,
+        )
+
+
+def _warn_if_too_small(settings: CaptionConfig) -> None:
+    """Say why nothing moves, if nothing will: Ray waits without a word for processors that never come."""
+    needed = settings.concurrency * settings.cpus_per_actor + DECODER_CPUS
+    there = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else None
+    if there is not None and needed > there:
+        logger.warning(
+            "captioning needs %g CPUs (%d x caption.cpus_per_actor=%g and %g to decode), the cluster has %g; "
+            "it waits until there are more",
+            *(needed, settings.concurrency, settings.cpus_per_actor, DECODER_CPUS, there),
+        )
+
+
+@contextlib.contextmanager
+def _only_warnings() -> Iterator[None]:
+    """Keep Ray Data from narrating its executions."""
+    narrator = logging.getLogger("ray.data")
+    before = narrator.level
+    narrator.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        narrator.setLevel(before)
+
+
+def _told_plainly(error: RayError) -> Exception:
+    """Find this package's own error in what Ray makes of one: a text with tracebacks of every process."""
+    said = re.findall(r"^mats_ray\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+    kind = getattr(errors, said[-1][0], None) if said else None
+    return kind(said[-1][1]) if kind and kind is not errors.AudioError else error

@@ -1,0 +1,136 @@
+"""The ledger knows what is owed, what is done, and what has to go."""
+
+import dataclasses
+
+import pytest
+
+from mats_ray.config.infer import GenerationConfig
+from mats_ray.data.listing import AudioObject
+from mats_ray.errors import AudioError, DataError
+from mats_ray.infer.ledger import Ledger
+from mats_ray.infer.parts import PartStore
+from mats_ray.infer.rows import Respondent, Source, error_row, ok_row, prompts_for, to_table
+from mats_ray.types import Answer
+
+RESPONDENT = Respondent(model_id="m@1", generation=GenerationConfig())
+OBJECTS = [AudioObject(path=path, size=1, etag=f"etag {path}") for path in ("a", "b", "c")]
+PROMPTS = prompts_for(["Dog?", "Rain?"])
+
+
+def row(path, prompt=PROMPTS[0], *, etag=None, respondent=RESPONDENT, text="yes", error=None):
+    source = Source(path=path, etag=etag or f"etag {path}", seconds=1.0)
+    if error:
+        return error_row(source, prompt, respondent, AudioError(f"{path} is bad", code=error))
+    return ok_row(source, prompt, respondent, Answer(text=text, num_tokens=1, finish_reason="stop"))
+
+
+@pytest.fixture
+def ledger():
+    return Ledger(OBJECTS, PROMPTS, RESPONDENT)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PartStore(str(tmp_path))
+
+
+def everything(**kind):
+    return to_table([row(one.path, prompt, **kind) for one in OBJECTS for prompt in PROMPTS])
+
+
+def tidy(ledger, store):
+    for name, keep_N in ledger.enter_all(store).items():
+        store.keep(name, keep_N)
+
+
+def test_nothing_is_done_at_first(ledger):
+    assert ledger.done_FP.shape == (3, 2)
+    assert not ledger.done_FP.any()
+
+
+def test_rows_are_counted_by_outcome(ledger):
+    rows = [
+        row("a"),
+        row("b", error="empty"),
+        row("b", PROMPTS[1], error="empty"),
+        row("c", error="too_long"),
+    ]
+
+    assert ledger.enter(to_table(rows)).all()
+    assert ledger.done_FP.tolist() == [[True, False], [True, True], [True, False]]
+    assert (ledger.num_ok, dict(ledger.errors), ledger.first_error) == (
+        1,
+        {"empty": 2, "too_long": 1},
+        "b is bad",
+    )
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"etag": "an older content"},
+        {"respondent": dataclasses.replace(RESPONDENT, model_id="m@2")},
+        {"respondent": Respondent(model_id="m@1", generation=GenerationConfig(profile="fast"))},
+        {"error": "read_failed"},
+    ],
+    ids=["content", "model", "decoding", "storage trouble"],
+)
+def test_what_is_out_of_date_is_done_again(ledger, store, stale):
+    store.write("part-1.parquet", to_table([row("a", **stale), row("b")]))
+    store.write("part-2.parquet", to_table([row("c", **stale)]))
+
+    tidy(ledger, store)
+
+    assert ledger.done_FP.tolist() == [[False, False], [True, False], [False, False]]
+    assert store.names() == ["part-1.parquet"]
+    assert store.read("part-1.parquet").column("path").to_pylist() == ["b"]
+
+
+def test_a_row_that_is_there_twice_goes_once(ledger, store):
+    store.write("part-1.parquet", to_table([row("a", text="first")]))
+    store.write("part-2.parquet", to_table([row("a", text="second"), row("b")]))
+
+    tidy(ledger, store)
+
+    answers = [store.read(name).column("answer").to_pylist() for name in store.names()]
+    assert answers == [["first"], ["yes"]]
+
+
+def test_errors_of_the_file_itself_stay(ledger, store):
+    store.write("part-1.parquet", to_table([row("a", error="decode_failed")]))
+
+    tidy(ledger, store)
+
+    assert ledger.done_FP[0, 0]
+    assert len(store.read("part-1.parquet")) == 1
+
+
+def test_rows_of_other_files_and_prompts_are_left_alone(ledger, store):
+    foreign = [row("elsewhere"), row("a", prompts_for(["Cat?"])[0]), row("a", prompts_for([])[0], etag="old")]
+    store.write("part-1.parquet", to_table(foreign))
+
+    tidy(ledger, store)
+
+    assert not ledger.done_FP.any()
+    assert len(store.read("part-1.parquet")) == 3
+
+
+def test_a_complete_output_passes(ledger, store):
+    store.write("part-1.parquet", everything(error="read_failed"))  # an outcome like any other at the end
+
+    assert ledger.check(store).done_FP.all()
+
+
+def test_a_missing_row_is_named(ledger, store):
+    store.write("part-1.parquet", everything().slice(0, 5))
+
+    with pytest.raises(DataError, match=r"1 of 6 rows are missing, the first of c; 0 are there twice"):
+        ledger.check(store)
+
+
+def test_a_surplus_row_is_told(ledger, store):
+    store.write("part-1.parquet", everything())
+    store.write("part-2.parquet", everything().slice(0, 2))
+
+    with pytest.raises(DataError, match=r"0 of 6 rows are missing; 2 are there twice"):
+        ledger.check(store)
