@@ -16,7 +16,7 @@ from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.foreign import read_torch_file
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.laion import roberta_tokens
-from mats_ray.models.clap.published import load_msclap
+from mats_ray.models.clap.published import load_msclap, unwrap
 from mats_ray.models.clap.settings import ClipSettings, check_settings
 from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
@@ -79,7 +79,8 @@ def weight_files(path: Path) -> list[Path]:
 def _read_weights(files: list[Path]) -> dict[str, Tensor]:
     if files[0].suffix == ".safetensors":
         return read_safetensors(files)
-    return {name: tensor for file in files for name, tensor in read_torch_file(file).items()}
+    states = [unwrap(read_torch_file(file), source=str(file)) for file in files]
+    return {name: tensor for state in states for name, tensor in state.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

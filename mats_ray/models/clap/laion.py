@@ -70,7 +70,7 @@ def _config(state: Mapping[str, Tensor]) -> ClapConfig:
         "vocab_size": dim(state, f"{embeddings}.word_embeddings.weight", 0, default=50265),
         "hidden_size": width,
         "num_hidden_layers": 1 + max(layers, default=11),
-        "num_attention_heads": width // 64,
+        "num_attention_heads": max(1, width // 64),
         "intermediate_size": dim(
             state, "text_branch.encoder.layer.0.intermediate.dense.bias", 0, default=3072
         ),

@@ -7,6 +7,7 @@ from mats_ray.errors import ModelError
 from mats_ray.models.clap.directory import load_directory, weight_files
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.hub import fetch, is_hub_id
+from mats_ray.models.clap.laion_reference import load_laion_reference
 from mats_ray.models.clap.published import load_published
 
 Implementation = Literal["mats", "laion_clap"]
@@ -37,8 +38,6 @@ def load_clap(
     """
     path = Path(ref)
     if implementation == "laion_clap":
-        from mats_ray.models.clap.laion_reference import load_laion_reference
-
         return load_laion_reference(path)
     if path.is_file():
         return load_published(path, tokenizer=tokenizer, quantize_int16=quantize_int16)

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from transformers import ClapAudioConfig, ClapAudioModel, GPT2Config, GPT2Model
 from transformers.initialization import no_init_weights
 
-from mats_ray.errors import ModelError
 from mats_ray.models.clap import htsat
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.tokens import TextTokens
 from mats_ray.models.clap.towers import Towers
-from mats_ray.models.clap.weights import NativeName, dim, load_weights, numbers_in
+from mats_ray.models.clap.weights import NativeName, check_tensors, dim, load_weights, numbers_in
 
 TOKENIZER = "gpt2"
 
@@ -140,14 +139,14 @@ def build_msclap(state: Mapping[str, Tensor], *, source: str) -> tuple[MSCLAPTow
 def msclap_log_mel(state: Mapping[str, Tensor], *, source: str) -> LogMel:
     """Build the front end; kernels and mel bank are the file's own where it has them, as in the package."""
     log_mel = LogMel.from_settings(FRONT_END)
-    real, imag, bank = (state.get(name) for name in _KERNELS)
-    try:
-        if real is not None and imag is not None:
-            log_mel.kernels.copy_(torch.cat([real, imag]))
-        if bank is not None:
-            log_mel.bank_KM.copy_(bank)
-    except RuntimeError as error:
-        raise ModelError(f"{source}: its front end is not MS-CLAP 2023's: {error}") from error
+    parts = (*log_mel.kernels.chunk(2), log_mel.bank_KM)
+    expected = {NativeName(name): part.shape for name, part in zip(_KERNELS, parts, strict=True)}
+    found = {name: state[name] for name in _KERNELS if name in state}
+    check_tensors(
+        {native: expected[native] for native in expected if native.name in found}, found, source=source
+    )
+    for name, part in zip(_KERNELS, parts, strict=True):
+        part.copy_(found.get(name, part))
     return log_mel
 
 
@@ -168,7 +167,7 @@ def _text_config(state: Mapping[str, Tensor]) -> GPT2Config:
         n_positions=dim(state, f"{base}wpe.weight", 0, default=1024),
         n_embd=width,
         n_layer=1 + max(layers, default=11),
-        n_head=width // 64,
+        n_head=max(1, width // 64),
         n_inner=dim(state, f"{base}h.0.mlp.c_fc.weight", 1, default=3072),
         use_cache=False,
         bos_token_id=None,

@@ -26,7 +26,7 @@ def read_published(path: Path) -> tuple[Family, dict[str, Tensor]]:
     Raises:
         ModelError: The file cannot be read, or holds no CLAP we know.
     """
-    state = _state_dict(read_torch_file(path), source=str(path))
+    state = unwrap(read_torch_file(path), source=str(path))
     if any(name.startswith("audio_branch.") for name in state):
         return "laion", state
     if any(name.startswith("audio_encoder.base.htsat.") for name in state):
@@ -86,13 +86,18 @@ def load_msclap(
     )
 
 
-def _state_dict(content: Any, *, source: str) -> dict[str, Tensor]:
+def unwrap(content: Any, *, source: str) -> dict[str, Tensor]:
     """Unwrap what training code wrapped around the weights."""
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
         raise ModelError(f"{source} holds a {type(content).__name__}, not a state dict")
-    if strange := sorted(str(name) for name, value in content.items() if not isinstance(value, Tensor)):
+    strange = [
+        str(name)
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
+    if strange:
         raise ModelError(f"{source}: not tensors: {', '.join(strange)}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}

@@ -110,5 +110,5 @@ def test_a_mel_bank_in_the_file_is_used_as_the_package_would(clap, tmp_path):
 def test_a_mel_bank_of_another_size_is_refused(tmp_path):
     state = msclap_state() | {"audio_encoder.base.htsat.logmel_extractor.melW": torch.ones(201, 64)}
 
-    with pytest.raises(ModelError, match="front end"):
+    with pytest.raises(ModelError, match=r"logmel_extractor\.melW is \(201, 64\)"):
         load_clap(save_msclap(tmp_path / "file.pth", state))

@@ -38,7 +38,11 @@ def test_a_file_without_a_clap_says_what_it_holds(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [([torch.ones(2)], "holds a list"), ({"state_dict": {"audio_branch.bn0.weight": 3}}, "not tensors")],
+    [
+        ([torch.ones(2)], "holds a list"),
+        ({"state_dict": {"audio_branch.bn0.weight": 3}}, "not tensors"),
+        ({3: torch.ones(2)}, "not tensors: 3"),
+    ],
 )
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content, complaint):
     torch.save(content, tmp_path / "file.pt")
