@@ -81,6 +81,8 @@ class ModelConfig(StrictConfig):
 class MemoryConfig(StrictConfig):
     """How the Santa memory is built (paper section 3.4)."""
 
+    path: str | None = None
+    """Memory file; empty: below output_dir."""
     num_rows: PositiveInt = 5172
     """Text embeddings kept, drawn from all distinct ones by seed (0.1 % of AudioTIA-5M)."""
     num_clusters: PositiveInt = 100

@@ -87,7 +87,7 @@ class RunConfig(StrictConfig):
     @property
     def memory_path(self) -> str:
         """Santa memory file."""
-        return join(self.output_dir, "santa_memory.safetensors")
+        return self.memory.path or join(self.output_dir, "santa_memory.safetensors")
 
     @property
     def model_dir(self) -> str:

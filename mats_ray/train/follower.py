@@ -25,7 +25,7 @@ class Follower:
 
     def __init__(self, poll: Callable[[int], list[Record]], *, path: str, label: str, num_steps: int) -> None:
         self._poll_records, self._path, self._seen = poll, path, 0
-        self._by_step = _read_records(path)
+        self._by_step = read_records(path)
         self._progress = Progress(label, total=num_steps, unit="step")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -66,7 +66,8 @@ class Follower:
             _write_text(self._path, "\n".join(lines) + "\n")
 
 
-def _read_records(path: str) -> dict[int, Record]:
+def read_records(path: str) -> dict[int, Record]:
+    """Read a ``metrics.jsonl`` by step; empty if there is none."""
     filesystem, inner = locate(path)
     if filesystem.get_file_info(inner).type != fs.FileType.File:
         return {}

@@ -1,0 +1,28 @@
+"""``mats embed``: triplets to embedded triplets."""
+
+import argparse
+
+from mats_ray.cli.args import add_config_arguments, config_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed every distinct text once.
+
+    Raises:
+        MATSError: The triplets or the CLAP cannot be used.
+    """
+    config = config_of(args)
+    from mats_ray.cli.on_ray import cluster
+    from mats_ray.data.on_ray import embed
+    from mats_ray.toy.world import ensure_world
+
+    ensure_world(config)
+    with cluster():
+        summary = embed(config)
+    print(f"{summary.num_rows} rows, {summary.num_texts} distinct texts: {summary.path}")
+    return 0

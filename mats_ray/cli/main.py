@@ -1,0 +1,63 @@
+"""The ``mats`` command: a table of subcommands, each imported only when it is called.
+
+Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted. Results go to stdout,
+logs and progress to stderr; an error's last line says what is wrong in the user's words.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from mats_ray import __version__
+from mats_ray.errors import MATSError
+
+COMMANDS = {
+    "demo": "the whole loop on this machine: build, train on text, caption audio, report",
+    "embed": "embed triplets with CLAP",
+    "memory": "build the Santa memory from embedded triplets",
+    "train": "train mapper and language model",
+    "caption": "caption or question every file of a folder or bucket",
+    "ask": "ask one question about one file, or have it described",
+    "serve": "answer over HTTP",
+    "config": "show or validate a configuration",
+    "doctor": "check this machine: versions, devices, write access",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(argv)
+    args = parser.parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for chatty in ("httpx", "ray.data", "ray.train", "DeepSpeed", "transformers"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        return args.run(args)
+    except MATSError as error:
+        print(f"mats {args.command}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"mats {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mats", description="MATS on Ray: audio language models from text.")
+    parser.add_argument("--version", action="version", version=f"mats_ray {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in argv if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == chosen:
+            module = importlib.import_module(f"mats_ray.cli.{name}")
+            command.epilog = getattr(module, "EPILOG", None)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,39 @@
+"""Where commands run: the cluster a job was submitted to, or a local one that ends with the command."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import ray
+from ray.data import DataContext
+
+MIN_LOGICAL_CPUS = 4
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[None]:
+    """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), or start one here.
+
+    The local one counts at least four logical CPUs: Ray schedules by them, and on a small machine training
+    workers would otherwise hold them all while the data tasks that feed them wait for ever.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level="ERROR", log_to_driver=False)
+    else:
+        # A dashboard costs 150 MB, but without one Ray Train 2.60 logs a failed query every second.
+        ray.init(
+            address="local",
+            num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            include_dashboard=True,
+            dashboard_port=0,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,34 @@
+"""``mats train``: embedded triplets to a model directory."""
+
+import argparse
+
+from mats_ray.cli.args import add_config_arguments, config_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or go on from the last checkpoint of the run.
+
+    A configuration with a toy world needs nothing beforehand: whatever is missing of CLAP, language model,
+    triplets, embeddings and memory is built first.
+
+    Raises:
+        MATSError: Inputs are missing or the run failed.
+    """
+    config = config_of(args)
+    from mats_ray.cli.on_ray import cluster
+    from mats_ray.toy.world import ensure_training_data
+    from mats_ray.train.on_ray import train
+
+    with cluster():
+        ensure_training_data(config)
+        result = train(config)
+    print(f"model:      {result.model}")
+    print(f"checkpoint: {result.checkpoint}")
+    print(f"metrics:    {result.metrics}")
+    print(f"loss {result.final_loss:.4f} at step {result.steps}")
+    return 0

@@ -1,0 +1,45 @@
+"""Embedded triplets to a Santa memory file."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from mats_ray.config import RunConfig
+from mats_ray.data.embedded import distinct_embeddings
+from mats_ray.data.storage import locate
+from mats_ray.models.santa import SantaMemory
+
+
+def build_memory(config: RunConfig) -> SantaMemory:
+    """Draw ``memory.num_rows`` distinct texts, noise and cluster them, write ``config.memory_path``.
+
+    A small data set gives what it has, in at most as many clusters as rows.
+
+    Raises:
+        DataError: There are no embedded triplets.
+    """
+    settings = config.memory
+    embeddings_NC, clap = distinct_embeddings(
+        config.embedded_path, num_rows=settings.num_rows, seed=config.seed
+    )
+    memory = SantaMemory.build(
+        torch.from_numpy(embeddings_NC),
+        num_clusters=min(settings.num_clusters, len(embeddings_NC)),
+        noise_variance=settings.noise_variance,
+        num_iterations=settings.num_iterations,
+        seed=config.seed,
+        provenance={
+            "clap": str(clap),
+            "noise_variance": str(settings.noise_variance),
+            "seed": str(config.seed),
+        },
+    )
+    filesystem, inner = locate(config.memory_path)
+    filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / "memory.safetensors"
+        memory.save(local)
+        with filesystem.open_output_stream(inner) as sink:
+            sink.write(local.read_bytes())
+    return memory

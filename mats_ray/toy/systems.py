@@ -1,0 +1,77 @@
+"""The systems the demo compares, each answering the same questions about the same held-out clips.
+
+Shapes: N clips, C CLAP dim.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mats_ray.data.audio import read_audio
+from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.models.clap import CLAP
+from mats_ray.progress import Progress
+from mats_ray.tasks import Task, instruction_for
+from mats_ray.toy.testset import Score, TestClip, score
+from mats_ray.types import Triplet
+
+BATCH_SIZE = 64
+
+
+def encode_clips(encoder: AudioEncoder, clips: Sequence[TestClip]) -> np.ndarray:
+    """Embed the clips' audio, (N, C)."""
+    return encoder.encode([read_audio(clip.path) for clip in clips])
+
+
+def encode_descriptions(clap: CLAP, clips: Sequence[TestClip]) -> np.ndarray:
+    """Embed the clips' descriptions, (N, C): perfect hearing, in the model's own modality."""
+    return clap.encode_text([clip.description for clip in clips]).cpu().numpy()
+
+
+def evaluate(model: Path, embeddings_NC: np.ndarray, clips: Sequence[TestClip]) -> Score:
+    """Caption and question every clip with one model directory, from embeddings as they are.
+
+    Args:
+        model: Model directory.
+        embeddings_NC: One per clip; audio as it is, moved by Santa, or text.
+        clips: With their questions.
+    """
+    answerer = Answerer.from_pretrained(model)
+    rows = [(i, instruction_for(Task.CAPTION)) for i in range(len(clips))]
+    rows += [
+        (i, instruction_for(Task.QA, qa.question)) for i, clip in enumerate(clips) for qa in clip.questions
+    ]
+    texts: list[str] = []
+    with Progress(f"evaluate {model.parent.name}", total=len(rows), unit="answer") as progress:
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = rows[start : start + BATCH_SIZE]
+            embeddings = embeddings_NC[[i for i, _ in batch]]
+            texts += [a.text for a in answerer.answer(embeddings, [text for _, text in batch], moved=True)]
+            progress.advance(len(batch))
+    answers = iter(texts[len(clips) :])
+    return score(clips, texts[: len(clips)], [[next(answers) for _ in clip.questions] for clip in clips])
+
+
+def floor(clips: Sequence[TestClip], training: Sequence[Triplet]) -> Score:
+    """Answer without listening: the most frequent training answer, once for captions, once for questions."""
+    said = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
+    answer = _most_frequent([row.answer for row in training if row.task is Task.QA])
+    return score(clips, [said] * len(clips), [[answer] * len(clip.questions) for clip in clips])
+
+
+def modality_gap(audio_NC: np.ndarray, text_NC: np.ndarray) -> float:
+    """Distance between the centroids of two sets of unit vectors (Liang et al., 2022)."""
+    return float(np.linalg.norm(audio_NC.mean(axis=0) - text_NC.mean(axis=0)))
+
+
+def santa_moved(model: Path, audio_NC: np.ndarray) -> np.ndarray:
+    """Audio embeddings after Santa, (N, C)."""
+    with torch.inference_mode():
+        return Answerer.from_pretrained(model).move(audio_NC).cpu().numpy()
+
+
+def _most_frequent(answers: Sequence[str]) -> str:
+    return Counter(answers).most_common(1)[0][0]

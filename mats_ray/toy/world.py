@@ -1,0 +1,110 @@
+"""Build the offline world once: tokenizer, tiny CLAP, triplets, tiny LLaMA; later calls find it and return.
+
+Everything follows from ``seed``. Neither model ever sees a held-out scene.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from mats_ray import __version__
+from mats_ray.config import RunConfig
+from mats_ray.config.model import ToyConfig
+from mats_ray.data.memory import build_memory
+from mats_ray.data.on_ray import embed
+from mats_ray.data.storage import exists
+from mats_ray.data.triplets import triplet_table
+from mats_ray.errors import ConfigError
+from mats_ray.toy.clap import train_clap
+from mats_ray.toy.grammar import captions, triplets
+from mats_ray.toy.llm import pretrain_llm
+from mats_ray.toy.scenes import Scene, SceneClip, scene_clips, split_scenes
+from mats_ray.toy.tokenizer import train_tokenizer
+from mats_ray.types import Triplet
+
+MARKER = "WORLD.json"
+CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
+"""Added to the seed: clips of different uses are different clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Scenes either model may see, and scenes neither ever sees."""
+
+    train: tuple[Scene, ...]
+    held_out: tuple[Scene, ...]
+
+    def clips(self, stream: int, *, count: int, seed: int) -> list[SceneClip]:
+        """Draw clips of one use; only the test stream draws from the held-out scenes."""
+        scenes = self.held_out if stream == TEST_STREAM else self.train
+        return scene_clips(scenes, count, seed * 100 + stream)
+
+
+def split_of(config: RunConfig) -> Split:
+    """Return the split that follows from the seed."""
+    return Split(*split_scenes(config.seed))
+
+
+def ensure_world(config: RunConfig) -> None:
+    """Build the toy world unless it is there; nothing happens for a configuration without one.
+
+    Raises:
+        ConfigError: The output folder is not local.
+    """
+    if config.toy is None:
+        return
+    if "://" in config.output_dir:
+        raise ConfigError(f"a toy world is built in a local folder, output_dir is {config.output_dir}")
+    folder = Path(config.toy_dir).expanduser()
+    marker = folder / MARKER
+    wanted = _fingerprint(config, config.toy)
+    if marker.is_file() and json.loads(marker.read_text("utf-8")).get("fingerprint") == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _build(config, config.toy, folder)
+    marker.write_text(json.dumps({"fingerprint": wanted, "mats_ray": __version__}) + "\n", "utf-8")
+
+
+def ensure_training_data(config: RunConfig) -> None:
+    """Build whatever a toy configuration lacks before it can train; needs Ray.
+
+    Raises:
+        MATSError: A stage failed.
+    """
+    if config.toy is None:
+        return
+    ensure_world(config)
+    if not exists(config.embedded_path):
+        embed(config)
+    if not exists(config.memory_path):
+        build_memory(config)
+
+
+def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
+    split = split_of(config)
+    rows = text_triplets(config, split)
+    tokenizer = train_tokenizer(text for row in rows for text in (row.text, row.instruction, row.answer))
+    clips = split.clips(CLAP_STREAM, count=toy.num_clap_clips, seed=config.seed)
+    train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
+    pretrain_llm(folder / "llm", rows, tokenizer, toy, seed=config.seed)
+    target = Path(config.triplets_path).expanduser()
+    target.mkdir(parents=True, exist_ok=True)
+    pq.write_table(triplet_table(rows), target / "toy.parquet")
+
+
+def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
+    """Write the text world: one varied description per drawn training scene, with its questions."""
+    assert config.toy is not None
+    rows: list[Triplet] = []
+    for index, clip in enumerate(split.clips(TEXT_STREAM, count=config.toy.num_texts, seed=config.seed)):
+        text = captions(clip.scene, clip.rng(1), 1)[0]
+        rows += triplets(clip.scene, text, clip.rng(2), f"toy/{index}", "train")
+    return rows
+
+
+def _fingerprint(config: RunConfig, toy: ToyConfig) -> str:
+    tree = [toy.model_dump(mode="json"), config.seed, config.model.clap.dim, config.triplets_path]
+    return hashlib.sha256(json.dumps(tree).encode()).hexdigest()[:16]
