@@ -1,10 +1,14 @@
 """``mats caption``: caption or question every audio file of a folder or bucket."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mats_ray.config import RunConfig, load_config
 from mats_ray.config.base import Tree, merge, override, validate
 from mats_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mats_ray.infer.job import CaptionJob, CaptionSummary
 
 EPILOG = """\
 Examples:
@@ -55,19 +59,26 @@ def run(args: argparse.Namespace) -> int:
     config = _config_of(args)
     if args.model is None and not args.config:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
+    from mats_ray.infer.job import CaptionJob
+
+    job = CaptionJob.plan(
+        config,
+        audio=args.audio,
+        out=args.out,
+        model=args.model or config.model_dir,
+        questions=args.questions,
+    )
+    print(job.finish() if job.is_done else _on_a_cluster(job))
+    return 0
+
+
+def _on_a_cluster(job: "CaptionJob") -> "CaptionSummary":
+    """Start Ray only now: what can be told to be wrong without it has been."""
     from mats_ray.cli.on_ray import cluster
-    from mats_ray.infer.on_ray import caption
+    from mats_ray.infer.on_ray import carry_out
 
     with cluster():
-        summary = caption(
-            config,
-            audio=args.audio,
-            out=args.out,
-            model=args.model or config.model_dir,
-            questions=args.questions,
-        )
-    print(summary)
-    return 0
+        return carry_out(job)
 
 
 def _config_of(args: argparse.Namespace) -> RunConfig:

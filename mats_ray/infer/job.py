@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mats_ray.config import RunConfig
+from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.listing import list_audio
 from mats_ray.data.objects import is_remote, open_storage
 from mats_ray.errors import DataError
@@ -61,7 +62,7 @@ class CaptionJob:
     """Parts with rows of an older content, model or decoding, and which of their rows to keep."""
     decoder: Decoder
     responder: ResponderSettings
-    max_error_fraction: float
+    settings: CaptionConfig
     started: float
 
     @classmethod
@@ -101,7 +102,7 @@ class CaptionJob:
             outdated=outdated,
             decoder=decoder,
             responder=responder,
-            max_error_fraction=settings.max_error_fraction,
+            settings=settings,
             started=started,
         )
 
@@ -114,6 +115,11 @@ class CaptionJob:
     def num_files_done(self) -> int:
         """Files that owe no row."""
         return int(self.ledger.done_FP.all(axis=1).sum())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no row is missing."""
+        return bool(self.ledger.done_FP.all())
 
     def todo(self) -> list[pa.Table]:
         """Tables of ``LISTED`` rows, ``batch_size`` files each: the grain of work and of progress."""
@@ -158,11 +164,11 @@ class CaptionJob:
             out=self.store.out,
             model_id=self.responder.respondent.model_id,
         )
-        num_errors = sum(summary.errors.values())
-        if num_errors > self.max_error_fraction * summary.rows:
+        num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction
+        if num_errors > allowed * summary.rows:
             raise DataError(
                 f"{num_errors} of {summary.rows} rows are errors ({summary.error_counts}), more than "
-                f"caption.max_error_fraction={self.max_error_fraction:g} lets pass; all rows are written to "
-                f"{summary.out}; the first: {found.first_error}"
+                f"caption.max_error_fraction={allowed:g} lets pass; all rows are written to {summary.out}; "
+                f"the first: {found.first_error}"
             )
         return summary

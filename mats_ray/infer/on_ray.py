@@ -57,18 +57,26 @@ def caption(
         ModelError: The model directory cannot be used.
         DataError: No audio, an unusable output folder, rows lost, or too many error rows (all written).
     """
-    job = CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions)
-    if job.num_files_done < job.num_files:
-        _do(job, config.caption)
+    return carry_out(CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions))
+
+
+def carry_out(job: CaptionJob) -> CaptionSummary:
+    """Do what a planned job lacks, write rows as they come, check and sum up.
+
+    Raises:
+        ModelError: The model's weights cannot be used.
+        DataError: Rows were lost, or too many are errors (all written).
+    """
+    if not job.is_done:
+        _write_missing(job)
     return job.finish()
 
 
-def _do(job: CaptionJob, settings: CaptionConfig) -> None:
-    """Run what is missing through Ray Data and write rows as they come."""
+def _write_missing(job: CaptionJob) -> None:
     num_errors = 0
     with Progress("caption", total=job.num_files, unit="file") as progress, PartWriter(job.store) as writer:
         progress.start_at(job.num_files_done)
-        for rows in _stream(job, settings):
+        for rows in _stream(job):
             job.drop_outdated()
             writer.add(rows)
             num_errors += rows.column("status").to_pylist().count(ERROR)
@@ -76,22 +84,23 @@ def _do(job: CaptionJob, settings: CaptionConfig) -> None:
             progress.advance(len(rows.column("path").unique()), note=note)
 
 
-def _stream(job: CaptionJob, settings: CaptionConfig) -> Iterator[pa.Table]:
+def _stream(job: CaptionJob) -> Iterator[pa.Table]:
     """Yield finished rows block by block, in the order they finish."""
-    _warn_if_too_small(settings)
+    _warn_if_too_small(job.settings)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
     with DataContext.current(context), _only_warnings():
         try:
-            for block in _dataset(job, settings).iter_batches(batch_size=None, batch_format="pyarrow"):
+            for block in _dataset(job).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(block, pa.Table)
                 yield block
         except RayError as error:
             raise _told_plainly(error) from error
 
 
-def _dataset(job: CaptionJob, settings: CaptionConfig) -> Dataset:
+def _dataset(job: CaptionJob) -> Dataset:
+    settings = job.settings
     decoded = ray.data.from_arrow(job.todo()).map_batches(
         job.decoder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
         batch_size=None,

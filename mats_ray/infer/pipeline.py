@@ -18,7 +18,7 @@ from mats_ray.config.model import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import CLAP, load_clap
 from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
-from mats_ray.models.mats import MATS
+from mats_ray.models.mats import MATS, Generated
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
 from mats_ray.tasks import Task, instruction_for
@@ -111,16 +111,13 @@ class Answerer:
         generation: GenerationConfig | None = None,
         moved: bool = False,
     ) -> list[Answer]:
-        """Answer one instruction per embedding.
+        """Answer one instruction per embedding, in order.
 
         Args:
             embeddings: (N, C) audio embeddings.
             instructions: N instruction texts (see ``tasks.instruction_for``).
             generation: Decoding; the model's own by default.
             moved: The embeddings already lie on the text side: leave Santa out.
-
-        Returns:
-            N answers in order.
 
         Raises:
             ValueError: Unequal numbers of embeddings and instructions.
@@ -137,14 +134,13 @@ class Answerer:
             max_new_tokens=generation.max_new_tokens,
             **DECODING[generation.profile],
         )
-        return [
-            Answer(
-                text=self.prompts.decode(one.ids),
-                num_tokens=len(one.ids),
-                finish_reason="stop" if one.ended else "length",
-            )
-            for one in generated
-        ]
+        return [self._spoken(one) for one in generated]
+
+    def _spoken(self, generated: Generated) -> Answer:
+        reason = "stop" if generated.ended else "length"
+        return Answer(
+            text=self.prompts.decode(generated.ids), num_tokens=len(generated.ids), finish_reason=reason
+        )
 
 
 @dataclass(frozen=True, eq=False)
