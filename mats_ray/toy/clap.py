@@ -24,6 +24,7 @@ from mats_ray.toy.scenes import SceneClip, render_clip
 CAPTIONS_PER_CLIP = 4
 NUM_MELS, SPEC_SIZE = 32, 64
 LEARNING_RATE, WARMUP_STEPS = 1e-3, 40
+MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
 
 
 def feature_extractor(config: ToyConfig) -> ClapFeatureExtractor:
@@ -44,7 +45,7 @@ def feature_extractor(config: ToyConfig) -> ClapFeatureExtractor:
 
 
 def clap_config(tokenizer: PreTrainedTokenizerFast, *, dim: int) -> ClapConfig:
-    """About 0.7 M parameters: two Swin stages of width 48 and 96, a 2-layer text tower of width 96."""
+    """About 0.7 M parameters: Swin stages of width 64 and 128 on 8 x 8 patches, text tower of width 96."""
     return ClapConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -62,12 +63,14 @@ def clap_config(tokenizer: PreTrainedTokenizerFast, *, dim: int) -> ClapConfig:
         audio_config={
             "num_mel_bins": NUM_MELS,
             "spec_size": SPEC_SIZE,
-            "patch_embeds_hidden_size": 48,
-            "hidden_size": 96,
-            "depths": [2, 2],
-            "num_attention_heads": [3, 6],
+            "patch_size": 8,
+            "patch_stride": [8, 8],
+            "patch_embeds_hidden_size": 64,
+            "hidden_size": 128,
+            "depths": [2, 1],
+            "num_attention_heads": [4, 8],
             "num_hidden_layers": 2,
-            "window_size": 8,
+            "window_size": 4,
             "mlp_ratio": 2.0,
             "hidden_dropout_prob": 0.0,
             "projection_dim": dim,
@@ -98,9 +101,7 @@ def train_clap(
     extractor = feature_extractor(config)
     mels_NFM = log_mels(clips, LogMel.from_settings(extractor.to_dict()), config)
     texts = [captions(clip.scene, clip.rng(1), CAPTIONS_PER_CLIP) for clip in clips]
-    with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(seed)
-        model = ClapModel(clap_config(tokenizer, dim=dim)).train()
+    model = _fresh(clap_config(tokenizer, dim=dim), seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     rng = np.random.default_rng(seed)
     with Progress("toy CLAP", total=config.clap_steps, unit="step") as progress:
@@ -108,7 +109,7 @@ def train_clap(
             _set_learning_rate(optimizer, step, config.clap_steps)
             rows = rng.choice(len(clips), config.clap_batch_size, replace=False)
             batch = [texts[row][rng.integers(CAPTIONS_PER_CLIP)] for row in rows]
-            loss = _contrastive_loss(model, mels_NFM[rows], tokenizer, batch)
+            loss = _contrastive_loss(model, augment(mels_NFM[rows], rng), tokenizer, batch)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -129,6 +130,25 @@ def log_mels(clips: Sequence[SceneClip], front_end: LogMel, config: ToyConfig) -
             mels.append(front_end(torch.from_numpy(samples)[None]))
             progress.advance()
     return torch.cat(mels).clone()
+
+
+def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change each clip's level; mask a band and a stretch of time (SpecAugment): few clips go further."""
+    augmented_BFM = mels_BFM.clone()
+    num_frames, num_mels = mels_BFM.shape[1:]
+    for mel_FM in augmented_BFM:
+        mel_FM.add_(rng.uniform(-MAX_GAIN_DB, MAX_GAIN_DB))
+        mean = mel_FM.mean()
+        band, start = rng.integers(num_mels - MAX_BANDS), rng.integers(num_frames - MAX_FRAMES)
+        mel_FM[:, band : band + rng.integers(1, MAX_BANDS)] = mean
+        mel_FM[start : start + rng.integers(2, MAX_FRAMES)] = mean
+    return augmented_BFM
+
+
+def _fresh(config: ClapConfig, *, seed: int) -> ClapModel:
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(seed)
+        return ClapModel(config).train()
 
 
 def _contrastive_loss(

@@ -59,7 +59,7 @@ def pretrain_llm(
         seed: Of weights and order.
     """
     with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = LlamaForCausalLM(llama_config(tokenizer, config)).train()
     dialogues = [_dialogue(triplet, PromptTokenizer(tokenizer)) for triplet in triplets]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)

@@ -49,16 +49,15 @@ def fit(
     for step in range(start_step, train.num_steps):
         began = time.monotonic()
         micro_batches = _take(source, per_step, step=step)
-        window.waiting_seconds += time.monotonic() - began
+        waited = time.monotonic() - began
         seed_step(seed=config.seed, step=step, rank=context.rank)
         lr = learning_rate(step, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
         result = engine.train_step(micro_batches, lr=lr)
         _check(result, step=step)
-        window.seconds += time.monotonic() - began
-        _count(window, result, samples=train.global_batch_size)
+        window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
         done = step + 1
         if done % train.log_every == 0 or done == train.num_steps:
-            context.log({"step": done, "lr": lr, "grad_norm": result.grad_norm, **_means(window)})
+            context.log({"step": done, "lr": lr, "grad_norm": result.grad_norm, **window.rates()})
             window = Window()
         if done % train.checkpoint.every_steps == 0 or done == train.num_steps:
             _checkpoint(
@@ -89,17 +88,6 @@ def _check(result: StepResult, *, step: int) -> None:
             f"step {step}: loss sum {result.loss_sum} over {result.num_answer_tokens} answer tokens, "
             f"gradient norm {result.grad_norm}; lower train.optim.lr or raise train.schedule.warmup_steps"
         )
-
-
-def _count(window: Window, result: StepResult, *, samples: int) -> None:
-    window.samples += samples
-    window.tokens += result.num_text_tokens
-    window.loss_sum += result.loss_sum
-    window.loss_tokens += result.num_answer_tokens
-
-
-def _means(window: Window) -> dict[str, float]:
-    return {"loss": window.loss_sum / max(1, window.loss_tokens), **window.rates()}
 
 
 def _checkpoint(

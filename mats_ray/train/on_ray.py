@@ -52,35 +52,17 @@ def train(config: RunConfig) -> TrainResult:
         DataError: The embedded triplets are missing or of another CLAP width.
         TrainingError: The run failed; the cause is named.
     """
-    data = _check_inputs(config)
-    board = _Board.remote()
-    run_folder = join(config.runs_dir, config.name)
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "data": data, "board": board},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.scaling.num_workers,
-            use_gpu=config.scaling.use_gpu,
-            resources_per_worker={"CPU": config.scaling.cpus_per_worker, "GPU": int(config.scaling.use_gpu)},
-        ),
-        torch_config=TorchConfig(backend="nccl" if config.scaling.use_gpu else "gloo"),
-        run_config=ray.train.RunConfig(
-            name=config.name,
-            storage_path=_storage(config.runs_dir),
-            failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.train.checkpoint.keep),
-            worker_runtime_env={"env_vars": _worker_environment(config)},
-        ),
-    )
+    data, board = _check_inputs(config), _Board.remote()
+    metrics = join(join(config.runs_dir, config.name), "metrics.jsonl")
     follower = Follower(
         lambda index: ray.get(board.since.remote(index)),
-        path=join(run_folder, "metrics.jsonl"),
+        path=metrics,
         label=f"train {config.name}",
         num_steps=config.train.num_steps,
     )
     with follower:
         try:
-            result = trainer.fit()
+            result = _trainer(config, data, board).fit()
         except ray.train.TrainingFailedError as error:
             raise TrainingError(f"the run {config.name!r} failed: {_cause(error)}") from error
     if result.return_value is not None:
@@ -88,12 +70,28 @@ def train(config: RunConfig) -> TrainResult:
     assert result.checkpoint is not None
     with result.checkpoint.as_directory() as directory:
         export(config, Path(directory), follower.last)
-    return TrainResult(
-        config.model_dir,
-        str(result.checkpoint.path),
-        join(run_folder, "metrics.jsonl"),
-        int(follower.last.get("step", config.train.num_steps)),
-        float(follower.last.get("loss", float("nan"))),
+    steps, loss = int(follower.last["step"]), float(follower.last["loss"])
+    return TrainResult(config.model_dir, str(result.checkpoint.path), metrics, steps, loss)
+
+
+def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrainer:
+    scaling, on_gpu = config.scaling, config.scaling.use_gpu
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"config": config.model_dump(mode="json"), "data": data, "board": board},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=scaling.num_workers,
+            use_gpu=on_gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(on_gpu)},
+        ),
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        run_config=ray.train.RunConfig(
+            name=config.name,
+            storage_path=_storage(config.runs_dir),
+            failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.train.checkpoint.keep),
+            worker_runtime_env={"env_vars": _worker_environment(config)},
+        ),
     )
 
 
