@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from mats_ray.config import RunConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.errors import DataError, ModelError
 from mats_ray.infer import on_ray
+from mats_ray.infer.job import CaptionJob
 from mats_ray.infer.on_ray import caption
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.infer.rows import SCHEMA
@@ -29,7 +31,6 @@ from tests.world import tiny_model_dir
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-ESC10 = ROOT.parent / "shared" / "data" / "esc10"
 BAD = {
     "text.wav": "unsupported_format",
     "empty.wav": "empty",
@@ -39,6 +40,7 @@ BAD = {
     "long.flac": "too_long",
     "link.wav": "not_found",
 }
+NUM_GOOD, NUM_FILES = 24, 24 + len(BAD)
 QUESTIONS = ["Is there a dog?", "Does rain fall on the roof?"]
 
 
@@ -106,8 +108,8 @@ def parts_of(out):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Seven good files and one of each bad kind."""
-    folder = write_good(tmp_path_factory.mktemp("mixed") / "clips # 100% ü", 7)
+    """Two dozen good files and one of each bad kind."""
+    folder = write_good(tmp_path_factory.mktemp("mixed") / "clips # 100% ü", NUM_GOOD)
     write_bad(folder)
     return folder
 
@@ -125,7 +127,7 @@ def test_every_file_has_one_row(captioned, mixed):
 
     assert [row["path"] for row in rows] == sorted(str(path) for path in mixed.iterdir())
     assert pq.read_table(out).schema.equals(SCHEMA)
-    assert [row["status"] for row in rows].count("ok") == 7
+    assert [row["status"] for row in rows].count("ok") == NUM_GOOD
     for row in rows:
         answered = row["status"] == "ok"
         assert bool(row["caption"]) is bool(row["num_tokens"]) is answered
@@ -144,10 +146,9 @@ def test_every_kind_of_bad_file_has_its_code_and_words(captioned, mixed):
 def test_the_summary_counts_them(captioned):
     summary, out = captioned
 
-    assert (summary.files, summary.rows, summary.ok, summary.written) == (14, 14, 7, 14)
-    assert sum(summary.errors.values()) == 7
-    assert summary.errors["empty"] == 2
-    assert "14 files, 14 rows: 7 ok, errors: 2 empty" in str(summary)
+    assert (summary.files, summary.rows, summary.ok) == (NUM_FILES, NUM_FILES, NUM_GOOD)
+    assert (summary.written, sum(summary.errors.values())) == (NUM_FILES, len(BAD))
+    assert f"{NUM_FILES} files, {NUM_FILES} rows: {NUM_GOOD} ok, errors: 2 empty" in str(summary)
     assert str(out) in str(summary)
 
 
@@ -161,14 +162,6 @@ def test_the_words_are_the_pipelines_own(captioned, model_dir):
             assert row["model_id"] == pipeline.model_id
 
 
-def test_batch_size_and_number_of_workers_change_no_word(captioned, mixed, model_dir, tmp_path):
-    _, out = captioned
-    changed = config(batch_size=1, concurrency=2, decode_concurrency=2)
-    caption(changed, audio=str(mixed), out=str(tmp_path), model=str(model_dir))
-
-    assert rows_at(tmp_path) == rows_at(out)
-
-
 def test_a_finished_job_does_nothing_and_says_so(captioned, mixed, model_dir, monkeypatch):
     _, out = captioned
     before = parts_of(out)
@@ -177,11 +170,60 @@ def test_a_finished_job_does_nothing_and_says_so(captioned, mixed, model_dir, mo
     summary = caption(config(), audio=str(mixed), out=str(out), model=str(model_dir))
 
     assert parts_of(out) == before
-    assert (summary.rows, summary.ok, summary.written) == (14, 7, 0)
+    assert (summary.rows, summary.ok, summary.written) == (NUM_FILES, NUM_GOOD, 0)
     assert "nothing to do" in str(summary)
 
 
-def test_files_times_questions_and_only_what_is_new(ray_cluster, mixed, model_dir, tmp_path):
+def test_too_many_errors_fail_the_job_with_every_row_written(captioned, mixed, model_dir):
+    _, out = captioned
+    what = {"audio": str(mixed), "out": str(out), "model": str(model_dir)}
+
+    with pytest.raises(
+        DataError, match=r"^7 of 31 rows are errors \(2 empty, .*max_error_fraction=0\.2 .*cut off"
+    ):
+        caption(config(max_error_fraction=0.2), **what)
+    assert caption(config(max_error_fraction=0.25), **what).rows == len(rows_at(out)) == NUM_FILES
+
+
+KILLED = """
+import sys, time, ray
+from mats_ray.infer import on_ray, parts
+from tests.integration.test_caption import config
+parts.FIRST_FLUSH_SECONDS = 0
+advance = on_ray.Progress.advance
+on_ray.Progress.advance = lambda *args, **more: (advance(*args, **more), time.sleep(0.3))
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+on_ray.caption(config(batch_size=1), audio=sys.argv[2], out=sys.argv[3], model=sys.argv[4])
+"""
+
+
+def test_a_killed_job_goes_on_and_ends_like_an_unbroken_one(
+    captioned, mixed, ray_cluster, model_dir, tmp_path
+):
+    command = [sys.executable, "-c", KILLED, ray_cluster, str(mixed), str(tmp_path), str(model_dir)]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as killed:
+        deadline = time.monotonic() + 300
+        while (
+            len(list(tmp_path.glob("*.parquet"))) < 3
+            and killed.poll() is None
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    done = len(pq.read_table(tmp_path))
+    assert 0 < done < NUM_FILES
+
+    # other batches and numbers of workers change no word either
+    changed = config(batch_size=5, concurrency=2, decode_concurrency=2)
+    summary = caption(changed, audio=str(mixed), out=str(tmp_path), model=str(model_dir))
+
+    assert (summary.rows, summary.ok, summary.written) == (NUM_FILES, NUM_GOOD, NUM_FILES - done)
+    _, unbroken = captioned
+    assert rows_at(tmp_path) == rows_at(unbroken)
+
+
+def test_files_times_questions_and_only_what_is_new(ray_cluster, model_dir, tmp_path):
     folder = write_good(tmp_path / "clips", 5)
     (folder / "empty.wav").touch()
 
@@ -190,15 +232,11 @@ def test_files_times_questions_and_only_what_is_new(ray_cluster, mixed, model_di
         return caption(config(), audio=str(folder), out=out, model=str(model_dir), questions=questions)
 
     first = run(QUESTIONS[0])
-    assert (first.files, first.rows, first.written) == (6, 6, 6)
-    both = run(*QUESTIONS)
-    assert (both.files, both.rows, both.written, both.errors) == (6, 12, 6, {"empty": 2})
-
-    # a file that changes is asked again, nothing else
+    assert (first.files, first.rows, first.written, first.errors) == (6, 6, 6, {"empty": 1})
     time.sleep(0.01)
-    (folder / "empty.wav").write_bytes(encoded(sound(99)))
-    again = run(*QUESTIONS)
-    assert (again.rows, again.written, again.ok) == (12, 2, 12)
+    (folder / "empty.wav").write_bytes(encoded(sound(99)))  # another content: both questions, the others one
+    second = run(*QUESTIONS)
+    assert (second.files, second.rows, second.written, second.ok) == (6, 12, 7, 12)
 
     rows = rows_at(tmp_path / "out")
     expected = [(str(path), question) for path in sorted(folder.iterdir()) for question in sorted(QUESTIONS)]
@@ -208,89 +246,32 @@ def test_files_times_questions_and_only_what_is_new(ray_cluster, mixed, model_di
         assert row["answer"] == pipeline.ask(read_audio(row["path"]), row["prompt"]).text
 
 
-def test_another_model_replaces_rows_and_a_broken_one_does_not(ray_cluster, model_dir, tmp_path):
-    folder, out = write_good(tmp_path / "clips", 3), tmp_path / "out"
-    other = tiny_model_dir(tmp_path / "other", name="other", seed=1)
-    caption(config(), audio=str(folder), out=str(out), model=str(model_dir))
+def test_another_model_replaces_rows_and_a_broken_one_does_not(captioned, mixed, tmp_path):
+    _, first = captioned
+    out = shutil.copytree(first, tmp_path / "out")
     before = rows_at(out)
+    other = tiny_model_dir(tmp_path / "other", name="other", seed=1)
+    what = {"audio": str(mixed), "out": str(out), "model": str(other)}
 
     mapper = other / "mapper.safetensors"
     whole = mapper.read_bytes()
     mapper.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"^[^\n]*mapper\.safetensors cannot be read \(cut off\?\)[^\n]*$"):
-        caption(config(), audio=str(folder), out=str(out), model=str(other))
+        caption(config(), **what)
     assert rows_at(out) == before
 
     mapper.write_bytes(whole)
-    summary = caption(config(), audio=str(folder), out=str(out), model=str(other))
-    assert (summary.rows, summary.written) == (3, 3)
+    summary = caption(config(), **what)
+    assert (summary.rows, summary.written) == (NUM_FILES, NUM_FILES)
     assert {row["model_id"] for row in rows_at(out)} == {summary.model_id} != {before[0]["model_id"]}
-    assert len(rows_at(out)) == 3
+    assert len(rows_at(out)) == NUM_FILES
 
 
-def test_too_many_errors_fail_the_job_with_every_row_written(ray_cluster, model_dir, tmp_path):
-    folder = write_good(tmp_path / "clips", 3)
-    (folder / "empty.wav").touch()
-
-    for _ in range(2):  # so does the next run, which has nothing to write
-        with pytest.raises(
-            DataError, match=r"1 of 4 rows are errors \(1 empty\).*max_error_fraction=0\.1.*0 bytes"
-        ):
-            caption(
-                config(max_error_fraction=0.1),
-                audio=str(folder),
-                out=str(tmp_path / "o"),
-                model=str(model_dir),
-            )
-        assert len(rows_at(tmp_path / "o")) == 4
-    assert caption(
-        config(max_error_fraction=0.25), audio=str(folder), out=str(tmp_path / "o"), model=str(model_dir)
-    ).errors == {"empty": 1}
-
-
-KILLED = """
-import ray, sys, time
-from mats_ray.infer import parts, on_ray
-from tests.integration.test_caption import config
-parts.FIRST_FLUSH_SECONDS = 0
-slow = on_ray.Progress.advance
-on_ray.Progress.advance = lambda self, *args, **more: (slow(self, *args, **more), time.sleep(0.3))
-ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-on_ray.caption(config(batch_size=2), audio=sys.argv[2], out=sys.argv[3], model=sys.argv[4])
-"""
-
-
-def test_a_killed_job_goes_on_where_it_was(ray_cluster, model_dir, tmp_path):
-    folder, out = write_good(tmp_path / "clips", 24), tmp_path / "out"
-    out.mkdir()
-    killed = subprocess.Popen(
-        [sys.executable, "-c", KILLED, ray_cluster, str(folder), str(out), str(model_dir)], cwd=ROOT
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(out.glob("*.parquet"))) < 3:
-            assert killed.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-    done = len(pq.read_table(out))
-    assert 0 < done < 24
-
-    summary = caption(config(), audio=str(folder), out=str(out), model=str(model_dir))
-
-    assert (summary.files, summary.rows, summary.ok, summary.written) == (24, 24, 24, 24 - done)
-    caption(config(), audio=str(folder), out=str(tmp_path / "unbroken"), model=str(model_dir))
-    assert rows_at(out) == rows_at(tmp_path / "unbroken")
-
-
-def test_buckets_on_a_cluster_that_knows_nothing_of_them(ray_cluster, model_dir, tmp_path):
-    folder = write_good(tmp_path / "clips", 5)
+def test_buckets_on_a_cluster_that_knows_nothing_of_them(captioned, mixed, model_dir):
     with s3_server("sounds") as files:
-        for path in folder.iterdir():
-            files.put_file(str(path), f"sounds/in/deep {path.name}")
-        files.pipe_file("sounds/in/empty.wav", b"")
+        for path in sorted(mixed.iterdir())[:6]:
+            files.put_file(str(path), f"sounds/in/deep/{path.name}")
+        files.pipe_file("sounds/in/zero.wav", b"")
         where = {"audio": "s3://sounds/in", "out": "s3://sounds/out/captions", "model": str(model_dir)}
 
         summary = caption(config(), **where)
@@ -298,13 +279,12 @@ def test_buckets_on_a_cluster_that_knows_nothing_of_them(ray_cluster, model_dir,
 
         stored = [files.cat_file(path) for path in files.ls("sounds/out/captions")]
         rows = pa.concat_tables([pq.read_table(io.BytesIO(part)) for part in stored]).to_pylist()
-    assert (summary.rows, summary.ok, summary.errors, summary.written) == (6, 5, {"empty": 1}, 6)
-    assert (again.rows, again.written) == (6, 0)
-    local = tmp_path / "local"
-    caption(config(), audio=str(folder), out=str(local), model=str(model_dir))
-    said = {row["path"].rsplit(" ")[-1]: row["caption"] for row in rows if row["status"] == "ok"}
-    assert said == {Path(row["path"]).name: row["caption"] for row in rows_at(local)}
+    assert (summary.rows, summary.ok, summary.errors, summary.written) == (7, 6, {"empty": 1}, 7)
+    assert (again.rows, again.written) == (7, 0)
     assert all(row["path"].startswith("s3://sounds/in/") and row["etag"] for row in rows)
+    local = {Path(row["path"]).name: row["caption"] for row in rows_at(captioned[1])}
+    for row in rows:
+        assert row["caption"] == local.get(row["path"].rsplit("/")[-1])
 
 
 def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluster, model_dir, tmp_path):
@@ -334,17 +314,20 @@ def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluste
     assert "caption 2/2 files" in done.stderr
 
 
-@pytest.mark.shared
-def test_real_recordings(ray_cluster, model_dir, tmp_path):
-    if not ESC10.is_dir():
-        pytest.skip(f"no recordings at {ESC10}")
-    for path in sorted(ESC10.glob("*/*.ogg"))[::40]:
-        (tmp_path / "clips" / path.parent.name).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "clips" / path.parent.name / path.name).symlink_to(path)
-
-    summary = caption(
-        config(), audio=str(tmp_path / "clips"), out=str(tmp_path / "out"), model=str(model_dir)
+def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
+    job = CaptionJob.plan(
+        config(gpus_per_actor=0.5), audio=str(mixed), out=str(tmp_path), model=str(model_dir), questions=()
     )
 
-    assert (summary.files, summary.ok, summary.errors) == (8, 8, {})
-    assert all(4.9 < row["segment_end_s"] < 5.1 for row in rows_at(tmp_path / "out"))
+    assert job.responder.device == "cuda"
+    assert "Responder" in str(on_ray._dataset(job))
+
+
+def test_a_cluster_that_is_too_small_is_named(ray_cluster, caplog):
+    on_ray._warn_if_too_small(config(concurrency=40, cpus_per_actor=2).caption)
+    assert "needs 81 CPUs" in caplog.text
+    assert "the cluster has 4" in caplog.text
+
+    caplog.clear()
+    on_ray._warn_if_too_small(config().caption)
+    assert not caplog.text

@@ -1,0 +1,103 @@
+"""`mats caption`: what is wrong is told in one line before Ray starts; what is done is not done again."""
+
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+
+from mats_ray.cli.main import main
+from mats_ray.config import RunConfig
+from mats_ray.infer.job import CaptionJob
+from mats_ray.infer.respond import Responder
+from tests.world import tiny_model_dir
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny_model_dir(tmp_path_factory.mktemp("world")))
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    soundfile.write(folder / "a.wav", np.zeros(1600), 16_000)
+    (folder / "empty.wav").touch()
+    return str(folder)
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mats_ray.cli.on_ray", None)
+
+
+def said(capsys):
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_faults_of_the_command_line(model, audio, tmp_path, capsys):
+    where = ["--audio", audio, "--out", str(tmp_path / "out")]
+
+    assert main(["caption", *where]) == 2
+    assert "--model" in said(capsys)
+    assert main(["caption", *where, "--model", model, "--ask", " "]) == 2
+    assert "a question is empty" in said(capsys)
+    assert main(["caption", *where, "--model", model, "--set", "caption.batchsize=3"]) == 2
+    assert "caption.batchsize" in said(capsys)
+    with pytest.raises(SystemExit, match="2"):
+        main(["caption", "--model", model])
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_faults_of_what_it_names(model, audio, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+
+    assert main(["caption", "--audio", audio, *out, "--model", str(tmp_path / "none")]) == 1
+    assert "no model directory at" in said(capsys)
+    assert main(["caption", "--audio", str(tmp_path / "none"), *out, "--model", model]) == 1
+    assert f"no file or folder {tmp_path / 'none'}" in said(capsys)
+    (tmp_path / "texts").mkdir()
+    assert main(["caption", "--audio", str(tmp_path / "texts"), *out, "--model", model]) == 1
+    assert f"no audio below {tmp_path / 'texts'}" in said(capsys)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    arguments = ["caption", "--audio", audio, "--out", out, "--model", model, "--ask", "Is there a dog?"]
+    parsed = {}
+
+    def on_this_process(job: CaptionJob):
+        parsed["job"] = job
+        respond = Responder(job.responder)
+        rows = [respond(batch) for listed in job.todo() for batch in job.decoder(listed)]
+        job.store.write("part-1.parquet", pa.concat_tables(rows))
+        return job.finish()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mats_ray.cli.caption._on_a_cluster", on_this_process)
+        assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
+    assert "2 files, 2 rows: 1 ok, errors: 1 empty\n2 rows written" in capsys.readouterr().out
+    assert [prompt.instruction for prompt in parsed["job"].responder.prompts] == ["Is there a dog?"]
+
+    assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
+    assert "nothing to do, every row was there" in capsys.readouterr().out
+    assert main(arguments) == 1
+    assert "1 of 2 rows are errors (1 empty)" in said(capsys)
+
+
+def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):
+    def decoding(tree):
+        job = CaptionJob.plan(
+            RunConfig.model_validate({"toy": {}} | tree),
+            audio=audio,
+            out=str(tmp_path),
+            model=model,
+            questions=(),
+        )
+        return job.responder.respondent.decoding
+
+    assert decoding({}) == "fast, at most 12 tokens"
+    assert decoding({"generation": {"max_new_tokens": 5}}) == "paper, at most 5 tokens"
