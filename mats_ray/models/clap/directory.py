@@ -13,14 +13,14 @@ from transformers.initialization import no_init_weights
 
 from mats_ray.errors import ModelError
 from mats_ray.models.clap.encoder import CLAP
-from mats_ray.models.clap.foreign import read_torch_file
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.laion import roberta_tokens
-from mats_ray.models.clap.published import load_msclap, unwrap
+from mats_ray.models.clap.published import load_msclap
 from mats_ray.models.clap.settings import ClipSettings, check_settings
 from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
 from mats_ray.models.clap.weights import hash_files, load_weights, read_safetensors
+from mats_ray.models.foreign import read_torch_file, unwrap
 from mats_ray.types import CLAPIdentity
 
 MSCLAP_TYPE = "mats_msclap"

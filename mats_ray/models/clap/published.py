@@ -9,12 +9,12 @@ from torch import Tensor
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import laion, msclap
 from mats_ray.models.clap.encoder import CLAP
-from mats_ray.models.clap.foreign import read_torch_file
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.settings import ClipSettings
 from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
 from mats_ray.models.clap.weights import hash_files
+from mats_ray.models.foreign import read_torch_file, unwrap
 from mats_ray.types import CLAPIdentity
 
 Family = Literal["laion", "msclap"]
@@ -84,20 +84,3 @@ def load_msclap(
         tokens=msclap.msclap_tokens(tokenizer or msclap.TOKENIZER, towers, owner=source),
         identity=CLAPIdentity(family="msclap", checkpoint_hash=hash_files(files), dim=towers.dim),
     )
-
-
-def unwrap(content: Any, *, source: str) -> dict[str, Tensor]:
-    """Unwrap what training code wrapped around the weights."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise ModelError(f"{source} holds a {type(content).__name__}, not a state dict")
-    strange = [
-        str(name)
-        for name, value in content.items()
-        if not (isinstance(name, str) and isinstance(value, Tensor))
-    ]
-    if strange:
-        raise ModelError(f"{source}: not tensors: {', '.join(strange)}")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}

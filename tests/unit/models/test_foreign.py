@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mats_ray.errors import ModelError
-from mats_ray.models.clap.foreign import read_torch_file
+from mats_ray.models.foreign import read_torch_file
 
 
 class Planted:

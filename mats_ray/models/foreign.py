@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
 from mats_ray.errors import ModelError
@@ -86,3 +87,24 @@ def _load_restricted(path: Path, *, in_place: bool) -> Any:
         return torch.load(
             path, map_location="cpu", weights_only=False, mmap=in_place, pickle_module=_TENSOR_PICKLE
         )
+
+
+def unwrap(content: Any, *, source: str) -> dict[str, Tensor]:
+    """Unwrap what training code wrapped around the weights.
+
+    Raises:
+        ModelError: There is something else than a state dict in it.
+    """
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ModelError(f"{source} holds a {type(content).__name__}, not a state dict")
+    strange = [
+        str(name)
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
+    if strange:
+        raise ModelError(f"{source}: not tensors: {', '.join(strange)}")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
