@@ -26,20 +26,22 @@ class NoiseConfig(StrictConfig):
 
 
 class MapperConfig(StrictConfig):
-    """The transformer that turns one CLAP embedding into prefix vectors."""
+    """The network that turns one CLAP embedding into prefix vectors."""
 
+    type: Literal["transformer", "mlp"] = "transformer"
+    """The paper's, or upstream's alternative: two linear layers, for which the widths below are enough."""
     hidden_dim: PositiveInt = 1024
+    prefix_length: PositiveInt = 40
+    """Vectors the LLM sees; the transformer's learned queries."""
     num_layers: PositiveInt = 8
     num_heads: PositiveInt = 8
-    prefix_length: PositiveInt = 40
-    """Learned query vectors, and so vectors the LLM sees."""
     content_length: PositiveInt = 40
     """Vectors the embedding is expanded into ("clip length" upstream)."""
 
     @model_validator(mode="after")
     def heads_divide_width(self) -> "MapperConfig":
         """Attention heads share the width evenly."""
-        if self.hidden_dim % self.num_heads:
+        if self.type == "transformer" and self.hidden_dim % self.num_heads:
             raise ValueError(f"hidden_dim={self.hidden_dim} is not a multiple of num_heads={self.num_heads}")
         return self
 
@@ -108,6 +110,22 @@ class SantaConfig(StrictConfig):
     """tau of the softmax."""
     mix: Annotated[float, Field(ge=0, le=1)] = 0.3
     """lambda: 0 keeps the audio embedding, 1 replaces it."""
+    compat: Literal["paper", "upstream"] = "paper"
+    """"upstream" computes as the released code does (docs/fidelity.md): on the audio embedding as CLAP gives it,
+    not normalised, and with clusters smaller than L filled up with their first row. Its ``temperature: 10``
+    multiplies; that is 0.1 here."""
+    neighbour_noise_variance: NonNegativeFloat = 0
+    """With compat "upstream": noise on the neighbours at every request (0.015 there); here always the same draw."""
+
+    @model_validator(mode="after")
+    def only_upstream_draws_at_inference(self) -> "SantaConfig":
+        """The paper noises the memory once, when it is built (``memory.noise_variance``)."""
+        if self.neighbour_noise_variance and self.compat != "upstream":
+            raise ValueError(
+                f"neighbour_noise_variance={self.neighbour_noise_variance:g} needs compat: upstream; "
+                "the paper's noise is memory.noise_variance, drawn when the memory is built"
+            )
+        return self
 
 
 class ToyConfig(StrictConfig):

@@ -1,17 +1,24 @@
 """Configuration to modules: the one place where a fresh model is put together."""
 
 import torch
+from torch import nn
 
 from mats_ray.config.model import MapperConfig, ModelConfig
 from mats_ray.models.llm import attach, load_llm, load_tokenizer
-from mats_ray.models.mapper import Connector, TransformerMapper, init_connector
+from mats_ray.models.mapper import Connector, MLPMapper, TransformerMapper, init_connector
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 
 
 def build_connector(config: MapperConfig, *, clap_dim: int, llm_dim: int) -> Connector:
     """Build mapper and projection with undefined weights."""
-    mapper = TransformerMapper(
+    return Connector(_build_mapper(config, clap_dim=clap_dim), hidden_dim=config.hidden_dim, llm_dim=llm_dim)
+
+
+def _build_mapper(config: MapperConfig, *, clap_dim: int) -> nn.Module:
+    if config.type == "mlp":
+        return MLPMapper(clap_dim=clap_dim, hidden_dim=config.hidden_dim, prefix_length=config.prefix_length)
+    return TransformerMapper(
         clap_dim=clap_dim,
         hidden_dim=config.hidden_dim,
         prefix_length=config.prefix_length,
@@ -19,7 +26,6 @@ def build_connector(config: MapperConfig, *, clap_dim: int, llm_dim: int) -> Con
         num_layers=config.num_layers,
         num_heads=config.num_heads,
     )
-    return Connector(mapper, hidden_dim=config.hidden_dim, llm_dim=llm_dim)
 
 
 def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, PromptTokenizer]:

@@ -1,15 +1,26 @@
 """Lloyd's K-means on a set of embeddings: seeded, k-means++ start, chunked, deterministic.
 
-Shapes: N rows, C dim, K clusters.
+Shapes: N rows, n rows of one chunk, C dim, K clusters.
+
+Rows may be float16 and many: beside them memory holds a few chunks and vectors of length N, never N x K and
+never a second copy of the rows. One seed gives one result at any chunk size: distances and sums run in
+float64, and a row equally far from two centroids, up to rounding, belongs to the first.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 16_384
-"""Rows compared with all centroids at a time: bounds memory to CHUNK_ROWS x K, never N x K x C."""
+CHUNK_ROWS = 512
+"""Rows held in float64 and compared with all centroids at a time; as many as stay in a processor's cache."""
+
+MAX_START_ROWS = 65_536
+"""The k-means++ start passes over its rows K times, so it looks at a sample of this size at most."""
+
+_TIE = 1e-10
+"""Distances that differ by less than this part of what they are computed from are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,85 +38,103 @@ def kmeans(
     num_iterations: int = 10,
     seed: int = 0,
     initial_rows_K: Tensor | None = None,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> KMeansResult:
     """Cluster rows by squared Euclidean distance.
 
-    Every iteration assigns rows to the nearest centroid (ties to the lower index) and sets each centroid to
-    the plain mean of its rows; an empty cluster keeps its centroid. A last assignment uses the final
-    centroids. Sums run in float64, so one seed gives one result at any chunk size.
+    Every iteration assigns rows to the nearest centroid and sets each centroid to the plain mean of its rows;
+    an empty cluster keeps its centroid. A last assignment uses the final centroids.
 
     Args:
-        rows_NC: (N, C) float.
+        rows_NC: (N, C) of any float type.
         num_clusters: K, at most N.
         num_iterations: Updates of the centroids.
         seed: Of the k-means++ start.
         initial_rows_K: Row indices to start from instead (upstream's random start, for comparison).
+        chunk_rows: Work done at a time; changes memory and speed only.
 
     Returns:
         Centroids (K, C) float32 and assignment (N,) int64.
 
     Raises:
         ValueError: K is below 1 or above N.
+
+    Example:
+        >>> kmeans(torch.tensor([[0.0], [1.0], [9.0]]), num_clusters=2).assignment_N.bincount().sort().values
+        tensor([1, 2])
     """
     if not 1 <= num_clusters <= len(rows_NC):
         raise ValueError(
             f"num_clusters={num_clusters} must lie between 1 and the number of rows, {len(rows_NC)}"
         )
-    rows_NC = rows_NC.float()
     if initial_rows_K is None:
-        initial_rows_K = plus_plus_start(rows_NC, num_clusters=num_clusters, seed=seed)
-    centroids_KC = rows_NC[initial_rows_K].clone()
+        initial_rows_K = plus_plus_start(rows_NC, num_clusters=num_clusters, seed=seed, chunk_rows=chunk_rows)
+    centroids_KC = rows_NC[initial_rows_K].float()
     for _ in range(num_iterations):
-        centroids_KC = _means(rows_NC, assign(rows_NC, centroids_KC), centroids_KC)
-    return KMeansResult(centroids_KC, assign(rows_NC, centroids_KC))
+        assignment_N = assign(rows_NC, centroids_KC, chunk_rows=chunk_rows)
+        centroids_KC = _means(rows_NC, assignment_N, centroids_KC, chunk_rows=chunk_rows)
+    return KMeansResult(centroids_KC, assign(rows_NC, centroids_KC, chunk_rows=chunk_rows))
 
 
-def assign(rows_NC: Tensor, centroids_KC: Tensor) -> Tensor:
-    """Return the index of the nearest centroid of each row, (N,) int64."""
-    nearest = [
-        squared_distances(chunk_nC, centroids_KC).argmin(dim=1) for chunk_nC in rows_NC.split(CHUNK_ROWS)
-    ]
+def assign(rows_NC: Tensor, centroids_KC: Tensor, *, chunk_rows: int = CHUNK_ROWS) -> Tensor:
+    """Return the index of the nearest centroid of each row, the first of equally near ones: (N,) int64."""
+    points_KC = centroids_KC.double()
+    square_K = points_KC.square().sum(dim=1)
+    nearest = []
+    for chunk_nC in _chunks(rows_NC, chunk_rows):
+        score_nK = square_K - 2 * chunk_nC @ points_KC.T  # ||x - p||^2 without ||x||^2, the same for all p
+        tie_n1 = _TIE * (score_nK.abs().amax(dim=1, keepdim=True) + square_K.max())
+        is_nearest_nK = score_nK <= score_nK.amin(dim=1, keepdim=True) + tie_n1
+        nearest.append(is_nearest_nK.to(torch.uint8).argmax(dim=1))
     return torch.cat(nearest)
 
 
-def squared_distances(rows_NC: Tensor, points_KC: Tensor) -> Tensor:
-    """||x - p||^2 as (N, K), through one matrix product."""
-    square_N1 = rows_NC.square().sum(dim=1, keepdim=True)
-    square_K = points_KC.square().sum(dim=1)
-    return (square_N1 - 2 * rows_NC @ points_KC.T + square_K).clamp_min_(0)
-
-
-def plus_plus_start(rows_NC: Tensor, *, num_clusters: int, seed: int) -> Tensor:
+def plus_plus_start(rows_NC: Tensor, *, num_clusters: int, seed: int, chunk_rows: int = CHUNK_ROWS) -> Tensor:
     """Draw K row indices, each with probability proportional to the squared distance to those before it.
 
     (Arthur and Vassilvitskii, 2007.) Rows equal to a chosen one have probability zero; when only such rows
-    are left, the first unchosen ones follow.
+    are left, the first unchosen ones follow. Of many rows a seeded sample is looked at.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    first = int(torch.randint(len(rows_NC), (1,), generator=generator))
-    chosen = [first]
-    nearest_N = _distance_to(rows_NC, first)
+    sample_size = max(MAX_START_ROWS, num_clusters)
+    if len(rows_NC) > sample_size:
+        sample_S = torch.randperm(len(rows_NC), generator=generator)[:sample_size].sort().values
+        sample_S = sample_S.to(rows_NC.device)
+        return sample_S[_draw_start(rows_NC[sample_S], num_clusters, generator, chunk_rows)]
+    return _draw_start(rows_NC, num_clusters, generator, chunk_rows)
+
+
+def _draw_start(rows_NC: Tensor, num_clusters: int, generator: torch.Generator, chunk_rows: int) -> Tensor:
+    chosen = [int(torch.randint(len(rows_NC), (1,), generator=generator))]
+    nearest_N = _distances_to(rows_NC, chosen[0], chunk_rows)
     for _ in range(num_clusters - 1):
-        cumulative_N = nearest_N.double().cumsum(0)
+        cumulative_N = nearest_N.cumsum(0)
         if cumulative_N[-1] <= 0:
             taken = set(chosen)
             chosen += [row for row in range(len(rows_NC)) if row not in taken][: num_clusters - len(chosen)]
             break
-        point = torch.rand(1, generator=generator, dtype=torch.float64).item() * cumulative_N[-1]
+        point = torch.rand(1, generator=generator, dtype=torch.float64).to(rows_NC.device) * cumulative_N[-1]
         row = min(int(torch.searchsorted(cumulative_N, point, right=True)), len(rows_NC) - 1)
         chosen.append(row)
-        nearest_N = torch.minimum(nearest_N, _distance_to(rows_NC, row))
+        nearest_N = torch.minimum(nearest_N, _distances_to(rows_NC, row, chunk_rows))
     return torch.tensor(chosen, device=rows_NC.device)
 
 
-def _distance_to(rows_NC: Tensor, row: int) -> Tensor:
-    return (rows_NC - rows_NC[row]).square().sum(dim=1)
+def _distances_to(rows_NC: Tensor, row: int, chunk_rows: int) -> Tensor:
+    point_C = rows_NC[row].double()
+    return torch.cat([(chunk_nC - point_C).square().sum(dim=1) for chunk_nC in _chunks(rows_NC, chunk_rows)])
 
 
-def _means(rows_NC: Tensor, assignment_N: Tensor, old_KC: Tensor) -> Tensor:
+def _means(rows_NC: Tensor, assignment_N: Tensor, old_KC: Tensor, *, chunk_rows: int) -> Tensor:
     sums_KC = torch.zeros(old_KC.shape, dtype=torch.float64, device=rows_NC.device)
-    for chunk_nC, chunk_n in zip(rows_NC.split(CHUNK_ROWS), assignment_N.split(CHUNK_ROWS), strict=True):
-        sums_KC.index_add_(0, chunk_n, chunk_nC.double())
+    chunks = zip(_chunks(rows_NC, chunk_rows), assignment_N.split(chunk_rows), strict=True)
+    for chunk_nC, assignment_n in chunks:
+        sums_KC.index_add_(0, assignment_n, chunk_nC)
     counts_K = torch.bincount(assignment_N, minlength=len(old_KC))
     means_KC = (sums_KC / counts_K.clamp_min(1)[:, None]).float()
     return torch.where(counts_K[:, None] > 0, means_KC, old_KC)
+
+
+def _chunks(rows_NC: Tensor, chunk_rows: int) -> Iterator[Tensor]:
+    """Yield float64 copies, one chunk at a time."""
+    return (chunk_nC.double() for chunk_nC in rows_NC.split(chunk_rows))

@@ -1,4 +1,4 @@
-"""The mapper: one CLAP embedding becomes a prefix of LLM input vectors (upstream's exact architecture).
+"""The mapper: one CLAP embedding becomes a prefix of LLM input vectors (upstream's exact architectures).
 
 Shapes: B batch, C CLAP dim, D mapper width, P prefix length, S sequence (content + prefix), N heads,
 H head width, L LLM dim.
@@ -95,6 +95,23 @@ class TransformerMapper(nn.Module):
         queries_BPD = self.prefix_const.expand(len(clap_BC), -1, -1)
         mixed_BSD = self.transformer(torch.cat([content_BSD, queries_BPD], dim=1))
         return mixed_BSD[:, self.content_length :]
+
+
+class MLPMapper(nn.Module):
+    """Two linear layers with a tanh between them: upstream's mapping type "mlp".
+
+    (B, C) -> (B, P, D).
+    """
+
+    def __init__(self, *, clap_dim: int, hidden_dim: int, prefix_length: int) -> None:
+        super().__init__()
+        self.prefix_length = prefix_length
+        width = prefix_length * hidden_dim
+        self.model = nn.Sequential(nn.Linear(clap_dim, width // 2), nn.Tanh(), nn.Linear(width // 2, width))
+
+    def forward(self, clap_BC: Tensor) -> Tensor:
+        """(B, C) -> (B, P, D)."""
+        return self.model(clap_BC).unflatten(-1, (self.prefix_length, -1))
 
 
 class Connector(nn.Module):

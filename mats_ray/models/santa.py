@@ -1,9 +1,10 @@
 """Santa: move an audio embedding towards the texts it resembles (paper section 3.4, Eq. 6-7).
 
-Shapes: B audio batch, C CLAP dim, N memory rows, K clusters, L neighbours, M rows of the largest cluster.
+Shapes: B audio batch, C CLAP dim, N memory rows, K clusters, L neighbours, M rows of one cluster.
 
 Differs from upstream (docs/fidelity.md): noise is drawn once when the memory is built, never at inference;
 the audio embedding is normalised first; a cluster smaller than L uses what it has instead of repeating a row.
+``santa_upstream`` has the released code's behaviour.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mats_ray.errors import ModelError
-from mats_ray.models.kmeans import kmeans, squared_distances
+from mats_ray.models.kmeans import KMeansResult, assign, kmeans
 from mats_ray.models.noise import inject_noise
+
+_FORMAT = "mats_santa_memory"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +62,26 @@ class SantaMemory:
 
         Raises:
             ValueError: K is above N.
+
+        Example:
+            >>> memory = SantaMemory.build(torch.eye(8), num_clusters=2)
+            >>> memory.transfer(torch.ones(1, 8), num_neighbours=4).shape
+            torch.Size([1, 8])
         """
         generator = torch.Generator().manual_seed(seed)
         noised_NC = inject_noise(embeddings, variance=noise_variance, generator=generator)
         clusters = kmeans(noised_NC, num_clusters=num_clusters, num_iterations=num_iterations, seed=seed)
+        return cls.of_clusters(noised_NC, clusters, provenance=provenance)
+
+    @classmethod
+    def of_clusters(
+        cls, rows_NC: Tensor, clusters: KMeansResult, *, provenance: dict[str, str] | None = None
+    ) -> "SantaMemory":
+        """Sort rows by cluster as they are; inside a cluster they keep their order."""
         order_N = torch.argsort(clusters.assignment_N, stable=True)
-        counts_K = torch.bincount(clusters.assignment_N, minlength=num_clusters)
+        counts_K = torch.bincount(clusters.assignment_N, minlength=len(clusters.centroids_KC))
         offsets_K1 = torch.cat([counts_K.new_zeros(1), counts_K.cumsum(0)])
-        return cls(noised_NC[order_N], offsets_K1, clusters.centroids_KC, dict(provenance or {}))
+        return cls(rows_NC[order_N], offsets_K1, clusters.centroids_KC, dict(provenance or {}))
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
@@ -75,7 +90,7 @@ class SantaMemory:
             "offsets": self.offsets_K1,
             "centroids": self.centroids_KC.contiguous(),
         }
-        save_file(tensors, str(path), metadata={"format": "mats_santa_memory", **self.provenance})
+        save_file(tensors, str(path), metadata={**self.provenance, "format": _FORMAT})
 
     @classmethod
     def load(cls, path: str | Path) -> "SantaMemory":
@@ -92,13 +107,11 @@ class SantaMemory:
             raise ModelError(f"no Santa memory at {path}; make one with `mats memory`") from None
         except (SafetensorError, OSError) as error:
             raise ModelError(f"the Santa memory {path} cannot be read: {error}") from error
-        if metadata.pop("format", None) != "mats_santa_memory" or set(tensors) != {
-            "embeddings",
-            "offsets",
-            "centroids",
-        }:
+        if metadata.pop("format", None) != _FORMAT or set(tensors) != {"embeddings", "offsets", "centroids"}:
             raise ModelError(f"{path} is not a Santa memory; it holds {sorted(tensors)}")
-        return cls(tensors["embeddings"], tensors["offsets"], tensors["centroids"], metadata)
+        memory = cls(tensors["embeddings"], tensors["offsets"], tensors["centroids"], metadata)
+        memory._check(path)
+        return memory
 
     def to(self, device: torch.device | str) -> "SantaMemory":
         """Return a copy on another device."""
@@ -125,36 +138,42 @@ class SantaMemory:
             mix: lambda.
 
         Returns:
-            (B, C) float32, L2-normalised.
+            (B, C) float32, L2-normalised. A row does not depend on those beside it.
 
         Raises:
             ValueError: The embeddings are of another width than the memory.
         """
-        if audio_embeddings.shape[-1] != self.dim:
-            raise ValueError(
-                f"embeddings are {audio_embeddings.shape[-1]}-d, the Santa memory is {self.dim}-d"
-            )
         audio_BC = normalize(audio_embeddings.float(), dim=-1)
-        members_BM, valid_BM = self._cluster_rows(self._nearest_cluster(audio_BC))
-        pool_BMC = self.embeddings_NC[members_BM]
-        similarity_BM = torch.einsum("bc,bmc->bm", audio_BC, pool_BMC).masked_fill(~valid_BM, -torch.inf)
-        # rows are unit vectors, so the nearest by distance are the most similar ones
-        top_BL, index_BL = similarity_BM.topk(min(num_neighbours, pool_BMC.shape[1]), dim=1)
-        weights_BL = (top_BL / temperature).softmax(dim=1)
-        text_BC = torch.einsum(
-            "bl,blc->bc", weights_BL, pool_BMC.gather(1, index_BL[..., None].expand(-1, -1, self.dim))
+        moved_BC = torch.empty_like(audio_BC)
+        for row, pool_MC in enumerate(self.nearest_clusters(audio_BC)):
+            # pool rows are unit vectors, so the nearest by distance are the most similar ones
+            similarity_M = pool_MC @ audio_BC[row]
+            top_L, index_L = similarity_M.topk(min(num_neighbours, len(pool_MC)))
+            weights_L = (top_L / temperature).softmax(dim=0)
+            moved_BC[row] = (1 - mix) * audio_BC[row] + mix * weights_L @ pool_MC[index_L]
+        return normalize(moved_BC, dim=-1)
+
+    def nearest_clusters(self, audio_BC: Tensor) -> list[Tensor]:
+        """Return the rows (M, C) of the non-empty cluster nearest to each embedding, without copying them.
+
+        Raises:
+            ValueError: The embeddings are of another width than the memory.
+        """
+        if audio_BC.shape[-1] != self.dim:
+            raise ValueError(f"embeddings are {audio_BC.shape[-1]}-d, the Santa memory is {self.dim}-d")
+        filled_F = self.offsets_K1.diff().nonzero()[:, 0]
+        cluster_B = filled_F[assign(audio_BC, self.centroids_KC[filled_F])]
+        bounds = torch.stack([self.offsets_K1[cluster_B], self.offsets_K1[cluster_B + 1]], dim=1).tolist()
+        return [self.embeddings_NC[start:stop] for start, stop in bounds]
+
+    def _check(self, path: str | Path) -> None:
+        offsets_K1, num_clusters = self.offsets_K1, len(self.centroids_KC)
+        fits = (
+            self.embeddings_NC.dim() == 2
+            and self.centroids_KC.shape == (num_clusters, self.dim)
+            and offsets_K1.shape == (num_clusters + 1,)
+            and int(offsets_K1[0]) == 0 < len(self.embeddings_NC) == int(offsets_K1[-1])
+            and bool((offsets_K1.diff() >= 0).all())
         )
-        return normalize((1 - mix) * audio_BC + mix * text_BC, dim=-1)
-
-    def _nearest_cluster(self, audio_BC: Tensor) -> Tensor:
-        """Index of the nearest non-empty cluster, (B,)."""
-        distance_BK = squared_distances(audio_BC, self.centroids_KC)
-        return distance_BK.masked_fill(self.offsets_K1.diff() == 0, torch.inf).argmin(dim=1)
-
-    def _cluster_rows(self, cluster_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Row indices of each chosen cluster, padded to the largest, and which of them are real."""
-        start_B1 = self.offsets_K1[cluster_B, None]
-        size_B1 = self.offsets_K1[cluster_B + 1, None] - start_B1
-        slot_1M = torch.arange(int(size_B1.max()), device=cluster_B.device)[None]
-        valid_BM = slot_1M < size_B1
-        return torch.where(valid_BM, start_B1 + slot_1M, start_B1), valid_BM
+        if not fits:
+            raise ModelError(f"{path} is not a Santa memory: its tensors do not fit each other")
