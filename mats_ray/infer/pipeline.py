@@ -17,10 +17,12 @@ from mats_ray.config.infer import DECODING, GenerationConfig
 from mats_ray.config.model import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import CLAP, load_clap
+from mats_ray.models.clap.frontend import LongAudio
 from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
 from mats_ray.models.mats import MATS, Generated
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
+from mats_ray.models.santa_upstream import transfer_as_upstream
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import Answer, AudioClip, CLAPIdentity, Request
 
@@ -28,17 +30,29 @@ from mats_ray.types import Answer, AudioClip, CLAPIdentity, Request
 class AudioEncoder:
     """Clips to CLAP embeddings.
 
+    Args:
+        clap: Encodes.
+        expected: The CLAP the model was trained with.
+        long_audio: What is heard of a clip longer than CLAP's window.
+        normalize: To length 1; upstream's Santa takes embeddings as CLAP gives them.
+
     Raises:
         ModelError: The CLAP at hand is not the one the model was trained with.
     """
 
     def __init__(
-        self, clap: CLAP, *, expected: CLAPIdentity | None = None, long_audio: str = "windows"
+        self,
+        clap: CLAP,
+        *,
+        expected: CLAPIdentity | None = None,
+        long_audio: LongAudio = "windows",
+        normalize: bool = True,
     ) -> None:
         if expected is not None and clap.identity != expected:
             raise ModelError(f"the model was trained with {expected}, the one found is {clap.identity}")
         self.clap = clap
-        self.long_audio = long_audio
+        self.long_audio: LongAudio = long_audio
+        self.normalize = normalize
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> "AudioEncoder":
@@ -50,16 +64,23 @@ class AudioEncoder:
         """The same with the settings already read."""
         assert info.model.clap.ref is not None
         clap = load_clap(info.model.clap.ref).to(device)
-        return cls(clap, expected=info.clap, long_audio=info.model.clap.long_audio)
+        return cls(
+            clap,
+            expected=info.clap,
+            long_audio=info.model.clap.long_audio,
+            normalize=info.santa.compat == "paper",
+        )
 
     def encode(self, clips: Sequence[AudioClip]) -> np.ndarray:
-        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised."""
+        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise."""
         embeddings = np.empty((len(clips), self.clap.dim), dtype=np.float32)
         rates = [clip.sample_rate for clip in clips]
         for rate in sorted(set(rates)):
             rows = [row for row, this in enumerate(rates) if this == rate]
             waveforms = [clips[row].samples for row in rows]
-            encoded = self.clap.encode_audio(waveforms, rate, long_audio=self.long_audio)
+            encoded = self.clap.encode_audio(
+                waveforms, rate, long_audio=self.long_audio, normalize=self.normalize
+            )
             embeddings[rows] = encoded.cpu().numpy()
         return embeddings
 
@@ -96,12 +117,11 @@ class Answerer:
         audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
         if self.memory is None:
             return audio_NC
-        return self.memory.transfer(
-            audio_NC,
-            num_neighbours=self.santa.num_neighbours,
-            temperature=self.santa.temperature,
-            mix=self.santa.mix,
-        )
+        numbers = self.santa.model_dump(include={"num_neighbours", "temperature", "mix"})
+        if self.santa.compat == "upstream":
+            noise_variance = self.santa.neighbour_noise_variance
+            return transfer_as_upstream(self.memory, audio_NC, noise_variance=noise_variance, **numbers)
+        return self.memory.transfer(audio_NC, **numbers)
 
     def answer(
         self,
