@@ -45,13 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
     from mats_ray.serving.on_ray import local_server
 
-    try:
-        with local_server(config, host=args.host, port=args.port) as url:
-            print(f"{info.model_id} answers at {url}; Ctrl-C ends it. Try:")
-            print(
-                f'  curl -F file=@clip.wav -F question="Is there a dog?" {url}/v1/audio/questions', flush=True
-            )
-            wait_for_signal()
-    except KeyboardInterrupt:  # while starting
-        return 1
+    with local_server(config, host=args.host, port=args.port) as url:
+        print(f"{info.model_id} answers at {url}; Ctrl-C ends it. Try:")
+        print(f'  curl -F file=@clip.wav -F question="Is there a dog?" {url}/v1/audio/questions', flush=True)
+        wait_for_signal()
     return 0

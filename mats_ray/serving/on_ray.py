@@ -181,8 +181,7 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),  # a logical number: one core is enough
-        include_dashboard=False,
-        log_to_driver=False,
+        log_to_driver=False,  # replicas log to files; what a client sees is in the reply
     )
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))

@@ -1,7 +1,10 @@
 """The service on a real Ray Serve, deployed from ``serve/config.yaml``, asked over HTTP."""
 
 import io
+import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +28,8 @@ from tests.world import tiny_model_dir
 pytestmark = pytest.mark.ray
 
 CAPTIONS, QUESTIONS = "/v1/audio/captions", "/v1/audio/questions"
-CONFIG = Path("serve/config.yaml")
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "serve" / "config.yaml"
 IN_FLIGHT = 12
 ASKED = "Is there a dog?"
 
@@ -55,7 +59,7 @@ def server(ray_cluster, model_dir, tmp_path_factory):
     }
     path = tmp_path_factory.mktemp("serve") / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", str(path)])
+    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(path)])
     assert result.exit_code == 0, result.output
     with httpx.Client(base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=60) as client:
         wait_until_ready(client)
@@ -175,12 +179,37 @@ def test_the_shipped_config_is_the_defaults_and_names_every_setting():
 
 
 def test_serve_build_accepts_the_app(tmp_path):
-    result = CliRunner().invoke(serve_cli, ["build", "serve.app:app", "-o", str(tmp_path / "built.yaml")])
+    build = ["build", "--app-dir", str(ROOT), "serve.app:app", "-o", str(tmp_path / "built.yaml")]
+
+    result = CliRunner().invoke(serve_cli, build)
 
     assert result.exit_code == 0, result.output
     built = ServeDeploySchema.model_validate(yaml.safe_load((tmp_path / "built.yaml").read_text()))
     deployments = built.applications[0].deployments
     assert {deployment.name for deployment in deployments} == {"Ingress", "Encoder", "Answerer"}
+
+
+def test_the_command_answers_until_it_is_interrupted(model_dir, clips, expected):
+    port = free_port()
+    command = [sys.executable, "-m", "mats_ray", "serve", "--model", str(model_dir), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        said_at_start = server.stdout.readline() + server.stdout.readline()
+        reply = httpx.post(
+            f"http://127.0.0.1:{port}{QUESTIONS}",
+            files={"file": clips["0.wav"]},
+            data={"question": ASKED},
+            timeout=60,
+        )
+        server.send_signal(signal.SIGINT)
+        _, log = server.communicate(timeout=120)
+
+    assert (
+        f'curl -F file=@clip.wav -F question="Is there a dog?" http://127.0.0.1:{port}{QUESTIONS}'
+        in said_at_start
+    )
+    assert said(reply) == expected_words(expected["0.wav"])[1]
+    assert server.returncode == 0
+    assert "Traceback" not in log
 
 
 def sound(number, kind):

@@ -1,6 +1,8 @@
 """How what Ray says reaches a client, and what the deployments are configured to; no cluster."""
 
 import asyncio
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,6 +108,14 @@ def test_the_model_is_found_from_any_working_directory(tmp_path, monkeypatch):
         tmp_path / "model"
     )
     assert parts(build_app(ServeConfig(model="s3ish/m")))["Encoder"].init_args[0].model == "s3ish/m"
+
+
+def test_the_ingress_imports_no_torch():
+    code = "import sys, mats_ray.serving.on_ray; print('torch' in sys.modules)"
+
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert out.strip() == "False"
 
 
 def task_error(cause):
