@@ -1,7 +1,6 @@
 """A batch job without its engine: what is to be done, what came out. ``on_ray`` does the work between."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from mats_ray.infer.decode import LISTED, Decoder
 from mats_ray.infer.ledger import Ledger
 from mats_ray.infer.parts import PartStore
 from mats_ray.infer.respond import ResponderSettings
-from mats_ray.infer.rows import Respondent, prompts_for
+from mats_ray.infer.rows import Questions, Respondent, prompts_for, wanted_pairs
 from mats_ray.models.directory import read_info
 
 
@@ -67,7 +66,7 @@ class CaptionJob:
 
     @classmethod
     def plan(
-        cls, config: RunConfig, *, audio: str, out: str, model: str, questions: Sequence[str]
+        cls, config: RunConfig, *, audio: str, out: str, model: str, questions: Questions
     ) -> "CaptionJob":
         """Look at model, audio and output, and work out what is missing.
 
@@ -82,7 +81,9 @@ class CaptionJob:
         # a configuration that says nothing about decoding leaves the model its own
         chosen = config.generation if "generation" in config.model_fields_set else info.generation
         respondent = Respondent(model_id=info.model_id, generation=chosen)
-        ledger = Ledger(list_audio(audio), prompts, respondent)
+        objects = list_audio(audio)
+        wanted_FP = wanted_pairs([one.path for one in objects], prompts, questions)
+        ledger = Ledger(objects, prompts, respondent, wanted_FP=wanted_FP)
         store = PartStore(out)
         outdated = ledger.enter_all(store)
         settings = config.caption
@@ -156,7 +157,7 @@ class CaptionJob:
         found = self.ledger.check(self.store)
         summary = CaptionSummary(
             files=self.num_files,
-            rows=found.done_FP.size,
+            rows=found.num_rows,
             ok=found.num_ok,
             errors=dict(found.errors.most_common()),
             written=int((found.done_FP & ~self.ledger.done_FP).sum()),

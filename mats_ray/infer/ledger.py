@@ -1,4 +1,4 @@
-"""What a batch job owes (every file and prompt once) and what its output already holds.
+"""What a batch job owes (every wanted file and prompt once) and what its output already holds.
 
 Shapes: F files, P prompts, N rows of a table.
 """
@@ -24,17 +24,24 @@ class Ledger:
     """Rows wanted, rows there.
 
     Attributes:
-        done_FP: (F, P) bool.
+        done_FP: (F, P) bool; pairs that are not wanted count as done.
         num_ok: Answered rows among them.
         errors: Error rows among them by code.
         first_error: Text of one of them.
     """
 
     def __init__(
-        self, objects: Sequence[AudioObject], prompts: Sequence[Prompt], respondent: Respondent
+        self,
+        objects: Sequence[AudioObject],
+        prompts: Sequence[Prompt],
+        respondent: Respondent,
+        *,
+        wanted_FP: np.ndarray | None = None,
     ) -> None:
         self.objects, self.prompts, self.respondent = objects, prompts, respondent
-        self.done_FP = np.zeros((len(objects), len(prompts)), dtype=bool)
+        everything_FP = np.ones((len(objects), len(prompts)), dtype=bool)
+        self.wanted_FP = everything_FP if wanted_FP is None else wanted_FP
+        self.done_FP = ~self.wanted_FP
         self.num_ok, self.errors, self.first_error = 0, Counter[str](), ""
         self._file_of = {one.path: index for index, one in enumerate(objects)}
         self._prompt_of = {(p.task.value, p.instruction): index for index, p in enumerate(prompts)}
@@ -49,7 +56,7 @@ class Ledger:
         keep_N = np.ones(len(table), dtype=bool)
         for n, row in enumerate(table.select(_COLUMNS).to_pylist()):
             file, prompt = self._file_of.get(row["path"]), self._prompt_of.get((row["task"], row["prompt"]))
-            if file is None or prompt is None:
+            if file is None or prompt is None or not self.wanted_FP[file, prompt]:
                 continue
             keep_N[n] = (
                 row["etag"] == self.objects[file].etag
@@ -74,16 +81,21 @@ class Ledger:
         Raises:
             DataError: Rows are missing or there twice.
         """
-        found = Ledger(self.objects, self.prompts, self.respondent)
+        found = Ledger(self.objects, self.prompts, self.respondent, wanted_FP=self.wanted_FP)
         surplus = sum(int((~found.enter(store.read(name))).sum()) for name in store.names())
         missing_F, _ = np.nonzero(~found.done_FP)
         if len(missing_F) or surplus:
             first = f", the first of {self.objects[missing_F[0]].path}" if len(missing_F) else ""
             raise DataError(
-                f"{store.out}: {len(missing_F)} of {found.done_FP.size} rows are missing{first}; "
+                f"{store.out}: {len(missing_F)} of {found.num_rows} rows are missing{first}; "
                 f"{surplus} are there twice or of another run; run the job again"
             )
         return found
+
+    @property
+    def num_rows(self) -> int:
+        """Rows wanted."""
+        return int(self.wanted_FP.sum())
 
     def _count(self, row: dict[str, str]) -> None:
         if row["status"] == ERROR:

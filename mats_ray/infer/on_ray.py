@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pyarrow as pa
 import ray
@@ -26,7 +26,7 @@ from mats_ray.config.infer import CaptionConfig
 from mats_ray.infer.job import CaptionJob, CaptionSummary
 from mats_ray.infer.parts import PartWriter
 from mats_ray.infer.respond import Responder
-from mats_ray.infer.rows import ERROR
+from mats_ray.infer.rows import ERROR, Questions
 from mats_ray.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ DECODER_CPUS = 1
 
 
 def caption(
-    config: RunConfig, *, audio: str, out: str, model: str, questions: Sequence[str] = ()
+    config: RunConfig, *, audio: str, out: str, model: str, questions: Questions = ()
 ) -> CaptionSummary:
     """Caption every audio file, or ask each of them every question; one row per file and prompt.
 
@@ -50,7 +50,7 @@ def caption(
         audio: Folder, file or s3:// prefix.
         out: Folder or s3:// prefix of Parquet rows (``infer.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
-        questions: Asked of every file; a caption where there are none.
+        questions: Asked of every file, or of each path its own; a caption where there are none.
 
     Raises:
         ConfigError: A question is empty.

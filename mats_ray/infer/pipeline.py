@@ -22,7 +22,7 @@ from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
 from mats_ray.models.mats import MATS, Generated
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
-from mats_ray.models.santa_upstream import transfer_as_upstream
+from mats_ray.models.upstream.santa import transfer_as_upstream
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import Answer, AudioClip, CLAPIdentity, Request
 

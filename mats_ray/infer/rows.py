@@ -3,14 +3,15 @@
 Pure functions; the schema is the contract with whoever reads the output.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mats_ray.config.infer import GenerationConfig
-from mats_ray.errors import AudioError, ConfigError
+from mats_ray.errors import AudioError, ConfigError, DataError
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import Answer
 
@@ -67,7 +68,11 @@ class Source:
     """Length; None where the file could not be decoded."""
 
 
-def prompts_for(questions: Sequence[str]) -> list[Prompt]:
+Questions = Sequence[str] | Mapping[str, Sequence[str]]
+"""Asked of every file, or of each file (by its path) its own."""
+
+
+def prompts_for(questions: Questions) -> list[Prompt]:
     """Return the questions, each once, or the caption prompt where there are none.
 
     Raises:
@@ -75,6 +80,8 @@ def prompts_for(questions: Sequence[str]) -> list[Prompt]:
     """
     if not questions:
         return [Prompt(Task.CAPTION, instruction_for(Task.CAPTION))]
+    if isinstance(questions, Mapping):
+        questions = [question for own in questions.values() for question in own]
     if not all(question.strip() for question in questions):
         raise ConfigError("a question is empty")
     return [Prompt(Task.QA, text) for text in dict.fromkeys(instruction_for(Task.QA, q) for q in questions)]
@@ -108,3 +115,20 @@ def _row(source: Source, prompt: Prompt, respondent: Respondent, **said: Any) ->
         "decoding": respondent.decoding,
         **said,
     }
+
+
+def wanted_pairs(paths: Sequence[str], prompts: Sequence[Prompt], questions: Questions) -> np.ndarray:
+    """Say which prompt each file is asked: (files, prompts) bool.
+
+    Raises:
+        DataError: Questions are given for a path that is not among the files.
+    """
+    wanted_FP = np.ones((len(paths), len(prompts)), dtype=bool)
+    if not isinstance(questions, Mapping):
+        return wanted_FP
+    if strangers := sorted(set(questions) - set(paths)):
+        raise DataError(
+            f"{len(strangers)} paths with questions are not among the audio: first {strangers[0]}"
+        )
+    own = [{question.strip() for question in questions.get(path, ())} for path in paths]
+    return np.array([[prompt.instruction in asked for prompt in prompts] for asked in own], dtype=bool)
