@@ -10,6 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from mats_ray.models.mapper import Connector
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
@@ -107,7 +112,7 @@ class MATS(nn.Module):
             **decoding: Further arguments of transformers' ``generate``, e.g. ``num_beams``.
 
         Returns:
-            One result per row, each ended by its own EOS.
+            One result per row, each ended by its own EOS; none depends on what else is in the batch.
         """
         after_BT, mask_BT = pad_right(after_ids, device=clap_BC.device)
         spliced = pad_left(self._splice(clap_BC, after_BT, mask_BT))
@@ -118,7 +123,7 @@ class MATS(nn.Module):
             do_sample=False,
             eos_token_id=self.eos_id,
             pad_token_id=self.eos_id,
-            **decoding,
+            **_own_penalties(decoding),
         )
         return [self._cut(row) for row in ids_BT.tolist()]
 
@@ -137,6 +142,24 @@ class MATS(nn.Module):
     def _decoder(self) -> Any:
         """The model below the output head."""
         return self._base().base_model
+
+
+def _own_penalties(decoding: dict[str, Any]) -> dict[str, Any]:
+    """Bring the processors that look at the ids generated so far.
+
+    transformers 5.23 lets its repetition penalty skip as many ids at the front as a row has padding. Behind
+    ``inputs_embeds`` there is no padding among the ids, so it would spare the first words of every answer
+    whose prompt is not the longest of its batch.
+    """
+    penalty = float(decoding.get("repetition_penalty", 1.0))
+    ngram_size = int(decoding.get("no_repeat_ngram_size", 0))
+    processors = LogitsProcessorList()
+    if penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(penalty))
+    if ngram_size:
+        processors.append(NoRepeatNGramLogitsProcessor(ngram_size))
+    off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}  # also what a model's own defaults say
+    return decoding | off | {"logits_processor": processors}
 
 
 def pad_right(
