@@ -21,6 +21,7 @@ COMMANDS = {
     "caption": "caption or question every file of a folder or bucket",
     "ask": "ask one question about one file, or have it described",
     "serve": "answer over HTTP",
+    "convert": "turn published checkpoints into directories this package loads",
     "config": "show or validate a configuration",
     "doctor": "check this machine: versions, devices, write access",
 }

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mats_ray.config.model import MapperConfig, ModelConfig
-from mats_ray.models.llm import attach, load_llm, load_tokenizer
+from mats_ray.models.llm import attach, embedding_table, load_llm, load_tokenizer
 from mats_ray.models.mapper import Connector, MLPMapper, TransformerMapper, init_connector
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
@@ -42,7 +42,7 @@ def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, 
     generator = torch.Generator().manual_seed(seed)
     llm = load_llm(llm_path, dtype=config.llm.dtype)
     prompts = PromptTokenizer(load_tokenizer(llm_path))
-    word_embeddings = llm.get_input_embeddings().weight
+    word_embeddings = embedding_table(llm)
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=word_embeddings.shape[1])
     init_connector(connector, generator=generator, output_std=float(word_embeddings.float().std()))
     adapted = attach(llm, config.llm, generator=generator)

@@ -25,7 +25,7 @@ from mats_ray.config.infer import GenerationConfig
 from mats_ray.config.model import ModelConfig, SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_connector
-from mats_ray.models.llm import load_adapter, load_llm, load_tokenizer
+from mats_ray.models.llm import embedding_table, load_adapter, load_llm, load_tokenizer
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.types import CLAPIdentity
@@ -145,7 +145,7 @@ def load_model(info: ModelInfo) -> tuple[MATS, PromptTokenizer]:
     assert config.llm.path is not None
     llm: nn.Module = load_llm(config.llm.path, dtype=config.llm.dtype)
     prompts = PromptTokenizer(load_tokenizer(str(info.directory)))
-    llm_dim = llm.get_input_embeddings().weight.shape[1]  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    llm_dim = embedding_table(llm).shape[1]
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=llm_dim)
     _load_connector(connector, info.directory / MAPPER)
     if config.llm.train == "lora":

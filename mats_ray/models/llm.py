@@ -2,10 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mats_ray.config.model import LLMConfig
@@ -15,15 +17,17 @@ from mats_ray.errors import ModelError
 def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
     """Load a causal language model from a directory or the local hub cache.
 
+    Args:
+        path: Directory in transformers' format, or hub id.
+        dtype: Of the weights; "auto" leaves them as they are stored.
+
     Raises:
         ModelError: There is no such model, or it cannot be read.
     """
     _check_local(path)
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the language model {path!r} cannot be loaded: {_first_line(error)}") from error
 
 
@@ -38,6 +42,12 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"the tokenizer {path!r} cannot be loaded: {_first_line(error)}") from error
+
+
+def embedding_table(llm: nn.Module) -> Tensor:
+    """Return the input embeddings of a language model, (vocabulary, width)."""
+    weight: Any = llm.get_input_embeddings().weight  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    return weight
 
 
 def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generator) -> nn.Module:
@@ -72,7 +82,7 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
     """
     try:
         return PeftModel.from_pretrained(llm, str(directory), is_trainable=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"the adapter in {directory} cannot be loaded: {_first_line(error)}") from error
 
 

@@ -35,13 +35,14 @@ class PromptTokenizer:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if tokenizer.eos_token_id is None:
+        bos_id, eos_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+        if not isinstance(eos_id, int):
             raise ModelError(
                 f"the tokenizer {tokenizer.name_or_path!r} has no EOS token: answers could not end"
             )
         self.tokenizer = tokenizer
-        self.eos_id = int(tokenizer.eos_token_id)
-        self.bos_id = int(tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.eos_id)
+        self.eos_id = eos_id
+        self.bos_id = bos_id if isinstance(bos_id, int) else eos_id
         # SentencePiece puts its own space mark before a text; byte-level BPE needs a real space there
         self._answer_start = "" if tokenizer.tokenize("a")[0].startswith("\u2581") else " "
 

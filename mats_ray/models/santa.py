@@ -4,7 +4,7 @@ Shapes: B audio batch, C CLAP dim, N memory rows, K clusters, L neighbours, M ro
 
 Differs from upstream (docs/fidelity.md): noise is drawn once when the memory is built, never at inference;
 the audio embedding is normalised first; a cluster smaller than L uses what it has instead of repeating a row.
-``santa_upstream`` has the released code's behaviour.
+``upstream.santa`` has the released code's behaviour.
 """
 
 from dataclasses import dataclass, field
@@ -115,8 +115,12 @@ class SantaMemory:
 
     def to(self, device: torch.device | str) -> "SantaMemory":
         """Return a copy on another device."""
-        moved = (t.to(device) for t in (self.embeddings_NC, self.offsets_K1, self.centroids_KC))
-        return SantaMemory(*moved, self.provenance)
+        return SantaMemory(
+            self.embeddings_NC.to(device),
+            self.offsets_K1.to(device),
+            self.centroids_KC.to(device),
+            self.provenance,
+        )
 
     def transfer(
         self,

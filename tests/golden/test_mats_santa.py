@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from mats_ray.models.kmeans import kmeans
 from mats_ray.models.santa import SantaMemory
-from mats_ray.models.santa_upstream import transfer_as_upstream
+from mats_ray.models.upstream.santa import transfer_as_upstream
 from tests.golden.clap_checkpoints import assert_near
 from tests.golden.recipe import golden_files
 
