@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 import torch
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import EmbedConfig
@@ -29,7 +30,6 @@ from mats_ray.data.triplets import (
     row_key,
 )
 from mats_ray.errors import DataError
-from mats_ray.models.clap import load_clap
 from mats_ray.models.noise import add_noise, row_noise
 from mats_ray.progress import Progress
 
@@ -71,7 +71,7 @@ def embed(config: RunConfig) -> EmbedSummary:
             _PartitionEmbedder,
             batch_format="pyarrow",
             fn_constructor_args=[config.clap_ref, config.embedded_path, settings, config.data.chunk_rows],
-            concurrency=settings.concurrency,
+            compute=ActorPoolStrategy(size=settings.concurrency),
             num_cpus=settings.cpus_per_actor,
             num_gpus=settings.gpus_per_actor or None,
         )
@@ -95,6 +95,9 @@ class _PartitionEmbedder:
     """Actor: holds CLAP, turns one partition into one Parquet file."""
 
     def __init__(self, clap_ref: str, out: str, settings: EmbedConfig, chunk_rows: int) -> None:
+        # imported here: tasks that read rows use this module too, and need not load transformers for seconds
+        from mats_ray.models.clap import load_clap
+
         torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
         self.clap = load_clap(clap_ref).to("cuda" if settings.gpus_per_actor else "cpu")
         self.out, self.batch_size, self.chunk_rows = out, settings.batch_size, chunk_rows
@@ -140,8 +143,9 @@ def training_rows(
     """
     plan = list(chunks(data.groups, seed=config.seed, start=place.start, stop=place.stop))
     source = _ChunkReader(config, place)
+    # One task at a time keeps far ahead of a worker: some 10,000 rows/s against some 100 that it consumes.
     dataset = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
-        source, batch_size=None, batch_format="numpy", num_cpus=0.25
+        source, batch_size=None, batch_format="numpy", num_cpus=0.25, compute=TaskPoolStrategy(size=1)
     )
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(

@@ -21,10 +21,14 @@ class Follower:
         path: Of ``metrics.jsonl``; records of an interrupted run are kept, later ones of a step win.
         label: Of the progress line.
         num_steps: Of the run.
+        log_every: Steps between records: the first one tells where the run started.
     """
 
-    def __init__(self, poll: Callable[[int], list[Record]], *, path: str, label: str, num_steps: int) -> None:
+    def __init__(
+        self, poll: Callable[[int], list[Record]], *, path: str, label: str, num_steps: int, log_every: int
+    ) -> None:
         self._poll_records, self._path, self._seen = poll, path, 0
+        self._log_every = log_every
         self._by_step = read_records(path)
         self._progress = Progress(label, total=num_steps, unit="step")
         self._stop = threading.Event()
@@ -54,7 +58,7 @@ class Follower:
         new = self._poll_records(self._seen)
         for record in new:
             if self._seen == 0:
-                self._progress.start_at(int(record["step"]) - 1)
+                self._progress.start_at((int(record["step"]) - 1) // self._log_every * self._log_every)
             self._seen += 1
             self._by_step[int(record["step"])] = record
             note = (

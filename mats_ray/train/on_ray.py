@@ -59,6 +59,7 @@ def train(config: RunConfig) -> TrainResult:
         path=metrics,
         label=f"train {config.name}",
         num_steps=config.train.num_steps,
+        log_every=config.train.log_every,
     )
     with follower:
         try:

@@ -13,9 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import soundfile
-import torch
 
 from mats_ray.config import RunConfig
 from mats_ray.data.audio import read_audio
@@ -42,20 +40,6 @@ BAD = {
 }
 NUM_GOOD, NUM_FILES = 24, 24 + len(BAD)
 QUESTIONS = ["Is there a dog?", "Does rain fall on the roof?"]
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    context = ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    torch.set_num_threads(1)
-    return tiny_model_dir(tmp_path_factory.mktemp("world"))
 
 
 def config(**changes):
@@ -200,7 +184,15 @@ on_ray.caption(config(batch_size=1), audio=sys.argv[2], out=sys.argv[3], model=s
 def test_a_killed_job_goes_on_and_ends_like_an_unbroken_one(
     captioned, mixed, ray_cluster, model_dir, tmp_path
 ):
-    command = [sys.executable, "-c", KILLED, ray_cluster, str(mixed), str(tmp_path), str(model_dir)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        ray_cluster["gcs_address"],
+        str(mixed),
+        str(tmp_path),
+        str(model_dir),
+    ]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as killed:
         deadline = time.monotonic() + 300
         while (
@@ -302,7 +294,7 @@ def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluste
             "caption.batch_size=1",
         ],
         cwd=ROOT,
-        env=os.environ | {"RAY_ADDRESS": ray_cluster, "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"RAY_ADDRESS": ray_cluster["gcs_address"], "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx2 as httpx
 import numpy as np
 import pytest
-import ray
 import soundfile
 import yaml
 from click.testing import CliRunner
@@ -23,7 +22,6 @@ from ray.serve.scripts import cli as serve_cli
 from mats_ray.config.infer import ServeConfig
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
-from tests.world import tiny_model_dir
 
 pytestmark = pytest.mark.ray
 
@@ -32,18 +30,6 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "serve" / "config.yaml"
 IN_FLIGHT = 12
 ASKED = "Is there a dog?"
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    ray.init(address="local", include_dashboard=False, num_cpus=4, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    return tiny_model_dir(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

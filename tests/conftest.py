@@ -1,0 +1,46 @@
+"""Shared by all tests: one thread per process, one local Ray cluster per session, one tiny model."""
+
+import os
+import secrets
+
+# As `make test` does: the cluster of a test run has a token of its own, and reports to nobody.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+from tests.world import tiny_model_dir
+
+torch.set_num_threads(1)
+LOGICAL_CPUS = 6
+"""More than this machine may have: Ray counts them, tests are small."""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """Start the session's cluster; yields its addresses."""
+    import ray
+    from ray.data import DataContext
+
+    context = ray.init(
+        address="local",
+        num_cpus=LOGICAL_CPUS,
+        include_dashboard=True,
+        dashboard_port=0,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    DataContext.get_current().enable_progress_bars = False
+    yield context.address_info
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    """A model directory of random weights."""
+    return tiny_model_dir(tmp_path_factory.mktemp("world"))

@@ -1,0 +1,183 @@
+"""Training on a real Ray Train with DeepSpeed: two workers, a kill, a resume, another number of workers."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from mats_ray.data.audio import read_audio
+from mats_ray.errors import ConfigError, DataError, TrainingError
+from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.models.llm import load_llm
+from mats_ray.toy.testset import write_test_set
+from mats_ray.toy.world import ensure_training_data
+from mats_ray.train.follower import read_records
+from mats_ray.train.on_ray import train
+from tests.toy import tiny_config
+
+pytestmark = pytest.mark.ray
+
+WAIT_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def world(ray_cluster, tmp_path_factory):
+    """A toy world with embedded texts and memory, shared by the runs of this file."""
+    config = tiny_config(tmp_path_factory.mktemp("training"))
+    ensure_training_data(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def unbroken(world):
+    """A run nobody disturbed."""
+    return train(world), world
+
+
+def other_run(world, name, **changes):
+    """The same world, another run with a model directory of its own."""
+    return world.replace(
+        name=name,
+        output_dir=f"{world.output_dir}/{name}",
+        model={"clap": {"ref": world.clap_ref}, "llm": {"path": world.llm_path}},
+        data={"embedded": world.embedded_path},
+        memory={"path": world.memory_path},
+        **changes,
+    )
+
+
+def weights(result):
+    files = sorted(Path(result.model).glob("*.safetensors"))
+    return {f"{file.name}:{name}": t for file in files for name, t in load_file(file).items()}
+
+
+def losses(result):
+    return {step: record["loss"] for step, record in read_records(result.metrics).items()}
+
+
+def train_worker_pids():
+    names = ("RayTrainWorker", "_TrainWorker")
+    found = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if any(n in " ".join(p.info["cmdline"] or ()) for n in names)
+    ]
+    return [process.pid for process in found]
+
+
+def kill_a_worker_after(step, metrics):
+    """SIGKILL one training worker once the run has logged a step."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        pids = train_worker_pids()
+        if pids and max(read_records(metrics), default=0) >= step:
+            os.kill(pids[0], signal.SIGKILL)
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(f"no training worker to kill after step {step}")
+
+
+def test_a_run_leaves_a_model_directory_that_answers(unbroken, tmp_path):
+    result, config = unbroken
+
+    pipeline = MATSPipeline.from_pretrained(result.model)
+    clip = write_test_set(config, tmp_path)[0]
+
+    assert sorted(losses(result)) == list(range(1, 9))
+    assert pipeline.caption(read_audio(clip.path)).num_tokens > 0
+    names = {path.name for path in Path(result.model).iterdir()}
+    assert {"config.json", "mapper.safetensors", "adapter_config.json", "adapter_model.safetensors"} <= names
+    assert {"generation_config.json", "santa_memory.safetensors", "tokenizer.json", "README.md"} <= names
+
+
+def test_the_adapter_loads_in_plain_peft(unbroken):
+    result, config = unbroken
+
+    adapted = PeftModel.from_pretrained(load_llm(config.llm_path), result.model)
+
+    trained = {name for name, p in adapted.named_parameters() if "lora_B" in name and p.abs().sum() > 0}
+    assert len(trained) == 2  # q_proj and v_proj of the one layer
+
+
+def test_a_killed_worker_changes_nothing_of_the_result(world, unbroken):
+    config = other_run(world, "killed")
+    metrics = f"{config.runs_dir}/killed/metrics.jsonl"
+    killer = threading.Thread(target=kill_a_worker_after, args=(3, metrics))
+    killer.start()
+
+    # log_every and checkpointing do not decide the course of a run; slower steps leave time to kill
+    result = train(config)
+    killer.join()
+
+    reference, _ = unbroken
+    assert losses(result) == losses(reference)
+    expected, found = weights(reference), weights(result)
+    assert expected.keys() == found.keys()
+    assert all(expected[name].equal(found[name]) for name in expected)
+
+
+def test_a_finished_run_run_again_trains_nothing(world, unbroken):
+    result, config = unbroken
+    before = weights(result)
+
+    again = train(config)
+
+    assert losses(again) == losses(result)
+    assert all(before[name].equal(t) for name, t in weights(again).items())
+
+
+def test_one_worker_sees_the_same_losses_as_two(world, unbroken):
+    config = other_run(world, "alone", scaling={"num_workers": 1}, model={"llm": {"lora": {"dropout": 0.0}}})
+    pair = other_run(world, "pair", model={"llm": {"lora": {"dropout": 0.0}}})
+
+    alone, both = losses(train(config)), losses(train(pair))
+
+    assert alone == pytest.approx(both, rel=1e-4)
+
+
+def test_a_run_of_another_configuration_is_not_resumed(unbroken):
+    _, config = unbroken
+
+    with pytest.raises(TrainingError, match=r"another configuration.*--set name=tiny-2"):
+        train(config.replace(train={"optim": {"lr": 2e-3}, "num_steps": 10}))
+
+
+def test_what_is_missing_is_said_before_workers_start(world, tmp_path):
+    with pytest.raises(ConfigError, match="no Santa memory at"):
+        train(tiny_config(tmp_path))
+    with pytest.raises(DataError, match=r"16-d embeddings, model\.clap\.dim is 24"):
+        train(
+            other_run(
+                world,
+                "wide",
+            ).replace(model={"clap": {"dim": 24}})
+        )
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(world):
+    config = other_run(
+        world,
+        "nan",
+        train={
+            "optim": {"lr": 1e30, "max_grad_norm": 1e30},
+            "schedule": {"type": "constant", "warmup_steps": 0},
+        },
+    )
+
+    with pytest.raises(TrainingError, match=r"step \d+: loss sum nan"):
+        train(config)
+
+
+def test_no_training_worker_is_left_behind(unbroken, ray_cluster):
+    assert ray.is_initialized()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while train_worker_pids() and time.monotonic() < deadline:
+        threading.Event().wait(0.2)
+    assert train_worker_pids() == []
