@@ -1,0 +1,110 @@
+"""Embedding and streaming with Ray Data: each text once, the same stream for any number of workers."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mats_ray.data.embedded import inspect
+from mats_ray.data.on_ray import StreamPlace, embed, training_rows
+from mats_ray.data.storage import parquet_files
+from mats_ray.data.triplets import EMBEDDING, embedding_matrix
+from mats_ray.errors import DataError
+from mats_ray.models.clap import load_clap
+from mats_ray.toy.world import ensure_world
+from tests.toy import tiny_config
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def embedded(ray_cluster, tmp_path_factory):
+    config = tiny_config(tmp_path_factory.mktemp("embedding"))
+    ensure_world(config)
+    return config, embed(config)
+
+
+def table_of(path):
+    filesystem, files = parquet_files(path)
+    return pa.concat_tables([pq.read_table(file, filesystem=filesystem) for file in files])
+
+
+def stream(config, start, stop, *, rank=0, num_workers=1):
+    place = StreamPlace(start, stop, rank, num_workers)
+    tables = list(training_rows(config, inspect(config.embedded_path), place, micro_batch_size=2))
+    return pa.concat_tables(tables)
+
+
+def test_every_triplet_is_there_once_with_the_embedding_of_its_text(embedded):
+    config, summary = embedded
+    triplets, rows = table_of(config.triplets_path), table_of(config.embedded_path)
+
+    assert summary.num_rows == len(rows) == len(triplets)
+    assert rows.sort_by("id").select(triplets.column_names).equals(triplets.sort_by("id"))
+    expected = load_clap(config.clap_ref).encode_text(rows.column("text").to_pylist()).numpy()
+    assert np.abs(embedding_matrix(rows.column(EMBEDDING)) - expected).max() < 1e-3  # float16
+
+
+def test_each_distinct_text_is_embedded_once(embedded):
+    config, summary = embedded
+
+    assert summary.num_texts == len(set(table_of(config.triplets_path).column("text").to_pylist()))
+
+
+def test_embedding_again_gives_the_same_files(embedded):
+    config, _ = embedded
+    _, files = parquet_files(config.embedded_path)
+    before = [pq.read_table(file) for file in files]
+
+    embed(config)
+
+    assert all(table.equals(pq.read_table(file)) for table, file in zip(before, files, strict=True))
+
+
+def test_two_workers_share_the_stream_of_one(embedded):
+    config, _ = embedded
+    size = config.train.global_batch_size
+    whole = stream(config, 0, 4 * size)
+    halves = [stream(config, 0, 4 * size, rank=rank, num_workers=2) for rank in (0, 1)]
+
+    for step in range(4):
+        parts = [half.slice(step * size // 2, size // 2) for half in halves]
+        assert pa.concat_tables(parts).equals(whole.slice(step * size, size))
+
+
+def test_a_stream_goes_on_where_it_was_left(embedded):
+    config, summary = embedded
+    stop = summary.num_rows + 40  # into the second epoch
+    start = summary.num_rows - 24
+
+    assert stream(config, start, stop).equals(stream(config, 0, stop).slice(start))
+
+
+def test_noise_is_fresh_in_each_epoch_and_clean_rows_are_stored(embedded):
+    config, summary = embedded
+    rows = stream(config, 0, 2 * summary.num_rows)
+    first, second = rows.slice(0, summary.num_rows), rows.slice(summary.num_rows)
+
+    def by_row(table):
+        keys = zip(table.column("instruction").to_pylist(), table.column("answer").to_pylist(), strict=True)
+        return sorted(keys)
+
+    assert by_row(first) == by_row(second)
+    matrices = [embedding_matrix(part.column(EMBEDDING)) for part in (first, second)]
+    assert all(np.allclose(np.linalg.norm(m, axis=1), 1, atol=1e-5) for m in matrices)
+    shared = {row.tobytes() for row in matrices[0]} & {row.tobytes() for row in matrices[1]}
+    assert not shared
+
+
+def test_missing_triplets_are_named(ray_cluster, tmp_path):
+    with pytest.raises(DataError, match="no Parquet files at"):
+        embed(tiny_config(tmp_path))
+
+
+def test_a_table_without_triplet_columns_is_named(ray_cluster, tmp_path):
+    config = tiny_config(tmp_path)
+    (tmp_path / "triplets").mkdir()
+    pq.write_table(pa.table({"text": ["a dog"]}), tmp_path / "triplets" / "x.parquet")
+
+    with pytest.raises(DataError, match="lacks the triplet columns id, instruction"):
+        embed(config)
