@@ -26,7 +26,7 @@ def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
     """
     _check_local(path)
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the language model {path!r} cannot be loaded: {_first_line(error)}") from error
 
@@ -45,9 +45,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 
 def embedding_table(llm: nn.Module) -> Tensor:
-    """Return the input embeddings of a language model, (vocabulary, width)."""
+    """Return the input embeddings of a language model, (vocabulary, width), detached."""
     weight: Any = llm.get_input_embeddings().weight  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-    return weight
+    return weight.detach()
 
 
 def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generator) -> nn.Module:

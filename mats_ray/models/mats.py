@@ -1,6 +1,7 @@
 """MATS: CLAP embedding -> connector -> prefix -> language model (paper section 3.2).
 
-Shapes: B batch, C CLAP dim, T tokens after the prefix, S sequence, L LLM dim, A answer tokens of the batch.
+Shapes: B batch, C CLAP dim, T tokens after the prefix, S sequence, L LLM dim, U columns with an
+answer in them, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -83,21 +84,23 @@ class MATS(nn.Module):
         """Return the summed cross-entropy of the answers, a float32 scalar.
 
         A sum, not a mean: the caller divides by the answer tokens of the whole global batch, so the result
-        does not depend on how the batch was split. Logits exist only where there are labels.
+        does not depend on how the batch was split. Logits exist only at columns where some row has a label;
+        they are the model's own: some architectures scale or cap what their output layer gives.
         """
         spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
-        hidden_BSL = self._decoder()(
+        columns_U = (batch.labels_BT != IGNORED).any(dim=0).nonzero()[:, 0]
+        # position i predicts token i + 1, so the answer's logits lie one to the left of its labels
+        before_answer = spliced.mask_BS.shape[1] - batch.labels_BT.shape[1] - 1
+        logits_BUV = self.llm(
             inputs_embeds=spliced.embeds_BSL,
             attention_mask=spliced.mask_BS,
             position_ids=spliced.positions_BS,
             use_cache=False,
-        ).last_hidden_state
-        # position i predicts token i + 1, so the answer's states lie one to the left of its labels
-        width = batch.labels_BT.shape[1]
-        before_answer_BTL = hidden_BSL[:, -width - 1 : -1]
-        labelled_BT = batch.labels_BT != IGNORED
-        logits_AV = self._base().get_output_embeddings()(before_answer_BTL[labelled_BT])
-        return cross_entropy(logits_AV.float(), batch.labels_BT[labelled_BT], reduction="sum")
+            logits_to_keep=before_answer + columns_U,
+        ).logits
+        labels_BU = batch.labels_BT[:, columns_U]
+        is_answer_BU = labels_BU != IGNORED
+        return cross_entropy(logits_BUV[is_answer_BU].float(), labels_BU[is_answer_BU], reduction="sum")
 
     @torch.inference_mode()
     def generate(
@@ -138,10 +141,6 @@ class MATS(nn.Module):
     def _base(self) -> Any:
         """The transformers model itself, without peft around it (LoRA lives inside its layers)."""
         return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm  # pyright: ignore[reportCallIssue]
-
-    def _decoder(self) -> Any:
-        """The model below the output head."""
-        return self._base().base_model
 
 
 def _own_penalties(decoding: dict[str, Any]) -> dict[str, Any]:
