@@ -1,0 +1,93 @@
+"""A configuration becomes a model; every fresh weight follows from the seed."""
+
+import pytest
+import torch
+
+from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
+from mats_ray.errors import ModelError
+from mats_ray.models.build import build_connector, build_mats, trainable_state
+from mats_ray.models.llm import embedding_table
+from mats_ray.models.mapper import MLPMapper, TransformerMapper
+from tests.world import tiny_llm
+
+
+@pytest.fixture(scope="module")
+def llm_path(tmp_path_factory):
+    return str(tiny_llm(tmp_path_factory.mktemp("llm")))
+
+
+def config(**llm):
+    return ModelConfig(
+        clap=CLAPConfig(dim=6),
+        mapper=MapperConfig(hidden_dim=8, num_layers=1, num_heads=2, prefix_length=3, content_length=2),
+        llm=LLMConfig(**{"lora": LoRAConfig(rank=2)} | llm),
+    )
+
+
+def test_the_mapper_is_the_configured_one():
+    sizes = {"hidden_dim": 8, "prefix_length": 3}
+
+    transformer = build_connector(MapperConfig(**sizes, num_heads=2), clap_dim=6, llm_dim=10)
+    mlp = build_connector(MapperConfig(**sizes, type="mlp"), clap_dim=6, llm_dim=10)
+
+    assert isinstance(transformer.audio_mapper, TransformerMapper)
+    assert isinstance(mlp.audio_mapper, MLPMapper)
+    assert transformer.audio_llama_proj.weight.shape == mlp.audio_llama_proj.weight.shape == (10, 8)
+
+
+def test_the_papers_mapper_has_113_million_parameters():
+    with torch.device("meta"):
+        connector = build_connector(MapperConfig(), clap_dim=1024, llm_dim=4096)
+
+    mapper = sum(parameter.numel() for parameter in connector.audio_mapper.parameters())
+    assert round(mapper / 1e6) == 109
+    assert round(sum(parameter.numel() for parameter in connector.parameters()) / 1e6) == 113
+
+
+def test_one_seed_builds_one_model(llm_path):
+    first, second, other = (
+        trainable_state(build_mats(config(), llm_path=llm_path, seed=seed)[0]) for seed in (1, 1, 2)
+    )
+
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for part in ("audio_mapper.linear.weight", "audio_llama_proj.weight", "lora_A.default.weight"):
+        name = next(name for name in first if name.endswith(part))
+        assert not torch.equal(first[name], other[name])
+
+
+def test_only_connector_and_lora_are_trained(llm_path):
+    model, _ = build_mats(config(), llm_path=llm_path, seed=0)
+
+    names = list(trainable_state(model))
+
+    assert all(name.startswith("connector.") or ".lora_" in name for name in names)
+    assert {name for name, _ in model.connector.named_parameters(prefix="connector")} <= set(names)
+    assert sum(".lora_" in name for name in names) == 2 * 2 * 2  # layers, targets, A and B
+
+
+def test_a_small_model_can_be_trained_whole(llm_path):
+    model, _ = build_mats(config(train="full"), llm_path=llm_path, seed=0)
+
+    assert trainable_state(model).keys() == dict(model.named_parameters()).keys()
+
+
+def test_a_fresh_prefix_is_as_large_as_the_models_words(llm_path):
+    model, _ = build_mats(config(), llm_path=llm_path, seed=0)
+
+    prefix = model.connector(torch.randn(16, 6, generator=torch.Generator().manual_seed(0)))
+
+    ratio = prefix.std() / embedding_table(model.llm).std()
+    assert 0.3 < ratio.item() < 3
+
+
+def test_the_prompt_starts_with_the_tokenizers_bos(llm_path):
+    model, prompts = build_mats(config(), llm_path=llm_path, seed=0)
+
+    assert model.before_F.tolist() == prompts.before()
+    assert model.eos_id == prompts.eos_id
+
+
+def test_lora_on_modules_that_are_not_there_is_refused(llm_path):
+    with pytest.raises(ModelError, match=r"LoRA on \('c_attn',\)"):
+        build_mats(config(lora=LoRAConfig(target_modules=("c_attn",))), llm_path=llm_path, seed=0)

@@ -1,0 +1,240 @@
+"""The model: what it learns from, what its loss is, and that an answer is the same in any company."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Qwen3Config,
+)
+
+from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
+from mats_ray.models.build import build_mats
+from mats_ray.models.mats import TrainBatch, pad_right
+from mats_ray.models.splice import IGNORED
+from tests.world import seeded, tiny_llm
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+}
+GROUPED = SIZES | {"num_key_value_heads": 2}
+ARCHITECTURES = {
+    "LLaMA 3": (LlamaConfig(**GROUPED, rope_theta=500_000.0), ("q_proj", "v_proj")),
+    "SmolLM2": (LlamaConfig(**GROUPED, tie_word_embeddings=True), ("q_proj", "v_proj")),
+    "Qwen 3": (Qwen3Config(**GROUPED, head_dim=8), ("q_proj", "v_proj")),
+    "Gemma 2": (Gemma2Config(**GROUPED, head_dim=8, final_logit_softcapping=2.0), ("q_proj", "v_proj")),
+    "Cohere": (CohereConfig(**GROUPED, logit_scale=0.25), ("q_proj", "v_proj")),
+    "GPT-NeoX": (GPTNeoXConfig(**SIZES), ("query_key_value",)),
+    "GPT-2": (
+        GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, initializer_range=0.3),
+        ("c_attn",),
+    ),
+}
+PAPER = {"num_beams": 4, "no_repeat_ngram_size": 2, "repetition_penalty": 2.0}
+QUESTIONS = [
+    "Describe the following audio in a caption.",
+    "Is there a dog?",
+    "dog?",
+    "A b c d e f g h i j k?",
+]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def architecture(request, tmp_path_factory):
+    """A model of any kind is told by its directory and the names LoRA goes on, nothing else."""
+    config, targets = ARCHITECTURES[request.param]
+    path = tiny_llm(tmp_path_factory.mktemp("llm"))  # for its tokenizer
+    vocab_size = AutoModelForCausalLM.from_pretrained(path).config.vocab_size
+    config.update({"vocab_size": vocab_size, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None})
+    with seeded(1):
+        AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    return build(path, targets)
+
+
+@pytest.fixture
+def built(tmp_path):
+    return build(tiny_llm(tmp_path / "llm"))
+
+
+def build(path, targets=("q_proj", "v_proj")):
+    config = ModelConfig(
+        clap=CLAPConfig(dim=6),
+        mapper=MapperConfig(hidden_dim=16, num_layers=1, num_heads=2, prefix_length=3, content_length=2),
+        llm=LLMConfig(lora=LoRAConfig(rank=2, dropout=0.0, target_modules=targets)),
+    )
+    model, prompts = build_mats(config, llm_path=str(path), seed=0)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():  # a fresh adapter is zero, and a fresh prefix says the same for every clip
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(generator=generator)
+        model.connector.audio_mapper.linear.weight.mul_(20)
+    return model.eval(), prompts
+
+
+def clap(num_rows=4):
+    return torch.randn(num_rows, 6, generator=torch.Generator().manual_seed(2))
+
+
+def batch_of(prompts, rows=range(4)):
+    answers = ["a dog barks while rain falls", "yes", "no", "a siren wails on the roof"]
+    samples = [prompts.sample(QUESTIONS[row], answers[row], max_text_tokens=120) for row in rows]
+    after, mask = pad_right([sample.prompt + sample.answer for sample in samples])
+    labels = torch.full_like(after, IGNORED)
+    for row, sample in enumerate(samples):
+        end = len(sample.prompt) + len(sample.answer)
+        labels[row, len(sample.prompt) : end] = after[row, len(sample.prompt) : end]
+    return TrainBatch(clap()[list(rows)], after, mask, labels)
+
+
+def test_the_loss_is_transformers_own(architecture):
+    model, prompts = architecture
+    batch = batch_of(prompts)
+
+    spliced = model._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
+    front = spliced.mask_BS.shape[1] - batch.labels_BT.shape[1]
+    labels = torch.cat([torch.full((4, front), IGNORED), batch.labels_BT], dim=1)
+    theirs = model.llm(
+        inputs_embeds=spliced.embeds_BSL,
+        attention_mask=spliced.mask_BS,
+        position_ids=spliced.positions_BS,
+        labels=labels,
+    ).loss
+
+    torch.testing.assert_close(model(batch), theirs * batch.num_answer_tokens, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("decoding", [{}, PAPER], ids=["fast", "paper"])
+def test_a_batch_answers_as_single_calls_do(architecture, decoding):
+    model, prompts = architecture
+    questions = [prompts.after(question) for question in QUESTIONS]
+
+    together = model.generate(clap(), questions, max_new_tokens=12, **decoding)
+    alone = [
+        model.generate(clap()[row : row + 1], questions[row : row + 1], max_new_tokens=12, **decoding)[0]
+        for row in range(4)
+    ]
+
+    assert together == alone
+
+
+def test_the_loss_is_a_sum_however_the_batch_is_split(built):
+    model, prompts = built
+
+    whole = model(batch_of(prompts))
+
+    for parts in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
+        torch.testing.assert_close(sum(model(batch_of(prompts, rows)) for rows in parts), whole)
+
+
+def test_padding_of_any_id_changes_no_loss(built):
+    model, prompts = built
+    batch = batch_of(prompts)
+    other = TrainBatch(
+        batch.clap_BC,
+        batch.after_BT.masked_fill(batch.mask_BT == 0, 17),
+        batch.mask_BT,
+        batch.labels_BT,
+    )
+
+    torch.testing.assert_close(model(other), model(batch))
+
+
+def test_a_batch_without_answers_has_no_loss(built):
+    model, prompts = built
+    batch = batch_of(prompts)
+
+    loss = model(
+        TrainBatch(batch.clap_BC, batch.after_BT, batch.mask_BT, torch.full_like(batch.labels_BT, IGNORED))
+    )
+
+    assert loss.item() == 0
+
+
+def test_gradient_reaches_connector_and_lora_and_nothing_else(built):
+    model, prompts = built
+
+    model.train()(batch_of(prompts)).backward()
+
+    for name, parameter in model.named_parameters():
+        is_trained = name.startswith("connector.") or ".lora_" in name
+        reached = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+        assert reached == is_trained, name
+
+
+def test_the_loss_is_single_precision_whatever_the_model_is(built):
+    model, prompts = built
+
+    assert model.bfloat16()(batch_of(prompts)).dtype == torch.float32
+
+
+def test_a_row_is_ended_by_its_own_eos(built):
+    model, prompts = built
+    questions = [prompts.after(question) for question in QUESTIONS]
+    endless = model.generate(clap(), questions, max_new_tokens=12)
+    model.eos_id = endless[1].ids[3]
+
+    ended = model.generate(clap(), questions, max_new_tokens=12)
+
+    for before, after in zip(endless, ended, strict=True):
+        if model.eos_id in before.ids:
+            assert (after.ids, after.ended) == (before.ids[: before.ids.index(model.eos_id)], True)
+        else:
+            assert (after.ids, after.ended) == (before.ids, False)
+    assert {answer.ended for answer in ended} == {True, False}
+
+
+def test_an_answer_depends_on_the_clip_and_on_the_question(built):
+    model, prompts = built
+    same_question = model.generate(clap(), [prompts.after(QUESTIONS[0])] * 4, max_new_tokens=12)
+    same_clip = model.generate(
+        clap(1).expand(4, -1), [prompts.after(q) for q in QUESTIONS], max_new_tokens=12
+    )
+
+    for answers in (same_question, same_clip):
+        assert len({tuple(answer.ids) for answer in answers}) > 1
+
+
+@pytest.mark.parametrize("decoding", [{}, PAPER], ids=["fast", "paper"])
+def test_the_same_question_has_the_same_answer(built, decoding):
+    model, prompts = built
+    questions = [prompts.after(question) for question in QUESTIONS]
+
+    first, second = (model.generate(clap(), questions, max_new_tokens=12, **decoding) for _ in range(2))
+
+    assert first == second
+
+
+def test_the_models_own_sampling_defaults_do_not_leak_in(built):
+    model, prompts = built
+    questions = [prompts.after(question) for question in QUESTIONS]
+    plain = model.generate(clap(), questions, max_new_tokens=12)
+
+    config = model.llm.get_base_model().generation_config
+    config.repetition_penalty, config.no_repeat_ngram_size, config.do_sample = 3.0, 1, True
+
+    assert model.generate(clap(), questions, max_new_tokens=12) == plain
+
+
+def test_a_batch_counts_its_tokens(built):
+    _, prompts = built
+    batch = batch_of(prompts)
+
+    assert batch.num_answer_tokens == int((batch.labels_BT != IGNORED).sum())
+    assert batch.num_text_tokens == int(batch.mask_BT.sum())
+
+
+def test_rows_are_padded_on_the_right():
+    ids, mask = pad_right([[5, 6, 7], [8]], value=9)
+
+    assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
