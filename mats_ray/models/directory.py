@@ -85,13 +85,13 @@ def save_model(
         key: value.detach().float().cpu().contiguous() for key, value in model.connector.state_dict().items()
     }
     save_file(connector, directory / MAPPER)
-    _save_llm(directory, model.llm)
-    prompts.tokenizer.save_pretrained(directory)
     config = settings.model
     tree = config.model_dump(mode="json")
     home = home or str(directory)
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
+    _save_llm(directory, model.llm, base=tree["llm"]["path"])
+    prompts.tokenizer.save_pretrained(directory)
     facts = {
         "format": FORMAT,
         "name": settings.name,
@@ -188,9 +188,12 @@ def load_exactly(module: nn.Module, tensors: dict[str, torch.Tensor], *, where: 
     module.load_state_dict(tensors)
 
 
-def _save_llm(directory: Path, llm: nn.Module) -> None:
+def _save_llm(directory: Path, llm: nn.Module, *, base: str) -> None:
     if isinstance(llm, PeftModel):
-        llm.save_pretrained(str(directory))
+        for adapter in llm.peft_config.values():
+            adapter.base_model_name_or_path = base
+        # peft would look the base up, on a hub if need be, to see whether its vocabulary has changed: it has not
+        llm.save_pretrained(str(directory), save_embedding_layers=False)
         (directory / "README.md").unlink(missing_ok=True)  # peft's own card template; ours follows
         return
     llm.save_pretrained(directory / "llm")  # pyright: ignore[reportCallIssue]

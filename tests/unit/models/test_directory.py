@@ -1,0 +1,245 @@
+"""A model directory loads as it was saved, moves as a folder, and says in one line what is wrong with it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig, SantaConfig
+from mats_ray.errors import ModelError
+from mats_ray.models.build import build_mats
+from mats_ray.models.directory import ModelSettings, load_exactly, load_model, read_info, save_model
+from mats_ray.types import CLAPIdentity
+from tests.world import tiny_llm
+
+CLAP = CLAPIdentity(family="toy", checkpoint_hash="0123456789abcdef", dim=6)
+
+
+def settings(llm_path, train="lora", mapper="transformer"):
+    return ModelSettings(
+        name="tiny",
+        version="1.2.3",
+        model=ModelConfig(
+            clap=CLAPConfig(ref="org/clap", dim=6),
+            mapper=MapperConfig(
+                type=mapper, hidden_dim=8, num_layers=1, num_heads=2, prefix_length=3, content_length=2
+            ),
+            llm=LLMConfig(path=str(llm_path), train=train, lora=LoRAConfig(rank=2)),
+        ),
+        santa=SantaConfig(num_neighbours=5, compat="upstream", neighbour_noise_variance=0.015),
+        generation=GenerationConfig(profile="fast", max_new_tokens=9),
+        clap=CLAP,
+    )
+
+
+def save(folder, train="lora", mapper="transformer"):
+    """Base model and model directory side by side, the trained parts away from their start."""
+    of = settings(tiny_llm(folder / "llm"), train, mapper)
+    model, prompts = build_mats(of.model, llm_path=str(folder / "llm"), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    save_model(folder / "model", model, prompts, of)
+    return model.eval(), prompts
+
+
+def answers(model, prompts):
+    clap = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
+    return model.generate(clap, [prompts.after("What is it?"), prompts.after("dog?")], max_new_tokens=10)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save(tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("train", "mapper"), [("lora", "transformer"), ("full", "transformer"), ("lora", "mlp")]
+)
+def test_what_was_saved_comes_back(tmp_path, train, mapper):
+    model, prompts = save(tmp_path, train, mapper)
+
+    info = read_info(tmp_path / "model")
+    loaded, loaded_prompts = load_model(info)
+
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert answers(loaded, loaded_prompts) == answers(model, prompts)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert not loaded.training
+
+
+def test_the_settings_come_back(folder):
+    info, expected = read_info(folder / "model"), settings(folder / "llm")
+
+    for field in ("name", "version", "santa", "generation", "clap"):
+        assert getattr(info, field) == getattr(expected, field)
+    assert info.model == expected.model
+    assert info.model_id.startswith("tiny@")
+
+
+@pytest.mark.parametrize("train", ["lora", "full"])
+def test_a_folder_with_everything_in_it_can_be_moved(tmp_path, train):
+    model, prompts = save(tmp_path / "home", train)
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+
+    info = read_info(tmp_path / "elsewhere" / "model")
+
+    assert info.model.llm.path.startswith(str(tmp_path / "elsewhere"))
+    assert answers(*load_model(info)) == answers(model, prompts)
+
+
+def test_a_model_trained_whole_needs_no_base(tmp_path):
+    model, prompts = save(tmp_path, "full")
+    shutil.rmtree(tmp_path / "llm")
+
+    assert answers(*load_model(read_info(tmp_path / "model"))) == answers(model, prompts)
+
+
+def test_nothing_in_it_names_the_place_it_was_made(folder):
+    for file in ("config.json", "generation_config.json", "adapter_config.json"):
+        assert str(folder) not in (folder / "model" / file).read_text()
+
+
+def test_a_hub_id_stays_one(folder):
+    assert json.loads((folder / "model" / "config.json").read_text())["model"]["clap"]["ref"] == "org/clap"
+
+
+def test_the_adapter_loads_in_plain_peft(folder):
+    model, _ = load_model(read_info(folder / "model"))
+
+    plain = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(folder / "llm"), folder / "model"
+    ).eval()
+    ids = AutoTokenizer.from_pretrained(folder / "model")("a dog barks", return_tensors="pt")["input_ids"]
+
+    torch.testing.assert_close(plain(ids).logits, model.llm(ids).logits)
+
+
+def test_weights_are_safetensors_in_single_precision_and_nothing_is_pickled(folder):
+    files = {path.name for path in (folder / "model").iterdir()}
+
+    assert {"mapper.safetensors", "adapter_model.safetensors", "adapter_config.json", "config.json"} <= files
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    with safe_open(folder / "model" / "mapper.safetensors", framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float32}  # noqa: SIM118
+
+
+def test_the_model_id_follows_the_weights(folder):
+    before = read_info(folder / "model").model_id
+    assert read_info(folder / "model").model_id == before
+
+    path = folder / "model" / "mapper.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"audio_llama_proj.bias": tensors["audio_llama_proj.bias"] + 1}, path)
+
+    assert read_info(folder / "model").model_id != before
+
+
+@pytest.mark.parametrize("size", [4, 100, -20])
+@pytest.mark.parametrize("file", ["mapper.safetensors", "adapter_model.safetensors"])
+def test_cut_off_weights_are_one_clear_error(folder, file, size):
+    path = folder / "model" / file
+    path.write_bytes(path.read_bytes()[:size])
+
+    with pytest.raises(ModelError, match=r"cannot be (read|loaded)"):
+        load_model(read_info(folder / "model"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("size", [0, 40])
+def test_cut_off_settings_are_one_clear_error(folder, file, size):
+    path = folder / "model" / file
+    path.write_text(path.read_text()[:size])
+
+    with pytest.raises(ModelError, match=rf"{file} is not JSON \(cut off\?\)"):
+        read_info(folder / "model")
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_a_directory_without_settings_is_none(folder, file):
+    (folder / "model" / file).unlink()
+
+    with pytest.raises(ModelError, match=f"is not a model directory: it has no {file}"):
+        read_info(folder / "model")
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(ModelError, match=r"no model directory at .*nothing"):
+        read_info(tmp_path / "nothing")
+
+
+def test_a_missing_mapper_is_named(folder):
+    (folder / "model" / "mapper.safetensors").unlink()
+
+    with pytest.raises(ModelError, match=r"no mapper\.safetensors in "):
+        load_model(read_info(folder / "model"))
+
+
+def test_a_missing_adapter_is_named(folder):
+    (folder / "model" / "adapter_model.safetensors").unlink()
+
+    with pytest.raises(ModelError, match=r"the adapter in .* cannot be loaded"):
+        load_model(read_info(folder / "model"))
+
+
+def test_a_missing_language_model_is_named(folder):
+    shutil.rmtree(folder / "llm")
+
+    with pytest.raises(ModelError, match=r"llm"):
+        load_model(read_info(folder / "model"))
+
+
+def edit(folder, change):
+    path = folder / "model" / "config.json"
+    tree = json.loads(path.read_text())
+    change(tree)
+    path.write_text(json.dumps(tree))
+
+
+def test_weights_for_another_clap_are_one_clear_error(folder):
+    edit(folder, lambda tree: tree["model"]["clap"].update(dim=8))
+
+    with pytest.raises(ModelError, match=r"linear\.weight is \(16, 6\), the configuration needs \(16, 8\)"):
+        load_model(read_info(folder / "model"))
+
+
+def test_a_value_that_is_not_allowed_is_named(folder):
+    edit(folder, lambda tree: tree["model"]["llm"].update(dtype="int3"))
+
+    with pytest.raises(ModelError, match=r"llm\.dtype = 'int3' is not allowed"):
+        read_info(folder / "model")
+
+
+@pytest.mark.parametrize("key", ["model", "santa", "clap_identity", "name"])
+def test_a_missing_key_is_named(folder, key):
+    edit(folder, lambda tree: tree.pop(key))
+
+    with pytest.raises(ModelError, match=f"config.json is incomplete: '{key}'"):
+        read_info(folder / "model")
+
+
+def test_another_format_is_refused(folder):
+    edit(folder, lambda tree: tree.update(format="mats_ray/9"))
+
+    with pytest.raises(ModelError, match="format 'mats_ray/9', this version reads 'mats_ray/1'"):
+        read_info(folder / "model")
+
+
+def test_tensors_must_be_exactly_those():
+    module = torch.nn.Linear(2, 3)
+
+    with pytest.raises(
+        ModelError, match=r"F: 1 tensors missing, 1 unknown, 1 of another shape; first: weight is \(1, 2\)"
+    ):
+        load_exactly(module, {"weight": torch.ones(1, 2), "extra": torch.ones(1)}, where="F")
