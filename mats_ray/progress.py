@@ -55,7 +55,8 @@ class Progress:
         if self.total is not None and rate > 0 and self.done < self.total:
             left = f"  {clock((self.total - self.done) / rate)} left"
         note = f"  {self.note}" if self.note else ""
-        return f"{self.label} {self.done}{of} {self.unit}s  {rate:.3g} {self.unit}s/s  {clock(elapsed)}{left}{note}"
+        speed = f"{rate:.3g} {self.unit}s/s  {clock(elapsed)}"
+        return f"{self.label} {self.done}{of} {self.unit}s  {speed}{left}{note}"
 
     def _draw(self, *, final: bool = False) -> None:
         self._drawn = time.monotonic()

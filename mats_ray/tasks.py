@@ -1,4 +1,4 @@
-"""The four tasks of AudioTIA and the prompt every one of them is asked with. Standard library only.
+r"""The four tasks of AudioTIA and the prompt every one of them is asked with. Standard library only.
 
 Prompt (upstream ``MATS-LLaMA``, paper section 3.2), the audio prefix standing between the two halves::
 

@@ -1,4 +1,4 @@
-"""Records that cross the borders between layers. Standard library only; arrays are typed loosely on purpose."""
+"""Records that cross the borders between layers. Standard library only, so arrays are typed loosely."""
 
 from dataclasses import dataclass
 from typing import Any

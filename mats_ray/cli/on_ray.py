@@ -1,6 +1,7 @@
 """Where commands run: the cluster a job was submitted to, or a local one that ends with the command."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ def cluster() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="ERROR", log_to_driver=False)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
         # A dashboard costs 150 MB, but without one Ray Train 2.60 logs a failed query every second.
         ray.init(
@@ -27,7 +28,7 @@ def cluster() -> Iterator[None]:
             num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
             include_dashboard=True,
             dashboard_port=0,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             log_to_driver=False,
         )
     context = DataContext.get_current()

@@ -111,11 +111,11 @@ class SantaConfig(StrictConfig):
     mix: Annotated[float, Field(ge=0, le=1)] = 0.3
     """lambda: 0 keeps the audio embedding, 1 replaces it."""
     compat: Literal["paper", "upstream"] = "paper"
-    """"upstream" computes as the released code does (docs/fidelity.md): on the audio embedding as CLAP gives it,
-    not normalised, and with clusters smaller than L filled up with their first row. Its ``temperature: 10``
-    multiplies; that is 0.1 here."""
+    """"upstream" computes as the released code does (docs/fidelity.md): on the audio embedding as CLAP gives
+    it, not normalised, and with clusters smaller than L filled up with their first row. Its
+    ``temperature: 10`` multiplies; that is 0.1 here."""
     neighbour_noise_variance: NonNegativeFloat = 0
-    """With compat "upstream": noise on the neighbours at every request (0.015 there); here always the same draw."""
+    """With compat "upstream": noise on the neighbours at each request (0.015 there), here always the same."""
 
     @model_validator(mode="after")
     def only_upstream_draws_at_inference(self) -> "SantaConfig":

@@ -65,7 +65,11 @@ def embed(config: RunConfig) -> EmbedSummary:
     settings = config.data.embed
     parts = (
         ray.data.read_parquet(files, filesystem=filesystem, columns=list(COLUMNS))
-        .map_batches(_add_partition, batch_format="pyarrow", fn_args=[settings.num_partitions])
+        .map_batches(
+            _add_partition,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+            batch_format="pyarrow",
+            fn_args=[settings.num_partitions],
+        )
         .groupby(PARTITION, num_partitions=settings.num_partitions)
         .map_groups(
             _PartitionEmbedder,
@@ -142,10 +146,13 @@ def training_rows(
         Tables with ``embedding`` (noised, float32), ``instruction`` and ``answer``.
     """
     plan = list(chunks(data.groups, seed=config.seed, start=place.start, stop=place.stop))
-    source = _ChunkReader(config, place)
     # One task at a time keeps far ahead of a worker: some 10,000 rows/s against some 100 that it consumes.
     dataset = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
-        source, batch_size=None, batch_format="numpy", num_cpus=0.25, compute=TaskPoolStrategy(size=1)
+        _ChunkReader(config, place),  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+        batch_size=None,
+        batch_format="numpy",
+        num_cpus=0.25,
+        compute=TaskPoolStrategy(size=1),
     )
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(

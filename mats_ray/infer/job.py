@@ -95,13 +95,11 @@ class CaptionJob:
             num_threads=max(1, int(settings.cpus_per_actor)),
             device="cuda" if settings.gpus_per_actor else "cpu",
         )
-        files = open_storage(audio)[0] if is_remote(audio) else None
-        decoder = Decoder(files=files, max_seconds=settings.max_seconds, batch_size=settings.batch_size)
         return cls(
             ledger=ledger,
             store=store,
             outdated=outdated,
-            decoder=decoder,
+            decoder=_decoder(audio, settings),
             responder=responder,
             settings=settings,
             started=started,
@@ -173,3 +171,8 @@ class CaptionJob:
                 f"the first: {found.first_error}"
             )
         return summary
+
+
+def _decoder(audio: str, settings: CaptionConfig) -> Decoder:
+    files = open_storage(audio)[0] if is_remote(audio) else None
+    return Decoder(files=files, max_seconds=settings.max_seconds, batch_size=settings.batch_size)

@@ -8,6 +8,7 @@ Shapes: B batch, T tokens.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,9 +35,10 @@ def llama_config(tokenizer: PreTrainedTokenizerFast, config: ToyConfig) -> Llama
         num_attention_heads=config.llm_dim // 32,
         num_key_value_heads=config.llm_dim // 32,
         max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        # transformers types them as whatever any tokenizer may hold; ours has one id for each
+        bos_token_id=cast("int", tokenizer.bos_token_id),
+        eos_token_id=cast("int", tokenizer.eos_token_id),
+        pad_token_id=cast("int", tokenizer.pad_token_id),
         tie_word_embeddings=True,
     )
 

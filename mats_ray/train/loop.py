@@ -44,11 +44,10 @@ def fit(
         TrainingError: The loss is not finite, or the data ended early.
     """
     train = config.train
-    per_step = train.accumulation_steps(context.num_workers)
     window, source = Window(), iter(batches)
     for step in range(start_step, train.num_steps):
         began = time.monotonic()
-        micro_batches = _take(source, per_step, step=step)
+        micro_batches = _take(source, train.accumulation_steps(context.num_workers), step=step)
         waited = time.monotonic() - began
         seed_step(seed=config.seed, step=step, rank=context.rank)
         lr = learning_rate(step, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
@@ -56,13 +55,12 @@ def fit(
         _check(result, step=step)
         window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
         done = step + 1
-        if done % train.log_every == 0 or done == train.num_steps:
+        last = done == train.num_steps
+        if last or done % train.log_every == 0:
             context.log({"step": done, "lr": lr, "grad_norm": result.grad_norm, **window.rates()})
             window = Window()
-        if done % train.checkpoint.every_steps == 0 or done == train.num_steps:
-            _checkpoint(
-                engine, context, config, step=done, finish=finish if done == train.num_steps else None
-            )
+        if last or done % train.checkpoint.every_steps == 0:
+            _checkpoint(engine, context, config, step=done, finish=finish if last else None)
 
 
 def run_hash(config: RunConfig) -> str:

@@ -53,13 +53,14 @@ class DeepSpeedEngine:
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         groups = parameter_groups(self.named.items(), config.optim)
         optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas)
-        self.engine, self.zero, *_ = deepspeed.initialize(
+        self.engine, zero, *_ = deepspeed.initialize(
             model=model.to(device).train(),
             optimizer=optimizer,
-            model_parameters=list(self.named.values()),
+            model_parameters=list(self.named.values()),  # pyright: ignore[reportArgumentType]  (typed Module)
             config=zero_config(config, num_workers=self.num_workers),
             dist_init_required=False,
         )
+        self.zero: Any = zero  # typed as every kind of optimizer there is; with this configuration, ZeRO-1/2
         self.num_updates = 0
         self._make_moments(0)
 

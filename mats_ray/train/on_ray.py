@@ -52,7 +52,8 @@ def train(config: RunConfig) -> TrainResult:
         DataError: The embedded triplets are missing or of another CLAP width.
         TrainingError: The run failed; the cause is named.
     """
-    data, board = _check_inputs(config), _Board.remote()
+    data = _check_inputs(config)
+    board: Any = _Board.remote()  # an actor handle; Ray types it as the class itself
     metrics = join(join(config.runs_dir, config.name), "metrics.jsonl")
     follower = Follower(
         lambda index: ray.get(board.since.remote(index)),
