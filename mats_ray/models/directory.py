@@ -192,7 +192,7 @@ def _save_llm(directory: Path, llm: nn.Module, *, base: str) -> None:
     if isinstance(llm, PeftModel):
         for adapter in llm.peft_config.values():
             adapter.base_model_name_or_path = base
-        # peft would look the base up, on a hub if need be, to see whether its vocabulary has changed: it has not
+        # or peft looks the base up, on a hub if need be, to see whether its vocabulary has changed
         llm.save_pretrained(str(directory), save_embedding_layers=False)
         (directory / "README.md").unlink(missing_ok=True)  # peft's own card template; ours follows
         return
