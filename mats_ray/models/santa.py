@@ -102,7 +102,8 @@ class SantaMemory:
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                # cloned into memory aligned as torch aligns: the last bit of a product hangs on it
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise ModelError(f"no Santa memory at {path}; make one with `mats memory`") from None
         except (SafetensorError, OSError) as error:
