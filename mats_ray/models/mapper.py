@@ -130,7 +130,10 @@ class Connector(nn.Module):
 
 
 def init_connector(connector: Connector, *, generator: torch.Generator, output_std: float = 0.02) -> None:
-    """Draw fresh weights: Glorot for matrices, N(0, 1) for the queries (upstream), zeros for biases.
+    """Draw fresh weights: Glorot for matrices, zeros for biases.
+
+    Queries start small, so that what leaves the mapper depends on the embedding from the first step on. Upstream
+    draws them from N(0, 1): constants five times as large as what attention adds, which training must undo.
 
     The projection starts so that prefix vectors have the size of the LLM's own input embeddings; a prefix
     a hundred times larger than any word makes the first steps of a frozen LLM useless.
@@ -143,7 +146,9 @@ def init_connector(connector: Connector, *, generator: torch.Generator, output_s
     with torch.no_grad():
         for name, parameter in connector.named_parameters():
             if name.endswith("prefix_const"):
-                parameter.normal_(generator=generator)
+                parameter.normal_(std=0.02, generator=generator)
+            elif name.endswith("audio_mapper.linear.weight"):
+                parameter.normal_(generator=generator)  # unit vectors come in: features of size 1 go out
             elif parameter.dim() == 2:
                 nn.init.xavier_uniform_(parameter, generator=generator)
             else:

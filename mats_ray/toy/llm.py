@@ -1,4 +1,4 @@
-"""The toy language model: a tiny LLaMA, pretrained on plain text that says what it will later be asked.
+"""The toy language model: a tiny LLaMA, taught by plain text to answer questions about what it reads.
 
 It plays Vicuna: it learns to answer about a scene it *reads* ("USER: <Speech>a dog barks</Speech> ...").
 MATS then freezes it and teaches mapper and LoRA to put a CLAP embedding where the description stood.
@@ -51,7 +51,7 @@ def pretrain_llm(
     *,
     seed: int,
 ) -> None:
-    """Train next-token prediction on written dialogues and save in transformers' format.
+    """Train on written dialogues, loss on the answers, and save in transformers' format.
 
     Args:
         directory: Made if absent.
@@ -81,13 +81,15 @@ def pretrain_llm(
     tokenizer.save_pretrained(directory)
 
 
-def _dialogue(triplet: Triplet, prompts: PromptTokenizer) -> list[int]:
+def _dialogue(triplet: Triplet, prompts: PromptTokenizer) -> tuple[list[int], list[int]]:
+    """Token ids and labels of one dialogue."""
     described = prompts.tokenizer(" " + triplet.text, add_special_tokens=False)["input_ids"]
     sample = prompts.sample(triplet.instruction, triplet.answer, max_text_tokens=150)
-    return [*prompts.before(), *described, *sample.prompt, *sample.answer]
+    read = [*prompts.before(), *described, *sample.prompt]
+    return [*read, *sample.answer], [IGNORED] * len(read) + sample.answer
 
 
-def _loss(model: LlamaForCausalLM, rows: Sequence[Sequence[int]]) -> Tensor:
-    ids_BT, mask_BT = pad_right(rows)
-    labels_BT = ids_BT.masked_fill(mask_BT == 0, IGNORED)
+def _loss(model: LlamaForCausalLM, rows: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    ids_BT, mask_BT = pad_right([ids for ids, _ in rows])
+    labels_BT, _ = pad_right([labels for _, labels in rows], value=IGNORED)
     return model(input_ids=ids_BT, attention_mask=mask_BT, labels=labels_BT).loss
