@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from mats_ray.errors import ConfigError
 
@@ -17,6 +18,15 @@ class StrictConfig(BaseModel):
     """Base of every section: unknown keys are refused, values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def numbers_are_not_booleans(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic takes ``true`` for 1; in ``num_steps: yes`` it can only be a mistake."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and (annotation is int or annotation is float):
+            raise PydanticCustomError("number_type", "Input should be a number")
+        return value
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -53,7 +53,7 @@ class LoRAConfig(StrictConfig):
     alpha: PositiveFloat = 32
     """The paper's "scaling factor 4" is alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
     """GPT-2 calls its fused projection ``c_attn``."""
 
 
@@ -132,14 +132,16 @@ class ToyConfig(StrictConfig):
     """The offline world: sounds, captions, a tiny CLAP and a tiny pretrained LLaMA."""
 
     sample_rate: PositiveInt = 16000
-    clip_seconds: PositiveFloat = 4.0
+    clip_seconds: PositiveInt = 4
+    """Whole ones: CLAP's front end counts its window so."""
     num_clap_clips: PositiveInt = 2000
     """Audio-text pairs the tiny CLAP is trained on."""
     clap_steps: PositiveInt = 400
     clap_batch_size: PositiveInt = 48
     num_texts: PositiveInt = 6000
     """Scene descriptions the triplets are made of."""
-    llm_dim: PositiveInt = 192
+    llm_dim: Annotated[PositiveInt, Field(multiple_of=32)] = 192
+    """Attention heads are 32 wide."""
     llm_layers: PositiveInt = 4
     llm_steps: NonNegativeInt = 400
     """Pretraining of the tiny LLaMA on plain text."""
@@ -148,3 +150,12 @@ class ToyConfig(StrictConfig):
     """Held-out audio the demo captions and questions."""
     num_audio_train_clips: PositiveInt = 2000
     """Clips the audio-supervised ceiling is trained on."""
+
+    @model_validator(mode="after")
+    def batches_fit_clips(self) -> "ToyConfig":
+        """A contrastive batch holds no clip twice."""
+        if self.clap_batch_size > self.num_clap_clips:
+            raise ValueError(
+                f"clap_batch_size={self.clap_batch_size} exceeds num_clap_clips={self.num_clap_clips}"
+            )
+        return self

@@ -20,7 +20,7 @@ class RunConfig(StrictConfig):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "mats"
     """Of the training run; running it again resumes it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    output_dir: str = "out"
+    output_dir: Annotated[str, Field(min_length=1)] = "out"
     """Local folder or s3:// prefix below which every stage writes."""
     model: ModelConfig = ModelConfig()
     memory: MemoryConfig = MemoryConfig()

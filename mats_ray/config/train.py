@@ -32,6 +32,13 @@ class EngineConfig(StrictConfig):
     zero_stage: Literal[1, 2] = 2
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @model_validator(mode="after")
+    def plain_torch_is_fp32(self) -> "EngineConfig":
+        """A precision that would be ignored."""
+        if self.type == "torch" and self.precision != "fp32":
+            raise ValueError(f"type 'torch' trains in fp32, precision is {self.precision!r}; use 'deepspeed'")
+        return self
+
 
 class CheckpointConfig(StrictConfig):
     """Small checkpoints of what is trained."""

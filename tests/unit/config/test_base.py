@@ -1,0 +1,148 @@
+"""Reading, merging and checking configuration trees: whatever is wrong comes out as one clear line."""
+
+import pytest
+from pydantic import PositiveInt, ValidationError
+
+from mats_ray.config.base import StrictConfig, merge, override, read_yaml, validate
+from mats_ray.errors import ConfigError
+
+
+class Bed(StrictConfig):
+    width: PositiveInt = 1
+    firm: bool = True
+    filling: float = 0.5
+
+
+class Room(StrictConfig):
+    bed: Bed = Bed()
+    guest: Bed | None = None
+    name: str
+
+
+def fault(tree):
+    with pytest.raises(ConfigError) as caught:
+        validate(Room, tree, where="hotel.yaml")
+    return str(caught.value)
+
+
+def refusal_of(path):
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"name": "a", "bedd": 1}, "unknown key bedd = 1; allowed here: bed, guest, name"),
+        ({"name": "a", "bed": {"widht": 2}}, "unknown key bed.widht = 2; allowed here: filling, firm, width"),
+        ({"name": "a", "guest": {"x": 2}}, "unknown key guest.x = 2; allowed here: filling, firm, width"),
+        ({}, "name is missing"),
+        ({"name": 5}, "name = 5 is not allowed: input should be a valid string"),
+        ({"name": "a", "bed": {"width": 0}}, "bed.width = 0 is not allowed: input should be greater than 0"),
+        ({"name": "a", "bed": {"width": True}}, "bed.width = True is not allowed: input should be a number"),
+        ({"name": "a", "bed": {"filling": False}}, "bed.filling = False is not allowed: input should be a"),
+        (
+            {"name": "a", "bed": {"filling": float("nan")}},
+            "bed.filling = nan is not allowed: input should be",
+        ),
+        ({"name": "a", "bed": {"width": 0, "firm": 7}}, "input should be greater than 0 (and 1 more)"),
+        ({"name": "x" * 99, "bed": "x" * 99}, "bed = 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+        ({"name": "a", "bed": "wide\nand soft"}, r"bed = 'wide\nand soft' is not allowed: input should be"),
+    ],
+)
+def test_a_fault_is_one_line_with_key_value_and_what_is_allowed(tree, said):
+    message = fault(tree)
+
+    assert message.startswith("hotel.yaml: ")
+    assert said in message
+    assert "\n" not in message
+    assert len(message) < 200
+
+
+def test_values_never_change_after_loading():
+    room = validate(Room, {"name": "a"}, where="")
+
+    with pytest.raises(ValidationError, match="frozen"):
+        room.name = "b"
+
+
+def test_the_text_below_a_field_is_its_meaning():
+    class Described(StrictConfig):
+        width: int = 1
+        """In metres."""
+
+    assert Described.model_fields["width"].description == "In metres."
+
+
+def test_a_tree_is_laid_over_another_mapping_by_mapping():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 1, "e": {"f": 1}}
+
+    merged = merge(base, {"a": {"c": [3]}, "d": {"x": 1}, "e": None, "g": 2})
+
+    assert merged == {"a": {"b": 1, "c": [3]}, "d": {"x": 1}, "e": None, "g": 2}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1, "e": {"f": 1}}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "tree"),
+    [
+        ("a=1", {"a": 1}),
+        ("a.b.c=x", {"a": {"b": {"c": "x"}}}),
+        (" a.b = 2 ", {"a": {"b": 2}}),
+        ("a=b=c", {"a": "b=c"}),
+        ("a=[1, x]", {"a": [1, "x"]}),
+        ("a={b: null}", {"a": {"b": None}}),
+        ("a=s3://bucket/x", {"a": "s3://bucket/x"}),
+        ("a=", {"a": None}),
+        ("a=''", {"a": ""}),
+    ],
+)
+def test_an_override_is_a_tree_with_a_yaml_value(assignment, tree):
+    assert override(assignment) == tree
+
+
+@pytest.mark.parametrize("assignment", ["a", "=1", "a..b=1", ".a=1", "a.=1", ""])
+def test_an_override_without_key_or_value_is_refused(assignment):
+    with pytest.raises(ConfigError) as caught:
+        override(assignment)
+
+    assert str(caught.value) == f"--set {assignment!r}: expected key=value, for example train.num_steps=100"
+
+
+def test_an_override_that_is_no_yaml_is_refused():
+    with pytest.raises(ConfigError, match=r"^--set 'a=\[1': the value is not YAML: .*expected ',' or ']'"):
+        override("a=[1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "{path}: key 'a' stands twice in one mapping (line 1)"),
+        ("a:\n  b: 1\n  b: 2\n", "{path}: key 'b' stands twice in one mapping (line 2)"),
+        ("a: {b: {c: 1, c: 1}}", "{path}: key 'c' stands twice in one mapping (line 1)"),
+        ("- a\n", "{path} must hold a mapping of sections, holds list"),
+        ("", "{path} must hold a mapping of sections, holds NoneType"),
+        ("just words", "{path} must hold a mapping of sections, holds str"),
+        ("a: [1\nb: 2", "{path} cannot be read as YAML: "),
+        ("a: !!python/object/apply:os.getcwd []", "{path} cannot be read as YAML: could not determine a"),
+        ("a: 1\n---\nb: 2", "{path} cannot be read as YAML: expected a single document"),
+    ],
+    ids=["twice", "nested", "flow", "list", "empty", "text", "unclosed", "python object", "two documents"],
+)
+def test_a_file_that_is_no_plain_mapping_is_refused_in_one_line(text, said, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+
+    message = refusal_of(path)
+
+    assert message.startswith(said.format(path=path))
+    assert "\n" not in message
+
+
+def test_a_missing_file_a_folder_and_a_binary_file_are_named(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+
+    assert refusal_of(tmp_path / "gone.yaml") == f"no configuration file at {tmp_path / 'gone.yaml'}"
+    assert refusal_of(tmp_path).startswith(f"{tmp_path} cannot be read as YAML: ")
+    assert "binary.yaml cannot be read as YAML: 'utf-8' codec" in refusal_of(tmp_path / "binary.yaml")

@@ -1,0 +1,80 @@
+"""The model's sections: defaults are the paper's, impossible numbers are refused with the arithmetic."""
+
+import pytest
+
+from mats_ray.config.base import override, validate
+from mats_ray.config.model import (
+    LoRAConfig,
+    MapperConfig,
+    MemoryConfig,
+    ModelConfig,
+    NoiseConfig,
+    SantaConfig,
+    ToyConfig,
+)
+from mats_ray.errors import ConfigError
+
+
+def test_the_defaults_are_the_papers():
+    mapper, lora, santa = MapperConfig(), LoRAConfig(), SantaConfig()
+
+    assert (mapper.hidden_dim, mapper.num_layers, mapper.num_heads, mapper.prefix_length) == (1024, 8, 8, 40)
+    assert lora.alpha / lora.rank == 4
+    assert (santa.num_neighbours, santa.temperature, santa.mix) == (32, 0.1, 0.3)
+    assert NoiseConfig().variance == MemoryConfig().noise_variance == 0.015
+    assert (MemoryConfig().num_rows, MemoryConfig().num_clusters) == (5172, 100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        (MapperConfig, "num_heads=7", "hidden_dim=1024 is not a multiple of num_heads=7"),
+        (MapperConfig, "type=conv", "type = 'conv' is not allowed: input should be 'transformer' or 'mlp'"),
+        (MapperConfig, "prefix_length=0", "prefix_length = 0 is not allowed: input should be greater than 0"),
+        (
+            NoiseConfig,
+            "variance=-0.1",
+            "variance = -0.1 is not allowed: input should be greater than or equal",
+        ),
+        (LoRAConfig, "dropout=1", "dropout = 1 is not allowed: input should be less than 1"),
+        (LoRAConfig, "rank=1.5", "rank = 1.5 is not allowed: input should be a valid integer"),
+        (LoRAConfig, "target_modules=q_proj", "target_modules = 'q_proj' is not allowed: input should be a"),
+        (LoRAConfig, "target_modules=[]", "target_modules = [] is not allowed: tuple should have at least 1"),
+        (
+            ModelConfig,
+            "llm.train=head",
+            "llm.train = 'head' is not allowed: input should be 'lora' or 'full'",
+        ),
+        (ModelConfig, "llm.dtype=int8", "llm.dtype = 'int8' is not allowed: input should be 'float32', 'bf"),
+        (ModelConfig, "clap.long_audio=random", "clap.long_audio = 'random' is not allowed: input should be"),
+        (ModelConfig, "clap.dims=3", "unknown key clap.dims = 3; allowed here: dim, long_audio, ref"),
+        (MemoryConfig, "num_rows=50", "num_clusters=100 exceeds num_rows=50"),
+        (SantaConfig, "mix=2", "mix = 2 is not allowed: input should be less than or equal to 1"),
+        (SantaConfig, "temperature=0", "temperature = 0 is not allowed: input should be greater than 0"),
+        (SantaConfig, "enabled=maybe", "enabled = 'maybe' is not allowed: input should be a valid boolean"),
+        (SantaConfig, "neighbour_noise_variance=0.1", "neighbour_noise_variance=0.1 needs compat: upstream"),
+        (ToyConfig, "llm_dim=48", "llm_dim = 48 is not allowed: input should be a multiple of 32"),
+        (ToyConfig, "clip_seconds=2.5", "clip_seconds = 2.5 is not allowed: input should be a valid integer"),
+        (ToyConfig, "clap_batch_size=2001", "clap_batch_size=2001 exceeds num_clap_clips=2000"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused(kind, change, said):
+    with pytest.raises(ConfigError) as caught:
+        validate(kind, override(change), where="here")
+
+    assert str(caught.value).startswith(f"here: {said}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (MapperConfig, "{type: mlp, num_heads: 7}"),
+        (NoiseConfig, "{variance: 0}"),
+        (LoRAConfig, "{target_modules: [c_attn], dropout: 0}"),
+        (MemoryConfig, "{num_rows: 100}"),
+        (SantaConfig, "{compat: upstream, neighbour_noise_variance: 0.015, mix: 1}"),
+        (ToyConfig, "{clip_seconds: 4.0, llm_steps: 0}"),
+    ],
+)
+def test_a_value_on_the_border_is_taken(kind, change):
+    validate(kind, override(f"x={change}")["x"], where="")
