@@ -35,7 +35,7 @@ def refusal_of(path):
     ("tree", "said"),
     [
         ({"name": "a", "bedd": 1}, "unknown key bedd = 1; allowed here: bed, guest, name"),
-        ({"name": "a", "bed": {"widht": 2}}, "unknown key bed.widht = 2; allowed here: filling, firm, width"),
+        ({"name": "a", "bed": {"wide": 2}}, "unknown key bed.wide = 2; allowed here: filling, firm, width"),
         ({"name": "a", "guest": {"x": 2}}, "unknown key guest.x = 2; allowed here: filling, firm, width"),
         ({}, "name is missing"),
         ({"name": 5}, "name = 5 is not allowed: input should be a valid string"),
