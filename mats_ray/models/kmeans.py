@@ -58,10 +58,6 @@ def kmeans(
 
     Raises:
         ValueError: K is below 1 or above N.
-
-    Example:
-        >>> kmeans(torch.tensor([[0.0], [1.0], [9.0]]), num_clusters=2).assignment_N.bincount().sort().values
-        tensor([1, 2])
     """
     if not 1 <= num_clusters <= len(rows_NC):
         raise ValueError(

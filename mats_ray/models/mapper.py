@@ -132,8 +132,9 @@ class Connector(nn.Module):
 def init_connector(connector: Connector, *, generator: torch.Generator, output_std: float = 0.02) -> None:
     """Draw fresh weights: Glorot for matrices, zeros for biases.
 
-    Queries start small, so that what leaves the mapper depends on the embedding from the first step on. Upstream
-    draws them from N(0, 1): constants five times as large as what attention adds, which training must undo.
+    Queries start small, so that what leaves the mapper depends on the embedding from the first step on.
+    Upstream draws them from N(0, 1): constants five times as large as what attention adds, which training
+    must undo.
 
     The projection starts so that prefix vectors have the size of the LLM's own input embeddings; a prefix
     a hundred times larger than any word makes the first steps of a frozen LLM useless.
