@@ -4,7 +4,8 @@ Shapes: N rows, n rows of one chunk, C dim, K clusters.
 
 Rows may be float16 and many: beside them memory holds a few chunks and vectors of length N, never N x K and
 never a second copy of the rows. One seed gives one result at any chunk size: distances and sums run in
-float64, and a row equally far from two centroids, up to rounding, belongs to the first.
+float64, and a row equally far from two centroids, up to rounding, belongs to the first. (A GPU adds in an
+order of its own: there the last bit of a centroid may differ from run to run.)
 """
 
 from collections.abc import Iterator

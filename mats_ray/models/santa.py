@@ -21,6 +21,7 @@ from mats_ray.models.kmeans import KMeansResult, assign, kmeans
 from mats_ray.models.noise import inject_noise
 
 _FORMAT = "mats_santa_memory"
+_CHUNK_ROWS = 65_536  # noised at a time: of millions of rows there is one copy beside those given
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,9 @@ class SantaMemory:
             torch.Size([1, 8])
         """
         generator = torch.Generator().manual_seed(seed)
-        noised_NC = inject_noise(embeddings, variance=noise_variance, generator=generator)
+        noised_NC = torch.empty(embeddings.shape, dtype=torch.float32, device=embeddings.device)
+        for clean_nC, out_nC in zip(embeddings.split(_CHUNK_ROWS), noised_NC.split(_CHUNK_ROWS), strict=True):
+            out_nC.copy_(inject_noise(clean_nC, variance=noise_variance, generator=generator))
         clusters = kmeans(noised_NC, num_clusters=num_clusters, num_iterations=num_iterations, seed=seed)
         return cls.of_clusters(noised_NC, clusters, provenance=provenance)
 
