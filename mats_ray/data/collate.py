@@ -3,7 +3,9 @@
 Shapes: B rows, C CLAP dim, T tokens.
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,21 +14,33 @@ from mats_ray.models.mats import TrainBatch, pad_right
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.splice import IGNORED
 
+logger = logging.getLogger(__name__)
 
-def collate(
-    embeddings_BC: np.ndarray,
-    instructions: Sequence[str],
-    answers: Sequence[str],
-    prompts: PromptTokenizer,
-    *,
-    max_text_tokens: int,
-) -> TrainBatch:
-    """Tokenise and pad rows; labels cover the answer and its EOS only."""
-    samples = [
-        prompts.sample(instruction, answer, max_text_tokens=max_text_tokens)
-        for instruction, answer in zip(instructions, answers, strict=True)
-    ]
-    after_BT, mask_BT = pad_right([sample.prompt + sample.answer for sample in samples])
-    labels_BT, _ = pad_right([[IGNORED] * len(s.prompt) + s.answer for s in samples], value=IGNORED)
-    clap_BC = torch.from_numpy(np.ascontiguousarray(embeddings_BC, dtype=np.float32))
-    return TrainBatch(clap_BC, after_BT, mask_BT, labels_BT)
+
+@dataclass
+class Collator:
+    """Tokenises and pads rows, and counts the answers it has to cut."""
+
+    prompts: PromptTokenizer
+    max_text_tokens: int
+    num_cut: int = 0
+
+    def __call__(
+        self, embeddings_BC: np.ndarray, instructions: Sequence[str], answers: Sequence[str]
+    ) -> TrainBatch:
+        """Make a micro-batch; labels cover the answer and its EOS only."""
+        samples = [
+            self.prompts.sample(instruction, answer, max_text_tokens=self.max_text_tokens)
+            for instruction, answer in zip(instructions, answers, strict=True)
+        ]
+        self._count_cut(sum(sample.truncated for sample in samples))
+        after_BT, mask_BT = pad_right([sample.prompt + sample.answer for sample in samples])
+        labels_BT, _ = pad_right([[IGNORED] * len(s.prompt) + s.answer for s in samples], value=IGNORED)
+        clap_BC = torch.from_numpy(np.ascontiguousarray(embeddings_BC, dtype=np.float32))
+        return TrainBatch(clap_BC, after_BT, mask_BT, labels_BT)
+
+    def _count_cut(self, count: int) -> None:
+        """Say the count whenever it has doubled: at once, and never often."""
+        before, self.num_cut = self.num_cut, self.num_cut + count
+        if self.num_cut.bit_length() > before.bit_length():
+            logger.warning("%d answers cut to max_text_tokens=%d", self.num_cut, self.max_text_tokens)

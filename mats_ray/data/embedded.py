@@ -1,8 +1,10 @@
-"""Reading embedded triplets from Parquet, row group by row group.
+"""Embedded triplets in Parquet: which files, what is known of them, and reading row group by row group.
 
 Shapes: N rows, C CLAP dim.
 """
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from mats_ray.data.order import RowGroup
-from mats_ray.data.storage import parquet_files
+from mats_ray.data.storage import locate, parquet_files
 from mats_ray.data.triplets import (
     EMBEDDING,
     check_columns,
@@ -22,6 +24,21 @@ from mats_ray.data.triplets import (
 )
 from mats_ray.errors import DataError
 from mats_ray.types import CLAPIdentity
+
+_PART = re.compile(r"part-\d{5,}\.parquet")
+
+
+def part_name(partition: int) -> str:
+    """Name the file of one partition."""
+    return f"part-{partition:05d}.parquet"
+
+
+def remove_other_parts(path: str, written: Collection[str]) -> None:
+    """Remove the files of an earlier embedding from a folder: their rows would be there twice."""
+    filesystem, folder = locate(path)
+    for found in filesystem.get_file_info(fs.FileSelector(folder)):
+        if _PART.fullmatch(found.base_name) and found.base_name not in written:
+            filesystem.delete_file(found.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +87,26 @@ def read_group(filesystem: fs.FileSystem, group: RowGroup, columns: list[str]) -
 def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndarray, CLAPIdentity]:
     """Draw embeddings of distinct texts.
 
-    Which texts are drawn follows from a hash of (seed, text), so files and row order do not matter, and no
-    more than ``num_rows`` embeddings and one row group are in memory at a time.
+    Which texts are drawn follows from a hash of (seed, text), so files and row order do not matter, and
+    little more than ``2 * num_rows`` embeddings and one row group are in memory at a time.
 
     Returns:
         (at most num_rows, C) float32, and the CLAP that made them.
 
     Raises:
-        DataError: See ``inspect``.
+        DataError: See ``inspect``; or there are no rows.
     """
     data = inspect(path)
+    if data.num_rows == 0:
+        raise DataError(f"the embedded triplets at {path} hold no rows")
     filesystem, _ = parquet_files(path)
     kept: dict[str, np.ndarray] = {}
     for group in data.groups:
         table = read_group(filesystem, group, ["text", EMBEDDING])
         texts = table.column("text").to_pylist()
         matrix = embedding_matrix(table.column(EMBEDDING))
-        kept.update({text: matrix[row] for row, text in enumerate(texts) if text not in kept})
+        # copies: a view would keep its whole row group in memory
+        kept.update({text: matrix[row].copy() for row, text in enumerate(texts) if text not in kept})
         if len(kept) > 2 * num_rows:
             kept = dict(_smallest(kept, num_rows, seed))
     chosen = _smallest(kept, num_rows, seed)

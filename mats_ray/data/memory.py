@@ -1,4 +1,4 @@
-"""Embedded triplets to a Santa memory file."""
+"""Embedded triplets to a Santa memory file, and back."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,11 @@ import torch
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import distinct_embeddings
 from mats_ray.data.storage import locate
+from mats_ray.errors import DataError
 from mats_ray.models.santa import SantaMemory
+from mats_ray.types import CLAPIdentity
+
+_CLAP = "clap"
 
 
 def build_memory(config: RunConfig) -> SantaMemory:
@@ -30,7 +34,7 @@ def build_memory(config: RunConfig) -> SantaMemory:
         num_iterations=settings.num_iterations,
         seed=config.seed,
         provenance={
-            "clap": str(clap),
+            _CLAP: str(clap),
             "noise_variance": str(settings.noise_variance),
             "seed": str(config.seed),
         },
@@ -43,3 +47,22 @@ def build_memory(config: RunConfig) -> SantaMemory:
         with filesystem.open_output_stream(inner) as sink:
             sink.write(local.read_bytes())
     return memory
+
+
+def check_memory(config: RunConfig, clap: CLAPIdentity) -> None:
+    """Refuse a memory that does not belong to the embeddings a model is trained on.
+
+    Raises:
+        DataError: It was made of another CLAP's embeddings.
+        ModelError: The file is no Santa memory, or cut off.
+    """
+    path = config.memory_path
+    filesystem, inner = locate(path)
+    with tempfile.TemporaryDirectory() as scratch, filesystem.open_input_file(inner) as source:
+        local = Path(scratch) / "memory.safetensors"
+        local.write_bytes(source.read())
+        made_with = SantaMemory.load(local).provenance.get(_CLAP, str(clap))
+    if made_with != str(clap):
+        raise DataError(
+            f"the Santa memory {path} was made with {made_with}, not with {clap}; run `mats memory` again"
+        )

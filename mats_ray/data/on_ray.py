@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import EmbedConfig
-from mats_ray.data.embedded import EmbeddedTriplets, read_group
+from mats_ray.data.embedded import EmbeddedTriplets, part_name, read_group, remove_other_parts
 from mats_ray.data.order import Chunk, chunks, rows_of_worker
 from mats_ray.data.storage import locate, parquet_files
 from mats_ray.data.triplets import (
@@ -52,7 +52,8 @@ def embed(config: RunConfig) -> EmbedSummary:
 
     Texts are hashed into partitions, so equal texts meet in one place; an actor pool embeds a partition's
     distinct texts in batches of like length and writes one Parquet file per partition. Rows inside a file
-    are ordered by a hash of their id, so the same triplets give the same files.
+    are ordered by a hash of their id, so the same triplets give the same files. Files of an earlier run with
+    more partitions are removed at the end.
 
     Raises:
         DataError: The triplets are missing, malformed or empty.
@@ -81,12 +82,15 @@ def embed(config: RunConfig) -> EmbedSummary:
         )
     )
     rows = texts = 0
+    written: set[str] = set()
     with Progress("embed", total=settings.num_partitions, unit="part") as progress:
         for part in parts.iter_rows():
             rows, texts = rows + int(part["num_rows"]), texts + int(part["num_texts"])
+            written.add(part["file"])
             progress.advance(note=f"{rows} rows, {texts} texts")
     if rows == 0:
         raise DataError(f"the triplets at {config.triplets_path} hold no rows")
+    remove_other_parts(config.embedded_path, written)
     return EmbedSummary(rows, texts, time.monotonic() - started, config.embedded_path)
 
 
@@ -114,8 +118,9 @@ class _PartitionEmbedder:
         embeddings_NC = self.clap.encode_text(texts.tolist(), batch_size=self.batch_size).cpu().numpy()
         columns = [*table.columns, embedding_array(embeddings_NC[row_of_text])]
         embedded = pa.Table.from_arrays(columns, schema=embedded_schema(self.clap.identity))
-        self._write(embedded, f"part-{partition:05d}.parquet")
-        return pa.table({"num_rows": [len(table)], "num_texts": [len(texts)]})
+        file = part_name(partition)
+        self._write(embedded, file)
+        return pa.table({"file": [file], "num_rows": [len(table)], "num_texts": [len(texts)]})
 
     def _write(self, table: pa.Table, name: str) -> None:
         """Write under another name, then rename: a killed writer leaves no half file behind."""

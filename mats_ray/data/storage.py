@@ -50,9 +50,16 @@ def parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
 
 
 def upload(folder: Path, destination: str) -> None:
-    """Copy a local folder to a path or URI; files already there are replaced."""
+    """Copy a local folder to a path or URI; files already there are replaced.
+
+    Raises:
+        DataError: It cannot be written there.
+    """
     filesystem, inner = locate(destination)
-    filesystem.create_dir(inner, recursive=True)
-    fs.copy_files(
-        str(folder), inner, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem
-    )
+    try:
+        filesystem.create_dir(inner, recursive=True)
+        fs.copy_files(
+            str(folder), inner, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem
+        )
+    except OSError as error:
+        raise DataError(f"{destination} cannot be written: {error}") from error

@@ -54,7 +54,7 @@ def check_identity(found: CLAPIdentity, expected: CLAPIdentity, *, where: str) -
         DataError: They differ; both are named.
     """
     if found != expected:
-        raise DataError(f"{where} was embedded with {found}, the configuration names {expected}")
+        raise DataError(f"{where} was embedded with {found}, not with {expected}")
 
 
 def check_columns(names: Iterable[str], *, where: str) -> None:

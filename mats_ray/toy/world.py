@@ -13,17 +13,19 @@ import pyarrow.parquet as pq
 from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.model import ToyConfig
-from mats_ray.data.memory import build_memory
+from mats_ray.data.embedded import inspect
+from mats_ray.data.memory import build_memory, check_memory
 from mats_ray.data.on_ray import embed
-from mats_ray.data.storage import exists
+from mats_ray.data.storage import exists, parquet_files
 from mats_ray.data.triplets import triplet_table
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, DataError, ModelError
+from mats_ray.models.clap import load_clap
 from mats_ray.toy.clap import train_clap
 from mats_ray.toy.grammar import captions, triplets
 from mats_ray.toy.llm import pretrain_llm
 from mats_ray.toy.scenes import Scene, SceneClip, scene_clips, split_scenes
 from mats_ray.toy.tokenizer import train_tokenizer
-from mats_ray.types import Triplet
+from mats_ray.types import CLAPIdentity, Triplet
 
 MARKER = "WORLD.json"
 CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
@@ -64,6 +66,7 @@ def ensure_world(config: RunConfig) -> None:
     if marker.is_file() and json.loads(marker.read_text("utf-8")).get("fingerprint") == wanted:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    marker.unlink(missing_ok=True)  # half a world must not pass for the one before
     _build(config, config.toy, folder)
     marker.write_text(json.dumps({"fingerprint": wanted, "mats_ray": __version__}) + "\n", "utf-8")
 
@@ -77,10 +80,33 @@ def ensure_training_data(config: RunConfig) -> None:
     if config.toy is None:
         return
     ensure_world(config)
-    if not exists(config.embedded_path):
+    clap = load_clap(config.clap_ref).identity
+    if not _is_embedded(config, clap):
         embed(config)
-    if not exists(config.memory_path):
+    if config.santa.enabled and not _has_memory(config, clap):
         build_memory(config)
+
+
+def _is_embedded(config: RunConfig, clap: CLAPIdentity) -> bool:
+    """Whether all triplets are there, embedded with this CLAP; a kill or another seed leaves less."""
+    if config.data.embedded is not None:
+        return exists(config.embedded_path)  # brought along, not ours to judge
+    try:
+        embedded = inspect(config.embedded_path, expected=clap)
+    except DataError:
+        return False
+    filesystem, files = parquet_files(config.triplets_path)
+    return embedded.num_rows == sum(pq.read_metadata(one, filesystem=filesystem).num_rows for one in files)
+
+
+def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
+    if config.memory.path is not None or not exists(config.memory_path):
+        return exists(config.memory_path)
+    try:
+        check_memory(config, clap)
+    except (DataError, ModelError):
+        return False
+    return True
 
 
 def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:

@@ -14,8 +14,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
-from mats_ray.data.collate import collate
+from mats_ray.data.collate import Collator
 from mats_ray.data.embedded import EmbeddedTriplets, inspect
+from mats_ray.data.memory import check_memory
 from mats_ray.data.on_ray import StreamPlace, training_rows
 from mats_ray.data.storage import exists
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
@@ -49,7 +50,7 @@ def train(config: RunConfig) -> TrainResult:
 
     Raises:
         ConfigError: The Santa memory the model shall carry has not been built.
-        DataError: The embedded triplets are missing or of another CLAP width.
+        DataError: The embedded triplets are missing or of another CLAP width, or the memory of another CLAP.
         TrainingError: The run failed; the cause is named.
     """
     data = _check_inputs(config)
@@ -109,6 +110,8 @@ def _check_inputs(config: RunConfig) -> EmbeddedTriplets:
             f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
             f"{config.model.clap.dim}"
         )
+    if config.santa.enabled:
+        check_memory(config, data.identity)
     return data
 
 
@@ -176,13 +179,12 @@ def _batches(
     place = StreamPlace(start_step * size, config.train.num_steps * size, context.rank, context.num_workers)
     if place.start == place.stop:
         return
+    collate = Collator(prompts, config.model.llm.max_text_tokens)
     for rows in training_rows(config, data, place, micro_batch_size=config.train.micro_batch_size):
         yield collate(
             embedding_matrix(rows.column(EMBEDDING)),
             rows.column("instruction").to_pylist(),
             rows.column("answer").to_pylist(),
-            prompts,
-            max_text_tokens=config.model.llm.max_text_tokens,
         )
 
 

@@ -1,5 +1,7 @@
 """Embedding and streaming with Ray Data: each text once, the same stream for any number of workers."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,13 +53,15 @@ def test_each_distinct_text_is_embedded_once(embedded):
     assert summary.num_texts == len(set(table_of(config.triplets_path).column("text").to_pylist()))
 
 
-def test_embedding_again_gives_the_same_files(embedded):
+def test_embedding_again_gives_the_same_files_and_leaves_no_others(embedded):
     config, _ = embedded
     _, files = parquet_files(config.embedded_path)
     before = [pq.read_table(file) for file in files]
+    shutil.copy(files[0], f"{config.embedded_path}/part-00099.parquet")  # of a run with more partitions
 
     embed(config)
 
+    assert parquet_files(config.embedded_path)[1] == files
     assert all(table.equals(pq.read_table(file)) for table, file in zip(before, files, strict=True))
 
 

@@ -1,0 +1,101 @@
+"""Rows to a micro-batch: what is read, what is learnt, what is cut."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from mats_ray.data.collate import Collator
+from mats_ray.errors import ModelError
+from mats_ray.models.llm import load_tokenizer
+from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.splice import IGNORED
+from tests.world import tiny_llm
+
+INSTRUCTIONS = ["Is there a dog?", "Describe the following audio in a caption."]
+ANSWERS = ["yes", "rain falls on the roof while a siren wails"]
+CLAP = np.eye(2, 6)
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    return PromptTokenizer(load_tokenizer(str(tiny_llm(tmp_path_factory.mktemp("llm")))))
+
+
+@pytest.fixture
+def batch(prompts):
+    return Collator(prompts, 150)(CLAP, INSTRUCTIONS, ANSWERS)
+
+
+def test_labels_cover_exactly_the_answer_and_its_end(prompts, batch):
+    for row, answer in enumerate(ANSWERS):
+        labels = batch.labels_BT[row]
+        learnt = labels[labels != IGNORED].tolist()
+
+        assert learnt[-1] == prompts.eos_id
+        assert prompts.decode(learnt[:-1]) == answer
+        assert batch.after_BT[row][labels != IGNORED].tolist() == learnt
+    assert batch.num_answer_tokens == int((batch.labels_BT != IGNORED).sum())
+
+
+def test_a_row_is_prompt_then_answer_then_padding(prompts, batch):
+    for row, (instruction, answer) in enumerate(zip(INSTRUCTIONS, ANSWERS, strict=True)):
+        length = int(batch.mask_BT[row].sum())
+        ids = batch.after_BT[row, :length].tolist()
+        expected = prompts.sample(instruction, answer, max_text_tokens=150)
+
+        assert ids == expected.prompt + expected.answer
+        assert batch.mask_BT[row].tolist() == [1] * length + [0] * (batch.mask_BT.shape[1] - length)
+        assert (batch.labels_BT[row, length:] == IGNORED).all()
+        assert (batch.labels_BT[row, : len(expected.prompt)] == IGNORED).all()
+    assert batch.num_text_tokens == int(batch.mask_BT.sum())
+
+
+def test_embeddings_are_float32_whatever_they_were(prompts):
+    half = Collator(prompts, 150)(CLAP.astype(np.float16)[:, ::-1], INSTRUCTIONS, ANSWERS)
+
+    assert half.clap_BC.dtype == torch.float32
+    assert half.clap_BC.tolist() == CLAP[:, ::-1].tolist()
+
+
+def test_a_row_is_the_same_whatever_stands_beside_it(prompts, batch):
+    alone = Collator(prompts, 150)(CLAP[:1], INSTRUCTIONS[:1], ANSWERS[:1])
+    width = alone.after_BT.shape[1]
+
+    assert batch.after_BT[0, :width].tolist() == alone.after_BT[0].tolist()
+    assert batch.labels_BT[0, :width].tolist() == alone.labels_BT[0].tolist()
+
+
+def test_a_long_answer_is_cut_and_still_ends(prompts):
+    room = len(prompts.after(INSTRUCTIONS[1])) + 4
+    collate = Collator(prompts, room)
+
+    batch = collate(CLAP[:1], INSTRUCTIONS[1:], ANSWERS[1:])
+
+    assert batch.num_text_tokens == room
+    assert batch.num_answer_tokens == 4
+    assert batch.labels_BT[0, -1] == prompts.eos_id
+    assert collate.num_cut == 1
+
+
+def test_cut_answers_are_counted_in_the_log_but_not_one_by_one(prompts, caplog):
+    room = len(prompts.after(INSTRUCTIONS[1])) + 4
+    collate = Collator(prompts, room)
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(9):
+            collate(CLAP, INSTRUCTIONS, ANSWERS)
+
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"{count} answers cut to max_text_tokens={room}" for count in (1, 2, 4, 8)]
+
+
+def test_an_instruction_that_leaves_no_room_is_refused(prompts):
+    with pytest.raises(ModelError, match=r"leaves no room for an answer within max_text_tokens=5"):
+        Collator(prompts, 5)(CLAP, INSTRUCTIONS, ANSWERS)
+
+
+def test_rows_of_unequal_number_are_our_own_mistake(prompts):
+    with pytest.raises(ValueError, match="shorter"):
+        Collator(prompts, 150)(CLAP, INSTRUCTIONS, ANSWERS[:1])
