@@ -24,6 +24,8 @@ from mats_ray.toy.scenes import SceneClip, render_clip
 CAPTIONS_PER_CLIP = 4
 NUM_MELS, SPEC_SIZE = 32, 64
 LEARNING_RATE, WARMUP_STEPS = 1e-3, 40
+INITIALIZER_FACTOR = 2.0
+"""Narrow layers need larger first weights than transformers' default, or few directions of the space get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
 
 
@@ -59,6 +61,7 @@ def clap_config(tokenizer: PreTrainedTokenizerFast, *, dim: int) -> ClapConfig:
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
             "projection_dim": dim,
+            "initializer_factor": INITIALIZER_FACTOR,
         },
         audio_config={
             "num_mel_bins": NUM_MELS,
@@ -74,8 +77,10 @@ def clap_config(tokenizer: PreTrainedTokenizerFast, *, dim: int) -> ClapConfig:
             "mlp_ratio": 2.0,
             "hidden_dropout_prob": 0.0,
             "projection_dim": dim,
+            "initializer_factor": INITIALIZER_FACTOR,
         },
         projection_dim=dim,
+        initializer_factor=INITIALIZER_FACTOR,
     )
 
 
@@ -137,7 +142,9 @@ def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:
     augmented_BFM = mels_BFM.clone()
     num_frames, num_mels = mels_BFM.shape[1:]
     for mel_FM in augmented_BFM:
-        mel_FM.add_(rng.uniform(-MAX_GAIN_DB, MAX_GAIN_DB))
+        mel_FM.add_(rng.uniform(-INITIALIZER_FACTOR = 2.0
+"""Narrow layers need larger first weights than transformers' default, or few directions of the space get used."""
+MAX_GAIN_DB, MAX_GAIN_DB))
         mean = mel_FM.mean()
         band, start = rng.integers(num_mels - MAX_BANDS), rng.integers(num_frames - MAX_FRAMES)
         mel_FM[:, band : band + rng.integers(1, MAX_BANDS)] = mean

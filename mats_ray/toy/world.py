@@ -23,13 +23,15 @@ from mats_ray.models.clap import load_clap
 from mats_ray.toy.clap import train_clap
 from mats_ray.toy.grammar import captions, triplets
 from mats_ray.toy.llm import pretrain_llm
-from mats_ray.toy.scenes import Scene, SceneClip, scene_clips, split_scenes
+from mats_ray.toy.scenes import KIND_SHARES, Scene, SceneClip, SceneKind, scene_clips, split_scenes
 from mats_ray.toy.tokenizer import train_tokenizer
 from mats_ray.types import CLAPIdentity, Triplet
 
 MARKER = "WORLD.json"
 CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
 """Added to the seed: clips of different uses are different clips."""
+CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.4, "then": 0.35, "together": 0.25}
+"""More single sounds than elsewhere: from them CLAP learns what a pair is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Split:
     def clips(self, stream: int, *, count: int, seed: int) -> list[SceneClip]:
         """Draw clips of one use; only the test stream draws from the held-out scenes."""
         scenes = self.held_out if stream == TEST_STREAM else self.train
-        return scene_clips(scenes, count, seed * 100 + stream)
+        shares = CLAP_SHARES if stream == CLAP_STREAM else KIND_SHARES
+        return scene_clips(scenes, count, seed * 100 + stream, kind_shares=shares)
 
 
 def split_of(config: RunConfig) -> Split:
