@@ -25,7 +25,7 @@ CAPTIONS_PER_CLIP = 4
 NUM_MELS, SPEC_SIZE = 32, 64
 LEARNING_RATE, WARMUP_STEPS = 1e-3, 40
 INITIALIZER_FACTOR = 2.0
-"""Narrow layers need larger first weights than transformers' default, or few directions of the space get used."""
+"""Narrow layers need larger first weights than transformers' default, or few directions get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
 
 
@@ -142,9 +142,7 @@ def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:
     augmented_BFM = mels_BFM.clone()
     num_frames, num_mels = mels_BFM.shape[1:]
     for mel_FM in augmented_BFM:
-        mel_FM.add_(rng.uniform(-INITIALIZER_FACTOR = 2.0
-"""Narrow layers need larger first weights than transformers' default, or few directions of the space get used."""
-MAX_GAIN_DB, MAX_GAIN_DB))
+        mel_FM.add_(rng.uniform(-MAX_GAIN_DB, MAX_GAIN_DB))
         mean = mel_FM.mean()
         band, start = rng.integers(num_mels - MAX_BANDS), rng.integers(num_frames - MAX_FRAMES)
         mel_FM[:, band : band + rng.integers(1, MAX_BANDS)] = mean
