@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pyarrow import fs
 
 from mats_ray.data.storage import locate
+from mats_ray.errors import DataError
 from mats_ray.progress import Progress
 
 POLL_SECONDS = 1.0
@@ -71,17 +72,32 @@ class Follower:
 
 
 def read_records(path: str) -> dict[int, Record]:
-    """Read a ``metrics.jsonl`` by step; empty if there is none."""
+    """Read a ``metrics.jsonl`` by step; empty if there is none.
+
+    Raises:
+        DataError: A line is no record.
+    """
     filesystem, inner = locate(path)
     if filesystem.get_file_info(inner).type != fs.FileType.File:
         return {}
     with filesystem.open_input_file(inner) as source:
-        records = [json.loads(line) for line in source.read().decode().splitlines()]
-    return {int(record["step"]): record for record in records}
+        lines = source.read().decode().splitlines()
+    try:
+        records = [json.loads(line) for line in lines]
+        return {int(record["step"]): record for record in records}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} holds a line that is no metrics record: {error!r}") from error
 
 
 def _write_text(path: str, text: str) -> None:
+    """Replace a file whole: who reads it meanwhile, or after a kill, finds the old or the new one.
+
+    S3 does so by itself, when the stream is closed.
+    """
     filesystem, inner = locate(path)
     filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
-    with filesystem.open_output_stream(inner) as sink:
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    with filesystem.open_output_stream(f"{inner}.pending" if local else inner) as sink:
         sink.write(text.encode())
+    if local:
+        filesystem.move(f"{inner}.pending", inner)

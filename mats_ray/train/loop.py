@@ -46,15 +46,14 @@ def fit(
     train = config.train
     window, source = Window(), iter(batches)
     for step in range(start_step, train.num_steps):
-        began = time.monotonic()
-        micro_batches = _take(source, train.accumulation_steps(context.num_workers), step=step)
+        began, done = time.monotonic(), step + 1
+        micro_batches = _take(source, train.accumulation_steps(context.num_workers), step=done)
         waited = time.monotonic() - began
         seed_step(seed=config.seed, step=step, rank=context.rank)
         lr = learning_rate(step, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
         result = engine.train_step(micro_batches, lr=lr)
-        _check(result, step=step)
+        _check(result, step=done)
         window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
-        done = step + 1
         last = done == train.num_steps
         if last or done % train.log_every == 0:
             context.log({"step": done, "lr": lr, "grad_norm": result.grad_norm, **window.rates()})
@@ -66,8 +65,11 @@ def fit(
 def run_hash(config: RunConfig) -> str:
     """Hash what decides the course of a run; workers, logging and checkpointing do not."""
     tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
-    for key in ("log_every", "checkpoint", "max_failures", "micro_batch_size", "engine"):
+    tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
+    for key in ("log_every", "checkpoint", "max_failures", "micro_batch_size"):
         tree["train"].pop(key)
+    for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
+        tree["data"]["embed"].pop(key)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -75,7 +77,7 @@ def _take(source: Iterator[TrainBatch], count: int, *, step: int) -> list[TrainB
     micro_batches = list(itertools.islice(source, count))
     if len(micro_batches) < count:
         raise TrainingError(
-            f"the data ended at step {step}: {len(micro_batches)} of {count} micro-batches came"
+            f"the data ended in step {step}: {len(micro_batches)} of {count} micro-batches came"
         )
     return micro_batches
 

@@ -1,0 +1,73 @@
+"""A finished run's last checkpoint becomes a model directory."""
+
+import pytest
+import torch
+
+from mats_ray.config import RunConfig
+from mats_ray.data.storage import exists, locate
+from mats_ray.errors import DataError
+from mats_ray.models.santa import SantaMemory
+from mats_ray.train.export import MODEL_SUBFOLDER, export
+from tests.s3 import s3_server
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    model = tmp_path / "checkpoint" / MODEL_SUBFOLDER
+    (model / "llm").mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "llm" / "weights").write_text("w")
+    return model.parent
+
+
+def configured(output_dir, **changes):
+    config = RunConfig.model_validate({"name": "birds", "toy": {}, "output_dir": str(output_dir)} | changes)
+    filesystem, inner = locate(config.memory_path)
+    if "://" not in config.memory_path:
+        filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
+    return config
+
+
+def put_memory(path):
+    SantaMemory.build(torch.eye(4), num_clusters=2).save(path)
+
+
+def test_trained_parts_memory_and_card_lie_together(checkpoint, tmp_path):
+    config = configured(tmp_path / "out")
+    put_memory(config.memory_path)
+
+    export(config, checkpoint, {"loss": 0.5})
+
+    model = tmp_path / "out" / "model"
+    assert {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()} == {
+        "config.json",
+        "llm/weights",
+        "santa_memory.safetensors",
+        "README.md",
+    }
+    assert SantaMemory.load(model / "santa_memory.safetensors").dim == 4
+    assert "| loss | 0.5 |" in (model / "README.md").read_text()
+    assert not (checkpoint / MODEL_SUBFOLDER / "README.md").exists()
+
+
+def test_without_santa_no_memory_is_asked_for(checkpoint, tmp_path):
+    export(configured(tmp_path / "out", santa={"enabled": False}), checkpoint, {})
+
+    assert not (tmp_path / "out" / "model" / "santa_memory.safetensors").exists()
+
+
+def test_a_model_goes_to_s3(checkpoint, tmp_path):
+    with s3_server("models"):
+        config = configured("s3://models/run", santa={"enabled": False})
+        export(config, checkpoint, {})
+
+        assert exists("s3://models/run/model/README.md")
+        assert exists("s3://models/run/model/llm/weights")
+
+
+def test_a_place_that_cannot_be_written_is_named(checkpoint, tmp_path):
+    config = configured(tmp_path / "out", santa={"enabled": False})
+    (tmp_path / "out" / "model").write_text("in the way")
+
+    with pytest.raises(DataError, match=f"{tmp_path}/out/model cannot be written"):
+        export(config, checkpoint, {})

@@ -1,0 +1,123 @@
+"""The driver's view of a run: every record in metrics.jsonl once, a whole file whenever it is read."""
+
+import json
+
+import pytest
+
+from mats_ray.data.storage import exists
+from mats_ray.errors import DataError
+from mats_ray.train.follower import Follower, read_records
+from tests.s3 import s3_server
+
+
+def record(step, loss=1.0):
+    return {"step": step, "loss": loss, "lr": 1e-3, "samples_per_s": 10.0}
+
+
+def follow(records, path, *, log_every=1, num_steps=8):
+    """What the driver does, with records that are all there already."""
+    follower = Follower(
+        lambda index: records[index:], path=path, label="train x", num_steps=num_steps, log_every=log_every
+    )
+    with follower:
+        pass
+    return follower
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "runs" / "x" / "metrics.jsonl")
+
+
+def test_records_are_lines_of_json_by_step(path):
+    follower = follow([record(1), record(2, loss=0.5)], path)
+
+    assert read_records(path) == {1: record(1), 2: record(2, loss=0.5)}
+    assert follower.last == record(2, loss=0.5)
+
+
+def test_records_on_s3():
+    with s3_server("runs"):
+        follow([record(1)], "s3://runs/x/metrics.jsonl")
+
+        assert read_records("s3://runs/x/metrics.jsonl") == {1: record(1)}
+        assert not exists("s3://runs/x/metrics.jsonl.pending")
+
+
+def test_a_resumed_run_keeps_what_was_and_replaces_what_it_did_again(path):
+    follow([record(1), record(2), record(3, loss=9.0)], path)
+
+    follow([record(3, loss=0.3), record(4)], path)
+
+    assert read_records(path) == {1: record(1), 2: record(2), 3: record(3, loss=0.3), 4: record(4)}
+
+
+def test_a_run_without_new_records_knows_the_last_one(path):
+    follow([record(1), record(2)], path)
+
+    assert follow([], path).last == record(2)
+
+
+def test_no_file_is_no_records(path):
+    assert read_records(path) == {}
+    assert follow([], path).last == {}
+
+
+def test_each_record_is_asked_for_once(path):
+    asked = []
+
+    def poll(index):
+        asked.append(index)
+        return [record(len(asked))] if len(asked) <= 3 else []
+
+    follower = Follower(poll, path=path, label="x", num_steps=3, log_every=1)
+    with follower:
+        for _ in range(3):
+            follower._poll()
+
+    assert asked == [0, 1, 2, 3]
+    assert list(read_records(path)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ['{"step": 1, "lo', '{"loss": 1}\n', "[1]\n", "\x00\n"])
+def test_a_file_that_is_no_records_is_named(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record(1)) + "\n" + text)
+
+    with pytest.raises(
+        DataError, match=f"^{tmp_path}/metrics.jsonl holds a line that is no metrics record: "
+    ):
+        read_records(str(tmp_path / "metrics.jsonl"))
+
+
+def test_who_reads_while_it_is_written_finds_a_whole_file(path, tmp_path):
+    """The file is replaced, never cut and refilled: an open one stays as it was."""
+    follow([record(1)], path)
+    with open(path) as before:  # noqa: PTH123
+        follow([record(2)], path)
+
+        assert before.read() == json.dumps(record(1)) + "\n"
+    assert [one.name for one in (tmp_path / "runs" / "x").iterdir()] == ["metrics.jsonl"]
+
+
+def test_progress_names_run_step_loss_and_rate_of_samples(path, capsys):
+    follow([record(1), record(8, loss=0.25)], path)
+
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("train x 8/8 steps  ")
+    assert line.endswith("loss 0.250  lr 1.0e-03  10 samples/s")
+
+
+def test_the_rate_of_a_resumed_run_leaves_out_what_was_done_before(path):
+    follower = follow([record(40)], path, log_every=20, num_steps=60)
+
+    assert (follower._progress._offset, follower._progress.done) == (20, 40)
+
+
+def test_an_error_in_the_run_passes_through(path):
+    with (
+        pytest.raises(ZeroDivisionError),
+        Follower(lambda index: [record(1)][index:], path=path, label="x", num_steps=2, log_every=1),
+    ):
+        raise ZeroDivisionError
+
+    assert read_records(path) == {1: record(1)}

@@ -1,0 +1,189 @@
+"""The loop: what it logs and keeps and when, that a stop changes nothing, and how it gives up."""
+
+import itertools
+
+import pytest
+import torch
+
+from mats_ray.errors import TrainingError
+from mats_ray.train.context import LocalContext
+from mats_ray.train.loop import fit, run_hash
+from mats_ray.train.optim import learning_rate
+from mats_ray.train.state import load_checkpoint
+from tests.unit.train.small import fresh_engine, small_run, stream
+
+
+@pytest.fixture
+def config(llm_path):
+    return small_run(llm_path)
+
+
+def train(config, *, start_step=0, state=None, context=None, **more):
+    """Fit a fresh engine, from a state if given; return it with its context."""
+    engine, context = fresh_engine(config), context or LocalContext()
+    if state is not None:
+        engine.load_state(state)
+    fit(engine, stream(config, start_step=start_step), context, config, start_step=start_step, **more)
+    return engine, context
+
+
+def what_was_learnt(context):
+    """Records without what depends on the clock."""
+    return [{key: record[key] for key in ("step", "loss", "lr", "grad_norm")} for record in context.records]
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_a_run_stopped_and_resumed_equals_an_unbroken_one_bit_for_bit(config, stop):
+    unbroken, whole = train(config)
+    state, run = load_checkpoint(whole.checkpoints[stop // 2 - 1])
+
+    resumed, rest = train(config, start_step=run.step, state=state)
+
+    assert (run.step, run.samples, run.run_hash) == (stop, 8 * stop, run_hash(config))
+    assert what_was_learnt(rest) == what_was_learnt(whole)[stop:]
+    expected, found = unbroken.state(), resumed.state()
+    assert found.num_updates == 6
+    assert all(torch.equal(found.trained[name], expected.trained[name]) for name in expected.trained)
+    assert all(torch.equal(found.moments[name], expected.moments[name]) for name in expected.moments)
+
+
+def test_dropout_is_at_work(config):
+    """Or the test above would not tell whether its masks were resumed."""
+    still = config.replace(model={"llm": {"lora": {"dropout": 0.0}}})
+
+    assert what_was_learnt(train(config)[1])[-1] != what_was_learnt(train(still)[1])[-1]
+
+
+def test_the_same_run_again_is_the_same_run(config):
+    assert what_was_learnt(train(config)[1]) == what_was_learnt(train(config)[1])
+    assert what_was_learnt(train(config)[1]) != what_was_learnt(train(config.replace(seed=1))[1])
+
+
+def test_every_step_has_the_learning_rate_of_the_schedule(config):
+    _, context = train(config)
+
+    expected = [
+        learning_rate(step, lr=1e-3, num_steps=6, schedule=config.train.schedule) for step in range(6)
+    ]
+    assert [record["lr"] for record in context.records] == expected
+
+
+@pytest.mark.parametrize(
+    ("log_every", "every_steps", "logged", "kept"),
+    [(1, 2, [1, 2, 3, 4, 5, 6], [2, 4, 6]), (4, 4, [4, 6], [4, 6]), (100, 100, [6], [6])],
+)
+def test_it_logs_and_keeps_at_intervals_and_at_the_end(config, log_every, every_steps, logged, kept):
+    config = config.replace(train={"log_every": log_every, "checkpoint": {"every_steps": every_steps}})
+
+    _, context = train(config)
+
+    assert [record["step"] for record in context.records] == logged
+    assert [load_checkpoint(path)[1].step for path in context.checkpoints] == kept
+
+
+def test_a_record_is_about_all_steps_since_the_last_one(config):
+    _, each = train(config)
+    _, third = train(config.replace(train={"log_every": 3}))
+
+    mean = [sum(record["loss"] for record in each.records[start : start + 3]) / 3 for start in (0, 3)]
+    assert [record["loss"] for record in third.records] == pytest.approx(mean)  # each step: the same tokens
+    assert {"samples_per_s", "tokens_per_s", "data_wait_share"} <= third.records[0].keys()
+
+
+def test_the_model_is_put_beside_the_last_checkpoint_once(config):
+    finished = []
+
+    _, context = train(config, finish=finished.append)
+
+    assert finished == context.checkpoints[-1:]
+
+
+def test_only_the_first_worker_writes_but_every_worker_reports(config):
+    reports = []
+
+    class Second(LocalContext):
+        def report(self, metrics, checkpoint):
+            reports.append((metrics, checkpoint))
+
+    train(config, context=Second(rank=1), finish=lambda _: pytest.fail("not the first worker"))
+
+    assert reports == [({"step": step}, None) for step in (2, 4, 6)]
+
+
+def test_workers_of_one_step_draw_different_dropout(config):
+    first, second = train(config)[1], train(config, context=LocalContext(rank=1))[1]
+
+    assert what_was_learnt(first) != what_was_learnt(second)
+
+
+def test_two_workers_take_half_the_micro_batches_each(config):
+    batches = stream(config)
+
+    fit(fresh_engine(config), batches, LocalContext(num_workers=2), config)
+
+    assert len(list(batches)) == 6  # of 6 steps x 2 micro-batches
+
+
+def test_a_finished_run_does_nothing(config):
+    engine, context = train(config, start_step=6, finish=lambda _: pytest.fail("finished before"))
+
+    assert (engine.num_updates, context.records, context.checkpoints) == (0, [], [])
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_what_to_do(config):
+    wild = {"optim": {"lr": 1e30, "max_grad_norm": 1e30}, "schedule": {"type": "constant", "warmup_steps": 0}}
+    context = LocalContext()
+
+    with pytest.raises(TrainingError, match=r"^step 2: loss sum nan over 74 .* lower train\.optim\.lr or"):
+        train(config.replace(train=wild), context=context)
+
+    assert [record["step"] for record in context.records] == [1]
+    assert context.checkpoints == []
+
+
+def test_data_that_ends_early_is_not_the_end_of_a_run(config):
+    context = LocalContext()
+
+    with pytest.raises(TrainingError, match=r"^the data ended in step 3: 1 of 2 micro-batches came$"):
+        fit(fresh_engine(config), itertools.islice(stream(config), 5), context, config)
+
+    assert [record["step"] for record in context.records] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scaling": {"num_workers": 1, "threads_per_worker": 4, "use_gpu": True}},
+        {"train": {"log_every": 7, "max_failures": 0, "micro_batch_size": 2}},
+        {"train": {"checkpoint": {"every_steps": 3, "keep": 9}}},
+        {"train": {"engine": {"type": "deepspeed", "zero_stage": 1}}},
+        {"data": {"embed": {"batch_size": 3, "concurrency": 4, "gpus_per_actor": 1}}},
+        {"name": "other", "output_dir": "s3://bucket/x", "generation": {"profile": "fast"}},
+        {"santa": {"mix": 0.5}, "caption": {"batch_size": 1}, "serve": {"threads": 2}},
+    ],
+    ids="-".join,
+)
+def test_workers_logging_and_use_do_not_make_another_run(config, changes):
+    assert run_hash(config.replace(**changes)) == run_hash(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"train": {"optim": {"lr": 2e-3}}},
+        {"train": {"optim": {"weight_decay": 0}}},
+        {"train": {"schedule": {"warmup_steps": 1}}},
+        {"train": {"num_steps": 7}},
+        {"train": {"global_batch_size": 16}},
+        {"train": {"engine": {"type": "deepspeed", "precision": "bf16"}}},
+        {"model": {"mapper": {"num_layers": 2}}},
+        {"model": {"noise": {"variance": 0.1}}},
+        {"model": {"llm": {"path": "another"}}},
+        {"data": {"embedded": "elsewhere"}},
+        {"data": {"embed": {"num_partitions": 3}}},
+    ],
+    ids=str,
+)
+def test_what_decides_the_numbers_makes_another_run(config, changes):
+    assert run_hash(config.replace(**changes)) != run_hash(config)
