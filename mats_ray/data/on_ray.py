@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 import torch
+from pyarrow import fs
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
@@ -63,8 +64,24 @@ def embed(config: RunConfig) -> EmbedSummary:
     for file in files:
         check_columns(pq.read_schema(file, filesystem=filesystem).names, where=file)
     locate(config.embedded_path)[0].create_dir(locate(config.embedded_path)[1], recursive=True)
+    parts = _parts(config, files, filesystem)
+    rows = texts = 0
+    written: set[str] = set()
+    with Progress("embed", total=config.data.embed.num_partitions, unit="part") as progress:
+        for part in parts.iter_rows():
+            rows, texts = rows + int(part["num_rows"]), texts + int(part["num_texts"])
+            written.add(part["file"])
+            progress.advance(note=f"{rows} rows, {texts} texts")
+    if rows == 0:
+        raise DataError(f"the triplets at {config.triplets_path} hold no rows")
+    remove_other_parts(config.embedded_path, written)
+    return EmbedSummary(rows, texts, time.monotonic() - started, config.embedded_path)
+
+
+def _parts(config: RunConfig, files: list[str], filesystem: fs.FileSystem) -> ray.data.Dataset:
+    """The pipeline: one row per partition written."""
     settings = config.data.embed
-    parts = (
+    return (
         ray.data.read_parquet(files, filesystem=filesystem, columns=list(COLUMNS))
         .map_batches(
             _add_partition,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
@@ -81,17 +98,6 @@ def embed(config: RunConfig) -> EmbedSummary:
             num_gpus=settings.gpus_per_actor or None,
         )
     )
-    rows = texts = 0
-    written: set[str] = set()
-    with Progress("embed", total=settings.num_partitions, unit="part") as progress:
-        for part in parts.iter_rows():
-            rows, texts = rows + int(part["num_rows"]), texts + int(part["num_texts"])
-            written.add(part["file"])
-            progress.advance(note=f"{rows} rows, {texts} texts")
-    if rows == 0:
-        raise DataError(f"the triplets at {config.triplets_path} hold no rows")
-    remove_other_parts(config.embedded_path, written)
-    return EmbedSummary(rows, texts, time.monotonic() - started, config.embedded_path)
 
 
 def _add_partition(table: pa.Table, num_partitions: int) -> pa.Table:
