@@ -19,7 +19,7 @@ TINY = {
 
 
 def tiny_config(output_dir: Path, **changes) -> RunConfig:
-    """Return a two-worker DeepSpeed run of 8 steps over 40 texts."""
+    """Return a two-worker DeepSpeed run of 60 steps over 40 texts."""
     base = RunConfig.model_validate(
         {
             "name": "tiny",
@@ -38,13 +38,13 @@ def tiny_config(output_dir: Path, **changes) -> RunConfig:
             "memory": {"num_rows": 40, "num_clusters": 4},
             "data": {"embed": {"num_partitions": 2}, "chunk_rows": 32},
             "train": {
-                "num_steps": 8,
+                "num_steps": 60,
                 "global_batch_size": 8,
                 "micro_batch_size": 2,
                 "log_every": 1,
                 "optim": {"lr": 1e-3},
                 "schedule": {"warmup_steps": 2},
-                "checkpoint": {"every_steps": 2},
+                "checkpoint": {"every_steps": 10},
             },
             "scaling": {"num_workers": 2, "cpus_per_worker": 0.5},
             "generation": {"profile": "fast", "max_new_tokens": 8},

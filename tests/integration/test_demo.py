@@ -1,5 +1,7 @@
 """The demo and a submitted job, in miniature: every stage and every real part, none of the skill."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mats_ray.cli.main import main
 from mats_ray.infer.pipeline import MATSPipeline
-from mats_ray.toy.demo import run_demo
 from tests.toy import tiny_config
 
 pytestmark = pytest.mark.ray
@@ -28,33 +30,61 @@ SYSTEMS = {
 
 
 @pytest.fixture(scope="module")
-def demo(ray_cluster, tmp_path_factory):
+def mats(ray_cluster):
+    """Call the command in this process, on the session's cluster instead of one of its own."""
+
+    def call(*words):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(list(words))
+        return code, out.getvalue(), err.getvalue()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mats_ray.cli.on_ray.cluster", contextlib.nullcontext)
+        yield call
+
+
+@pytest.fixture(scope="module")
+def demo(mats, tmp_path_factory):
     config = tiny_config(tmp_path_factory.mktemp("demo"))
-    said: list[str] = []
-    return config, run_demo(config, say=said.append), said
+    file = Path(config.output_dir) / "tiny.yaml"
+    file.write_text(config.to_yaml())
+    return config, file, mats("demo", "--config", str(file))
 
 
 def test_the_demo_leaves_numbers_report_and_model(demo):
-    config, metrics, _ = demo
+    config, _, (code, said, _) = demo
     out = Path(config.output_dir)
+    metrics = json.loads((out / "metrics.json").read_text())
 
-    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert code == 0
     assert metrics["systems"].keys() == SYSTEMS
-    assert all(
-        0 <= one["caption_all_sounds"] <= 1 and one["num_clips"] == 4 for one in metrics["systems"].values()
-    )
+    shares = [one["caption_all_sounds"] for one in metrics["systems"].values()]
+    assert all(0 <= share <= 1 for share in shares)
+    assert {one["num_clips"] for one in metrics["systems"].values()} == {4}
     assert metrics["modality_gap"].keys() == {"before", "after_santa"}
     assert metrics["wall_seconds"]["total"] > 0
     assert metrics["peak_memory_gb"] > 0.5
-    report = (out / "report.html").read_text()
-    assert report.count("<audio") == 4
+    assert (out / "report.html").read_text().count("<audio") == 4
     assert MATSPipeline.from_pretrained(out / "model").model_id.startswith("tiny@")
+    assert "text only + noise + Santa (the method)" in said
 
 
 def test_every_stage_is_announced_and_timed(demo):
-    _, metrics, said = demo
+    config, _, (_, _, logged) = demo
+    seconds = json.loads((Path(config.output_dir) / "metrics.json").read_text())["wall_seconds"]
 
-    assert [line.removeprefix("== ") for line in said] == [s for s in metrics["wall_seconds"] if s != "total"]
+    announced = [line.removeprefix("== ") for line in logged.splitlines() if line.startswith("== ")]
+    assert announced == [stage for stage in seconds if stage != "total"]
+
+
+def test_embed_and_memory_say_what_they_made(demo, mats):
+    config, file, _ = demo
+
+    code, said, _ = mats("embed", "--config", str(file))
+    assert (code, said.split(":")[1].strip()) == (0, config.embedded_path)
+    code, said, _ = mats("memory", "--config", str(file))
+    assert (code, said) == (0, f"40 texts in 4 clusters: {config.memory_path}\n")
 
 
 def test_a_submitted_job_trains(demo, ray_cluster, tmp_path):

@@ -1,0 +1,18 @@
+"""``mats doctor``: one line a check, 1 if one fails."""
+
+from mats_ray.cli import doctor
+from mats_ray.cli.main import main
+
+
+def test_a_fit_machine_passes(capsys, tmp_path):
+    assert main(["doctor", "--path", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "ok    ray 2.60.0" in said
+    assert f"{tmp_path} can be written to" in said
+
+
+def test_a_missing_package_fails(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
+
+    assert main(["doctor", "--path", str(tmp_path)]) == 1
+    assert "FAIL  no-such-package is not installed" in capsys.readouterr().out
