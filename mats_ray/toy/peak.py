@@ -27,8 +27,9 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(SAMPLE_SECONDS):
+        me, stopped = psutil.Process(), False
+        while not stopped:  # sampled when it starts and when it ends, too: it may be short
+            stopped = self._stop.wait(SAMPLE_SECONDS if self.gigabytes else 0)
             total = sum(_pss_bytes(process) for process in [me, *me.children(recursive=True)])
             self.gigabytes = max(self.gigabytes, total / 1e9)
 

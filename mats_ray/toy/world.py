@@ -135,5 +135,5 @@ def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
 
 
 def _fingerprint(config: RunConfig, toy: ToyConfig) -> str:
-    tree = [toy.model_dump(mode="json"), config.seed, config.model.clap.dim, config.triplets_path]
+    tree = [toy.model_dump(mode="json"), config.seed, config.model.clap.dim, config.data.triplets]
     return hashlib.sha256(json.dumps(tree).encode()).hexdigest()[:16]

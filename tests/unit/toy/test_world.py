@@ -1,0 +1,212 @@
+"""The offline world: built once, from the seed, and what is held out is in none of its parts."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from mats_ray.config import RunConfig
+from mats_ray.data.memory import build_memory
+from mats_ray.data.triplets import SCHEMA, embedded_schema, embedding_array
+from mats_ray.errors import ConfigError
+from mats_ray.models.clap import load_clap
+from mats_ray.models.llm import load_llm, load_tokenizer
+from mats_ray.models.santa import SantaMemory
+from mats_ray.tasks import Task
+from mats_ray.toy.grammar import canonical_caption
+from mats_ray.toy.world import (
+    CLAP_STREAM,
+    MARKER,
+    SUPERVISED_STREAM,
+    TEST_STREAM,
+    TEXT_STREAM,
+    ensure_training_data,
+    ensure_world,
+    split_of,
+    text_triplets,
+)
+from tests.toy import tiny_config
+from tests.unit.toy.conftest import SMALL
+
+STREAMS = (CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM)
+SMALLEST = SMALL | {"num_clap_clips": 8, "clap_steps": 1, "llm_steps": 1, "num_texts": 10}
+
+
+def files_below(folder):
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def weights(config):
+    return [Path(f"{folder}/model.safetensors").read_bytes() for folder in (config.clap_ref, config.llm_path)]
+
+
+@pytest.fixture
+def own_world(tmp_path):
+    config = tiny_config(tmp_path / "own", toy=SMALLEST)
+    ensure_world(config)
+    return config
+
+
+@pytest.fixture
+def copied_world(world, tmp_path):
+    """The shared world, in a place where a test may spoil it."""
+    shutil.copytree(world.output_dir, tmp_path / "copy")
+    return world.replace(output_dir=str(tmp_path / "copy"))
+
+
+def test_its_parts_load_like_any_others(world):
+    assert load_clap(world.clap_ref).dim == world.model.clap.dim
+    model, tokenizer = load_llm(world.llm_path), load_tokenizer(world.llm_path)
+    assert model.config.vocab_size == len(tokenizer)
+    table = pq.read_table(world.triplets_path)
+    assert table.schema.names == SCHEMA.names
+    assert len(table) > 4 * world.toy.num_texts
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_training_stream_ever_draws_a_held_out_scene(world, seed):
+    config = world.replace(seed=seed)
+    split = split_of(config)
+
+    scenes = {
+        stream: {clip.scene for clip in split.clips(stream, count=500, seed=seed)} for stream in STREAMS
+    }
+
+    assert not set(split.train) & set(split.held_out)
+    assert scenes[TEST_STREAM] <= set(split.held_out)
+    for stream in (CLAP_STREAM, TEXT_STREAM, SUPERVISED_STREAM):
+        assert scenes[stream] <= set(split.train)
+
+
+def test_no_text_describes_a_held_out_scene(world):
+    rows = pq.read_table(world.triplets_path).to_pylist()
+    described = {row["answer"] for row in rows if row["task"] == Task.CAPTION}
+
+    assert described
+    assert not described & {canonical_caption(scene) for scene in split_of(world).held_out}
+
+
+def test_clips_of_different_uses_are_different_clips(world):
+    split = split_of(world)
+    seeds = {stream: {clip.seed for clip in split.clips(stream, count=200, seed=0)} for stream in STREAMS}
+
+    assert all(not seeds[one] & seeds[other] for one, other in itertools.combinations(STREAMS, 2))
+
+
+def test_the_texts_on_disk_follow_from_the_seed(world):
+    rows = pq.read_table(world.triplets_path).to_pylist()
+
+    assert [row["id"] for row in rows] == [row.id for row in text_triplets(world, split_of(world))]
+    assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_it_is_built_once(own_world):
+    before = files_below(own_world.output_dir)
+
+    ensure_world(own_world)
+    ensure_world(own_world.replace(train={"num_steps": 99}, name="other"))
+
+    assert files_below(own_world.output_dir) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"toy": {"llm_steps": 2}}, {"model": {"clap": {"dim": 8}}}], ids=str
+)
+def test_another_seed_or_size_builds_another(own_world, change):
+    before = weights(own_world)
+
+    ensure_world(own_world.replace(**change))
+
+    assert weights(own_world) != before
+
+
+def test_the_same_seed_builds_the_same_world(own_world, tmp_path):
+    again = own_world.replace(output_dir=str(tmp_path / "again"))
+    ensure_world(again)
+
+    assert weights(again) == weights(own_world)
+    assert pq.read_table(again.triplets_path).equals(pq.read_table(own_world.triplets_path))
+
+
+def test_half_a_world_does_not_pass_for_the_one_before(own_world, tmp_path):
+    before = weights(own_world)
+    (tmp_path / "in_the_way").touch()
+    with pytest.raises(FileExistsError):  # after CLAP and language model of another seed are written
+        ensure_world(own_world.replace(seed=1, data={"triplets": str(tmp_path / "in_the_way")}))
+    assert weights(own_world) != before
+
+    ensure_world(own_world)
+
+    assert weights(own_world) == before
+    assert json.loads((Path(own_world.toy_dir) / MARKER).read_text())["fingerprint"]
+
+
+def test_without_a_toy_section_nothing_is_built(tmp_path):
+    parts = {"clap": {"ref": "clap.pt"}, "llm": {"path": "llama"}}
+    config = RunConfig.model_validate({"output_dir": str(tmp_path / "out"), "model": parts})
+
+    ensure_world(config)
+    ensure_training_data(config)
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_is_no_place_for_a_toy_world():
+    with pytest.raises(ConfigError, match="built in a local folder, output_dir is s3://bucket/x"):
+        ensure_world(tiny_config("s3://bucket/x"))
+
+
+def embed_here(config, *, rows=None):
+    """What ``mats embed`` writes, without a cluster."""
+    clap, table = load_clap(config.clap_ref), pq.read_table(config.triplets_path)
+    table = table.slice(0, rows)
+    columns = [*table.columns, embedding_array(clap.encode_text(table.column("text").to_pylist()).numpy())]
+    Path(config.embedded_path).mkdir(exist_ok=True)
+    embedded = pa.Table.from_arrays(columns, schema=embedded_schema(clap.identity))
+    pq.write_table(embedded, f"{config.embedded_path}/part-00000.parquet")
+
+
+def test_what_is_there_is_not_made_again(copied_world):
+    embed_here(copied_world)
+    build_memory(copied_world)
+    before = files_below(copied_world.output_dir)
+
+    ensure_training_data(copied_world)
+
+    assert files_below(copied_world.output_dir) == before
+    assert not ray.is_initialized()
+
+
+def test_a_missing_memory_is_made_from_the_embeddings_there_are(copied_world):
+    embed_here(copied_world)
+
+    ensure_training_data(copied_world)
+
+    assert SantaMemory.load(copied_world.memory_path).dim == 16
+    assert not ray.is_initialized()
+
+
+def test_a_memory_of_another_clap_is_made_again(copied_world):
+    embed_here(copied_world)
+    memory = build_memory(copied_world)
+    SantaMemory(
+        memory.embeddings_NC, memory.offsets_K1, memory.centroids_KC, {"clap": "transformers CLAP 0 (16-d)"}
+    ).save(copied_world.memory_path)
+
+    ensure_training_data(copied_world)
+
+    made_with = SantaMemory.load(copied_world.memory_path).provenance["clap"]
+    assert made_with == str(load_clap(copied_world.clap_ref).identity)
+
+
+def test_a_run_without_santa_needs_no_memory(copied_world):
+    embed_here(copied_world)
+
+    ensure_training_data(copied_world.replace(santa={"enabled": False}))
+
+    assert not Path(copied_world.memory_path).exists()
