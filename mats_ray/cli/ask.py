@@ -2,6 +2,8 @@
 
 import argparse
 
+from mats_ray.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -15,13 +17,25 @@ def run(args: argparse.Namespace) -> int:
     """Answer on stdout.
 
     Raises:
-        MATSError: The file or the model cannot be used.
+        MATSError: The question, the file, the model or the device cannot be used.
     """
+    if args.question is not None and not args.question.strip():
+        raise ConfigError("the question is empty; leave it out to have the file described")
     from mats_ray.data.audio import read_audio
     from mats_ray.infer.pipeline import MATSPipeline
 
     clip = read_audio(args.audio)
+    _check_device(args.device)
     pipeline = MATSPipeline.from_pretrained(args.model, device=args.device)
     answer = pipeline.ask(clip, args.question) if args.question else pipeline.caption(clip)
     print(answer.text)
     return 0
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+        raise ConfigError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from mats_ray.cli.args import add_config_arguments, config_of
+from mats_ray.errors import ConfigError
 
 EPILOG = """\
 Example:
@@ -23,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
         MATSError: A stage failed.
     """
     config = config_of(args)
+    if config.toy is None:
+        raise ConfigError("the demo needs a configuration with a toy section, for example configs/toy.yaml")
     from mats_ray.cli.on_ray import cluster
     from mats_ray.toy.demo import run_demo
     from mats_ray.toy.report import results_table

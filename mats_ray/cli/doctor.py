@@ -65,7 +65,10 @@ def _memory() -> tuple[bool, str]:
 
 
 def _disk(path: str) -> tuple[bool, str]:
-    free = shutil.disk_usage(path).free
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        return False, f"disk at {path}: {error.strerror}"
     return free > MIN_FREE_BYTES, f"disk at {path}: {free / 1e9:.1f} GB free (2 GB needed)"
 
 
@@ -74,4 +77,4 @@ def _writable(path: str) -> tuple[bool, str]:
         with tempfile.TemporaryFile(dir=path):
             return True, f"{path} can be written to"
     except OSError as error:
-        return False, f"{path} cannot be written to: {error}"
+        return False, f"{path} cannot be written to: {error.strerror}"

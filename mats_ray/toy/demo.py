@@ -18,7 +18,6 @@ import numpy as np
 from mats_ray.config import RunConfig
 from mats_ray.data.memory import build_memory
 from mats_ray.data.on_ray import embed
-from mats_ray.errors import ConfigError
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.toy import systems
 from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_on_audio, train_without_noise
@@ -63,11 +62,9 @@ def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]
         What ``metrics.json`` holds.
 
     Raises:
-        ConfigError: The configuration has no toy world.
         MATSError: A stage failed.
     """
-    if config.toy is None:
-        raise ConfigError("the demo needs a configuration with a toy section, for example configs/toy.yaml")
+    assert config.toy is not None
     out = Path(config.output_dir).expanduser()
     stages = Stages(say)
     with PeakMemory() as peak:

@@ -7,9 +7,7 @@ running cluster, or only together with others, is tested elsewhere; the table sa
 from tests.architecture.source import PACKAGE, ROOT, listed, name_of
 
 COVERED_ELSEWHERE = {
-    "mats_ray/cli/demo.py": "tests/integration/test_demo.py",
     "mats_ray/cli/embed.py": "tests/integration/test_demo.py",
-    "mats_ray/cli/memory.py": "tests/integration/test_demo.py",
     "mats_ray/cli/on_ray.py": "tests/integration/test_demo.py",
     "mats_ray/cli/train.py": "tests/integration/test_demo.py",
     "mats_ray/data/on_ray.py": "tests/integration/test_embedding.py",

@@ -40,3 +40,15 @@ def test_a_text_file_named_wav_is_one_clear_line(model_dir, tmp_path, capsys):
 def test_a_folder_that_is_no_model_is_named(clip, tmp_path, capsys):
     assert main(["ask", str(clip), "--model", str(tmp_path)]) == 1
     assert "is not a model directory: it has no config.json" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("question", ["", "  "])
+def test_an_empty_question_is_bad_usage(model_dir, clip, question, capsys):
+    assert main(["ask", str(clip), question, "--model", str(model_dir)]) == 2
+    assert "the question is empty" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99"])
+def test_a_device_that_is_not_there_is_bad_usage(model_dir, clip, device, capsys):
+    assert main(["ask", str(clip), "--model", str(model_dir), "--device", device]) == 2
+    assert f"--device {device} cannot be used: " in capsys.readouterr().err.splitlines()[-1]

@@ -16,3 +16,12 @@ def test_a_missing_package_fails(capsys, tmp_path, monkeypatch):
 
     assert main(["doctor", "--path", str(tmp_path)]) == 1
     assert "FAIL  no-such-package is not installed" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there_fails_in_every_check_of_it(capsys, tmp_path):
+    path = tmp_path / "none"
+
+    assert main(["doctor", "--path", str(path)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert f"FAIL  disk at {path}: No such file or directory" in said
+    assert f"FAIL  {path} cannot be written to: No such file or directory" in said

@@ -1,7 +1,12 @@
 """The command: what it lists, how it ends, and where it says so."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from mats_ray import __version__
 from mats_ray.cli.main import COMMANDS, main
 
 
@@ -46,3 +51,40 @@ def test_a_configuration_fault_is_one_line_and_2(capsys):
 def test_a_failed_run_is_one_line_and_1(capsys, tmp_path):
     assert main(["ask", str(tmp_path / "none.wav"), "--model", str(tmp_path)]) == 1
     assert "none.wav" in last_line(capsys)
+
+
+@pytest.mark.parametrize("words", [[], ["tarin"], ["config", "show"], ["--no-such-flag"]], ids=" ".join)
+def test_a_command_line_that_makes_no_sense_ends_with_2(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+    assert last_line(capsys).startswith("mats")
+
+
+def test_results_go_to_stdout_and_nothing_else_does(capsys):
+    assert main(["config", "validate", "--config", "configs/toy.yaml"]) == 0
+
+    out, err = capsys.readouterr()
+    assert out == "configs/toy.yaml: valid\n"
+    assert err == ""
+
+
+def test_an_interrupt_is_one_line_and_130(capsys, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mats_ray.cli.config.run", interrupted)
+
+    assert main(["config", "show", "--config", "configs/toy.yaml"]) == 130
+    assert last_line(capsys) == "mats config: interrupted"
+
+
+def test_it_is_a_program_and_a_module():
+    mats = str(Path(sys.executable).with_name("mats"))
+    said = [
+        subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+        for command in ([mats], [sys.executable, "-m", "mats_ray"])
+    ]
+
+    assert said == [f"mats_ray {__version__}\n"] * 2

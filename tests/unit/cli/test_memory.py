@@ -1,0 +1,28 @@
+"""``mats memory``: embedded triplets to a memory file, without a cluster."""
+
+import pytest
+
+from mats_ray.cli.main import main
+from mats_ray.models.santa import SantaMemory
+from tests.unit.data.test_embedded import WORDS, write
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    (tmp_path / "run.yaml").write_text("toy: {}\nmemory: {num_rows: 20, num_clusters: 3}\n")
+    return ["memory", "--config", str(tmp_path / "run.yaml"), "--set", f"output_dir={tmp_path}"]
+
+
+def test_it_writes_the_memory_and_says_what_it_holds(arguments, tmp_path, capsys):
+    write(tmp_path / "embedded" / "part-00000.parquet", WORDS)
+
+    assert main(arguments) == 0
+    path = tmp_path / "santa_memory.safetensors"
+    assert capsys.readouterr().out == f"20 texts in 3 clusters: {path}\n"
+    assert SantaMemory.load(path).embeddings_NC.shape == (20, 8)
+
+
+def test_without_embedded_triplets_it_is_one_line_and_1(arguments, tmp_path, capsys):
+    assert main(arguments) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"mats memory: error: no Parquet files at {tmp_path}/embedded"
