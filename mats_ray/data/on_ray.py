@@ -82,7 +82,8 @@ def _parts(config: RunConfig, files: list[str], filesystem: fs.FileSystem) -> ra
     """The pipeline: one row per partition written."""
     settings = config.data.embed
     return (
-        ray.data.read_parquet(files, filesystem=filesystem, columns=list(COLUMNS))
+        ray.data.read_parquet(files, filesystem=filesystem)
+        .select_columns(list(COLUMNS))
         .map_batches(
             _add_partition,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
             batch_format="pyarrow",
