@@ -82,9 +82,11 @@ def test_embed_and_memory_say_what_they_made(demo, mats):
     config, file, _ = demo
 
     code, said, _ = mats("embed", "--config", str(file))
-    assert (code, said.split(":")[1].strip()) == (0, config.embedded_path)
+    assert code == 0
+    assert said.splitlines()[-1].endswith(f" distinct texts: {config.embedded_path}")
     code, said, _ = mats("memory", "--config", str(file))
-    assert (code, said) == (0, f"40 texts in 4 clusters: {config.memory_path}\n")
+    assert code == 0
+    assert said.endswith(f" texts in 4 clusters: {config.memory_path}\n")
 
 
 def test_a_submitted_job_trains(demo, ray_cluster, tmp_path):
