@@ -23,6 +23,7 @@ from mats_ray.infer.job import CaptionJob
 from mats_ray.infer.on_ray import caption
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.infer.rows import SCHEMA
+from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server
 from tests.world import tiny_model_dir
 
@@ -318,7 +319,7 @@ def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
 def test_a_cluster_that_is_too_small_is_named(ray_cluster, caplog):
     on_ray._warn_if_too_small(config(concurrency=40, cpus_per_actor=2).caption)
     assert "needs 81 CPUs" in caplog.text
-    assert "the cluster has 4" in caplog.text
+    assert f"the cluster has {LOGICAL_CPUS}" in caplog.text
 
     caplog.clear()
     on_ray._warn_if_too_small(config().caption)
