@@ -80,6 +80,9 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
     Raises:
         ModelError: Files are missing or do not fit the base.
     """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (directory / name).is_file():  # peft would take the folder for a hub id and go looking there
+            raise ModelError(f"the adapter in {directory} cannot be loaded: it has no {name}")
     try:
         return PeftModel.from_pretrained(llm, str(directory), is_trainable=False)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:

@@ -7,6 +7,7 @@ the audio embedding is normalised first; a cluster smaller than L uses what it h
 ``upstream.santa`` has the released code's behaviour.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,7 +94,8 @@ class SantaMemory:
             "offsets": self.offsets_K1,
             "centroids": self.centroids_KC.contiguous(),
         }
-        save_file(tensors, str(path), metadata={**self.provenance, "format": _FORMAT})
+        # One entry: safetensors writes several in random order, and equal memories shall be equal files.
+        save_file(tensors, str(path), metadata={_FORMAT: json.dumps(self.provenance, sort_keys=True)})
 
     @classmethod
     def load(cls, path: str | Path) -> "SantaMemory":
@@ -111,9 +113,11 @@ class SantaMemory:
             raise ModelError(f"no Santa memory at {path}; make one with `mats memory`") from None
         except (SafetensorError, OSError) as error:
             raise ModelError(f"the Santa memory {path} cannot be read: {error}") from error
-        if metadata.pop("format", None) != _FORMAT or set(tensors) != {"embeddings", "offsets", "centroids"}:
+        if _FORMAT not in metadata or set(tensors) != {"embeddings", "offsets", "centroids"}:
             raise ModelError(f"{path} is not a Santa memory; it holds {sorted(tensors)}")
-        memory = cls(tensors["embeddings"], tensors["offsets"], tensors["centroids"], metadata)
+        memory = cls(
+            tensors["embeddings"], tensors["offsets"], tensors["centroids"], json.loads(metadata[_FORMAT])
+        )
         memory._check(path)
         return memory
 

@@ -104,7 +104,7 @@ def test_a_saved_memory_comes_back(memory, tmp_path):
 
     audio = draw(5, seed=1)
     assert torch.equal(loaded.transfer(audio), memory.transfer(audio))
-    assert loaded.provenance == {"clap": "toy"}
+    assert loaded.provenance == {"clap": "toy", "format": "mine"}
     assert (loaded.dim, loaded.to("cpu").dim) == (12, 12)
 
 
@@ -153,3 +153,16 @@ def test_tensors_that_do_not_fit_each_other_are_no_memory(memory, tmp_path, brok
 
     with pytest.raises(ModelError, match="tensors do not fit each other"):
         SantaMemory.load(tmp_path / "memory.safetensors")
+
+
+def test_equal_memories_are_equal_files(tmp_path):
+    rows = torch.nn.functional.normalize(
+        torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    facts = {f"fact {n}": str(n) for n in range(8)}
+
+    for name in "ab":
+        SantaMemory.build(rows, num_clusters=3, provenance=facts).save(tmp_path / name)
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert SantaMemory.load(tmp_path / "a").provenance == facts
