@@ -1,14 +1,29 @@
 """The arguments every command that runs something shares: ``--config`` and ``--set``."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-from mats_ray.config import RunConfig, load_config
+if TYPE_CHECKING:
+    from mats_ray.config import RunConfig
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--config`` (required, repeatable) and ``--set`` (repeatable)."""
+def add_config_arguments(
+    parser: argparse.ArgumentParser, *, required: bool = True, example: str = "train.num_steps=100"
+) -> None:
+    """Declare ``--config`` and ``--set``, both repeatable.
+
+    Args:
+        parser: Of one command.
+        required: The command can do nothing without a configuration.
+        example: Of a value this command's users would change.
+    """
     parser.add_argument(
-        "--config", action="append", required=True, metavar="YAML", help="configuration; later ones win"
+        "--config",
+        action="append",
+        default=[],
+        required=required,
+        metavar="YAML",
+        help="configuration; later ones win",
     )
     parser.add_argument(
         "--set",
@@ -16,14 +31,16 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="change one value, for example train.num_steps=100; repeatable",
+        help=f"change one value, for example {example}; repeatable",
     )
 
 
-def config_of(args: argparse.Namespace) -> RunConfig:
+def config_of(args: argparse.Namespace) -> "RunConfig":
     """Load the configuration the arguments name.
 
     Raises:
         ConfigError: See ``load_config``.
     """
+    from mats_ray.config import load_config
+
     return load_config(args.config, args.overrides)

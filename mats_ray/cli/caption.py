@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from mats_ray.cli.args import add_config_arguments
 from mats_ray.config import RunConfig, load_config
 from mats_ray.config.base import Tree, merge, override, validate
 from mats_ray.errors import ConfigError
@@ -37,17 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="questions",
         help="ask this of every file instead of captioning it; repeatable",
     )
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="YAML", help="configuration; later ones win"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one value, for example caption.batch_size=64; repeatable",
-    )
+    add_config_arguments(parser, required=False, example="caption.batch_size=64")
 
 
 def run(args: argparse.Namespace) -> int:

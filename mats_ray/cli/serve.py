@@ -2,6 +2,8 @@
 
 import argparse
 
+from mats_ray.cli.args import add_config_arguments
+
 EPILOG = """\
 Example:
   mats serve --model out/demo/model
@@ -14,17 +16,7 @@ On a cluster: serve run serve/config.yaml
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--model", metavar="DIR", help="model directory (default: the configuration's)")
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="YAML", help="run configuration; repeatable"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one value, for example serve.max_audio_seconds=60; repeatable",
-    )
+    add_config_arguments(parser, required=False, example="serve.max_audio_seconds=60")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
 
