@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
@@ -27,5 +28,7 @@ def s3_server(bucket: str) -> Iterator[s3fs.S3FileSystem]:
             )
             files.mkdir(bucket)
             yield files
+            # what moto keeps belongs to the process, not to the server: the next one must start empty
+            httpx2.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     finally:
         server.stop()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from mats_ray.config import RunConfig
 from mats_ray.data.memory import build_memory
@@ -171,7 +170,15 @@ def embed_here(config, *, rows=None):
     pq.write_table(embedded, f"{config.embedded_path}/part-00000.parquet")
 
 
-def test_what_is_there_is_not_made_again(copied_world):
+@pytest.fixture
+def no_embedding(monkeypatch):
+    def fail(config):
+        raise AssertionError(f"{config.embedded_path} is embedded anew")
+
+    monkeypatch.setattr("mats_ray.toy.world.embed", fail)
+
+
+def test_what_is_there_is_not_made_again(copied_world, no_embedding):
     embed_here(copied_world)
     build_memory(copied_world)
     before = files_below(copied_world.output_dir)
@@ -179,16 +186,14 @@ def test_what_is_there_is_not_made_again(copied_world):
     ensure_training_data(copied_world)
 
     assert files_below(copied_world.output_dir) == before
-    assert not ray.is_initialized()
 
 
-def test_a_missing_memory_is_made_from_the_embeddings_there_are(copied_world):
+def test_a_missing_memory_is_made_from_the_embeddings_there_are(copied_world, no_embedding):
     embed_here(copied_world)
 
     ensure_training_data(copied_world)
 
     assert SantaMemory.load(copied_world.memory_path).dim == 16
-    assert not ray.is_initialized()
 
 
 def test_a_memory_of_another_clap_is_made_again(copied_world):
