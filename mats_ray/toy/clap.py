@@ -1,12 +1,15 @@
 """The toy CLAP: a tiny ``transformers.ClapModel`` trained contrastively on the toy world's audio-text pairs.
 
+Beside matching, its towers learn to name sounds (``mats_ray.toy.tags``), as real ones did beforehand.
+
 It plays the pretrained encoder that MATS takes as given. It sees only training scenes and, being small and
 short of data, has a real modality gap.
 
-Shapes: N clips, F frames, M mel bands, B batch, T tokens.
+Shapes: N clips, F frames, M mel bands, B batch, C joint dim, K tags.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +22,13 @@ from mats_ray.config.model import ToyConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.progress import Progress
 from mats_ray.toy.grammar import captions
+from mats_ray.toy.llm import learning_rate_scale
 from mats_ray.toy.scenes import SceneClip, render_clip
+from mats_ray.toy.tags import TagHead, scene_tags
 
 CAPTIONS_PER_CLIP = 4
 NUM_MELS, SPEC_SIZE = 32, 64
-LEARNING_RATE, WARMUP_STEPS = 1e-3, 40
+LEARNING_RATE = 1e-3
 INITIALIZER_FACTOR = 2.0
 """Narrow layers need larger first weights than transformers' default, or few directions get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
@@ -106,33 +111,53 @@ def train_clap(
     extractor = feature_extractor(config)
     mels_NFM = log_mels(clips, LogMel.from_settings(extractor.to_dict()), config)
     texts = [captions(clip.scene, clip.rng(1), CAPTIONS_PER_CLIP) for clip in clips]
-    model = _fresh(clap_config(tokenizer, dim=dim), seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
-    rng = np.random.default_rng(seed)
-    with Progress("toy CLAP", total=config.clap_steps, unit="step") as progress:
-        for step in range(config.clap_steps):
-            _set_learning_rate(optimizer, step, config.clap_steps)
-            rows = rng.choice(len(clips), config.clap_batch_size, replace=False)
-            batch = [texts[row][rng.integers(CAPTIONS_PER_CLIP)] for row in rows]
-            loss = _contrastive_loss(model, augment(mels_NFM[rows], rng), tokenizer, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            progress.advance(note=f"loss {loss.item():.3f}")
+    model = _fit(mels_NFM, texts, scene_tags([clip.scene for clip in clips]), tokenizer, config, dim, seed)
     model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     extractor.save_pretrained(directory)
 
 
+def _fit(
+    mels_NFM: Tensor,
+    texts: list[list[str]],
+    tags_NK: Tensor,
+    tokenizer: PreTrainedTokenizerFast,
+    config: ToyConfig,
+    dim: int,
+    seed: int,
+) -> ClapModel:
+    """Train on matching and on tags; every step takes other captions of its clips."""
+    model, head = _fresh(clap_config(tokenizer, dim=dim), seed=seed)
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *head.parameters()], lr=LEARNING_RATE, weight_decay=0.05, fused=True
+    )
+    rng = np.random.default_rng(seed)
+    with Progress("toy CLAP", total=config.clap_steps, unit="step") as progress:
+        for step in range(config.clap_steps):
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_scale(step, config.clap_steps)
+            rows = rng.choice(len(texts), config.clap_batch_size, replace=False)
+            batch = [texts[row][rng.integers(CAPTIONS_PER_CLIP)] for row in rows]
+            text_BC, audio_BC = _embed(model, tokenizer, batch, augment(mels_NFM[rows], rng))
+            loss = _contrastive_loss(model, text_BC, audio_BC) + head(audio_BC, text_BC, tags_NK[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            progress.advance(note=f"loss {loss.item():.3f}")
+    return model
+
+
 @torch.inference_mode()
 def log_mels(clips: Sequence[SceneClip], front_end: LogMel, config: ToyConfig) -> Tensor:
     """Render clips and return their log-mel spectrograms (N, F, M)."""
+
+    def one(clip: SceneClip) -> Tensor:
+        return front_end(torch.from_numpy(render_clip(clip, config.clip_seconds, config.sample_rate))[None])
+
     mels = []
-    with Progress("toy sounds", total=len(clips), unit="clip") as progress:
-        for clip in clips:
-            samples = render_clip(clip, config.clip_seconds, config.sample_rate)
-            mels.append(front_end(torch.from_numpy(samples)[None]))
+    with Progress("toy sounds", total=len(clips), unit="clip") as progress, ThreadPoolExecutor() as threads:
+        for mel_1FM in threads.map(one, clips):  # NumPy and torch let go of the interpreter while they work
+            mels.append(mel_1FM)
             progress.advance()
     return torch.cat(mels).clone()
 
@@ -150,31 +175,28 @@ def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:
     return augmented_BFM
 
 
-def _fresh(config: ClapConfig, *, seed: int) -> ClapModel:
+def _fresh(config: ClapConfig, *, seed: int) -> tuple[ClapModel, TagHead]:
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
-        return ClapModel(config).train()
+        return ClapModel(config).train(), TagHead(config.projection_dim)
 
 
-def _contrastive_loss(
-    model: ClapModel, mels_BFM: Tensor, tokenizer: PreTrainedTokenizerFast, texts: list[str]
-) -> Tensor:
-    """Symmetric cross-entropy over the batch's similarities (CLIP, CLAP)."""
+def _embed(
+    model: ClapModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], mels_BFM: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Text and audio embeddings of pairs, both (B, C) and of unit length."""
     tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     text_BC = _features(model.get_text_features(**tokens))
-    audio_BC = _features(model.get_audio_features(input_features=mels_BFM[:, None]))
+    return text_BC, _features(model.get_audio_features(input_features=mels_BFM[:, None]))
+
+
+def _contrastive_loss(model: ClapModel, text_BC: Tensor, audio_BC: Tensor) -> Tensor:
+    """Symmetric cross-entropy over the batch's similarities (CLIP, CLAP)."""
     logits_BB = model.logit_scale_t.exp() * text_BC @ audio_BC.T
-    target_B = torch.arange(len(texts))
+    target_B = torch.arange(len(text_BC))
     return (cross_entropy(logits_BB, target_B) + cross_entropy(logits_BB.T, target_B)) / 2
 
 
 def _features(output: object) -> Tensor:
     """Unwrap features: transformers 5 returns them inside an output object."""
     return normalize(output if isinstance(output, Tensor) else output.pooler_output, dim=-1)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> None:
-    rise = min(1.0, (step + 1) / WARMUP_STEPS)
-    fall = max(0.05, 1 - step / num_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = LEARNING_RATE * min(rise, fall)

@@ -28,7 +28,7 @@ def write_audio_embedded(config: RunConfig, clap: CLAP, target: Path) -> None:
     embedding_of_row: list[int] = []
     for index, clip in enumerate(clips):
         text = captions(clip.scene, clip.rng(1), 1)[0]
-        new = triplets(clip.scene, text, clip.rng(2), f"audio/{index}", "train")
+        new = triplets(clip.scene, text, clip.rng(2), f"audio/{index}", "train", num_presence=1)
         rows += new
         embedding_of_row += [index] * len(new)
     embeddings = []

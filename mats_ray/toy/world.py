@@ -20,6 +20,7 @@ from mats_ray.data.storage import exists, parquet_files
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.models.clap import load_clap
+from mats_ray.tasks import prompt_halves
 from mats_ray.toy.clap import train_clap
 from mats_ray.toy.grammar import captions, triplets
 from mats_ray.toy.llm import pretrain_llm
@@ -114,23 +115,25 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
 
 def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
     split = split_of(config)
-    rows = text_triplets(config, split)
-    tokenizer = train_tokenizer(text for row in rows for text in (row.text, row.instruction, row.answer))
+    rows, lessons = text_triplets(config, split), text_triplets(config, split, num_presence=4)
+    tokenizer = train_tokenizer(
+        text for row in rows for text in (row.text, *prompt_halves(row.instruction), row.answer)
+    )
     clips = split.clips(CLAP_STREAM, count=toy.num_clap_clips, seed=config.seed)
     train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
-    pretrain_llm(folder / "llm", rows, tokenizer, toy, seed=config.seed)
+    pretrain_llm(folder / "llm", lessons, tokenizer, toy, seed=config.seed)
     target = Path(config.triplets_path).expanduser()
     target.mkdir(parents=True, exist_ok=True)
     pq.write_table(triplet_table(rows), target / "toy.parquet")
 
 
-def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
+def text_triplets(config: RunConfig, split: Split, *, num_presence: int = 1) -> list[Triplet]:
     """Write the text world: one varied description per drawn training scene, with its questions."""
     assert config.toy is not None
     rows: list[Triplet] = []
     for index, clip in enumerate(split.clips(TEXT_STREAM, count=config.toy.num_texts, seed=config.seed)):
         text = captions(clip.scene, clip.rng(1), 1)[0]
-        rows += triplets(clip.scene, text, clip.rng(2), f"toy/{index}", "train")
+        rows += triplets(clip.scene, text, clip.rng(2), f"toy/{index}", "train", num_presence=num_presence)
     return rows
 
 

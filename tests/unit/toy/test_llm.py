@@ -1,5 +1,7 @@
 """The toy language model: a small LLaMA in transformers' format that learns to answer what it reads."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from mats_ray.config.model import ToyConfig
 from mats_ray.models.llm import load_llm, load_tokenizer
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.tasks import Task
-from mats_ray.toy.llm import pretrain_llm
+from mats_ray.toy.llm import pretrain_llm, read_row, reading_loss
 from mats_ray.toy.tokenizer import train_tokenizer
 from mats_ray.types import Triplet
 
@@ -80,3 +82,13 @@ def test_the_global_generator_stays_as_it_was(tmp_path):
     pretrained(tmp_path, steps=1, dim=32)
 
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_dialogues_in_one_row_read_like_dialogues_of_their_own(tmp_path):
+    model, prompts = pretrained(tmp_path, steps=3)
+    questions = [replace(TRIPLETS[0], answer=answer) for answer in ("a dog", "rain", "a dog and rain")]
+
+    together = reading_loss(model, [read_row(TRIPLETS[0].text, questions, prompts)])
+    apart = reading_loss(model, [read_row(TRIPLETS[0].text, [one], prompts) for one in questions])
+
+    torch.testing.assert_close(together, apart)
