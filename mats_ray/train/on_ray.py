@@ -1,5 +1,6 @@
 """Ray Train: workers around the training loop, checkpoints to storage, metrics back to the driver."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,7 +82,12 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
     scaling, on_gpu = config.scaling, config.scaling.use_gpu
     return TorchTrainer(
         _worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "data": data, "board": board},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "data": data,
+            "board": board,
+            "directory": os.getcwd(),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.num_workers,
             use_gpu=on_gpu,
@@ -117,6 +123,9 @@ def _check_inputs(config: RunConfig) -> EmbeddedTriplets:
 
 def _worker(arguments: dict[str, Any]) -> str | None:
     """What every training worker runs; returns the text of an error that a restart would not mend."""
+    # Ray Train moves its workers into a folder of their own; relative paths mean the driver's
+    if os.path.isdir(arguments["directory"]):
+        os.chdir(arguments["directory"])
     try:
         _train(arguments)
     except MATSError as error:

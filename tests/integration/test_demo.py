@@ -46,7 +46,8 @@ def mats(ray_cluster):
 
 @pytest.fixture(scope="module")
 def demo(mats, tmp_path_factory):
-    config = tiny_config(tmp_path_factory.mktemp("demo"))
+    # relative, as in configs/toy.yaml: every process of every stage must take it from the same place
+    config = tiny_config(Path(os.path.relpath(tmp_path_factory.mktemp("demo"))))
     file = Path(config.output_dir) / "tiny.yaml"
     file.write_text(config.to_yaml())
     return config, file, mats("demo", "--config", str(file))
