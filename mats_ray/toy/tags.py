@@ -43,6 +43,8 @@ class TagHead(nn.Module):
         dim: Of the joint space.
     """
 
+    weight_K: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.tags = nn.Linear(dim, NUM_TAGS)

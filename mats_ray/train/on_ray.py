@@ -86,7 +86,7 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             "config": config.model_dump(mode="json"),
             "data": data,
             "board": board,
-            "directory": os.getcwd(),
+            "directory": str(Path.cwd()),
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.num_workers,
@@ -124,7 +124,7 @@ def _check_inputs(config: RunConfig) -> EmbeddedTriplets:
 def _worker(arguments: dict[str, Any]) -> str | None:
     """What every training worker runs; returns the text of an error that a restart would not mend."""
     # Ray Train moves its workers into a folder of their own; relative paths mean the driver's
-    if os.path.isdir(arguments["directory"]):
+    if Path(arguments["directory"]).is_dir():
         os.chdir(arguments["directory"])
     try:
         _train(arguments)
