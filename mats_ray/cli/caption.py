@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mats_ray.cli.args import add_config_arguments
 from mats_ray.config import RunConfig, load_config
-from mats_ray.config.base import Tree, merge, override, validate
+from mats_ray.config.base import assemble
 from mats_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,7 +76,5 @@ def _config_of(args: argparse.Namespace) -> RunConfig:
     """Load what is given; a model directory names its own parts, so no configuration need do it."""
     if args.config:
         return load_config(args.config, args.overrides)
-    tree: Tree = {"toy": {}}  # the one kind of configuration that names no checkpoints
-    for assignment in args.overrides:
-        tree = merge(tree, override(assignment))
-    return validate(RunConfig, tree, where=", ".join(f"--set {one}" for one in args.overrides))
+    # a toy section makes the one kind of configuration that names no checkpoints
+    return assemble(RunConfig, {"toy": {}}, args.overrides)

@@ -107,6 +107,19 @@ def validate(kind: type[ModelT], tree: Tree, *, where: str) -> ModelT:
         raise ConfigError(f"{where}: {explain(kind, error)}") from None
 
 
+def assemble(
+    kind: type[ModelT], tree: Tree, overrides: Sequence[str], *, sources: Sequence[str] = ()
+) -> ModelT:
+    """Lay ``a.b=c`` overrides onto a tree and build ``kind``; errors name sources and overrides.
+
+    Raises:
+        ConfigError: One line naming the key, its value and what is allowed.
+    """
+    for assignment in overrides:
+        tree = merge(tree, override(assignment))
+    return validate(kind, tree, where=", ".join([*sources, *(f"--set {one}" for one in overrides)]))
+
+
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
     """Say the first fault of a validation in one line, and how many more there are."""
     faults = error.errors(include_url=False)

@@ -146,6 +146,7 @@ class ToyConfig(StrictConfig):
     llm_steps: NonNegativeInt = 400
     """Pretraining of the tiny LLaMA on plain text."""
     llm_batch_size: PositiveInt = 48
+    """Descriptions, each with all that is asked about it."""
     num_test_clips: PositiveInt = 200
     """Held-out audio the demo captions and questions."""
     num_audio_train_clips: PositiveInt = 2000

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, model_validator
 
-from mats_ray.config.base import StrictConfig, Tree, merge, override, read_yaml, validate
+from mats_ray.config.base import StrictConfig, Tree, assemble, merge, read_yaml, validate
 from mats_ray.config.infer import CaptionConfig, DataConfig, GenerationConfig, ServeConfig
 from mats_ray.config.model import MemoryConfig, ModelConfig, SantaConfig, ToyConfig
 from mats_ray.config.train import ScalingConfig, TrainConfig
@@ -125,6 +125,4 @@ def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str
     tree: Tree = {}
     for one in paths:
         tree = merge(tree, read_yaml(Path(one)))
-    for assignment in overrides:
-        tree = merge(tree, override(assignment))
-    return validate(RunConfig, tree, where=", ".join([*map(str, paths), *(f"--set {o}" for o in overrides)]))
+    return assemble(RunConfig, tree, overrides, sources=[str(one) for one in paths])

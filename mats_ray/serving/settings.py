@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mats_ray.config.base import StrictConfig, Tree, merge, override, validate
+from mats_ray.config.base import StrictConfig, assemble
 from mats_ray.config.infer import ServeConfig
 from mats_ray.config.run import load_config
 
@@ -31,9 +31,5 @@ def load_serve_config(
         config = run.serve
         model = model or (None if "model" in config.model_fields_set else run.model_dir)
     else:
-        tree: Tree = {}
-        for assignment in overrides:
-            tree = merge(tree, override(assignment))
-        where = ", ".join(f"--set {assignment}" for assignment in overrides)
-        config = validate(_ServeSection, tree, where=where).serve
+        config = assemble(_ServeSection, {}, overrides).serve
     return config if model is None else config.model_copy(update={"model": model})

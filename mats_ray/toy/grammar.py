@@ -125,7 +125,8 @@ def question_answers(scene: Scene, rng: np.random.Generator, *, num_presence: in
     Args:
         scene: What is heard.
         rng: Draws the phrasings and the sounds asked about.
-        num_presence: How many sounds to ask for; as many are there as are not, an odd one by chance.
+        num_presence: How many sounds to ask for; half of them are there, an odd one by chance, or fewer
+            where the scene has fewer.
     """
     sounds = [str(name) for name in rng.permutation(scene.sounds)]
     absent = [str(name) for name in rng.permutation([name for name in SOUNDS if name not in sounds])]

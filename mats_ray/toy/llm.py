@@ -6,7 +6,7 @@ MATS then freezes it and teaches mapper and LoRA to put a CLAP embedding where t
 All questions about one description share it in one row: each sees the description and itself, no other, so
 that the row says what as many rows would, at half the tokens.
 
-Shapes: B batch, T tokens, K answer tokens of a batch.
+Shapes: B batch, T tokens, D width.
 """
 
 import math
@@ -36,7 +36,7 @@ INITIALIZER_RANGE = 0.06
 
 
 def llama_config(tokenizer: PreTrainedTokenizerFast, config: ToyConfig) -> LlamaConfig:
-    """LLaMA's architecture, about 2 M parameters."""
+    """LLaMA's architecture; about 0.6 M parameters as the demo sets it."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.llm_dim,
@@ -131,15 +131,13 @@ def reading_loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> Tensor:
     labels_BT, _ = pad_right([row.labels for row in rows], value=IGNORED)
     same_BTT = parts_BT[:, :, None] == parts_BT[:, None, :]
     seen_BTT = (same_BTT | (parts_BT[:, None, :] == 0)).tril()
+    bias_BTT = torch.zeros(seen_BTT.shape).masked_fill(~seen_BTT, torch.finfo(torch.float32).min)
     hidden_BTD = model.model(
-        input_ids=ids_BT,
-        attention_mask=torch.zeros(seen_BTT.shape).masked_fill(~seen_BTT, torch.finfo(torch.float32).min)[
-            :, None
-        ],
-        position_ids=positions_BT,
+        input_ids=ids_BT, attention_mask=bias_BTT[:, None], position_ids=positions_BT
     ).last_hidden_state
-    target_K = labels_BT[:, 1:][labels_BT[:, 1:] != IGNORED]
-    return cross_entropy(model.lm_head(hidden_BTD[:, :-1][labels_BT[:, 1:] != IGNORED]), target_K)
+    next_BT = labels_BT[:, 1:]
+    answered_BT = next_BT != IGNORED
+    return cross_entropy(model.lm_head(hidden_BTD[:, :-1][answered_BT]), next_BT[answered_BT])
 
 
 def learning_rate_scale(step: int, num_steps: int) -> float:

@@ -10,9 +10,8 @@ from mats_ray.config import RunConfig
 from mats_ray.data.triplets import embedded_schema, embedding_array, triplet_table
 from mats_ray.models.clap import CLAP
 from mats_ray.progress import Progress
-from mats_ray.toy.grammar import captions, triplets
 from mats_ray.toy.scenes import render_clip
-from mats_ray.toy.world import SUPERVISED_STREAM, split_of
+from mats_ray.toy.world import SUPERVISED_STREAM, clip_triplets, split_of
 from mats_ray.types import Triplet
 
 BATCH_SIZE = 50
@@ -27,8 +26,7 @@ def write_audio_embedded(config: RunConfig, clap: CLAP, target: Path) -> None:
     rows: list[Triplet] = []
     embedding_of_row: list[int] = []
     for index, clip in enumerate(clips):
-        text = captions(clip.scene, clip.rng(1), 1)[0]
-        new = triplets(clip.scene, text, clip.rng(2), f"audio/{index}", "train", num_presence=1)
+        new = clip_triplets(clip, f"audio/{index}")
         rows += new
         embedding_of_row += [index] * len(new)
     embeddings = []

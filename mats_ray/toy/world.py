@@ -132,9 +132,14 @@ def text_triplets(config: RunConfig, split: Split, *, num_presence: int = 1) -> 
     assert config.toy is not None
     rows: list[Triplet] = []
     for index, clip in enumerate(split.clips(TEXT_STREAM, count=config.toy.num_texts, seed=config.seed)):
-        text = captions(clip.scene, clip.rng(1), 1)[0]
-        rows += triplets(clip.scene, text, clip.rng(2), f"toy/{index}", "train", num_presence=num_presence)
+        rows += clip_triplets(clip, f"toy/{index}", num_presence=num_presence)
     return rows
+
+
+def clip_triplets(clip: SceneClip, id_prefix: str, *, num_presence: int = 1) -> list[Triplet]:
+    """Describe a training clip once, in one of many ways, and ask about it."""
+    text = captions(clip.scene, clip.rng(1), 1)[0]
+    return triplets(clip.scene, text, clip.rng(2), id_prefix, "train", num_presence=num_presence)
 
 
 def _fingerprint(config: RunConfig, toy: ToyConfig) -> str:
