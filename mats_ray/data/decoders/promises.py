@@ -17,7 +17,7 @@ _ASF_FILE_SIZE = 40  # its place in the properties, GUID included
 _ASF_FLAGS = 88
 _ASF_HEADER_BYTES = 65_536
 _CAF_HEADER = 8
-_MAX_BOXES = 100_000
+_MIN_BOX = 8
 
 
 def announces_seconds(stream: BinaryIO, container: str) -> bool:
@@ -38,7 +38,7 @@ def is_short(stream: BinaryIO, container: str) -> bool:
         case "mov":
             return max(_box_ends(stream, num_bytes), default=0) > num_bytes
         case "caf":
-            return max(_chunk_ends(stream), default=0) > num_bytes
+            return max(_chunk_ends(stream, num_bytes), default=0) > num_bytes
         case "matroska":
             return _segment_end(stream.read(_MATROSKA_INFO_BYTES)) > num_bytes
         case "asf":
@@ -48,7 +48,7 @@ def is_short(stream: BinaryIO, container: str) -> bool:
 
 def _box_ends(stream: BinaryIO, num_bytes: int) -> Iterator[int]:
     start = 0
-    for _ in range(_MAX_BOXES):
+    while start < num_bytes:
         stream.seek(start)
         head = stream.read(16)
         if len(head) < 8:
@@ -56,13 +56,13 @@ def _box_ends(stream: BinaryIO, num_bytes: int) -> Iterator[int]:
         size = int.from_bytes(head[:4], "big")
         if size == 1:
             size = int.from_bytes(head[8:16], "big")
-        start = start + max(size, 8) if size else num_bytes  # 0: to the end
+        start = start + max(size, _MIN_BOX) if size else num_bytes  # 0: to the end
         yield start
 
 
-def _chunk_ends(stream: BinaryIO) -> Iterator[int]:
+def _chunk_ends(stream: BinaryIO, num_bytes: int) -> Iterator[int]:
     start = _CAF_HEADER
-    for _ in range(_MAX_BOXES):
+    while start < num_bytes:
         stream.seek(start)
         head = stream.read(12)
         size = int.from_bytes(head[4:], "big", signed=True)

@@ -6,9 +6,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mats_ray.errors import AudioError
+
+_FURTHEST = 2**40
 
 
 @contextmanager
@@ -47,15 +49,27 @@ def _regular_file(path: Path, name: str) -> BinaryIO:
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise AudioError(f"{name} is {kind}, not an audio file", code="not_found")
-        return path.open("rb", buffering=0)
+        return _File(path, "rb")
 
 
-class _Bytes(io.BytesIO):
-    """Bytes in which a seek to before their start (a damaged header asks for it) does nothing.
+class _CalmSeeks:
+    """A seek to where no file can reach (a damaged header asks for it) does nothing.
 
-    soundfile seeks inside a C callback, where an exception cannot be caught and prints a traceback.
+    soundfile and PyAV seek inside a C callback, where an exception is printed or taken for a disk error.
     """
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = (0, self.tell(), self.getbuffer().nbytes)[whence]
-        return super().seek(base + offset) if base + offset >= 0 else self.tell()
+    def seek(self: Any, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        target = (0, self.tell(), self.num_bytes)[whence] + offset
+        return super().seek(target) if 0 <= target <= _FURTHEST else self.tell()
+
+
+class _Bytes(_CalmSeeks, io.BytesIO):
+    @property
+    def num_bytes(self) -> int:
+        return self.getbuffer().nbytes
+
+
+class _File(_CalmSeeks, io.FileIO):
+    @property
+    def num_bytes(self) -> int:
+        return os.fstat(self.fileno()).st_size

@@ -137,6 +137,19 @@ def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(kind, mon
     assert "lasts 2 s or more" in str(error) or "lasts 3 s or more" in str(error)  # it stopped there
 
 
+@pytest.mark.parametrize("size", [2**63 - 1, 2**62, 2**45, 17])
+def test_a_box_that_reaches_beyond_every_file(size, tmp_path):
+    """Found by fuzzing: such places cannot be sought, in memory for one reason, on disk for another."""
+    whole = sound("m4a")
+    at = int.from_bytes(whole[:4], "big")  # behind "ftyp"
+    data = whole[:at] + b"\0\0\0\1skip" + size.to_bytes(8, "big") + whole[at:]
+    (path := tmp_path / "clip").write_bytes(data)
+
+    assert refusal(data).code in {"truncated", "damaged"}
+    with pytest.raises(AudioDecodeError):
+        read_audio(path)
+
+
 def test_limits_on_bytes_hold():
     data = sound("m4a")
 
