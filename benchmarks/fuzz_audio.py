@@ -3,9 +3,9 @@
     python -m benchmarks.fuzz_audio --inputs 100000
 
 Input number i is a function of (seed, i): one of the sound files made here, mutated; every fourth is read
-from disk. Decoding runs in a child process, so that a crash of native code is seen, counted, and gone on after.
-Any exception but an AudioDecodeError, a clip that is empty or not finite, a crash, or an input that takes more
-than 20 s is a failure: its number is printed, and the exit code is 1.
+from disk. Decoding runs in a child process, so that a crash of native code is seen, counted, and gone on
+after. Any exception but an AudioDecodeError, a clip that is empty or not finite, a crash, or an input that
+takes more than 20 s is a failure: its number is printed, and the exit code is 1.
 """
 
 import argparse
