@@ -10,14 +10,17 @@ takes more than 20 s is a failure: its number is printed, and the exit code is 1
 
 import argparse
 import collections
+import contextlib
 import faulthandler
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,8 +31,7 @@ from tests.sounds import FFMPEG_KINDS, RATES, SNDFILE_KINDS, ffmpeg_bytes, sndfi
 
 NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
 HANG_SECONDS = 20
-WARM_UP = 2_000
-"""Inputs after which memory is looked at first: libraries fill their caches."""
+REPORT_EVERY = 2_000
 
 
 def seed_files() -> list[tuple[str, bytes]]:
@@ -120,23 +122,29 @@ class Mutator:
 
 
 def decode_range(seed: int, start: int, stop: int, mark: Path) -> None:
-    """Child: decode inputs; the number of the one in hand stands in a file, the counts go to stdout."""
-    files, me = seed_files(), psutil.Process()
-    outcomes: collections.Counter[str] = collections.Counter()
-    slowest, memory, held = (0.0, -1), [], mark.with_name("sound")
+    """Child: decode inputs; the number of the one in hand stands in a file, counts so far go to stdout."""
+    files, me, held = seed_files(), psutil.Process(), mark.with_name("sound")
+    result: dict[str, Any] = {"outcomes": collections.Counter(), "slowest": (0.0, -1), "memory": []}
     for index in range(start, stop):
         kind, data = mutated(files, seed, index)
-        mark.write_text(str(index))
+        overwrite(mark, b"%12d" % index)
         faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         started = time.perf_counter()
         if index % 4 == 0:
-            held.write_bytes(data)
-        outcomes[f"{kind} {outcome_of(held if index % 4 == 0 else data)}"] += 1
-        slowest = max(slowest, (time.perf_counter() - started, index))
-        if (index - start) % WARM_UP == WARM_UP - 1:
-            memory.append(me.memory_info().rss)
+            overwrite(held, data)
+        result["outcomes"][f"{kind} {outcome_of(held if index % 4 == 0 else data)}"] += 1
+        result["slowest"] = max(result["slowest"], (time.perf_counter() - started, index))
+        if (index - start) % REPORT_EVERY == REPORT_EVERY - 1 or index == stop - 1:
+            result["memory"].append(me.memory_info().rss)
+            print(json.dumps(result), flush=True)
     faulthandler.cancel_dump_traceback_later()
-    print(json.dumps({"outcomes": outcomes, "slowest": slowest, "memory": memory}))
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Not ``write_bytes``: ext4 waits for the disk when a file is cut to nothing and written again."""
+    with path.open("r+b" if path.exists() else "xb") as file:
+        file.write(data)
+        file.truncate()
 
 
 def outcome_of(source: bytes | Path) -> str:
@@ -154,7 +162,7 @@ def outcome_of(source: bytes | Path) -> str:
 
 
 def main() -> int:
-    """Run children over all inputs and print what came out."""
+    """Run children over all inputs and print what came out, also when told to stop before the end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--start", type=int, default=0)
@@ -165,45 +173,48 @@ def main() -> int:
     if args.child:
         decode_range(args.seed, args.start, stop, args.child)
         return 0
-    started, failures, start = time.monotonic(), [], args.start
-    with tempfile.TemporaryDirectory() as folder:
-        mark = Path(folder) / "index"
-        while start < stop:
-            numbers = [
-                f"--start={start}",
-                f"--inputs={stop - start}",
-                f"--seed={args.seed}",
-                f"--child={mark}",
-            ]
-            command = [sys.executable, "-m", "benchmarks.fuzz_audio", *numbers]
-            child = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-            if child.returncode == 0:
-                report(json.loads(child.stdout), inputs=stop - start, seconds=time.monotonic() - started)
-                break
-            failed = int(mark.read_text())
-            failures.append(failed)
-            print(f"input {failed}: exit code {child.returncode}\n{child.stderr[-2000:]}")
-            start = failed + 1  # the counts of what the dead child had done are lost with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began, failures, results = time.monotonic(), [], []
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        start = args.start
+        while start < stop and run_child(args.seed, start, stop, Path(folder) / "index", results) != 0:
+            failures.append(int((Path(folder) / "index").read_text()))
+            print(f"failed: input {failures[-1]}")
+            start = failures[-1] + 1
+    report(results, seconds=time.monotonic() - began)
     print(f"failures: {len(failures)} {failures or ''}")
     return 1 if failures else 0
 
 
-def report(result: dict, *, inputs: int, seconds: float) -> None:
+def run_child(seed: int, start: int, stop: int, mark: Path, results: list[dict[str, Any]]) -> int:
+    """Let a child decode; its last counts are appended, its exit code is returned."""
+    numbers = [f"--start={start}", f"--inputs={stop - start}", f"--seed={seed}", f"--child={mark}"]
+    command = [sys.executable, "-m", "benchmarks.fuzz_audio", *numbers]
+    results.append({"outcomes": {}, "slowest": (0.0, -1), "memory": []})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603
+        assert child.stdout is not None
+        for line in child.stdout:
+            results[-1] = json.loads(line)
+    return child.returncode
+
+
+def report(results: list[dict[str, Any]], *, seconds: float) -> None:
     """Print outcomes by kind of file, the slowest input and the memory."""
     table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for outcome, count in result["outcomes"].items():
+    for outcome, count in ((key, one["outcomes"][key]) for one in results for key in one["outcomes"]):
         kind, code = outcome.split()
         table[kind][code] += count
         table["all"][code] += count
     codes = [code for code, _ in table["all"].most_common()]
     print("| file |", " | ".join(codes), "| inputs |")
     print("|---" * (len(codes) + 2) + "|")
-    for kind, counts in table.items():
+    for kind, counts in sorted(table.items()):
         print(f"| {kind} |", " | ".join(str(counts[code]) for code in codes), f"| {counts.total()} |")
-    slowest, index = result["slowest"]
-    print(f"{inputs} inputs in {seconds:.0f} s; the slowest, {index}, took {slowest:.2f} s")
-    memory = [round(rss / 2**20) for rss in result["memory"]]
-    print(f"memory in MB, every {WARM_UP} inputs: {memory}")
+    slowest, index = max(tuple(one["slowest"]) for one in results)
+    print(f"{table['all'].total()} inputs in {seconds:.0f} s; the slowest, {index}, took {slowest:.2f} s")
+    for one in results:
+        memory = [round(rss / 2**20) for rss in one["memory"]]
+        print(f"memory in MB, every {REPORT_EVERY} inputs: {memory}")
 
 
 if __name__ == "__main__":
