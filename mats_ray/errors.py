@@ -25,8 +25,7 @@ class AudioError(MATSError):
 
     Attributes:
         code: Short machine-readable cause, written to the ``error_code`` column of batch output and to
-            HTTP error bodies: ``not_found``, ``unsupported_format``, ``decode_failed``, ``empty``,
-            ``not_finite``, ``too_long``, ``too_large``.
+            HTTP error bodies: ``not_found``, ``read_failed``, or one of ``AudioDecodeError``'s.
     """
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -35,11 +34,22 @@ class AudioError(MATSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling between processes: the default would drop ``code``."""
-        return (_rebuild_audio_error, (str(self), self.code))
+        return (_rebuild_audio_error, (type(self), str(self), self.code))
 
 
-def _rebuild_audio_error(message: str, code: str) -> AudioError:
-    return AudioError(message, code=code)
+class AudioDecodeError(AudioError):
+    """Bytes that are there and make no audio, or more of it than is taken.
+
+    Attributes:
+        code: ``empty`` (no bytes, no samples), ``not_audio`` (something else, a video without sound),
+            ``unsupported`` (audio of a kind, a sample rate or a number of channels that is not read),
+            ``truncated`` (cut off), ``damaged`` (spoilt before its end), ``not_finite`` (NaN or infinite
+            samples), ``too_long`` (seconds), ``too_large`` (bytes, stored or decoded).
+    """
+
+
+def _rebuild_audio_error(kind: type[AudioError], message: str, code: str) -> AudioError:
+    return kind(message, code=code)
 
 
 class ModelError(MATSError):

@@ -12,10 +12,26 @@ class CLAPConfig(StrictConfig):
 
     ref: str | None = None
     """Directory, checkpoint file or hub id; empty only where a toy world brings its own CLAP."""
+    implementation: Literal["native", "laion_clap"] = "native"
+    """"laion_clap" runs LAION's own package (extra ``laion``) on one of LAION's files, for comparison."""
+    tokenizer: str | None = None
+    """Directory or hub id of the text tower's tokenizer; empty: the checkpoint's own, or its family's."""
+    quantize_int16: bool | None = None
+    """Round audio to 16 bits first; empty: as the family's package does (LAION only)."""
     dim: PositiveInt = 1024
     """Width of the joint space; checked against the checkpoint."""
     long_audio: Literal["windows", "first", "center"] = "windows"
     """Clips longer than CLAP's window: mean over fixed windows, or one of them; never a random crop."""
+
+    @model_validator(mode="after")
+    def laions_package_decides_by_itself(self) -> "CLAPConfig":
+        """It brings its tokenizer and always rounds."""
+        for key in ("tokenizer", "quantize_int16"):
+            if self.implementation == "laion_clap" and getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key}={getattr(self, key)!r} needs implementation: native; laion_clap has its own"
+                )
+        return self
 
 
 class NoiseConfig(StrictConfig):

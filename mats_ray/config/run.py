@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mats_ray.config.base import StrictConfig, Tree, assemble, merge, read_yaml, validate
 from mats_ray.config.infer import CaptionConfig, DataConfig, GenerationConfig, ServeConfig
-from mats_ray.config.model import MemoryConfig, ModelConfig, SantaConfig, ToyConfig
+from mats_ray.config.model import CLAPConfig, MemoryConfig, ModelConfig, SantaConfig, ToyConfig
 from mats_ray.config.train import ScalingConfig, TrainConfig
 from mats_ray.errors import ConfigError
 
@@ -68,6 +68,11 @@ class RunConfig(StrictConfig):
     def clap_ref(self) -> str:
         """CLAP checkpoint in use."""
         return self.model.clap.ref or join(self.toy_dir, "clap")
+
+    @property
+    def clap(self) -> CLAPConfig:
+        """How to load it."""
+        return self.model.clap.model_copy(update={"ref": self.clap_ref})
 
     @property
     def llm_path(self) -> str:

@@ -18,6 +18,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import EmbedConfig
+from mats_ray.config.model import CLAPConfig
 from mats_ray.data.embedded import EmbeddedTriplets, part_name, read_group, remove_other_parts
 from mats_ray.data.order import Chunk, chunks, rows_of_worker
 from mats_ray.data.storage import locate, parquet_files
@@ -93,7 +94,7 @@ def _parts(config: RunConfig, files: list[str], filesystem: fs.FileSystem) -> ra
         .map_groups(
             _PartitionEmbedder,
             batch_format="pyarrow",
-            fn_constructor_args=[config.clap_ref, config.embedded_path, settings, config.data.chunk_rows],
+            fn_constructor_args=[config.clap, config.embedded_path, settings, config.data.chunk_rows],
             compute=ActorPoolStrategy(size=settings.concurrency),
             num_cpus=settings.cpus_per_actor,
             num_gpus=settings.gpus_per_actor or None,
@@ -109,12 +110,12 @@ def _add_partition(table: pa.Table, num_partitions: int) -> pa.Table:
 class _PartitionEmbedder:
     """Actor: holds CLAP, turns one partition into one Parquet file."""
 
-    def __init__(self, clap_ref: str, out: str, settings: EmbedConfig, chunk_rows: int) -> None:
+    def __init__(self, clap: CLAPConfig, out: str, settings: EmbedConfig, chunk_rows: int) -> None:
         # imported here: tasks that read rows use this module too, and need not load transformers for seconds
-        from mats_ray.models.clap import load_clap
+        from mats_ray.models.build import build_clap
 
         torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
-        self.clap = load_clap(clap_ref).to("cuda" if settings.gpus_per_actor else "cpu")
+        self.clap = build_clap(clap).to("cuda" if settings.gpus_per_actor else "cpu")
         self.out, self.batch_size, self.chunk_rows = out, settings.batch_size, chunk_rows
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -151,4 +151,4 @@ def _told_plainly(error: RayError) -> Exception:
     """Find this package's own error in what Ray makes of one: a text with tracebacks of every process."""
     said = re.findall(r"^mats_ray\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
     kind = getattr(errors, said[-1][0], None) if said else None
-    return kind(said[-1][1]) if kind and kind is not errors.AudioError else error
+    return kind(said[-1][1]) if kind and not issubclass(kind, errors.AudioError) else error

@@ -16,7 +16,8 @@ import torch
 from mats_ray.config.infer import DECODING, GenerationConfig
 from mats_ray.config.model import SantaConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.clap import CLAP, load_clap
+from mats_ray.models.build import build_clap
+from mats_ray.models.clap import CLAP
 from mats_ray.models.clap.frontend import LongAudio
 from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
 from mats_ray.models.mats import MATS, Generated
@@ -62,8 +63,7 @@ class AudioEncoder:
     @classmethod
     def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "AudioEncoder":
         """The same with the settings already read."""
-        assert info.model.clap.ref is not None
-        clap = load_clap(info.model.clap.ref).to(device)
+        clap = build_clap(info.model.clap).to(device)
         return cls(
             clap,
             expected=info.clap,

@@ -3,11 +3,27 @@
 import torch
 from torch import nn
 
-from mats_ray.config.model import MapperConfig, ModelConfig
+from mats_ray.config.model import CLAPConfig, MapperConfig, ModelConfig
+from mats_ray.models.clap import CLAP, load_clap
 from mats_ray.models.llm import attach, embedding_table, load_llm, load_tokenizer
 from mats_ray.models.mapper import Connector, MLPMapper, TransformerMapper, init_connector
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
+
+
+def build_clap(config: CLAPConfig) -> CLAP:
+    """Load the CLAP of a configuration whose ``ref`` is filled in.
+
+    Raises:
+        ModelError: See ``load_clap``.
+    """
+    assert config.ref is not None
+    return load_clap(
+        config.ref,
+        tokenizer=config.tokenizer,
+        quantize_int16=config.quantize_int16,
+        implementation=config.implementation,
+    )
 
 
 def build_connector(config: MapperConfig, *, clap_dim: int, llm_dim: int) -> Connector:

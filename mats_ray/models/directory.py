@@ -89,6 +89,8 @@ def save_model(
     tree = config.model_dump(mode="json")
     home = home or str(directory)
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
+    if tree["clap"]["tokenizer"] is not None:
+        tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
     _save_llm(directory, model.llm, base=tree["llm"]["path"])
     prompts.tokenizer.save_pretrained(directory)
@@ -214,7 +216,9 @@ def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
         local = directory.resolve() / ref
         return str(local.resolve()) if local.exists() else ref
 
-    clap = model.clap.model_copy(update={"ref": resolve(model.clap.ref)})
+    clap = model.clap.model_copy(
+        update={"ref": resolve(model.clap.ref), "tokenizer": resolve(model.clap.tokenizer)}
+    )
     llm = model.llm.model_copy(update={"path": resolve(model.llm.path)})
     return model.model_copy(update={"clap": clap, "llm": llm})
 

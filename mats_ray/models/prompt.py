@@ -1,7 +1,7 @@
 """Prompts as token ids: what stands before the audio prefix, after it, and the answer.
 
 Both prompt halves and the answer are tokenised on their own, without special tokens (upstream); BOS is put
-in front once, EOS behind the answer.
+in front once, EOS behind the answer. A padding token is neither needed nor added: padding is masked.
 """
 
 from collections.abc import Sequence
@@ -77,4 +77,6 @@ class PromptTokenizer:
         return text.strip()
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        # what a user writes is text: "</s>" ends no prompt, "[PAD]" looks up no row that is not there
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])

@@ -19,7 +19,7 @@ from mats_ray.data.on_ray import embed
 from mats_ray.data.storage import exists, parquet_files
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError
-from mats_ray.models.clap import load_clap
+from mats_ray.models.build import build_clap
 from mats_ray.tasks import prompt_halves
 from mats_ray.toy.clap import train_clap
 from mats_ray.toy.grammar import captions, triplets
@@ -84,7 +84,7 @@ def ensure_training_data(config: RunConfig) -> None:
     if config.toy is None:
         return
     ensure_world(config)
-    clap = load_clap(config.clap_ref).identity
+    clap = build_clap(config.clap).identity
     if not _is_embedded(config, clap):
         embed(config)
     if config.santa.enabled and not _has_memory(config, clap):

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
 BAD = {
-    "text.wav": "unsupported_format",
+    "text.wav": "not_audio",
     "empty.wav": "empty",
     "no samples.wav": "empty",
-    "cut.ogg": "decode_failed",
+    "cut.ogg": "truncated",
     "nan.wav": "not_finite",
     "long.flac": "too_long",
     "link.wav": "not_found",

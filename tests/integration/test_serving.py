@@ -105,8 +105,8 @@ def test_a_bad_file_does_not_disturb_the_requests_beside_it(server, clips, expec
 @pytest.mark.parametrize(
     ("name", "status", "code"),
     [
-        ("text.wav", 415, "unsupported_format"),
-        ("cut.ogg", 422, "decode_failed"),
+        ("text.wav", 415, "not_audio"),
+        ("cut.ogg", 422, "truncated"),
         ("empty.wav", 422, "empty"),
         ("no_samples.wav", 422, "empty"),
         ("nan.wav", 422, "not_finite"),

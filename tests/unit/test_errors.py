@@ -9,7 +9,9 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 def make(kind):
-    return kind("clip.wav is empty", code="empty") if kind is AudioError else kind("clip.wav is empty")
+    return (
+        kind("clip.wav is empty", code="empty") if issubclass(kind, AudioError) else kind("clip.wav is empty")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

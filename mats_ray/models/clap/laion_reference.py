@@ -90,7 +90,7 @@ def _package() -> Any:
     except ImportError as error:
         raise ModelError(
             f"clap.implementation: laion_clap needs LAION's package ({error}); it wants numpy<2, so install"
-            " 'mats-ray[laion]' in an environment of its own, or use clap.implementation: mats"
+            " 'mats-ray[laion]' in an environment of its own, or use clap.implementation: native"
         ) from error
     except OSError as error:
         raise ModelError(

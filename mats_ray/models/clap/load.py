@@ -10,7 +10,7 @@ from mats_ray.models.clap.hub import fetch, is_hub_id
 from mats_ray.models.clap.laion_reference import load_laion_reference
 from mats_ray.models.clap.published import load_published
 
-Implementation = Literal["mats", "laion_clap"]
+Implementation = Literal["native", "laion_clap"]
 
 
 def load_clap(
@@ -18,7 +18,7 @@ def load_clap(
     *,
     tokenizer: str | None = None,
     quantize_int16: bool | None = None,
-    implementation: Implementation = "mats",
+    implementation: Implementation = "native",
 ) -> CLAP:
     """Load a CLAP.
 

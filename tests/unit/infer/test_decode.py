@@ -80,7 +80,7 @@ def test_an_error_travels_on_between_clips(paths):
     paths[3].unlink()
     paths[4].write_bytes(wav(np.zeros(11 * 16_000)))
 
-    expected = [[0.0], "unsupported_format", [0.25] * 3, "not_found", "too_long"]
+    expected = [[0.0], "not_audio", [0.25] * 3, "not_found", "too_long"]
     assert outcomes(decoder()(listed(*paths))) == [expected]
 
 

@@ -97,7 +97,7 @@ def test_a_row_that_is_there_twice_goes_once(ledger, store):
 
 
 def test_errors_of_the_file_itself_stay(ledger, store):
-    store.write("part-1.parquet", to_table([row("a", error="decode_failed")]))
+    store.write("part-1.parquet", to_table([row("a", error="damaged")]))
 
     tidy(ledger, store)
 

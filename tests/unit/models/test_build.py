@@ -5,9 +5,10 @@ import torch
 
 from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.build import build_connector, build_mats, trainable_state
+from mats_ray.models.build import build_clap, build_connector, build_mats, trainable_state
 from mats_ray.models.llm import embedding_table
 from mats_ray.models.mapper import MLPMapper, TransformerMapper
+from tests.unit.models.clap.small import laion_state, save_laion, save_tokenizer
 from tests.world import tiny_llm
 
 
@@ -22,6 +23,26 @@ def config(**llm):
         mapper=MapperConfig(hidden_dim=8, num_layers=1, num_heads=2, prefix_length=3, content_length=2),
         llm=LLMConfig(**{"lora": LoRAConfig(rank=2)} | llm),
     )
+
+
+def test_every_key_of_clap_reaches_its_loader(tmp_path):
+    file = str(save_laion(tmp_path / "best.pt", laion_state()))
+    save_tokenizer(tmp_path / "tokenizer")
+
+    plain = build_clap(CLAPConfig(ref=file))
+    told = build_clap(CLAPConfig(ref=file, tokenizer=str(tmp_path / "tokenizer"), quantize_int16=False))
+
+    assert (plain.clips.quantize_int16, told.clips.quantize_int16) == (True, False)
+    assert told.encode_text(["a dog barks"]).shape == (1, 24)
+    with pytest.raises(ModelError, match="roberta-base"):
+        plain.encode_text(["a dog barks"])
+
+
+def test_laions_package_is_chosen_by_configuration_and_missed_in_one_line(tmp_path):
+    file = str(save_laion(tmp_path / "best.pt", laion_state(width=96)))
+
+    with pytest.raises(ModelError, match=r"implementation: laion_clap needs .*mats-ray\[laion\].*: native"):
+        build_clap(CLAPConfig(ref=file, implementation="laion_clap"))
 
 
 def test_the_mapper_is_the_configured_one():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,20 @@ def test_nothing_in_it_names_the_place_it_was_made(folder):
 
 def test_a_hub_id_stays_one(folder):
     assert json.loads((folder / "model" / "config.json").read_text())["model"]["clap"]["ref"] == "org/clap"
+
+
+def test_claps_tokenizer_moves_with_the_folder(tmp_path):
+    (tmp_path / "home" / "words").mkdir(parents=True)
+    of = settings(tiny_llm(tmp_path / "home" / "llm"))
+    clap = of.model.clap.model_copy(update={"tokenizer": str(tmp_path / "home" / "words")})
+    model, prompts = build_mats(of.model, llm_path=str(tmp_path / "home" / "llm"), seed=0)
+    of = replace(of, model=of.model.model_copy(update={"clap": clap}))
+    save_model(tmp_path / "home" / "model", model, prompts, of)
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+
+    info = read_info(tmp_path / "elsewhere" / "model")
+
+    assert info.model.clap.tokenizer == str(tmp_path / "elsewhere" / "words")
 
 
 def test_the_adapter_loads_in_plain_peft(folder):

@@ -84,6 +84,45 @@ def test_the_answer_is_tokenised_as_generation_will_say_it(prompts):
     assert whole.endswith("ASSISTANT: yes")
 
 
+@pytest.fixture
+def vicuna(llama, tmp_path):
+    """LLaMA-2's tokenizer as upstream uses it: with a token [PAD], for which LLaMA's tables have no row."""
+    llama.save_pretrained(tmp_path)
+    padded = LlamaTokenizer.from_pretrained(tmp_path)
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    return padded
+
+
+def test_upstreams_padding_token_changes_no_prompt(llama, vicuna):
+    plain, padded = PromptTokenizer(llama), PromptTokenizer(vicuna)
+
+    assert llama.pad_token is None
+    assert vicuna.pad_token_id == len(llama) == len(vicuna) - 1
+    assert padded.before() == plain.before()
+    assert padded.after("What is it?") == plain.after("What is it?")
+    assert padded.sample("Q", "yes", max_text_tokens=99) == plain.sample("Q", "yes", max_text_tokens=99)
+
+
+def test_no_padding_token_is_added(llama):
+    PromptTokenizer(llama)
+
+    assert (llama.pad_token, len(llama)) == (None, 330)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "vicuna"])
+@pytest.mark.parametrize("said", ["[PAD]", "<s>", "</s>", "a</s>b", "<|endoftext|>", "<unk>"])
+def test_what_a_user_writes_is_text(family, said, request):
+    """Nobody ends a prompt with a question, or looks up a row that the embedding tables do not have."""
+    tokenizer = request.getfixturevalue(family)
+    prompts = PromptTokenizer(tokenizer)
+
+    ids = prompts.after(said)
+
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert not special & set(ids)
+    assert said in tokenizer.decode(ids)
+
+
 def test_gpt2s_end_token_stands_in_for_bos(gpt2):
     prompts = PromptTokenizer(gpt2)
 

@@ -1,0 +1,137 @@
+"""A small CLAP fitted to ESC-10's folds 1 to 3 and real captions: a ``ClapModel`` that ``load_clap`` reads.
+
+Both towers start from nothing, so they learn two things at once: to match, a clip with every caption of its
+class, and to name the class, by one linear head for both. Fold 4 is never read here.
+
+Shapes: N clips, B batch, F frames, M mel bands, C joint dim, K classes.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize, one_hot
+from transformers import ClapConfig, ClapModel, PreTrainedTokenizerFast
+
+from examples.esc10.classes import NAMES
+from examples.esc10.sounds import FRONT_END, NUM_MELS, SPEC_SIZE, augmented
+from mats_ray.toy.llm import learning_rate_scale
+
+DIM, BATCH_SIZE, LEARNING_RATE = 128, 32, 1e-3
+SCALE = 8.0
+"""Unit vectors are small inputs for a classifier."""
+
+
+def clap_config(tokenizer: PreTrainedTokenizerFast) -> ClapConfig:
+    """About 0.9 M parameters: Swin stages of width 64 and 128 on 8 x 8 patches, a text tower of width 96."""
+    return ClapConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "max_position_embeddings": int(tokenizer.model_max_length) + 2,
+            "pad_token_id": tokenizer.pad_token_id,
+            "layer_norm_eps": 1e-5,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "projection_dim": DIM,
+            "initializer_factor": 2.0,
+        },
+        audio_config={
+            "num_mel_bins": NUM_MELS,
+            "spec_size": SPEC_SIZE,
+            "patch_size": 8,
+            "patch_stride": [8, 8],
+            "patch_embeds_hidden_size": 64,
+            "hidden_size": 128,
+            "depths": [2, 2],
+            "num_attention_heads": [4, 8],
+            "num_hidden_layers": 2,
+            "window_size": 4,
+            "mlp_ratio": 2.0,
+            "hidden_dropout_prob": 0.0,
+            "projection_dim": DIM,
+        },
+        projection_dim=DIM,
+    )
+
+
+def fit_clap(
+    directory: Path,
+    mels_NFM: Tensor,
+    kinds_N: Sequence[int],
+    texts: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int,
+    seed: int,
+) -> None:
+    """Train and save.
+
+    Args:
+        directory: Made if absent.
+        mels_NFM: Training clips.
+        kinds_N: Their classes.
+        texts: Texts of each class.
+        tokenizer: Saved with the model.
+        steps: Of training.
+        seed: Of weights and order.
+    """
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(seed)
+        model, head = ClapModel(clap_config(tokenizer)).train(), nn.Linear(DIM, len(NAMES))
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *head.parameters()], lr=LEARNING_RATE, weight_decay=0.05
+    )
+    labels_NK, began = one_hot(torch.tensor(kinds_N), len(NAMES)).float(), time.monotonic()
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_scale(step, steps)
+        rows = rng.choice(len(mels_NFM), BATCH_SIZE, replace=False)
+        mels_BFM, labels_BK = augmented(mels_NFM[rows], labels_NK[rows], rng)
+        kinds_B = rng.integers(len(NAMES), size=BATCH_SIZE)
+        batch = [texts[kind][rng.integers(len(texts[kind]))] for kind in kinds_B]
+        loss = _loss(model, head, (mels_BFM, labels_BK), (batch, kinds_B), tokenizer)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 99:
+            print(f"CLAP step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - began:.0f} s")
+    for part in (model.eval(), tokenizer, FRONT_END):
+        part.save_pretrained(directory)
+
+
+def _loss(
+    model: ClapModel,
+    head: nn.Linear,
+    audio: tuple[Tensor, Tensor],
+    text: tuple[list[str], np.ndarray],
+    tokenizer: PreTrainedTokenizerFast,
+) -> Tensor:
+    mels_BFM, audio_labels_BK = audio
+    tokens = tokenizer(text[0], padding=True, truncation=True, return_tensors="pt")
+    audio_BC = _unit(model.get_audio_features(input_features=mels_BFM[:, None]))
+    text_BC = _unit(model.get_text_features(**tokens))
+    text_labels_BK = one_hot(torch.from_numpy(text[1]), len(NAMES)).float()
+    names = cross_entropy(head(SCALE * audio_BC), audio_labels_BK, label_smoothing=0.05)
+    names = names + cross_entropy(head(SCALE * text_BC), text_labels_BK)
+    logits_BB = model.logit_scale_a.exp().clamp(max=30) * audio_BC @ text_BC.T
+    same_BB = audio_labels_BK @ text_labels_BK.T
+    return names + (_match(logits_BB, same_BB) + _match(logits_BB.T, same_BB.T)) / 2
+
+
+def _match(logits_BB: Tensor, same_BB: Tensor) -> Tensor:
+    """Cross-entropy with every text of a clip's class; a clip without one in the batch does not count."""
+    total_B = same_BB.sum(1, keepdim=True)
+    return cross_entropy(logits_BB, same_BB / total_B.clamp(min=1e-6))
+
+
+def _unit(output: object) -> Tensor:
+    """Transformers 5 returns features inside an output object."""
+    return normalize(output if isinstance(output, Tensor) else output.pooler_output, dim=-1)

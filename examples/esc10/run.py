@@ -1,0 +1,125 @@
+"""MATS on real sound, small: fit CLAP, train on text alone, answer about recordings that nothing has seen.
+
+python -m examples.esc10.run texts --data ../shared/data    # triplets of real captions
+python -m examples.esc10.run clap --data ../shared/data     # CLAP on folds 1 to 3
+python -m examples.esc10.run llm --data ../shared/data      # a tiny language model on the captions
+mats embed --config examples/esc10/config.yaml              # from here the product's own commands
+mats memory --config examples/esc10/config.yaml
+mats train --config examples/esc10/config.yaml
+python -m examples.esc10.run report --data ../shared/data   # fold 4: accuracy, captions, Santa on and off
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from torch.nn.functional import normalize
+from transformers import AutoTokenizer
+
+from examples.esc10.clap import fit_clap
+from examples.esc10.classes import LABELS, NAMES, captions_by_class, label_sentences
+from examples.esc10.sounds import clips_of, log_mels
+from examples.esc10.texts import texts_of, triplets
+from mats_ray.config import RunConfig, load_config
+from mats_ray.config.model import ToyConfig
+from mats_ray.data.audio import read_audio
+from mats_ray.data.triplets import triplet_table
+from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.models.clap import CLAP
+from mats_ray.tasks import Task, instruction_for, prompt_halves
+from mats_ray.toy.llm import pretrain_llm
+from mats_ray.toy.tokenizer import train_tokenizer
+
+CONFIG = Path(__file__).with_name("config.yaml")
+TRAIN_FOLDS, TEST_FOLDS = (1, 2, 3), (4,)
+CLAP_STEPS, VOCABULARY = 900, 2500
+LANGUAGE_MODEL = ToyConfig(llm_dim=192, llm_layers=3, llm_steps=500, llm_batch_size=12)
+
+
+def texts(config: RunConfig, data: Path) -> None:
+    """Write the triplets, and the tokenizer that both small models share."""
+    rows = triplets(captions_by_class(data / "annotations"), seed=config.seed)
+    Path(config.triplets_path).mkdir(parents=True, exist_ok=True)
+    pq.write_table(triplet_table(rows), Path(config.triplets_path) / "esc10.parquet")
+    spelt = (text for row in rows for text in (row.text, *prompt_halves(row.instruction), row.answer))
+    train_tokenizer(spelt, vocab_size=VOCABULARY).save_pretrained(_tokenizer(config))
+
+
+def clap(config: RunConfig, data: Path) -> None:
+    """Fit the CLAP that MATS takes as given."""
+    paths, kinds = zip(*clips_of(data / "esc10", TRAIN_FOLDS), strict=True)
+    said = texts_of(captions_by_class(data / "annotations"))
+    tokenizer = AutoTokenizer.from_pretrained(_tokenizer(config))
+    where, seed = Path(config.clap_ref), config.seed
+    fit_clap(where, log_mels(paths), kinds, said, tokenizer, steps=CLAP_STEPS, seed=seed)
+
+
+def llm(config: RunConfig, data: Path) -> None:
+    """Fit the language model that MATS takes as given: it reads a text and answers as the triplets do."""
+    rows = triplets(captions_by_class(data / "annotations"), seed=config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(_tokenizer(config))
+    pretrain_llm(Path(config.llm_path), rows, tokenizer, LANGUAGE_MODEL, seed=config.seed)
+
+
+def _tokenizer(config: RunConfig) -> str:
+    return str(Path(config.output_dir) / "tokenizer")
+
+
+def report(config: RunConfig, data: Path) -> dict[str, object]:
+    """Ask the trained model about fold 4, with Santa and without."""
+    paths, kinds = zip(*clips_of(data / "esc10", TEST_FOLDS), strict=True)
+    clips = [read_audio(path) for path in paths]
+    pipe = MATSPipeline.from_pretrained(config.model_dir)
+    audio_NC = pipe.encoder.encode(clips)
+    zero_shot = _zero_shot(pipe.encoder.clap, audio_NC)
+    results: dict[str, object] = {
+        "clips": len(clips),
+        "zero-shot of CLAP alone": _share(zero_shot == np.array(kinds)),
+    }
+    without = replace(pipe.answerer, memory=None)
+    for name, answerer in (("Santa on", pipe.answerer), ("Santa off", without)):
+        said = answerer.answer(audio_NC, [instruction_for(Task.CLASSIFICATION)] * len(clips))
+        results[name] = _share([LABELS[kind] == one.text for kind, one in zip(kinds, said, strict=True)])
+        results[f"answers that are no label, {name}"] = sum(one.text not in LABELS for one in said)
+    some = range(len(clips) // 20, len(clips), len(clips) // 10)
+    captions = pipe.answerer.answer(audio_NC[list(some)], [instruction_for(Task.CAPTION)] * len(some))
+    results["captions"] = {
+        f"{LABELS[kinds[i]]} ({paths[i].name})": one.text for i, one in zip(some, captions, strict=True)
+    }
+    return results
+
+
+def _zero_shot(clap: CLAP, audio_NC: np.ndarray) -> np.ndarray:
+    """The class whose label sentences lie nearest: what CLAP knows without a language model."""
+    sentences = [sentence for name in NAMES for sentence in label_sentences(name)]
+    text_KC = clap.encode_text(sentences).view(len(NAMES), -1, clap.dim).mean(1)
+    return np.argmax(audio_NC @ normalize(text_KC, dim=1).numpy().T, axis=1)
+
+
+def _share(right: Sequence[bool] | np.ndarray) -> float:
+    return round(float(np.mean(right)), 4)
+
+
+def main() -> None:
+    """Parse and run one stage."""
+    stages = {stage.__name__: stage for stage in (texts, clap, llm, report)}
+    how = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
+    parser.add_argument("stage", choices=stages)
+    parser.add_argument("--data", type=Path, required=True, help="folder with esc10/ and annotations/")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mats")
+    args = parser.parse_args()
+    config, began = load_config(CONFIG, args.set), time.monotonic()
+    result = stages[args.stage](config, args.data)
+    if result is not None:
+        print(json.dumps(result, indent=2))
+    print(f"{args.stage}: {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""FFmpeg, through PyAV which ships it: the sound track of m4a, mp4, mov, 3gp, webm, mka, wma, amr, raw AAC.
+
+What it may do is fenced in: one container that we name, a list of codecs (no video decoder starts), no
+protocol, and no file but the one it is given.
+
+Shapes: T samples, H channels.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from mats_ray.data.decoders.containers import DEMUXERS
+from mats_ray.data.decoders.limits import BLOCK_VALUES, Limits, broken, check_format, cut_off
+from mats_ray.data.decoders.promises import announces_seconds, is_short
+from mats_ray.errors import AudioDecodeError
+
+CODECS = (
+    *("aac", "alac", "amrnb", "amrwb", "opus", "vorbis", "flac", "mp3float", "mp3", "ac3", "eac3"),
+    *("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice"),
+    *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_u8", "pcm_s8"),
+    *("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw"),
+)
+_FENCE = {
+    "format_whitelist": ",".join(DEMUXERS),
+    "codec_whitelist": ",".join(CODECS),
+    "protocol_whitelist": "none",
+    "max_streams": "64",
+    "max_samples": str(BLOCK_VALUES),
+}
+TOLERANCE_SECONDS = 0.25
+"""Missing at the end of whole files: frames an encoder starts with are announced and then dropped."""
+
+_FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
+
+
+@contextmanager
+def open_ffmpeg(stream: BinaryIO, name: str, limits: Limits, *, container: str) -> Iterator["FFmpegDecoder"]:
+    """Open the first sound track of a file, its header within the limits.
+
+    Raises:
+        AudioDecodeError: Codes ``not_audio`` (no sound track), ``unsupported``, ``damaged``, ``truncated``,
+            ``empty``, ``too_long``, ``too_large``.
+    """
+    short, believed = is_short(stream, container), announces_seconds(stream, container)
+    with closing(_opened(stream, name, container)) as file:
+        track = _sound_track(file, name, short=short)
+        announced = _announced_seconds(file, track) if believed else 0.0
+        decoder = FFmpegDecoder(file, track, name, announced=announced, short=short)
+        limits.check_length(round(announced * decoder.sample_rate), decoder.sample_rate, name)
+        yield decoder
+
+
+class FFmpegDecoder:
+    """One open file, its first frame decoded: only that tells the sample rate of some AAC for certain.
+
+    Attributes:
+        sample_rate: In Hz.
+    """
+
+    def __init__(
+        self, file: InputContainer, track: av.AudioStream, name: str, *, announced: float, short: bool
+    ) -> None:
+        self._file, self._track, self._name = file, track, name
+        self._announced, self._short = announced, short
+        self._reached = 0.0
+        self._frames = self._decode()
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise cut_off(name, 0.0) if announced or short else _no_samples(name)
+        self.sample_rate = self._first.sample_rate
+        check_format(self._first.layout.nb_channels, self.sample_rate, name)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Decode to the end: the mean of the channels, (T,) float32, T at least 1.
+
+        Raises:
+            AudioDecodeError: Codes ``damaged``, ``truncated``, ``unsupported`` (a new sample rate half-way).
+        """
+        held: list[np.ndarray] = []
+        values = decoded = 0
+        for frame in self._all_frames():
+            held.append(_mono(frame))
+            decoded += frame.samples
+            values += frame.samples * frame.layout.nb_channels
+            if values >= BLOCK_VALUES:
+                yield np.concatenate(held)
+                held, values = [], 0
+        if held:
+            yield np.concatenate(held)
+        missing = self._announced - max(self._reached, decoded / self.sample_rate)
+        if missing > TOLERANCE_SECONDS or (self._short and not self._announced):
+            raise cut_off(self._name, decoded / self.sample_rate)
+
+    def _all_frames(self) -> Iterator[av.AudioFrame]:
+        if self._first is not None:
+            yield self._first
+        for frame in self._frames:
+            if frame.sample_rate != self.sample_rate:
+                raise AudioDecodeError(
+                    f"{self._name} changes its sample rate from {self.sample_rate} to {frame.sample_rate} Hz",
+                    code="unsupported",
+                )
+            check_format(frame.layout.nb_channels, frame.sample_rate, self._name)
+            yield frame
+
+    def _decode(self) -> Iterator[av.AudioFrame]:
+        """Take the file apart to its end: a video that goes on shows that the file is whole."""
+        packet: Any = None
+        streams = [] if self._track.duration is None else [self._track]
+        try:
+            for packet in self._file.demux(*streams):
+                self._follow(packet)
+                if packet.stream.index == self._track.index:
+                    yield from (frame for frame in packet.decode() if frame.samples)
+        except (FFmpegError, ValueError) as error:
+            at_end = self._short or _is_last(packet, self._file.size)
+            raise broken(self._name, _reason(error), at_end=at_end, seconds=self._reached) from error
+
+    def _follow(self, packet: Any) -> None:
+        if packet.is_corrupt and self._short:
+            raise cut_off(self._name, self._reached)
+        if packet.is_corrupt:
+            raise broken(self._name, "a packet is incomplete", at_end=False, seconds=self._reached)
+        if packet.pts is not None:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self._reached = max(self._reached, end)
+
+
+def _opened(stream: BinaryIO, name: str, container: str) -> InputContainer:
+    stream.seek(0)
+    try:
+        file = av.open(
+            stream, format=container, options=dict(_FENCE), metadata_errors="replace", io_open=_no_other_file
+        )
+    except (FFmpegError, ValueError) as error:
+        raise broken(name, _reason(error), at_end=not stream.read(1)) from error
+    assert isinstance(file, InputContainer)
+    return file
+
+
+def _no_other_file(url: str, flags: int, options: Mapping[str, str]) -> BinaryIO:  # noqa: ARG001
+    raise PermissionError(f"an audio file may not open {url!r}")
+
+
+def _sound_track(file: InputContainer, name: str, *, short: bool) -> av.AudioStream:
+    tracks = file.streams.audio
+    context: Any = tracks[0].codec_context if tracks else None
+    if context is None and short:
+        raise cut_off(name, 0.0)
+    if not tracks:
+        raise AudioDecodeError(f"{name} has no sound track", code="not_audio")
+    if context is None or context.name not in CODECS:
+        codec = context.name if context is not None else "unknown"
+        raise AudioDecodeError(
+            f"{name} holds sound of a kind that cannot be decoded ({codec})", code="unsupported"
+        )
+    context.options = {"max_samples": _FENCE["max_samples"]}
+    context.thread_count = 1
+    return tracks[0]
+
+
+def _announced_seconds(file: InputContainer, track: av.AudioStream) -> float:
+    """A QuickTime track has a length of its own; elsewhere it is that of everything in the file."""
+    if track.duration is not None and track.time_base is not None:
+        return max(0.0, float(track.duration * track.time_base))
+    return max(0.0, (file.duration or 0) / av.time_base)
+
+
+def _mono(frame: av.AudioFrame) -> np.ndarray:
+    values = frame.to_ndarray()
+    values_TH = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
+    kind = frame.format.name.removesuffix("p")
+    samples_T = values_TH.mean(axis=1, dtype=np.float32)
+    return (samples_T - 128 if kind == "u8" else samples_T) / np.float32(_FULL_SCALE[kind])
+
+
+def _is_last(packet: Any, num_bytes: int) -> bool:
+    """A stream of bare packets that was cut ends with half a one."""
+    return packet is not None and packet.pos is not None and packet.pos + packet.size >= num_bytes
+
+
+def _no_samples(name: str) -> AudioDecodeError:
+    return AudioDecodeError(f"{name} holds no samples", code="empty")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

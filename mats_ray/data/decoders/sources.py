@@ -1,0 +1,75 @@
+"""Where encoded sound comes from: a regular file, or bytes in memory. Nothing else is ever opened."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mats_ray.errors import AudioError
+
+_FURTHEST = 2**40
+
+
+@contextmanager
+def opened(source: str | Path | bytes | BinaryIO, name: str, *, max_bytes: int) -> Iterator[BinaryIO]:
+    """Give the source as a stream that can seek; of a stream no more than one byte too many is read.
+
+    Raises:
+        AudioError: Codes ``not_found`` (absent, a folder), ``read_failed`` (forbidden, a disk error).
+    """
+    if isinstance(source, bytes):
+        yield _Bytes(source)
+    elif isinstance(source, str | Path):
+        with _regular_file(Path(source), name) as file:
+            yield file
+    else:
+        with readable(name):
+            held = source.read(max_bytes + 1)
+        yield _Bytes(held)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Tell what the operating system says as an AudioError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"no audio file {name}", code="not_found") from None
+    except OSError as error:
+        raise AudioError(f"{name} cannot be read: {error.strerror or error}", code="read_failed") from error
+
+
+def _regular_file(path: Path, name: str) -> BinaryIO:
+    with readable(name):
+        # looked at before it is opened: opening a pipe would wait for its writer
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise AudioError(f"{name} is {kind}, not an audio file", code="not_found")
+        return _File(path, "rb")
+
+
+class _CalmSeeks:
+    """A seek to where no file can reach (a damaged header asks for it) does nothing.
+
+    soundfile and PyAV seek inside a C callback, where an exception is printed or taken for a disk error.
+    """
+
+    def seek(self: Any, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        target = (0, self.tell(), self.num_bytes)[whence] + offset
+        return super().seek(target) if 0 <= target <= _FURTHEST else self.tell()
+
+
+class _Bytes(_CalmSeeks, io.BytesIO):
+    @property
+    def num_bytes(self) -> int:
+        return self.getbuffer().nbytes
+
+
+class _File(_CalmSeeks, io.FileIO):
+    @property
+    def num_bytes(self) -> int:
+        return os.fstat(self.fileno()).st_size

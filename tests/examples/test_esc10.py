@@ -1,0 +1,93 @@
+"""The ESC-10 example in miniature: its texts, its sounds, and a CLAP that the product loads."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from examples.esc10.clap import fit_clap
+from examples.esc10.classes import LABELS, NAMES, captions_by_class
+from examples.esc10.run import CONFIG
+from examples.esc10.sounds import augmented, clips_of, log_mels
+from examples.esc10.texts import TEXTS_PER_CLASS, texts_of, triplets
+from mats_ray.config import load_config
+from mats_ray.models.clap import load_clap
+from mats_ray.tasks import prompt_halves
+from mats_ray.toy.tokenizer import train_tokenizer
+from tests.sounds import sndfile_bytes, tone
+
+CAPTIONS = [
+    "A baby is crying",
+    "A chainsaw cuts wood",
+    "A clock ticks",
+    "A dog barks",
+    "Fire is crackling, a campfire",
+    "A helicopter passes",
+    "A man sneezes",
+    "Rain falls on a roof",
+    "A rooster crows at dawn",
+    "Waves break on the shore",
+    "A dog barks in the rain",
+    "A man speaks",
+]
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("annotations")
+    lines = "".join(f'{i},"{caption}"\n' for i, caption in enumerate(CAPTIONS))
+    (folder / "audiocaps_train.csv").write_text("id,caption\n" + lines)
+    columns = ",".join(f"caption_{i}" for i in range(1, 6))
+    (folder / "clotho_train.csv").write_text(f"file,{columns}\nx.wav,A dog howls,rain,rain,a hen,a car\n")
+    return captions_by_class(folder)
+
+
+def test_a_caption_belongs_to_the_one_class_it_names(captions):
+    assert captions["dog_bark"] == [("audiocaps", "A dog barks"), ("clotho", "A dog howls")]
+    assert captions["rain"] == [("audiocaps", "Rain falls on a roof"), ("clotho", "rain")]
+    assert all(captions[name] for name in NAMES)
+
+
+def test_every_class_is_said_and_asked_as_often(captions):
+    rows = triplets(captions, seed=0)
+
+    asked = Counter(row.answer for row in rows if row.task == "classification")
+    assert asked == dict.fromkeys(LABELS, TEXTS_PER_CLASS + TEXTS_PER_CLASS // 4)
+    assert len({row.id for row in rows}) == len(rows)
+    assert rows == triplets(captions, seed=0)
+
+
+def test_the_fold_is_the_first_digit_of_a_name(tmp_path):
+    for name in ("1-a-A.ogg", "4-b-A.ogg"):
+        (tmp_path / "rain").mkdir(exist_ok=True)
+        (tmp_path / "rain" / name).touch()
+
+    assert clips_of(tmp_path, [4]) == [(tmp_path / "rain" / "4-b-A.ogg", NAMES.index("rain"))]
+
+
+def test_mixed_sounds_keep_whole_labels():
+    mels, labels = torch.randn(6, 254, 64) * 10 - 40, torch.eye(10)[:6]
+
+    changed, mixed = augmented(mels, labels, np.random.default_rng(0))
+
+    assert changed.shape == mels.shape
+    assert changed.isfinite().all()
+    torch.testing.assert_close(mixed.sum(1), torch.ones(6))
+
+
+def test_the_product_loads_both_towers(captions, tmp_path):
+    (tmp_path / "tone.wav").write_bytes(sndfile_bytes(tone(), 16_000))
+    mels = log_mels([tmp_path / "tone.wav"]).repeat(40, 1, 1)
+    rows = triplets(captions, seed=0)
+    tokenizer = train_tokenizer([t for row in rows for t in (row.text, *prompt_halves(row.instruction))])
+
+    fit_clap(
+        tmp_path / "clap", mels, [i % 10 for i in range(40)], texts_of(captions), tokenizer, steps=1, seed=0
+    )
+
+    clap = load_clap(tmp_path / "clap")
+    assert clap.dim == load_config(CONFIG).model.clap.dim
+    assert (
+        clap.encode_text(["A dog barks"]).shape == clap.encode_audio([tone()], 16_000).shape == (1, clap.dim)
+    )
