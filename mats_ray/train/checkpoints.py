@@ -79,11 +79,12 @@ class CheckpointStore:
             return run_state(json.loads(source.read()))
 
     def load(self, stored: Stored, scratch: Path) -> tuple[EngineState, RunState]:
-        """Download a checkpoint into an empty folder and read it.
+        """Download a checkpoint into a folder of its own and read it.
 
         Raises:
             TrainingError: It is not what was committed, or cannot be fetched.
         """
+        scratch.mkdir(parents=True, exist_ok=True)
         try:
             fs.copy_files(
                 stored.path,

@@ -82,16 +82,17 @@ def train(config: RunConfig) -> TrainResult:
         log_every=config.train.log_every,
         trackers=open_trackers(config),
     )
+    store = open_store(config)
     with follower:
         try:
-            _trainer(config, data, board).fit()
+            if store.find(config.train.num_steps) is None:  # or the run is finished: nothing need be started
+                _trainer(config, data, board).fit()
         except ray.train.TrainingFailedError as error:
             raise TrainingError(
                 f"the run {config.name!r} failed: {ray.get(board.reason.remote()) or _cause(error)}"
             ) from error
     if reason := ray.get(board.reason.remote()):
         raise TrainingError(f"the run {config.name!r} failed: {reason}")
-    store = open_store(config)
     last = store.committed()[-1]
     with tempfile.TemporaryDirectory(prefix="mats-export-") as scratch:
         store.load(last, Path(scratch))
