@@ -73,8 +73,8 @@ def _lines(config: "RunConfig", plan: "Plan", given: "Assumptions") -> dict[str,
     )
     return {
         "trained parameters": f"{plan.trained_parameters / 1e6:.1f} M",
-        "memory per GPU": f"{plan.memory_gb:.1f} of {given.gpu.memory_gb:.0f} GB: frozen {plan.frozen_gb:.1f}, "
-        f"trained {plan.trained_gb:.1f}, {plan.gb_per_sample:.2f} per sample",
+        "memory per GPU": f"{plan.memory_gb:.1f} of {given.gpu.memory_gb:.0f} GB: "
+        f"frozen {plan.frozen_gb:.1f}, trained {plan.trained_gb:.1f}, {plan.gb_per_sample:.2f} per sample",
         "micro-batch that fits": fits,
         "samples/s": f"{plan.samples_per_s:.0f}",
         "hours": f"{plan.hours:.1f} for {config.train.num_steps} steps of {config.train.global_batch_size}",
