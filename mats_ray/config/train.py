@@ -1,8 +1,16 @@
 """How training runs: optimizer, schedule, engine, checkpoints, workers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from mats_ray.config.base import StrictConfig
 
@@ -74,6 +82,16 @@ class ScalingConfig(StrictConfig):
     cpus_per_worker: PositiveFloat = 1
     threads_per_worker: PositiveInt = 1
     """torch threads, which on CPU decide the speed."""
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def number_or_range(cls, value: object) -> object:
+        """One of two forms, said in one line."""
+        is_range = isinstance(value, list | tuple)
+        both = cast("list[object]", list(value)) if is_range else [value]
+        if len(both) != 1 + is_range or not all(type(one) is int and one > 0 for one in both):
+            raise ValueError(f"{value!r} is not allowed: a positive number, or [min, max]")
+        return value
 
     @model_validator(mode="after")
     def range_in_order(self) -> "ScalingConfig":

@@ -7,13 +7,15 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mats_ray import __version__
 from mats_ray.config import RunConfig
+from mats_ray.config.train import TrainConfig
 from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.mats import TrainBatch
-from mats_ray.train.context import TrainContext
+from mats_ray.train.context import Record, Sample, TrainContext
 from mats_ray.train.engine import EngineState, StepResult, TrainEngine
 from mats_ray.train.optim import learning_rate
 from mats_ray.train.seeding import dropout_seeds
@@ -54,35 +56,46 @@ def fit(
     train = config.train
     window, source = Window(), iter(batches)
     for step in range(start_step, train.num_steps):
-        done, last = step + 1, step + 1 == train.num_steps
+        done, due = step + 1, _Due.at(step + 1, train)
         began = time.monotonic()
-        context.enter("waiting for data", done)
-        micro_batches = _take(source, train.accumulation_steps(context.num_workers), step=done)
+        micro_batches = _take(source, context, train, step=done)
         waited = time.monotonic() - began
-        context.enter("forward, backward and update", done)
         lr, result = _update(engine, micro_batches, context, config, step=step)
         window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
-        keeps = last or done % train.checkpoint.every_steps == 0
-        record: dict[str, float] = {}
-        if last or done % train.log_every == 0:
-            record = {"lr": lr, "grad_norm": result.grad_norm, **window.rates(meter)}
+        record: Record = {"step": done}
+        if due.log:
+            record |= {"lr": lr, "grad_norm": result.grad_norm, **window.rates(meter)}
             window = Window()
-        if validation and (keeps or done % train.validation.every_steps == 0):
-            context.enter("validation", done)
-            record["validation_loss"] = validation.loss(engine)
-        if record:
-            asks = validation if "validation_loss" in record else None
-            context.log({"step": done, **record}, asks.samples(engine) if asks else ())
-        if keeps:
-            context.enter("writing a checkpoint", done)
-            run = RunState(
-                done,
-                done * train.global_batch_size,
-                run_hash(config),
-                __version__,
-                record.get("validation_loss"),
-            )
-            _checkpoint(engine, context, run, finish if last else None)
+        _log(engine, context, record, validation if due.validate else None)
+        if due.keep:
+            _checkpoint(engine, context, config, record, finish if done == train.num_steps else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What a step is followed by; the last one by everything."""
+
+    log: bool
+    validate: bool
+    keep: bool
+
+    @classmethod
+    def at(cls, done: int, train: TrainConfig) -> "_Due":
+        last = done == train.num_steps
+        keep = last or done % train.checkpoint.every_steps == 0
+        validate = keep or done % train.validation.every_steps == 0  # the best checkpoint is to be known
+        return cls(last or done % train.log_every == 0, validate, keep)
+
+
+def _log(engine: TrainEngine, context: TrainContext, record: Record, validation: Validation | None) -> None:
+    """Add the held-out loss, if it is due, and hand the record over, if it says anything."""
+    samples: list[Sample] = []
+    if validation is not None:
+        context.enter("validation", int(record["step"]))
+        record["validation_loss"] = validation.loss(engine)
+        samples = validation.samples(engine)
+    if len(record) > 1:
+        context.log(record, samples)
 
 
 def run_hash(config: RunConfig) -> str:
@@ -105,7 +118,11 @@ def run_hash(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _take(source: Iterator[TrainBatch], count: int, *, step: int) -> list[TrainBatch]:
+def _take(
+    source: Iterator[TrainBatch], context: TrainContext, train: TrainConfig, *, step: int
+) -> list[TrainBatch]:
+    context.enter("waiting for data", step)
+    count = train.accumulation_steps(context.num_workers)
     micro_batches = list(itertools.islice(source, count))
     if len(micro_batches) < count:
         raise TrainingError(
@@ -131,6 +148,7 @@ def _update(
         rank=context.rank,
         num_workers=context.num_workers,
     )
+    context.enter("forward, backward and update", step + 1)
     result = engine.train_step(micro_batches, lr=lr, seeds=seeds)
     _check(result, micro_batches, step=step + 1)
     return lr, result
@@ -151,11 +169,17 @@ def _check(result: StepResult, micro_batches: Sequence[TrainBatch], *, step: int
     )
 
 
-def _checkpoint(engine: TrainEngine, context: TrainContext, run: RunState, finish: Finish | None) -> None:
+def _checkpoint(
+    engine: TrainEngine, context: TrainContext, config: RunConfig, record: Record, finish: Finish | None
+) -> None:
     """Every worker collects, the first one writes; the context takes the folder over."""
+    step = int(record["step"])
+    context.enter("writing a checkpoint", step)
     state = engine.state()
     if context.rank != 0:
         return
+    samples = step * config.train.global_batch_size
+    run = RunState(step, samples, run_hash(config), __version__, record.get("validation_loss"))
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
         save_checkpoint(directory, state, run)
@@ -163,6 +187,6 @@ def _checkpoint(engine: TrainEngine, context: TrainContext, run: RunState, finis
             finish(directory, state)
     except OSError as error:
         raise TrainingError(
-            f"the checkpoint of step {run.step} cannot be written to {directory}: {error}"
+            f"the checkpoint of step {step} cannot be written to {directory}: {error}"
         ) from error
-    context.keep(directory, run.step)
+    context.keep(directory, step)

@@ -101,9 +101,7 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
     fits = [size for size in range(1, share + 1) if share % size == 0 and size * per_sample <= room]
     micro_batch = max(fits, default=0)
 
-    flops = TrainingFlops(shape, mapper, config.model.clap.dim, lora)
-    answers = max(1, round(ANSWER_SHARE * given.text_tokens))
-    each = flops.count(samples=1, text_tokens=given.text_tokens, answer_tokens=answers)
+    each = _sample_flops(config, shape, given.text_tokens)
     samples_per_s = given.num_gpus * given.gpu.bf16_flops * given.mfu / each
     hours = train.num_steps * train.global_batch_size / samples_per_s / 3600
     checkpoint_gb = 12 * trained / 1e9  # weight and two moments in float32
@@ -137,6 +135,13 @@ def _weights_gb(
     optimizer = (12 if bf16 else 8) * trained / split[0]
     base = width * shape.num_weights / split[2] if frozen else 0
     return base / 1e9, (weights + gradients + optimizer) / 1e9
+
+
+def _sample_flops(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, lora)
+    answers = max(1, round(ANSWER_SHARE * text_tokens))
+    return flops.count(samples=1, text_tokens=text_tokens, answer_tokens=answers)
 
 
 def _sample_gb(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
