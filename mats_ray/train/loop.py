@@ -55,12 +55,10 @@ def fit(
     """
     train = config.train
     window, source = Window(), iter(batches)
-    for step in range(start_step, train.num_steps):
-        done, due = step + 1, _Due.at(step + 1, train)
-        began = time.monotonic()
-        micro_batches = _take(source, context, train, step=done)
-        waited = time.monotonic() - began
-        lr, result = _update(engine, micro_batches, context, config, step=step)
+    for done in range(start_step + 1, train.num_steps + 1):
+        due, began = _Due.at(done, train), time.monotonic()
+        micro_batches, waited = _take(source, context, train, step=done)
+        lr, result = _update(engine, micro_batches, context, config, step=done - 1)
         window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
         record: Record = {"step": done}
         if due.log:
@@ -120,15 +118,17 @@ def run_hash(config: RunConfig) -> str:
 
 def _take(
     source: Iterator[TrainBatch], context: TrainContext, train: TrainConfig, *, step: int
-) -> list[TrainBatch]:
+) -> tuple[list[TrainBatch], float]:
+    """Return this worker's micro-batches of an update, and the seconds it has waited for them."""
     context.enter("waiting for data", step)
+    began = time.monotonic()
     count = train.accumulation_steps(context.num_workers)
     micro_batches = list(itertools.islice(source, count))
     if len(micro_batches) < count:
         raise TrainingError(
             f"the data ended in step {step}: {len(micro_batches)} of {count} micro-batches came"
         )
-    return micro_batches
+    return micro_batches, time.monotonic() - began
 
 
 def _update(

@@ -150,28 +150,6 @@ def checkpoints_of(result):
     return Path(result.metrics).parent / "checkpoints"
 
 
-def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
-    """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
-    reference, _ = unbroken
-    config = other_run(world, "moving")
-    store = Path(config.runs_dir) / "moving" / "checkpoints"
-    shutil.copytree(checkpoints_of(reference) / "step-00000020", store / "step-00000020")
-
-    one = train(config.replace(scaling={"num_workers": 1}, train={"engine": {"zero_stage": 0}}))
-    after_one = losses(one)
-    for step in (50, 60):
-        shutil.rmtree(store / f"step-{step:08d}")
-    three = train(config.replace(scaling={"num_workers": 3}, train={"engine": {"zero_stage": 3}}))
-    after_three = losses(three)
-
-    expected = losses(reference)
-    assert sorted(after_one) == list(range(21, 61))
-    assert after_one == pytest.approx({step: expected[step] for step in after_one}, rel=1e-4)
-    assert after_three == pytest.approx({step: expected[step] for step in after_three}, rel=1e-4)
-    assert {step for step in after_three if after_three[step] != after_one[step]} <= set(range(41, 61))
-    assert weights(three).keys() == weights(reference).keys()
-
-
 def test_held_out_loss_and_answers_are_logged_and_tracked(unbroken):
     result, _ = unbroken
     run = Path(result.metrics).parent
@@ -223,6 +201,28 @@ def test_a_loss_that_is_not_finite_ends_the_run(world):
 
     with pytest.raises(TrainingError, match=r"step \d+: loss sum nan"):
         train(config)
+
+
+def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
+    """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
+    reference, _ = unbroken
+    config = world.replace(name="moving")  # and the same paths: they belong to what decides a run's course
+    store = Path(config.runs_dir) / "moving" / "checkpoints"
+    shutil.copytree(checkpoints_of(reference) / "step-00000020", store / "step-00000020")
+
+    one = train(config.replace(scaling={"num_workers": 1}, train={"engine": {"zero_stage": 0}}))
+    after_one = losses(one)
+    for step in (50, 60):
+        shutil.rmtree(store / f"step-{step:08d}")
+    three = train(config.replace(scaling={"num_workers": 3}, train={"engine": {"zero_stage": 3}}))
+    after_three = losses(three)
+
+    expected = losses(reference)
+    assert sorted(after_one) == list(range(21, 61))
+    assert after_one == pytest.approx({step: expected[step] for step in after_one}, rel=1e-4)
+    assert after_three == pytest.approx({step: expected[step] for step in after_three}, rel=1e-4)
+    assert {step for step in after_three if after_three[step] != after_one[step]} <= set(range(41, 61))
+    assert weights(three).keys() == weights(reference).keys()
 
 
 def test_no_training_worker_is_left_behind(unbroken, ray_cluster):
