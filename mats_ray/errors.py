@@ -58,3 +58,23 @@ class ModelError(MATSError):
 
 class TrainingError(MATSError):
     """A training run that cannot go on: a loss that is not finite, an unusable checkpoint, a lost worker."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss or gradient norm that is not a number, or infinite.
+
+    Attributes:
+        certain: The samples it names are those of a micro-batch whose own loss was not finite.
+    """
+
+    def __init__(self, message: str, *, certain: bool) -> None:
+        super().__init__(message)
+        self.certain = certain
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling between processes: the default would drop ``certain``."""
+        return (_rebuild_not_finite, (str(self), self.certain))
+
+
+def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa: FBT001 (pickle knows no keywords)
+    return NotFiniteError(message, certain=certain)

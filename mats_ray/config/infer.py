@@ -45,6 +45,8 @@ class DataConfig(StrictConfig):
     embed: EmbedConfig = EmbedConfig()
     chunk_rows: PositiveInt = 4096
     """Rows read, shuffled and noised at a time by one Ray Data task while training."""
+    group_by_length: bool = True
+    """Put rows of like length into one micro-batch, within each global batch: less padding, the same loss."""
 
 
 class CaptionConfig(StrictConfig):

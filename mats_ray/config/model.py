@@ -83,7 +83,8 @@ class LLMConfig(StrictConfig):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the frozen weights; what is trained is float32 or the engine's precision."""
     max_text_tokens: PositiveInt = 150
-    """Instruction plus answer; longer answers are cut, with a count in the log (upstream max_txt_len)."""
+    """Instruction plus answer; what is longer loses the end of its instruction, with a count in the log
+    (upstream: max_txt_len)."""
     lora: LoRAConfig = LoRAConfig()
 
 

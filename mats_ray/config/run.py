@@ -51,8 +51,9 @@ class RunConfig(StrictConfig):
     @model_validator(mode="after")
     def batch_splits_evenly(self) -> "RunConfig":
         """Fail on the head node, before any worker starts."""
-        self.train.accumulation_steps(self.scaling.num_workers)
-        if self.train.engine.type == "torch" and self.scaling.num_workers > 1:
+        for num_workers in self.scaling.worker_counts:
+            self.train.accumulation_steps(num_workers)
+        if self.train.engine.type == "torch" and self.scaling.max_workers > 1:
             raise ValueError(
                 f"train.engine.type 'torch' runs one worker, scaling.num_workers is "
                 f"{self.scaling.num_workers}; use 'deepspeed'"

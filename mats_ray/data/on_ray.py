@@ -19,20 +19,17 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import EmbedConfig
 from mats_ray.config.model import CLAPConfig
-from mats_ray.data.embedded import EmbeddedTriplets, part_name, read_group, remove_other_parts
-from mats_ray.data.order import Chunk, chunks, rows_of_worker
+from mats_ray.data.embedded import EmbeddedTriplets, part_name, remove_other_parts
 from mats_ray.data.storage import locate, parquet_files
+from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
 from mats_ray.data.triplets import (
     COLUMNS,
-    EMBEDDING,
     check_columns,
     embedded_schema,
     embedding_array,
-    embedding_matrix,
     row_key,
 )
 from mats_ray.errors import DataError
-from mats_ray.models.noise import add_noise, row_noise
 from mats_ray.progress import Progress
 
 PARTITION = "partition"
@@ -138,30 +135,19 @@ class _PartitionEmbedder:
         filesystem.move(pending, f"{folder}/{name}")
 
 
-@dataclass(frozen=True, slots=True)
-class StreamPlace:
-    """Which samples of the endless stream one worker wants."""
-
-    start: int
-    stop: int
-    rank: int
-    num_workers: int
-
-
-def training_rows(
-    config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, *, micro_batch_size: int
-) -> Iterator[pa.Table]:
+def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Iterator[pa.Table]:
     """Stream one worker's noised rows in micro-batches, in the order ``data.order`` defines.
 
-    Reading, shuffling and noise are Ray Data tasks over row groups, ahead of the consumer.
+    Reading, shuffling and noise are Ray Data tasks over spans of the stream, ahead of the consumer.
 
     Yields:
-        Tables with ``embedding`` (noised, float32), ``instruction`` and ``answer``.
+        See ``SpanReader.read``.
     """
-    plan = list(chunks(data.groups, seed=config.seed, start=place.start, stop=place.stop))
+    plan = plan_of(config, place)
     # One task at a time keeps far ahead of a worker: some 10,000 rows/s against some 100 that it consumes.
     dataset = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
-        _ChunkReader(config, place),  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+        _read_spans,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+        fn_args=[SpanReader(config, data, place)],
         batch_size=None,
         batch_format="numpy",
         num_cpus=0.25,
@@ -169,44 +155,11 @@ def training_rows(
     )
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(
-        batch_size=micro_batch_size, batch_format="pyarrow", prefetch_batches=4
+        batch_size=config.train.micro_batch_size, batch_format="pyarrow", prefetch_batches=4
     ):
         assert isinstance(batch, pa.Table)
         yield batch
 
 
-@dataclass(frozen=True)
-class _ChunkReader:
-    """Task: one row group -> the rows one worker wants of it, shuffled, with this epoch's noise."""
-
-    config: RunConfig
-    place: StreamPlace
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        tables = [self.read(chunk) for chunk in batch["item"]]
-        return pa.concat_tables(tables)
-
-    def read(self, chunk: Chunk) -> pa.Table:
-        """Read, order and noise."""
-        config, place = self.config, self.place
-        filesystem, _ = locate(config.embedded_path)
-        table = read_group(filesystem, chunk.group, ["id", "instruction", "answer", EMBEDDING])
-        rows = rows_of_worker(
-            chunk,
-            seed=config.seed,
-            span=(place.start, place.stop),
-            batch_size=config.train.global_batch_size,
-            rank=place.rank,
-            num_workers=place.num_workers,
-        )
-        table = table.take(pa.array(rows))
-        return _noised(table, epoch=chunk.epoch, seed=config.seed, variance=config.model.noise.variance)
-
-
-def _noised(table: pa.Table, *, epoch: int, seed: int, variance: float) -> pa.Table:
-    clean_NC = torch.from_numpy(embedding_matrix(table.column(EMBEDDING)))
-    keys = [row_key(row_id) for row_id in table.column("id").to_pylist()]
-    noise_NC = row_noise(keys, clean_NC.shape[1], seed=seed, epoch=epoch)
-    noised_NC = add_noise(clean_NC, noise_NC, variance=variance).numpy()
-    column = pa.FixedSizeListArray.from_arrays(pa.array(noised_NC.reshape(-1)), noised_NC.shape[1])
-    return table.select(["instruction", "answer"]).append_column(EMBEDDING, column)
+def _read_spans(batch: dict[str, np.ndarray], reader: SpanReader) -> pa.Table:
+    return pa.concat_tables([reader.read((int(start), int(stop))) for start, stop in batch["item"]])

@@ -2,8 +2,8 @@
 
 Epochs follow each other in one endless stream of samples. In each epoch the row groups of all Parquet files
 come in a shuffled order, and the rows of each group are shuffled among themselves. Sample s of the stream
-belongs to global batch s // global_batch_size; within a batch, worker r of W owns the r-th W-th part. So a
-resumed run needs one number, the count of samples consumed, and skipping to it costs nothing.
+belongs to global batch s // global_batch_size, whose micro-batches W workers take in turn. So a resumed run
+needs one number, the count of samples consumed, and skipping to it costs nothing.
 
 Shuffling reaches across groups but rows of one group stay together; ``mats embed`` therefore writes rows to
 groups by a hash, not in source order.
@@ -64,21 +64,38 @@ def row_order(chunk: Chunk, *, seed: int) -> np.ndarray:
     return rng.permutation(chunk.group.num_rows)
 
 
+def rows_of_span(chunk: Chunk, *, seed: int, span: tuple[int, int]) -> np.ndarray:
+    """Return the row indices of a chunk whose samples lie in [start, stop), in stream order."""
+    first = max(0, span[0] - chunk.first_sample)
+    return row_order(chunk, seed=seed)[first : max(first, span[1] - chunk.first_sample)]
+
+
+def spans(start: int, stop: int, *, batch_size: int, num_rows: int) -> list[tuple[int, int]]:
+    """Cut [start, stop) of the stream into spans of whole global batches, about ``num_rows`` samples each."""
+    length = max(1, num_rows // batch_size) * batch_size
+    return [(first, min(first + length, stop)) for first in range(start, stop, length)]
+
+
 def rows_of_worker(
-    chunk: Chunk, *, seed: int, span: tuple[int, int], batch_size: int, rank: int, num_workers: int
+    lengths: np.ndarray, *, batch_size: int, micro_batch_size: int, rank: int, num_workers: int
 ) -> np.ndarray:
-    """Return the row indices of a chunk that one worker consumes, in stream order.
+    """Return which samples of a span one worker takes, micro-batch after micro-batch.
+
+    Each global batch is sorted by length and cut into micro-batches of like length, which the workers take in
+    turn: little padding, and what the workers do at the same time takes them about equally long. What belongs
+    to a global batch, and so the loss, does not depend on it; nor does what belongs to a micro-batch on the
+    number of workers.
 
     Args:
-        chunk: From ``chunks``.
-        seed: Of the run.
-        span: Samples outside [start, stop) were consumed before or are not wanted.
-        batch_size: Global batch, a multiple of ``num_workers``.
+        lengths: Of the span's samples in stream order, whole global batches; any measure of how long a row
+        is.
+            All alike: stream order.
+        batch_size: Global batch, a multiple of ``micro_batch_size * num_workers``.
+        micro_batch_size: Rows that are padded together.
         rank: Of the worker.
         num_workers: W.
     """
-    order = row_order(chunk, seed=seed)
-    samples = chunk.first_sample + np.arange(len(order))
-    owner = samples % batch_size // (batch_size // num_workers)
-    wanted = (samples >= span[0]) & (samples < span[1]) & (owner == rank)
-    return order[wanted]
+    by_batch = lengths.reshape(-1, batch_size)
+    order = by_batch.argsort(axis=1, kind="stable") + np.arange(len(by_batch))[:, None] * batch_size
+    micro_batches = order.reshape(len(by_batch), -1, micro_batch_size)
+    return micro_batches[:, rank::num_workers].reshape(-1)

@@ -9,6 +9,7 @@ directory, so a folder with everything in it can be moved.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def save_model(
     settings: ModelSettings,
     *,
     home: str | None = None,
+    trained: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write the trained parts in float32; the caller puts Santa memory and model card beside them.
 
@@ -79,12 +81,11 @@ def save_model(
         prompts: Its tokenizer is stored.
         settings: Stored as JSON, references to local base models relative to the model's home.
         home: Where the directory will finally live, if not at ``directory``.
+        trained: What is trained, by parameter name, where the model itself holds it rounded or in pieces.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    connector = {
-        key: value.detach().float().cpu().contiguous() for key, value in model.connector.state_dict().items()
-    }
-    save_file(connector, directory / MAPPER)
+    connector = dict(model.named_parameters()) if trained is None else trained
+    save_file(_below("connector.", connector), directory / MAPPER)
     config = settings.model
     tree = config.model_dump(mode="json")
     home = home or str(directory)
@@ -92,7 +93,8 @@ def save_model(
     if tree["clap"]["tokenizer"] is not None:
         tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
-    _save_llm(directory, model.llm, base=tree["llm"]["path"])
+    llm = None if trained is None else _below("llm.", trained)
+    _save_llm(directory, model.llm, base=tree["llm"]["path"], tensors=llm)
     prompts.tokenizer.save_pretrained(directory)
     facts = {
         "format": FORMAT,
@@ -190,15 +192,24 @@ def load_exactly(module: nn.Module, tensors: dict[str, torch.Tensor], *, where: 
     module.load_state_dict(tensors)
 
 
-def _save_llm(directory: Path, llm: nn.Module, *, base: str) -> None:
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of one part of the model, float32, by its own names."""
+    return {
+        name.removeprefix(prefix): tensor.detach().float().cpu().contiguous()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _save_llm(directory: Path, llm: nn.Module, *, base: str, tensors: dict[str, torch.Tensor] | None) -> None:
     if isinstance(llm, PeftModel):
         for adapter in llm.peft_config.values():
             adapter.base_model_name_or_path = base
         # or peft looks the base up, on a hub if need be, to see whether its vocabulary has changed
-        llm.save_pretrained(str(directory), save_embedding_layers=False)
+        llm.save_pretrained(str(directory), save_embedding_layers=False, state_dict=tensors)
         (directory / "README.md").unlink(missing_ok=True)  # peft's own card template; ours follows
         return
-    llm.save_pretrained(directory / "llm")  # pyright: ignore[reportCallIssue]
+    llm.save_pretrained(directory / "llm", state_dict=tensors)  # pyright: ignore[reportCallIssue]
 
 
 def _stored(ref: str, home: str) -> str:

@@ -12,21 +12,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from mats_ray.config.model import LLMConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.gguf import gguf_arguments, is_gguf, unquantised
 
 
 def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
     """Load a causal language model from a directory or the local hub cache.
 
     Args:
-        path: Directory in transformers' format, or hub id.
+        path: Directory in transformers' format, hub id, or a GGUF file (``models/gguf.py``).
         dtype: Of the weights; "auto" leaves them as they are stored.
 
     Raises:
         ModelError: There is no such model, or it cannot be read.
     """
-    _check_local(path)
+    folder, extra = _source(path)
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **extra)
+        return unquantised(llm) if extra else llm
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the language model {path!r} cannot be loaded: {_first_line(error)}") from error
 
@@ -37,9 +39,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: There is none, or it cannot be read.
     """
-    _check_local(path)
+    folder, extra = _source(path)
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(folder, **extra)
     except (OSError, ValueError) as error:
         raise ModelError(f"the tokenizer {path!r} cannot be loaded: {_first_line(error)}") from error
 
@@ -96,6 +98,13 @@ def _init_lora(model: nn.Module, *, generator: torch.Generator) -> None:
             nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
         elif "lora_B" in name:
             nn.init.zeros_(parameter)
+
+
+def _source(path: str) -> tuple[str, dict[str, str]]:
+    if is_gguf(path):
+        return gguf_arguments(path)
+    _check_local(path)
+    return path, {}
 
 
 def _check_local(path: str) -> None:

@@ -32,12 +32,13 @@ class TrainBatch:
     mask_BT: Tensor
     labels_BT: Tensor
     """``after_BT`` at answer positions, -100 elsewhere."""
+    ids: tuple[str, ...] = ()
+    """Of the samples, to name them when something is wrong."""
 
     def to(self, device: torch.device | str) -> "TrainBatch":
         """Return a copy on another device."""
-        return TrainBatch(
-            *(t.to(device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
-        )
+        tensors = (t.to(device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
+        return TrainBatch(*tensors, ids=self.ids)
 
     @property
     def num_answer_tokens(self) -> int:
@@ -104,6 +105,13 @@ class MATS(nn.Module):
 
     @torch.inference_mode()
     def generate(
+        self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]], *, max_new_tokens: int, **decoding: Any
+    ) -> list[Generated]:
+        """Do what ``answer`` does, in inference mode: nothing it touches can be trained afterwards."""
+        return self.answer(clap_BC, after_ids, max_new_tokens=max_new_tokens, **decoding)
+
+    @torch.no_grad()
+    def answer(
         self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]], *, max_new_tokens: int, **decoding: Any
     ) -> list[Generated]:
         """Answer one prompt per embedding, without sampling.

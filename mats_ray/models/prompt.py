@@ -20,7 +20,7 @@ class SampleTokens:
     prompt: list[int]
     answer: list[int]
     truncated: bool
-    """The answer was cut to fit max_text_tokens."""
+    """The instruction was cut to fit max_text_tokens."""
 
 
 class PromptTokenizer:
@@ -57,18 +57,28 @@ class PromptTokenizer:
     def sample(self, instruction: str, answer: str, *, max_text_tokens: int) -> SampleTokens:
         """Tokenise a training sample; instruction and answer together take at most ``max_text_tokens``.
 
+        What is too long loses the end of its instruction, never a word of its answer: a model that learns
+        from answers cut in half learns to stop in the middle.
+
         Raises:
-            ModelError: The instruction alone leaves no room for an answer.
+            ModelError: The answer alone takes more.
         """
+        ids = [*self._ids(self._answer_start + answer), self.eos_id]
         prompt = self.after(instruction)
-        room = max_text_tokens - len(prompt) - 1  # one for EOS
-        if room < 1:
+        if len(prompt) + len(ids) <= max_text_tokens:
+            return SampleTokens(prompt, ids, truncated=False)
+        words = self._ids(instruction)
+        keep = max(0, len(words) - (len(prompt) + len(ids) - max_text_tokens))
+        while len(prompt) + len(ids) > max_text_tokens and keep >= 0:
+            prompt = self.after(self.decode(words[:keep]))  # again: text cut elsewhere may take more tokens
+            keep -= 1
+        if len(prompt) + len(ids) > max_text_tokens:
             raise ModelError(
-                f"an instruction of {len(prompt)} tokens leaves no room for an answer within "
-                f"max_text_tokens={max_text_tokens}: {instruction[:60]!r}"
+                f"an answer of {len(ids)} tokens leaves no room for any instruction within "
+                f"max_text_tokens={max_text_tokens}: {answer[:60]!r}; "
+                "raise model.llm.max_text_tokens or leave it out"
             )
-        ids = self._ids(self._answer_start + answer)
-        return SampleTokens(prompt, [*ids[:room], self.eos_id], truncated=len(ids) > room)
+        return SampleTokens(prompt, ids, truncated=True)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an answer, without special tokens."""

@@ -1,34 +1,50 @@
-"""The driver's view of a run: a thread that draws progress and keeps ``metrics.jsonl`` current."""
+"""The driver's view of a run: a thread that draws progress and feeds ``metrics.jsonl`` and trackers."""
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyarrow import fs
 
 from mats_ray.data.storage import locate
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
+from mats_ray.train.context import Record, Sample
+from mats_ray.train.tracking import Tracker
 
 POLL_SECONDS = 1.0
-Record = dict[str, float]
+SAMPLES = "samples.jsonl"
+Logged = tuple[Record, Sequence[Sample]]
 
 
 class Follower:
     """Context manager around a run.
 
     Args:
-        poll: Returns the records from an index on.
-        path: Of ``metrics.jsonl``; records of an interrupted run are kept, later ones of a step win.
+        poll: Returns what was logged from an index on.
+        path: Of ``metrics.jsonl``; records of an interrupted run are kept, later ones of a step win. What the
+        model
+            said to fixed questions lies beside it in ``samples.jsonl``.
         label: Of the progress line.
         num_steps: Of the run.
         log_every: Steps between records: the first one tells where the run started.
+        trackers: Take every record, too.
     """
 
     def __init__(
-        self, poll: Callable[[int], list[Record]], *, path: str, label: str, num_steps: int, log_every: int
+        self,
+        poll: Callable[[int], list[Logged]],
+        *,
+        path: str,
+        label: str,
+        num_steps: int,
+        log_every: int,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self._poll_records, self._path, self._seen = poll, path, 0
+        self._trackers = trackers
+        self._samples_path = path.rsplit("/", 1)[0] + "/" + SAMPLES
+        self._samples = _read_samples(self._samples_path)
         self._log_every = log_every
         self._by_step = read_records(path)
         self._progress = Progress(label, total=num_steps, unit="step")
@@ -49,6 +65,8 @@ class Follower:
         self._stop.set()
         self._thread.join()
         self._poll()
+        for tracker in self._trackers:
+            tracker.close()
         self._progress.__exit__(None, None, None)
 
     def _follow(self) -> None:
@@ -57,18 +75,33 @@ class Follower:
 
     def _poll(self) -> None:
         new = self._poll_records(self._seen)
-        for record in new:
+        for record, samples in new:
+            step = int(record["step"])
             if self._seen == 0:
-                self._progress.start_at((int(record["step"]) - 1) // self._log_every * self._log_every)
+                self._progress.start_at((step - 1) // self._log_every * self._log_every)
             self._seen += 1
-            self._by_step[int(record["step"])] = record
-            note = (
-                f"loss {record['loss']:.3f}  lr {record['lr']:.1e}  {record['samples_per_s']:.0f} samples/s"
-            )
-            self._progress.update(int(record["step"]), note=note)
+            self._by_step[step] = record
+            if samples:
+                self._samples[step] = [json.dumps({"step": step, **sample}) for sample in samples]
+            self._progress.update(step, note=_note(record))
+            for tracker in self._trackers:
+                tracker.log(record, samples)
         if new:
-            lines = [json.dumps(self._by_step[step]) for step in sorted(self._by_step)]
-            _write_text(self._path, "\n".join(lines) + "\n")
+            _write_lines(self._path, [json.dumps(self._by_step[step]) for step in sorted(self._by_step)])
+        if any(samples for _, samples in new):
+            by_step = sorted(self._samples.items())
+            _write_lines(self._samples_path, [line for _, lines in by_step for line in lines])
+
+
+def _note(record: Record) -> str:
+    """What the progress line says of a record; one of validation alone has only that."""
+    parts = {
+        "loss": "loss {:.3f}",
+        "validation_loss": "held out {:.3f}",
+        "lr": "lr {:.1e}",
+        "samples_per_s": "{:.0f} samples/s",
+    }
+    return "  ".join(form.format(record[key]) for key, form in parts.items() if key in record)
 
 
 def read_records(path: str) -> dict[int, Record]:
@@ -77,19 +110,29 @@ def read_records(path: str) -> dict[int, Record]:
     Raises:
         DataError: A line is no record.
     """
-    filesystem, inner = locate(path)
-    if filesystem.get_file_info(inner).type != fs.FileType.File:
-        return {}
-    with filesystem.open_input_file(inner) as source:
-        lines = source.read().decode().splitlines()
     try:
-        records = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in _read_lines(path)]
         return {int(record["step"]): record for record in records}
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} holds a line that is no metrics record: {error!r}") from error
 
 
-def _write_text(path: str, text: str) -> None:
+def _read_samples(path: str) -> dict[int, list[str]]:
+    by_step: dict[int, list[str]] = {}
+    for line in _read_lines(path):
+        by_step.setdefault(int(json.loads(line)["step"]), []).append(line)
+    return by_step
+
+
+def _read_lines(path: str) -> list[str]:
+    filesystem, inner = locate(path)
+    if filesystem.get_file_info(inner).type != fs.FileType.File:
+        return []
+    with filesystem.open_input_file(inner) as source:
+        return source.read().decode().splitlines()
+
+
+def _write_lines(path: str, lines: Sequence[str]) -> None:
     """Replace a file whole: who reads it meanwhile, or after a kill, finds the old or the new one.
 
     S3 does so by itself, when the stream is closed.
@@ -98,6 +141,6 @@ def _write_text(path: str, text: str) -> None:
     filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
     local = isinstance(filesystem, fs.LocalFileSystem)
     with filesystem.open_output_stream(f"{inner}.pending" if local else inner) as sink:
-        sink.write(text.encode())
+        sink.write("".join(f"{line}\n" for line in lines).encode())
     if local:
         filesystem.move(f"{inner}.pending", inner)

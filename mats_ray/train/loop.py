@@ -6,19 +6,25 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mats_ray import __version__
 from mats_ray.config import RunConfig
-from mats_ray.errors import TrainingError
+from mats_ray.config.train import TrainConfig
+from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.mats import TrainBatch
-from mats_ray.train.context import TrainContext
-from mats_ray.train.engine import StepResult, TrainEngine
+from mats_ray.train.context import Record, Sample, TrainContext
+from mats_ray.train.engine import EngineState, StepResult, TrainEngine
 from mats_ray.train.optim import learning_rate
-from mats_ray.train.seeding import seed_step
+from mats_ray.train.seeding import dropout_seeds
 from mats_ray.train.state import RunState, save_checkpoint
-from mats_ray.train.throughput import Window
+from mats_ray.train.throughput import Meter, Window
+from mats_ray.train.validation import Validation
+
+Finish = Callable[[Path, EngineState], None]
+NAMED_SAMPLES = 8
 
 
 def fit(
@@ -28,7 +34,9 @@ def fit(
     config: RunConfig,
     *,
     start_step: int = 0,
-    finish: Callable[[Path], None] | None = None,
+    validation: Validation | None = None,
+    meter: Meter | None = None,
+    finish: Finish | None = None,
 ) -> None:
     """Train from ``start_step`` to ``config.train.num_steps``.
 
@@ -38,6 +46,8 @@ def fit(
         context: Takes metrics and checkpoints.
         config: Of the run.
         start_step: Updates done before.
+        validation: This worker's part of the held-out triplets.
+        meter: Turns tokens and seconds into a share of what the hardware can do.
         finish: Called by the first worker with the last checkpoint's folder, to put the model beside it.
 
     Raises:
@@ -45,66 +55,138 @@ def fit(
     """
     train = config.train
     window, source = Window(), iter(batches)
-    for step in range(start_step, train.num_steps):
-        began, done = time.monotonic(), step + 1
-        micro_batches = _take(source, train.accumulation_steps(context.num_workers), step=done)
-        waited = time.monotonic() - began
-        seed_step(seed=config.seed, step=step, rank=context.rank)
-        lr = learning_rate(step, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
-        result = engine.train_step(micro_batches, lr=lr)
-        _check(result, step=done)
+    for done in range(start_step + 1, train.num_steps + 1):
+        due, began = _Due.at(done, train), time.monotonic()
+        micro_batches, waited = _take(source, context, train, step=done)
+        lr, result = _update(engine, micro_batches, context, config, step=done - 1)
         window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
-        last = done == train.num_steps
-        if last or done % train.log_every == 0:
-            context.log({"step": done, "lr": lr, "grad_norm": result.grad_norm, **window.rates()})
+        record: Record = {"step": done}
+        if due.log:
+            record |= {"lr": lr, "grad_norm": result.grad_norm, **window.rates(meter)}
             window = Window()
-        if last or done % train.checkpoint.every_steps == 0:
-            _checkpoint(engine, context, config, step=done, finish=finish if last else None)
+        _log(engine, context, record, validation if due.validate else None)
+        if due.keep:
+            _checkpoint(engine, context, config, record, finish if done == train.num_steps else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What a step is followed by; the last one by everything."""
+
+    log: bool
+    validate: bool
+    keep: bool
+
+    @classmethod
+    def at(cls, done: int, train: TrainConfig) -> "_Due":
+        last = done == train.num_steps
+        keep = last or done % train.checkpoint.every_steps == 0
+        validate = keep or done % train.validation.every_steps == 0  # the best checkpoint is to be known
+        return cls(last or done % train.log_every == 0, validate, keep)
+
+
+def _log(engine: TrainEngine, context: TrainContext, record: Record, validation: Validation | None) -> None:
+    """Add the held-out loss, if it is due, and hand the record over, if it says anything."""
+    samples: list[Sample] = []
+    if validation is not None:
+        context.enter("validation", int(record["step"]))
+        record["validation_loss"] = validation.loss(engine)
+        samples = validation.samples(engine)
+    if len(record) > 1:
+        context.log(record, samples)
 
 
 def run_hash(config: RunConfig) -> str:
     """Hash what decides the course of a run; workers, logging and checkpointing do not."""
     tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
     tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
-    for key in ("log_every", "checkpoint", "max_failures", "micro_batch_size"):
+    for key in (
+        "log_every",
+        "checkpoint",
+        "max_failures",
+        "micro_batch_size",
+        "validation",
+        "stall_seconds",
+        "trackers",
+    ):
         tree["train"].pop(key)
     for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
         tree["data"]["embed"].pop(key)
+    tree["data"].pop("group_by_length")
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _take(source: Iterator[TrainBatch], count: int, *, step: int) -> list[TrainBatch]:
+def _take(
+    source: Iterator[TrainBatch], context: TrainContext, train: TrainConfig, *, step: int
+) -> tuple[list[TrainBatch], float]:
+    """Return this worker's micro-batches of an update, and the seconds it has waited for them."""
+    context.enter("waiting for data", step)
+    began = time.monotonic()
+    count = train.accumulation_steps(context.num_workers)
     micro_batches = list(itertools.islice(source, count))
     if len(micro_batches) < count:
         raise TrainingError(
             f"the data ended in step {step}: {len(micro_batches)} of {count} micro-batches came"
         )
-    return micro_batches
+    return micro_batches, time.monotonic() - began
 
 
-def _check(result: StepResult, *, step: int) -> None:
-    if not (math.isfinite(result.loss_sum) and math.isfinite(result.grad_norm)):
-        raise TrainingError(
-            f"step {step}: loss sum {result.loss_sum} over {result.num_answer_tokens} answer tokens, "
-            f"gradient norm {result.grad_norm}; lower train.optim.lr or raise train.schedule.warmup_steps"
-        )
-
-
-def _checkpoint(
+def _update(
     engine: TrainEngine,
+    micro_batches: list[TrainBatch],
     context: TrainContext,
     config: RunConfig,
     *,
     step: int,
-    finish: Callable[[Path], None] | None,
+) -> tuple[float, StepResult]:
+    train = config.train
+    lr = learning_rate(step, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
+    seeds = dropout_seeds(
+        seed=config.seed,
+        step=step,
+        count=len(micro_batches),
+        rank=context.rank,
+        num_workers=context.num_workers,
+    )
+    context.enter("forward, backward and update", step + 1)
+    result = engine.train_step(micro_batches, lr=lr, seeds=seeds)
+    _check(result, micro_batches, step=step + 1)
+    return lr, result
+
+
+def _check(result: StepResult, micro_batches: Sequence[TrainBatch], *, step: int) -> None:
+    """Every worker sees the sums and stops; the one whose loss it was can name the samples."""
+    if math.isfinite(result.loss_sum) and math.isfinite(result.grad_norm):
+        return
+    bad = [batch for batch, loss in zip(micro_batches, result.losses, strict=True) if not math.isfinite(loss)]
+    ids = [row for batch in bad or micro_batches for row in batch.ids]
+    more = f" and {len(ids) - NAMED_SAMPLES} more" if len(ids) > NAMED_SAMPLES else ""
+    raise NotFiniteError(
+        f"step {step}: loss sum {result.loss_sum} over {result.num_answer_tokens} answer tokens, "
+        f"gradient norm {result.grad_norm}; among the samples {', '.join(ids[:NAMED_SAMPLES])}{more}; "
+        "lower train.optim.lr or raise train.schedule.warmup_steps",
+        certain=bool(bad),
+    )
+
+
+def _checkpoint(
+    engine: TrainEngine, context: TrainContext, config: RunConfig, record: Record, finish: Finish | None
 ) -> None:
     """Every worker collects, the first one writes; the context takes the folder over."""
+    step = int(record["step"])
+    context.enter("writing a checkpoint", step)
     state = engine.state()
-    directory: Path | None = None
-    if context.rank == 0:
-        directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
-        run = RunState(step, step * config.train.global_batch_size, run_hash(config), __version__)
+    if context.rank != 0:
+        return
+    samples = step * config.train.global_batch_size
+    run = RunState(step, samples, run_hash(config), __version__, record.get("validation_loss"))
+    directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
+    try:
         save_checkpoint(directory, state, run)
         if finish is not None:
-            finish(directory)
-    context.report({"step": step}, directory)
+            finish(directory, state)
+    except OSError as error:
+        raise TrainingError(
+            f"the checkpoint of step {step} cannot be written to {directory}: {error}"
+        ) from error
+    context.keep(directory, step)

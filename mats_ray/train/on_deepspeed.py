@@ -1,24 +1,23 @@
-"""DeepSpeed behind the ``TrainEngine`` protocol: ZeRO-1/2 over the trained parameters only."""
+"""DeepSpeed behind the ``TrainEngine`` protocol: ZeRO 0 to 3; only what is trained has optimizer state."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import deepspeed
 import deepspeed.ops
 import torch
 from deepspeed import comm
-from deepspeed.utils import (
-    safe_get_full_fp32_param,
-    safe_get_full_optimizer_state,
-    safe_set_full_fp32_param,
-    safe_set_full_optimizer_state,
-)
+from torch import nn
+from torch.nn.utils import get_total_norm
 
 from mats_ray.config.train import TrainConfig
 from mats_ray.models.mats import MATS, TrainBatch
-from mats_ray.train.engine import OPTIMIZER_KEYS, EngineState, StepResult
+from mats_ray.train.engine import OPTIMIZER_KEYS, EngineState, StepResult, evaluating
 from mats_ray.train.optim import parameter_groups
+from mats_ray.train.seeding import seed_dropout
+from mats_ray.train.zero_state import WEIGHT, zero_state
 
 
 def zero_config(config: TrainConfig, *, num_workers: int) -> dict[str, Any]:
@@ -49,10 +48,13 @@ class DeepSpeedEngine:
         self.num_workers = (
             comm.get_world_size() if comm.is_initialized() else torch.distributed.get_world_size()
         )
-        self.device = device
-        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.model, self.device = model, device
+        self.named: Mapping[str, nn.Parameter] = {
+            name: p for name, p in model.named_parameters() if p.requires_grad
+        }
         groups = parameter_groups(self.named.items(), config.optim)
-        optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas)
+        # lr 0 until the first update: some of DeepSpeed's optimizers step once, on zeros, when they are made
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.optim.betas)
         self.engine, zero, *_ = deepspeed.initialize(
             model=model.to(device).train(),
             optimizer=optimizer,
@@ -60,11 +62,14 @@ class DeepSpeedEngine:
             config=zero_config(config, num_workers=self.num_workers),
             dist_init_required=False,
         )
-        self.zero: Any = zero  # typed as every kind of optimizer there is; with this configuration, ZeRO-1/2
+        self.zero: Any = zero  # typed as every kind of optimizer there is
+        self.places = zero_state(config.engine.zero_stage, self.named, zero, OPTIMIZER_KEYS)
+        self.places.reset(0)
         self.num_updates = 0
-        self._make_moments(0)
 
-    def train_step(self, micro_batches: Sequence[TrainBatch], *, lr: float) -> StepResult:
+    def train_step(
+        self, micro_batches: Sequence[TrainBatch], *, lr: float, seeds: Sequence[int]
+    ) -> StepResult:
         """See ``TrainEngine``."""
         answer_tokens, text_tokens = self._sum(
             [
@@ -74,56 +79,58 @@ class DeepSpeedEngine:
         )
         for group in self.zero.param_groups:
             group["lr"] = lr
-        loss_sum = 0.0
-        for batch in micro_batches:
+        losses: list[float] = []
+        grad_norm: float | None = None
+        for batch, seed in zip(micro_batches, seeds, strict=True):
+            seed_dropout(seed)
             loss = self.engine(batch.to(self.device))
             self.engine.backward(loss * (self.num_workers / answer_tokens), scale_wrt_gas=False)
+            grad_norm = self._norm_of_plain_gradients()
             self.engine.step()
-            loss_sum += loss.item()
+            losses.append(loss.item())
         self.num_updates += 1
-        (total_loss,) = self._sum([loss_sum])
-        grad_norm = self.engine.get_global_grad_norm()
-        return StepResult(total_loss, int(answer_tokens), int(text_tokens), float(grad_norm or 0.0))
+        (total_loss,) = self._sum([sum(losses)])
+        if grad_norm is None:
+            grad_norm = float(self.engine.get_global_grad_norm() or 0.0)
+        if getattr(self.zero, "overflow", False):  # then DeepSpeed has skipped the update without a word
+            grad_norm = math.inf
+        return StepResult(total_loss, int(answer_tokens), int(text_tokens), grad_norm, tuple(losses))
+
+    def evaluate(self, batches: Sequence[TrainBatch]) -> tuple[float, int]:
+        """See ``TrainEngine``."""
+        with evaluating(self.engine):
+            losses = [self.engine(batch.to(self.device)).item() for batch in batches]
+        loss_sum, tokens = self._sum([sum(losses), sum(batch.num_answer_tokens for batch in batches)])
+        return loss_sum, int(tokens)
 
     def state(self) -> EngineState:
         """See ``TrainEngine``; gathers one parameter at a time."""
         trained, moments = {}, {}
         for name, parameter in self.named.items():
-            trained[name] = _gathered(safe_get_full_fp32_param(parameter))
+            trained[name] = self.places.read(parameter, WEIGHT).float().cpu().clone()
             for key in OPTIMIZER_KEYS:
-                moments[f"{key}/{name}"] = _gathered(safe_get_full_optimizer_state(parameter, key))
+                moments[f"{key}/{name}"] = self.places.read(parameter, key).float().cpu().clone()
         return EngineState(trained, moments, self.num_updates)
 
     def load_state(self, state: EngineState) -> None:
         """See ``TrainEngine``; each worker keeps its own part of the whole."""
         self.num_updates = state.num_updates
-        self._make_moments(state.num_updates)
+        self.places.reset(state.num_updates)
         for name, parameter in self.named.items():
-            parameter.data.copy_(state.trained[name])
-            safe_set_full_fp32_param(parameter, state.trained[name].to(self.device))
+            self.places.write(parameter, WEIGHT, state.trained[name].to(self.device))
             for key in OPTIMIZER_KEYS:
-                safe_set_full_optimizer_state(parameter, state.moments[f"{key}/{name}"].to(self.device), key)
+                self.places.write(parameter, key, state.moments[f"{key}/{name}"].to(self.device))
 
-    def _make_moments(self, num_updates: int) -> None:
-        """Make AdamW's state, zero, before the first update: a resumed run fills it.
-
-        And DeepSpeed 0.19.8 links parameters to their state after the first *group's* first update, when the
-        other groups have none yet; made here, all are linked. The private call is the one step() makes.
-        """
-        for partition in self.zero.single_partition_of_fp32_groups:
-            self.zero.optimizer.state[partition] = {
-                "step": torch.tensor(float(num_updates)),
-                **{key: torch.zeros_like(partition) for key in OPTIMIZER_KEYS},
-            }
-        self.zero._hp_optimizer_states_linked = False
-        self.zero._lazy_init_hp_params_optimizer_state()
+    def _norm_of_plain_gradients(self) -> float | None:
+        """Before clipping; stage 0 in fp32 has no wrapper around AdamW that would tell."""
+        if (
+            not isinstance(self.zero, torch.optim.Optimizer)
+            or not self.engine.is_gradient_accumulation_boundary()
+        ):
+            return None
+        return float(get_total_norm([p.grad for p in self.named.values() if p.grad is not None]))
 
     def _sum(self, values: Sequence[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         comm.all_reduce(total)
         return total.tolist()
-
-
-def _gathered(tensor: torch.Tensor | None) -> torch.Tensor:
-    assert tensor is not None, "DeepSpeed no longer maps this parameter to its fp32 master copy"
-    return tensor.float().cpu().clone()

@@ -1,8 +1,9 @@
 """Ray Train: workers around the training loop, checkpoints to storage, metrics back to the driver."""
 
+import contextlib
 import os
-import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,43 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
-from mats_ray.data.collate import Collator
-from mats_ray.data.embedded import EmbeddedTriplets, inspect
-from mats_ray.data.memory import check_memory
-from mats_ray.data.on_ray import StreamPlace, training_rows
-from mats_ray.data.storage import exists
-from mats_ray.data.triplets import EMBEDDING, embedding_matrix
-from mats_ray.errors import ConfigError, DataError, MATSError, TrainingError
+from mats_ray.data.embedded import EmbeddedTriplets
+from mats_ray.data.on_ray import training_rows
+from mats_ray.data.stream import StreamPlace
+from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
-from mats_ray.models.directory import ModelSettings, save_model
-from mats_ray.models.mats import MATS, TrainBatch
+from mats_ray.models.directory import save_model
+from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.train.engine import TorchEngine, TrainEngine
+from mats_ray.train.assemble import (
+    build_engine,
+    meter_of,
+    model_settings,
+    open_store,
+    read,
+    read_newest,
+    run_dir,
+    take_up,
+    to_batches,
+)
+from mats_ray.train.checkpoints import CheckpointStore, Uploader
+from mats_ray.train.context import Record, Sample
+from mats_ray.train.engine import EngineState, TrainEngine
 from mats_ray.train.export import MODEL_SUBFOLDER, export
-from mats_ray.train.follower import Follower
-from mats_ray.train.loop import fit, run_hash
-from mats_ray.train.state import load_checkpoint
+from mats_ray.train.follower import Follower, Logged
+from mats_ray.train.inputs import check_inputs
+from mats_ray.train.loop import fit
+from mats_ray.train.tracking import open_trackers
+from mats_ray.train.validation import load_validation
+from mats_ray.train.watchdog import Watchdog
+
+SECONDS_TO_SAY_WHY = 5.0
+"""A worker that ends itself waits so long for its reason to arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +67,38 @@ def train(config: RunConfig) -> TrainResult:
     """Train mapper and language model on embedded texts, from the run's last checkpoint if there is one.
 
     Raises:
-        ConfigError: The Santa memory the model shall carry has not been built.
+        ConfigError: The Santa memory the model shall carry has not been built, or a tracker is not installed.
         DataError: The embedded triplets are missing or of another CLAP width, or the memory of another CLAP.
         TrainingError: The run failed; the cause is named.
     """
-    data = _check_inputs(config)
+    data = check_inputs(config)
     board: Any = _Board.remote()  # an actor handle; Ray types it as the class itself
-    metrics = join(join(config.runs_dir, config.name), "metrics.jsonl")
+    metrics = join(run_dir(config), "metrics.jsonl")
     follower = Follower(
         lambda index: ray.get(board.since.remote(index)),
         path=metrics,
         label=f"train {config.name}",
         num_steps=config.train.num_steps,
         log_every=config.train.log_every,
+        trackers=open_trackers(config),
     )
+    store = open_store(config)
     with follower:
         try:
-            result = _trainer(config, data, board).fit()
+            if store.find(config.train.num_steps) is None:  # or the run is finished: nothing need be started
+                _trainer(config, data, board).fit()
         except ray.train.TrainingFailedError as error:
-            raise TrainingError(f"the run {config.name!r} failed: {_cause(error)}") from error
-    if result.return_value is not None:
-        raise TrainingError(f"the run {config.name!r} failed: {result.return_value}")
-    assert result.checkpoint is not None
-    with result.checkpoint.as_directory() as directory:
-        export(config, Path(directory), follower.last)
+            raise TrainingError(
+                f"the run {config.name!r} failed: {ray.get(board.reason.remote()) or _cause(error)}"
+            ) from error
+    if reason := ray.get(board.reason.remote()):
+        raise TrainingError(f"the run {config.name!r} failed: {reason}")
+    last = store.committed()[-1]
+    with tempfile.TemporaryDirectory(prefix="mats-export-") as scratch:
+        store.load(last, Path(scratch))
+        export(config, Path(scratch), follower.last)
     steps, loss = int(follower.last["step"]), float(follower.last["loss"])
-    return TrainResult(config.model_dir, str(result.checkpoint.path), metrics, steps, loss)
+    return TrainResult(config.model_dir, store.uri(last), metrics, steps, loss)
 
 
 def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrainer:
@@ -89,7 +112,7 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             "directory": str(Path.cwd()),
         },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scaling.num_workers,
+            num_workers=scaling.num_workers,  # two of them: elastic
             use_gpu=on_gpu,
             resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(on_gpu)},
         ),
@@ -98,82 +121,90 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             name=config.name,
             storage_path=_storage(config.runs_dir),
             failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.train.checkpoint.keep),
             worker_runtime_env={"env_vars": _worker_environment(config)},
         ),
     )
 
 
-def _check_inputs(config: RunConfig) -> EmbeddedTriplets:
-    """Fail on the driver, before workers start and hours pass."""
-    if config.santa.enabled and not exists(config.memory_path):
-        raise ConfigError(
-            f"no Santa memory at {config.memory_path}; run `mats memory` first or set santa.enabled=false"
-        )
-    data = inspect(config.embedded_path)
-    if data.identity.dim != config.model.clap.dim:
-        raise DataError(
-            f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
-            f"{config.model.clap.dim}"
-        )
-    if config.santa.enabled:
-        check_memory(config, data.identity)
-    return data
-
-
-def _worker(arguments: dict[str, Any]) -> str | None:
-    """What every training worker runs; returns the text of an error that a restart would not mend."""
+def _worker(arguments: dict[str, Any]) -> None:
+    """What every training worker runs; what a restart would not mend is left on the board."""
     # Ray Train moves its workers into a folder of their own; relative paths mean the driver's
     if Path(arguments["directory"]).is_dir():
         os.chdir(arguments["directory"])
-    try:
-        _train(arguments)
-    except MATSError as error:
-        return str(error)
-    return None
+    board, config = arguments["board"], RunConfig.model_validate(arguments["config"])
+    if ray.get(board.reason.remote()) is not None:
+        return  # the group was restarted for nothing
+    rank = ray.train.get_context().get_world_rank()
+
+    def stalled(message: str) -> None:
+        with contextlib.suppress(Exception):
+            ray.get(board.stop.remote(message), timeout=SECONDS_TO_SAY_WHY)
+        os._exit(1)  # the main thread hangs somewhere in C: nothing gentler reaches it
+
+    with Watchdog(config.train.stall_seconds, who=f"worker {rank}", on_stall=stalled) as watchdog:
+        try:
+            _train(config, arguments["data"], _RayContext(board, watchdog, Uploader(open_store(config))))
+        except NotFiniteError as error:
+            ray.get(
+                board.stop.remote(str(error), certain=error.certain)
+            )  # every worker ends so, none need be torn out
+        except MATSError as error:
+            ray.get(board.stop.remote(str(error)))
+            raise  # the others may wait for this worker: Ray ends them
 
 
-def _train(arguments: dict[str, Any]) -> None:
-    config = RunConfig.model_validate(arguments["config"])
-    data: EmbeddedTriplets = arguments["data"]
+def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayContext") -> None:
     torch.set_num_threads(config.scaling.threads_per_worker)
     device = "cuda" if config.scaling.use_gpu else "cpu"
-    context = _RayContext(arguments["board"])
+    context.enter("loading the model", 0)
     model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
-    engine = _engine(config, model, device)
-    start = _resume(engine, config)
+    meter = meter_of(config, model, device=device, num_workers=context.num_workers)
+    engine = build_engine(config, model, device)
+    context.enter("loading a checkpoint", 0)
+    start = _resume(engine, config, open_store(config), rank=context.rank)
+    context.enter("reading the validation data", start)
+    validation = load_validation(
+        config, prompts, data.identity, rank=context.rank, num_workers=context.num_workers
+    )
 
-    def finish(directory: Path) -> None:
-        save_model(
-            directory / MODEL_SUBFOLDER, model, prompts, _settings(config, data), home=config.model_dir
-        )
+    def finish(directory: Path, state: EngineState) -> None:
+        settings, home = model_settings(config, data), config.model_dir
+        save_model(directory / MODEL_SUBFOLDER, model, prompts, settings, home=home, trained=state.trained)
 
     batches = _batches(config, data, prompts, context, start_step=start)
-    fit(engine, batches, context, config, start_step=start, finish=finish)
+    fit(
+        engine,
+        batches,
+        context,
+        config,
+        start_step=start,
+        validation=validation,
+        meter=meter,
+        finish=finish,
+    )
+    context.enter("uploading the last checkpoint", config.train.num_steps)
+    context.uploader.wait()
 
 
-def _engine(config: RunConfig, model: MATS, device: str) -> TrainEngine:
-    if config.train.engine.type == "torch":
-        return TorchEngine(model, config.train.optim, device=device)
-    from mats_ray.train.on_deepspeed import DeepSpeedEngine  # a slow import, for workers only
+def _resume(engine: TrainEngine, config: RunConfig, store: CheckpointStore, *, rank: int) -> int:
+    """Load the run's newest checkpoint, if any, and return the number of updates done.
 
-    return DeepSpeedEngine(model, config.train, device=device)
-
-
-def _resume(engine: TrainEngine, config: RunConfig) -> int:
-    """Load the run's last checkpoint, if any, and return the number of updates done."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
+    The first worker chooses: a worker thought dead may just be committing another one.
+    """
+    newest = read_newest(store) if rank == 0 else None
+    step = broadcast_from_rank_zero(newest[0].step if newest else None)
+    if step is None:
         return 0
-    with checkpoint.as_directory() as directory:
-        state, run = load_checkpoint(Path(directory))
-    if run.run_hash != run_hash(config):
-        raise TrainingError(
-            f"the run {config.name!r} in {config.runs_dir} was started with another configuration "
-            f"(checkpoint at step {run.step}); choose another name, e.g. --set name={config.name}-2"
-        )
-    engine.load_state(state)
-    return run.step
+    if newest is not None:
+        _, state, run = newest
+    else:
+        stored = store.find(step)
+        if stored is None:
+            raise TrainingError(
+                f"{store.path}: the first worker sees a checkpoint of step {step}, this one does not"
+            )
+        state, run = read(store, stored)
+    return take_up(engine, state, run, config)
 
 
 def _batches(
@@ -187,63 +218,55 @@ def _batches(
     size = config.train.global_batch_size
     place = StreamPlace(start_step * size, config.train.num_steps * size, context.rank, context.num_workers)
     if place.start == place.stop:
-        return
-    collate = Collator(prompts, config.model.llm.max_text_tokens)
-    for rows in training_rows(config, data, place, micro_batch_size=config.train.micro_batch_size):
-        yield collate(
-            embedding_matrix(rows.column(EMBEDDING)),
-            rows.column("instruction").to_pylist(),
-            rows.column("answer").to_pylist(),
-        )
+        return iter(())
+    return to_batches(training_rows(config, data, place), prompts, config)
 
 
 class _RayContext:
     """``TrainContext`` on Ray Train."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: Any, watchdog: Watchdog, uploader: Uploader) -> None:
         context = ray.train.get_context()
         self.rank = context.get_world_rank()
         self.num_workers = context.get_world_size()
-        self._board = board
+        self.uploader = uploader
+        self._board, self._watchdog = board, watchdog
 
-    def log(self, record: dict[str, float]) -> None:
+    def enter(self, stage: str, step: int) -> None:
+        """See ``TrainContext``."""
+        self._watchdog.enter(stage, step)
+
+    def log(self, record: Record, samples: Sequence[Sample] = ()) -> None:
         """Send a record to the driver: ray.train.report would wait for the controller each time."""
         if self.rank == 0:
-            self._board.put.remote(record)
+            self._board.put.remote(record, samples)
 
-    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Upload a checkpoint and register it."""
-        handle = ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None
-        ray.train.report(metrics, checkpoint=handle)
-        if checkpoint is not None:
-            shutil.rmtree(checkpoint, ignore_errors=True)
+    def keep(self, checkpoint: Path, step: int) -> None:
+        """Upload a checkpoint in the background."""
+        self.uploader.submit(checkpoint, step)
 
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Actor: metrics records on their way from the first worker to the driver."""
+    """Actor: what goes from workers to the driver: metrics records, and why the run must end."""
 
     def __init__(self) -> None:
-        self.records: list[dict[str, float]] = []
+        self.logged: list[Logged] = []
+        self.why: tuple[bool, str] | None = None
 
-    def put(self, record: dict[str, float]) -> None:
-        self.records.append(record)
+    def put(self, record: Record, samples: Sequence[Sample]) -> None:
+        self.logged.append((record, samples))
 
-    def since(self, index: int) -> list[dict[str, float]]:
-        return self.records[index:]
+    def since(self, index: int) -> list[Logged]:
+        return self.logged[index:]
 
+    def stop(self, why: str, *, certain: bool = False) -> None:
+        """Note a reason; the first one counts, unless a later one is more certain."""
+        if self.why is None or (certain and not self.why[0]):
+            self.why = (certain, why)
 
-def _settings(config: RunConfig, data: EmbeddedTriplets) -> ModelSettings:
-    clap = config.model.clap.model_copy(update={"ref": config.clap_ref})
-    llm = config.model.llm.model_copy(update={"path": config.llm_path})
-    return ModelSettings(
-        name=config.name,
-        version=__version__,
-        model=config.model.model_copy(update={"clap": clap, "llm": llm}),
-        santa=config.santa,
-        generation=config.generation,
-        clap=data.identity,
-    )
+    def reason(self) -> str | None:
+        return self.why[1] if self.why else None
 
 
 def _worker_environment(config: RunConfig) -> dict[str, str]:

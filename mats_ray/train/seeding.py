@@ -5,11 +5,19 @@ import hashlib
 import torch
 
 
-def seed_step(*, seed: int, step: int, rank: int) -> None:
-    """Seed dropout for one update of one worker.
+def dropout_seeds(*, seed: int, step: int, count: int, rank: int, num_workers: int) -> list[int]:
+    """Return one seed for each micro-batch of one worker in one update.
 
-    It follows from (seed, step, rank), so a resumed run draws the same masks and no generator state needs to
-    be kept in checkpoints.
+    They follow from (seed, step, place of the micro-batch in the global batch): a resumed run draws the same
+    masks, so does one with another number of workers, and no generator state needs to be kept in checkpoints.
     """
-    digest = hashlib.blake2b(f"{seed}:{step}:{rank}".encode(), digest_size=8).digest()
-    torch.manual_seed(int.from_bytes(digest, "big") >> 1)
+    return [_hash(f"{seed}:{step}:{i * num_workers + rank}") for i in range(count)]
+
+
+def seed_dropout(seed: int) -> None:
+    """Seed torch's global generators for the forward pass of one micro-batch."""
+    torch.manual_seed(seed)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

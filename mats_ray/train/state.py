@@ -10,10 +10,13 @@ every checkpoint holds it consolidated; any number of workers can go on from it.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mats_ray.errors import TrainingError
 from mats_ray.train.engine import EngineState
@@ -37,6 +40,8 @@ class RunState:
     run_hash: str
     """Of everything that decides the course of the run; a checkpoint of another course is refused."""
     version: str
+    validation_loss: float | None = None
+    """Of these weights, where there is validation data: the best checkpoint is kept."""
 
 
 def save_checkpoint(directory: Path, engine: EngineState, run: RunState) -> None:
@@ -69,8 +74,42 @@ def load_checkpoint(directory: Path) -> tuple[EngineState, RunState]:
                 f"{directory / name} is not what was committed: {found['bytes']} bytes instead of "
                 f"{expected['bytes']} (cut off or altered)"
             )
-    run = RunState(**json.loads((directory / STATE).read_text("utf-8")))
+    run = run_state(json.loads((directory / STATE).read_text("utf-8")))
     return EngineState(load_file(directory / TRAINED), load_file(directory / MOMENTS), run.step), run
+
+
+def run_state(tree: dict[str, Any]) -> RunState:
+    """Build what ``state.json`` says.
+
+    Raises:
+        TrainingError: It was written by a version with other fields.
+    """
+    try:
+        return RunState(**tree)
+    except TypeError as error:
+        raise TrainingError(f"{STATE} of mats_ray {tree.get('version')} cannot be read: {error}") from error
+
+
+def check_fits(state: EngineState, named: Mapping[str, Tensor], *, where: str) -> None:
+    """Refuse a checkpoint of another architecture.
+
+    Args:
+        state: From ``load_checkpoint``.
+        named: What is trained now, by name; only shapes are looked at.
+        where: Of the checkpoint.
+
+    Raises:
+        TrainingError: Counts the differences and names the first.
+    """
+    stored = {name: tuple(tensor.shape) for name, tensor in state.trained.items()}
+    wanted = {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in named.items()}
+    differing = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
+    if differing:
+        first = differing[0]
+        raise TrainingError(
+            f"{where} is of another architecture: {len(differing)} of {len(wanted)} tensors differ, first "
+            f"{first}: {stored.get(first, 'absent')} there, {wanted.get(first, 'absent')} here"
+        )
 
 
 def _fingerprint(path: Path) -> dict[str, int | str]:

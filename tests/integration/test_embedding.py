@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedded import inspect
-from mats_ray.data.on_ray import StreamPlace, embed, training_rows
+from mats_ray.data.on_ray import embed, training_rows
 from mats_ray.data.storage import parquet_files
+from mats_ray.data.stream import StreamPlace
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.models.clap import load_clap
@@ -33,7 +34,8 @@ def table_of(path):
 
 def stream(config, start, stop, *, rank=0, num_workers=1):
     place = StreamPlace(start, stop, rank, num_workers)
-    tables = list(training_rows(config, inspect(config.embedded_path), place, micro_batch_size=2))
+    tables = list(training_rows(config, inspect(config.embedded_path), place))
+    assert {len(table) for table in tables} == {config.train.micro_batch_size}
     return pa.concat_tables(tables)
 
 
@@ -67,27 +69,33 @@ def test_embedding_again_gives_the_same_files_and_leaves_no_others(embedded):
 
 def test_two_workers_share_the_stream_of_one(embedded):
     config, _ = embedded
-    size = config.train.global_batch_size
+    size, micro = config.train.global_batch_size, config.train.micro_batch_size
     whole = stream(config, 0, 4 * size)
     halves = [stream(config, 0, 4 * size, rank=rank, num_workers=2) for rank in (0, 1)]
 
-    for step in range(4):
-        parts = [half.slice(step * size // 2, size // 2) for half in halves]
-        assert pa.concat_tables(parts).equals(whole.slice(step * size, size))
+    turns = [half.slice(start, micro) for start in range(0, 2 * size, micro) for half in halves]
+    assert pa.concat_tables(turns).equals(whole)
 
 
 def test_a_stream_goes_on_where_it_was_left(embedded):
     config, summary = embedded
-    stop = summary.num_rows + 40  # into the second epoch
-    start = summary.num_rows - 24
+    size = config.train.global_batch_size
+    start = (summary.num_rows // size - 2) * size
+    stop = start + 6 * size  # into the second epoch
 
     assert stream(config, start, stop).equals(stream(config, 0, stop).slice(start))
 
 
 def test_noise_is_fresh_in_each_epoch_and_clean_rows_are_stored(embedded):
     config, summary = embedded
+    # whole global batches, two epochs
+    config = config.replace(train={"global_batch_size": 2 * summary.num_rows, "micro_batch_size": 2})
     rows = stream(config, 0, 2 * summary.num_rows)
-    first, second = rows.slice(0, summary.num_rows), rows.slice(summary.num_rows)
+    ids = rows.column("id").to_pylist()
+    second_of_each = [row for row, one in enumerate(ids) if one in ids[:row]]
+    first_of_each = [row for row in range(len(ids)) if row not in second_of_each]
+    first, second = rows.take(pa.array(first_of_each)), rows.take(pa.array(second_of_each))
+    assert len(first) == len(second) == summary.num_rows
 
     def by_row(table):
         keys = zip(table.column("instruction").to_pylist(), table.column("answer").to_pylist(), strict=True)

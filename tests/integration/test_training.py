@@ -1,6 +1,8 @@
 """Training on a real Ray Train with DeepSpeed: two workers, a kill, a resume, another number of workers."""
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -32,7 +34,8 @@ def world(ray_cluster, tmp_path_factory):
     """A toy world with embedded texts and memory, shared by the runs of this file."""
     config = tiny_config(tmp_path_factory.mktemp("training"))
     ensure_training_data(config)
-    return config
+    held_out = {"data": config.embedded_path, "num_rows": 12, "num_samples": 2, "every_steps": 20}
+    return config.replace(train={"validation": held_out})
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +146,28 @@ def test_a_finished_run_run_again_trains_nothing(world, unbroken):
     assert all(before[name].equal(t) for name, t in weights(again).items())
 
 
-def test_one_worker_sees_the_same_losses_as_two(world, unbroken):
-    config = other_run(world, "alone", scaling={"num_workers": 1}, model={"llm": {"lora": {"dropout": 0.0}}})
-    pair = other_run(world, "pair", model={"llm": {"lora": {"dropout": 0.0}}})
+def checkpoints_of(result):
+    return Path(result.metrics).parent / "checkpoints"
 
-    alone, both = losses(train(config)), losses(train(pair))
 
-    assert alone == pytest.approx(both, rel=1e-4)
+def test_held_out_loss_and_answers_are_logged_and_tracked(unbroken):
+    result, _ = unbroken
+    run = Path(result.metrics).parent
+
+    measured = {
+        step: record["validation_loss"]
+        for step, record in read_records(result.metrics).items()
+        if "validation_loss" in record
+    }
+    assert sorted(measured) == [10, 20, 30, 40, 50, 60]
+    assert measured[60] < measured[10]
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [step for step in sorted(measured) for _ in range(2)]
+    assert list((run / "tensorboard").glob("events.*"))
+    last = read_records(result.metrics)[60]
+    assert {"loss", "lr", "grad_norm", "tokens_per_s", "samples_per_s", "data_wait_share"} <= last.keys()
+    assert 0 < last["mfu"] < 1
+    assert 0.1 < last["peak_memory_gb"] < 10
 
 
 def test_a_run_of_another_configuration_is_not_resumed(unbroken):
@@ -183,6 +201,28 @@ def test_a_loss_that_is_not_finite_ends_the_run(world):
 
     with pytest.raises(TrainingError, match=r"step \d+: loss sum nan"):
         train(config)
+
+
+def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
+    """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
+    reference, _ = unbroken
+    config = world.replace(name="moving")  # and the same paths: they belong to what decides a run's course
+    store = Path(config.runs_dir) / "moving" / "checkpoints"
+    shutil.copytree(checkpoints_of(reference) / "step-00000020", store / "step-00000020")
+
+    one = train(config.replace(scaling={"num_workers": 1}, train={"engine": {"zero_stage": 0}}))
+    after_one = losses(one)
+    for step in (50, 60):
+        shutil.rmtree(store / f"step-{step:08d}")
+    three = train(config.replace(scaling={"num_workers": 3}, train={"engine": {"zero_stage": 3}}))
+    after_three = losses(three)
+
+    expected = losses(reference)
+    assert sorted(after_one) == list(range(21, 61))
+    assert after_one == pytest.approx({step: expected[step] for step in after_one}, rel=1e-4)
+    assert after_three == pytest.approx({step: expected[step] for step in after_three}, rel=1e-4)
+    assert {step for step in after_three if after_three[step] != after_one[step]} <= set(range(41, 61))
+    assert weights(three).keys() == weights(reference).keys()
 
 
 def test_no_training_worker_is_left_behind(unbroken, ray_cluster):

@@ -74,6 +74,14 @@ def test_plain_torch_runs_one_worker(toy):
         load_config(toy, ["train.engine.type=torch", "scaling.num_workers=2"])
 
 
+def test_the_batch_splits_over_every_number_of_workers_a_run_may_have(toy):
+    change = ["train.global_batch_size=12", "train.micro_batch_size=2"]
+
+    assert load_config(toy, [*change, "scaling.num_workers=[1, 3]"]).scaling.max_workers == 3
+    with pytest.raises(ConfigError, match=r"micro_batch_size x workers = 2 x 4 = 8"):
+        load_config(toy, [*change, "scaling.num_workers=[1, 6]"])
+
+
 def test_without_a_toy_world_both_checkpoints_are_named():
     clap = {"model": {"clap": {"ref": "clap.pt"}}}
 

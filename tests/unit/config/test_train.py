@@ -30,7 +30,7 @@ from mats_ray.errors import ConfigError
             "schedule.type=step",
             "schedule.type = 'step' is not allowed: input should be 'linear'",
         ),
-        (TrainConfig, "engine.zero_stage=3", "engine.zero_stage = 3 is not allowed: input should be 1 or 2"),
+        (TrainConfig, "engine.zero_stage=4", "engine.zero_stage = 4 is not allowed: input should be 0, 1, 2"),
         (
             TrainConfig,
             "engine={type: torch, precision: bf16}",
@@ -46,7 +46,15 @@ from mats_ray.errors import ConfigError
             "engine.zero=1",
             "unknown key engine.zero = 1; allowed here: precision, type, zero_stage",
         ),
-        (ScalingConfig, "num_workers=none", "num_workers = 'none' is not allowed: input should be a valid"),
+        (
+            ScalingConfig,
+            "num_workers=none",
+            "num_workers: 'none' is not allowed: a positive number, or [min,",
+        ),
+        (ScalingConfig, "num_workers=0", "num_workers: 0 is not allowed: a positive number, or [min, max]"),
+        (ScalingConfig, "num_workers=yes", "num_workers: True is not allowed: a positive number"),
+        (ScalingConfig, "num_workers=[1, 2, 3]", "num_workers: [1, 2, 3] is not allowed: a positive number"),
+        (ScalingConfig, "num_workers=[3, 2]", "num_workers=[3, 2] must be [min, max]"),
         (
             ScalingConfig,
             "gpus=1",
@@ -86,3 +94,8 @@ def test_a_batch_that_does_not_split_shows_the_arithmetic():
 
 def test_warm_up_may_fill_all_steps_but_one():
     assert TrainConfig.model_validate({"num_steps": 2, "schedule": {"warmup_steps": 1}})
+
+
+@pytest.mark.parametrize(("num_workers", "counts"), [(3, [3]), ([2, 4], [2, 3, 4]), ([2, 2], [2])], ids=str)
+def test_workers_are_a_number_or_a_range(num_workers, counts):
+    assert list(ScalingConfig(num_workers=num_workers).worker_counts) == counts

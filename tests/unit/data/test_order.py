@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats_ray.data.order import RowGroup, chunks, row_order, rows_of_worker
+from mats_ray.data.order import RowGroup, chunks, row_order, rows_of_span, rows_of_worker, spans
 from mats_ray.errors import DataError
 
 GROUPS = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any)
@@ -17,13 +17,12 @@ def groups_of(sizes):
     return [RowGroup(f"part-{index}.parquet", 0, size) for index, size in enumerate(sizes)]
 
 
-def stream(groups, *, seed, start, stop, batch_size=1, rank=0, num_workers=1):
-    """What one worker reads of samples ``start`` to ``stop``: (path, row), in order."""
-    place = {"batch_size": batch_size, "rank": rank, "num_workers": num_workers}
+def stream(groups, *, seed, start, stop):
+    """Samples ``start`` to ``stop`` of the stream: (path, row), in order."""
     return [
         (chunk.group.path, int(row))
         for chunk in chunks(groups, seed=seed, start=start, stop=stop)
-        for row in rows_of_worker(chunk, seed=seed, span=(start, stop), **place)
+        for row in rows_of_span(chunk, seed=seed, span=(start, stop))
     ]
 
 
@@ -43,33 +42,63 @@ def test_every_row_comes_once_in_each_epoch(sizes, seed, epoch):
 
 @few_examples
 @given(
-    sizes=GROUPS,
-    seed=SEEDS,
-    num_workers=st.integers(1, 5),
-    per_worker=st.integers(1, 4),
-    num_batches=st.integers(1, 6),
-    first_batch=st.integers(0, 9),
+    start=st.integers(0, 9),
+    num_batches=st.integers(0, 9),
+    batch_size=st.integers(1, 7),
+    num_rows=st.integers(1, 40),
 )
-def test_workers_together_read_the_batches_of_one(
-    sizes, seed, num_workers, per_worker, num_batches, first_batch
-):
-    groups, batch_size = groups_of(sizes), num_workers * per_worker
-    span = {"seed": seed, "start": first_batch * batch_size, "stop": (first_batch + num_batches) * batch_size}
+def test_spans_are_whole_batches_without_a_gap(start, num_batches, batch_size, num_rows):
+    first, last = start * batch_size, (start + num_batches) * batch_size
 
-    alone = stream(groups, **span)
-    parts = [
-        stream(groups, **span, batch_size=batch_size, rank=rank, num_workers=num_workers)
+    cut = spans(first, last, batch_size=batch_size, num_rows=num_rows)
+
+    assert [sample for span in cut for sample in range(*span)] == list(range(first, last))
+    assert all((stop - begin) % batch_size == 0 for begin, stop in cut)
+    assert all(stop - begin <= max(batch_size, num_rows) for begin, stop in cut)
+
+
+def taken(lengths, *, num_workers, batch_size=12, micro_batch_size=2):
+    """Each worker's rows as micro-batches."""
+    shape = {"batch_size": batch_size, "micro_batch_size": micro_batch_size, "num_workers": num_workers}
+    return [
+        rows_of_worker(np.array(lengths), rank=rank, **shape).reshape(-1, micro_batch_size).tolist()
         for rank in range(num_workers)
     ]
 
-    together = [
-        row
-        for batch in range(num_batches)
-        for part in parts
-        for row in part[batch * per_worker : (batch + 1) * per_worker]
+
+@few_examples
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=36, max_size=36),
+    num_workers=st.sampled_from([1, 2, 3, 6]),
+)
+def test_workers_together_take_the_batches_of_one(lengths, num_workers):
+    """Every row once, in its own global batch, in the micro-batch one worker alone would put it in."""
+    (alone,) = taken(lengths, num_workers=1)
+    shares = taken(lengths, num_workers=num_workers)
+
+    assert [micro_batch for turn in zip(*shares, strict=True) for micro_batch in turn] == alone
+    for batch in range(3):
+        rows = sorted(row for micro_batch in alone[6 * batch : 6 * batch + 6] for row in micro_batch)
+        assert rows == list(range(12 * batch, 12 * batch + 12))
+
+
+def test_rows_of_like_length_are_padded_together():
+    lengths = [9, 1, 9, 1, 5, 5, 2, 7, 2, 7, 5, 5]
+
+    (micro_batches,) = taken(lengths, num_workers=1)
+
+    assert [[lengths[row] for row in rows] for rows in micro_batches] == [
+        [1, 1],
+        [2, 2],
+        [5, 5],
+        [5, 5],
+        [7, 7],
+        [9, 9],
     ]
-    assert together == alone
-    assert {len(part) for part in parts} == {num_batches * per_worker}
+
+
+def test_without_lengths_the_stream_keeps_its_order():
+    assert np.concatenate(taken([0] * 24, num_workers=1)[0]).tolist() == list(range(24))
 
 
 @few_examples

@@ -144,20 +144,27 @@ def test_a_tokenizer_without_an_end_is_refused():
         PromptTokenizer(endless)
 
 
-def test_a_long_answer_is_cut_and_still_ends(prompts):
-    room = len(prompts.after("Q")) + 4
+@pytest.mark.parametrize("less", [1, 3, 6])
+def test_what_is_too_long_loses_the_end_of_its_instruction(prompts, less):
+    question, answer = "What is it that barks while rain falls?", "a dog barks while rain falls on the roof"
+    whole = prompts.sample(question, answer, max_text_tokens=500)
+    room = len(whole.prompt) + len(whole.answer) - less
 
-    sample = prompts.sample("Q", "a dog barks while rain falls on the roof", max_text_tokens=room)
+    sample = prompts.sample(question, answer, max_text_tokens=room)
 
     assert sample.truncated
-    assert len(sample.prompt) + len(sample.answer) == room
-    assert sample.answer[-1] == prompts.eos_id
+    assert sample.answer == whole.answer
+    assert room - 3 <= len(sample.prompt) + len(sample.answer) <= room
+    said = prompts.decode(sample.prompt)
+    assert said.startswith("</Speech> What is")
+    assert said.endswith("\nASSISTANT:")
 
 
-def test_an_instruction_without_room_for_an_answer_is_refused(prompts):
-    width = len(prompts.after("What is it?"))
+def test_an_answer_that_alone_is_too_long_is_refused(prompts):
+    width = len(prompts.after(""))
 
     with pytest.raises(
-        ModelError, match=rf"{width} tokens leaves no room .* max_text_tokens={width}.*What is"
+        ModelError,
+        match=rf"an answer of \d+ tokens leaves no room .* max_text_tokens={width}: 'a dog'; raise",
     ):
         prompts.sample("What is it?", "a dog", max_text_tokens=width)

@@ -1,6 +1,6 @@
 """A run in miniature for tests of the loop and the engine: eight samples, a tiny LLaMA, plain torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from mats_ray.models.build import build_mats
 from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.train.engine import TorchEngine
+from mats_ray.train.engine import StepResult, TorchEngine, TrainEngine
 
 CLAP_DIM = 16
 SAMPLES = [
@@ -67,4 +67,10 @@ def stream(config: RunConfig, *, start_step: int = 0, num_steps: int | None = No
         start_step * config.train.global_batch_size, stop * config.train.global_batch_size, size
     ):
         rows = [sample % len(SAMPLES) for sample in range(first, first + size)]
-        yield collate(clap_NC[rows], *zip(*(SAMPLES[row] for row in rows), strict=True))
+        texts = zip(*(SAMPLES[row] for row in rows), strict=True)
+        yield collate(clap_NC[rows], *texts, [f"s/{row}" for row in rows])
+
+
+def update(engine: TrainEngine, micro_batches: Sequence[TrainBatch], *, lr: float) -> StepResult:
+    """One step with dropout seeds nobody looks at."""
+    return engine.train_step(micro_batches, lr=lr, seeds=range(len(micro_batches)))

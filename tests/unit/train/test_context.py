@@ -3,14 +3,17 @@
 from mats_ray.train.context import LocalContext
 
 
-def test_records_and_checkpoints_stay_where_they_are(tmp_path):
+def test_records_samples_stages_and_checkpoints_stay_where_they_are(tmp_path):
     context = LocalContext()
+    context.enter("waiting for data", 1)
     context.log({"step": 1, "loss": 2.0})
-    context.report({"step": 1}, None)
-    context.report({"step": 2}, tmp_path)
+    context.log({"step": 2, "loss": 1.0}, [{"id": "a"}])
+    context.keep(tmp_path, 2)
 
     assert (context.rank, context.num_workers) == (0, 1)
-    assert context.records == [{"step": 1, "loss": 2.0}]
+    assert context.stages == [("waiting for data", 1)]
+    assert context.records == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+    assert context.samples == [{"id": "a"}]
     assert context.checkpoints == [tmp_path]
 
 

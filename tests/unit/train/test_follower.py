@@ -17,7 +17,11 @@ def record(step, loss=1.0):
 def follow(records, path, *, log_every=1, num_steps=8):
     """What the driver does, with records that are all there already."""
     follower = Follower(
-        lambda index: records[index:], path=path, label="train x", num_steps=num_steps, log_every=log_every
+        lambda index: [(one, ()) for one in records[index:]],
+        path=path,
+        label="train x",
+        num_steps=num_steps,
+        log_every=log_every,
     )
     with follower:
         pass
@@ -68,7 +72,7 @@ def test_each_record_is_asked_for_once(path):
 
     def poll(index):
         asked.append(index)
-        return [record(len(asked))] if len(asked) <= 3 else []
+        return [(record(len(asked)), ())] if len(asked) <= 3 else []
 
     follower = Follower(poll, path=path, label="x", num_steps=3, log_every=1)
     with follower:
@@ -116,8 +120,56 @@ def test_the_rate_of_a_resumed_run_leaves_out_what_was_done_before(path):
 def test_an_error_in_the_run_passes_through(path):
     with (
         pytest.raises(ZeroDivisionError),
-        Follower(lambda index: [record(1)][index:], path=path, label="x", num_steps=2, log_every=1),
+        Follower(lambda index: [(record(1), ())][index:], path=path, label="x", num_steps=2, log_every=1),
     ):
         raise ZeroDivisionError
 
     assert read_records(path) == {1: record(1)}
+
+
+def test_what_the_model_said_lies_beside_the_metrics_by_step(path, tmp_path):
+    def said(step, text):
+        return (record(step), [{"id": "a", "instruction": "Q", "answer": "yes", "generated": text}])
+
+    for logged in ([said(1, "x"), said(2, "y")], [said(2, "z")]):
+        with Follower(
+            lambda index, all_=logged: all_[index:], path=path, label="x", num_steps=2, log_every=1
+        ):
+            pass
+
+    lines = [
+        json.loads(line) for line in (tmp_path / "runs" / "x" / "samples.jsonl").read_text().splitlines()
+    ]
+    assert [(line["step"], line["generated"]) for line in lines] == [(1, "x"), (2, "z")]
+
+
+def test_trackers_get_every_record_and_are_closed(path):
+    class Tracker:
+        def __init__(self):
+            self.records, self.closed = [], False
+
+        def log(self, record, samples):
+            self.records.append(record)
+
+        def close(self):
+            self.closed = True
+
+    tracker = Tracker()
+    with Follower(
+        lambda index: [(record(1), ()), (record(2), ())][index:],
+        path=path,
+        label="x",
+        num_steps=2,
+        log_every=1,
+        trackers=[tracker],
+    ):
+        pass
+
+    assert tracker.records == [record(1), record(2)]
+    assert tracker.closed
+
+
+def test_a_record_of_validation_alone_draws_progress(path, capsys):
+    follow([{"step": 8, "validation_loss": 0.5}], path)
+
+    assert capsys.readouterr().err.splitlines()[-1].endswith("held out 0.500")

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mats_ray.errors import TrainingError
+from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.train.context import LocalContext
 from mats_ray.train.loop import fit, run_hash
 from mats_ray.train.optim import learning_rate
@@ -95,21 +95,41 @@ def test_a_record_is_about_all_steps_since_the_last_one(config):
 def test_the_model_is_put_beside_the_last_checkpoint_once(config):
     finished = []
 
-    _, context = train(config, finish=finished.append)
+    engine, context = train(config, finish=lambda directory, state: finished.append((directory, state)))
 
-    assert finished == context.checkpoints[-1:]
+    assert [directory for directory, _ in finished] == context.checkpoints[-1:]
+    weights = engine.state().trained
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in finished[0][1].trained.items())
 
 
-def test_only_the_first_worker_writes_but_every_worker_reports(config):
-    reports = []
+def test_only_the_first_worker_writes(config):
+    context = LocalContext(rank=1)
 
-    class Second(LocalContext):
-        def report(self, metrics, checkpoint):
-            reports.append((metrics, checkpoint))
+    train(config, context=context, finish=lambda *_: pytest.fail("not the first worker"))
 
-    train(config, context=Second(rank=1), finish=lambda _: pytest.fail("not the first worker"))
+    assert context.checkpoints == []
 
-    assert reports == [({"step": step}, None) for step in (2, 4, 6)]
+
+def test_every_stage_is_named_before_it_begins(config):
+    _, context = train(config)
+
+    assert context.stages[:5] == [
+        ("waiting for data", 1),
+        ("forward, backward and update", 1),
+        ("waiting for data", 2),
+        ("forward, backward and update", 2),
+        ("writing a checkpoint", 2),
+    ]
+
+
+def test_a_full_disk_is_said_with_the_step(config, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mats_ray.train.loop.save_checkpoint", full)
+
+    with pytest.raises(TrainingError, match=r"the checkpoint of step 2 cannot be written to .*No space left"):
+        train(config)
 
 
 def test_workers_of_one_step_draw_different_dropout(config):
@@ -127,7 +147,7 @@ def test_two_workers_take_half_the_micro_batches_each(config):
 
 
 def test_a_finished_run_does_nothing(config):
-    engine, context = train(config, start_step=6, finish=lambda _: pytest.fail("finished before"))
+    engine, context = train(config, start_step=6, finish=lambda *_: pytest.fail("finished before"))
 
     assert (engine.num_updates, context.records, context.checkpoints) == (0, [], [])
 
@@ -136,10 +156,26 @@ def test_a_loss_that_is_not_finite_names_the_step_and_what_to_do(config):
     wild = {"optim": {"lr": 1e30, "max_grad_norm": 1e30}, "schedule": {"type": "constant", "warmup_steps": 0}}
     context = LocalContext()
 
-    with pytest.raises(TrainingError, match=r"^step 2: loss sum nan over 74 .* lower train\.optim\.lr or"):
+    with pytest.raises(
+        TrainingError, match=r"^step 2: loss sum nan over 74 .* lower train\.optim\.lr or"
+    ) as caught:
         train(config.replace(train=wild), context=context)
 
     assert [record["step"] for record in context.records] == [1]
+    assert context.checkpoints == []
+    assert "among the samples s/0, s/1, s/2, s/3, s/4, s/5, s/6, s/7;" in str(caught.value)
+
+
+def test_the_samples_of_a_bad_micro_batch_are_named(config):
+    """The second micro-batch of step 2 holds an embedding that is not a number."""
+    batches = list(stream(config))
+    batches[3].clap_BC[1, 0] = float("nan")
+    context = LocalContext()
+
+    with pytest.raises(NotFiniteError, match=r"^step 2: .* among the samples s/4, s/5, s/6, s/7; ") as caught:
+        fit(fresh_engine(config), batches, context, config)
+
+    assert caught.value.certain
     assert context.checkpoints == []
 
 
@@ -157,7 +193,8 @@ def test_data_that_ends_early_is_not_the_end_of_a_run(config):
     [
         {"scaling": {"num_workers": 1, "threads_per_worker": 4, "use_gpu": True}},
         {"train": {"log_every": 7, "max_failures": 0, "micro_batch_size": 2}},
-        {"train": {"checkpoint": {"every_steps": 3, "keep": 9}}},
+        {"train": {"checkpoint": {"every_steps": 3, "keep": 9}, "trackers": [], "stall_seconds": 3}},
+        {"train": {"validation": {"data": "held_out", "every_steps": 5}}, "data": {"group_by_length": False}},
         {"train": {"engine": {"type": "deepspeed", "zero_stage": 1}}},
         {"data": {"embed": {"batch_size": 3, "concurrency": 4, "gpus_per_actor": 1}}},
         {"name": "other", "output_dir": "s3://bucket/x", "generation": {"profile": "fast"}},

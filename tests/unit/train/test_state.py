@@ -13,7 +13,9 @@ from mats_ray.train.state import (
     STATE,
     TRAINED,
     RunState,
+    check_fits,
     load_checkpoint,
+    run_state,
     save_checkpoint,
 )
 
@@ -105,3 +107,20 @@ def test_the_mark_covers_every_other_file(checkpoint):
     marked = json.loads((checkpoint / COMMITTED).read_text())
 
     assert set(marked) == {path.name for path in checkpoint.iterdir()} - {COMMITTED}
+
+
+def test_the_state_of_another_version_is_named(checkpoint):
+    with pytest.raises(TrainingError, match=r"state\.json of mats_ray 9\.0 cannot be read: .*'pace'"):
+        run_state({"step": 1, "samples": 8, "run_hash": "a", "version": "9.0", "pace": 3})
+
+
+def test_weights_of_another_architecture_are_counted_and_named():
+    state = engine_state()
+    here = {"mapper.weight": torch.zeros(3, 5), "lora": torch.zeros(2)}
+
+    check_fits(state, state.trained, where="x")
+    with pytest.raises(
+        TrainingError,
+        match=r"^x is of another architecture: 3 of 2 tensors differ, first lora: absent there, \(2,\)",
+    ):
+        check_fits(state, here, where="x")

@@ -2,8 +2,10 @@
 
 import pytest
 
+from mats_ray.config.model import LoRAConfig, MapperConfig
+from mats_ray.models.flops import LLMShape, TrainingFlops
 from mats_ray.train.engine import StepResult
-from mats_ray.train.throughput import Window
+from mats_ray.train.throughput import Meter, Window, peak_memory_gb
 
 
 def test_the_loss_is_the_mean_over_answer_tokens_not_over_steps():
@@ -11,7 +13,9 @@ def test_the_loss_is_the_mean_over_answer_tokens_not_over_steps():
     window.count(StepResult(10.0, 5, 50, 1.0), 8, seconds=1.0, waited=0.25)
     window.count(StepResult(2.0, 15, 70, 1.0), 8, seconds=3.0, waited=0.75)
 
-    assert window.rates() == {
+    rates = window.rates()
+    assert 0.01 < rates.pop("peak_memory_gb") < 1000
+    assert rates == {
         "loss": pytest.approx(12 / 20),
         "samples_per_s": pytest.approx(16 / 4),
         "tokens_per_s": pytest.approx(120 / 4),
@@ -20,4 +24,27 @@ def test_the_loss_is_the_mean_over_answer_tokens_not_over_steps():
 
 
 def test_an_empty_window_divides_by_nothing():
-    assert Window().rates() == {"loss": 0, "samples_per_s": 0, "tokens_per_s": 0, "data_wait_share": 0}
+    rates = Window().rates()
+
+    assert {rates[key] for key in ("loss", "samples_per_s", "tokens_per_s", "data_wait_share")} == {0}
+
+
+def test_mfu_is_useful_operations_by_what_the_hardware_could_do():
+    shape = LLMShape(8, 2, 2, 2, 4, 16, 3, 50, tied=False)
+    flops = TrainingFlops(shape, MapperConfig(hidden_dim=8, prefix_length=2), 4, LoRAConfig())
+    window = Window()
+    window.count(StepResult(10.0, 5, 50, 1.0), 8, seconds=2.0, waited=0.25)
+
+    mfu = window.rates(Meter(flops, peak=1e9))["mfu"]
+
+    assert mfu == pytest.approx(flops.count(samples=8, text_tokens=50, answer_tokens=5) / 2e9)
+
+
+def test_peak_memory_never_falls():
+    before = peak_memory_gb()
+    block = bytearray(300_000_000)
+    grown = peak_memory_gb()
+    del block
+
+    assert grown >= before + 0.2 or before > 1
+    assert peak_memory_gb() >= grown

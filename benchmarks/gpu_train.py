@@ -1,0 +1,227 @@
+"""MATS-LLaMA on a GPU: training, CLAP's text encoder, generation. Needs torch, transformers and peft.
+
+    python benchmarks/gpu_train.py                 # a card with 80 GB or more; random LLaMA-7B, exact shapes
+    python benchmarks/gpu_train.py --size tiny     # the same code on a CPU, to see that it runs
+
+Weights are random: speed does not depend on them. Text lengths are drawn like those of AudioCaps captions
+behind a caption instruction. MFU is the share of the measured matrix-product ceiling, useful operations only
+(``mats_ray/models/flops.py``), in bf16 on a GPU.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from mats_ray.config.model import LLMConfig, LoRAConfig, MapperConfig
+from mats_ray.models.build import build_connector
+from mats_ray.models.flops import TrainingFlops, llm_shape, measured_peak
+from mats_ray.models.llm import attach
+from mats_ray.models.mapper import init_connector
+from mats_ray.models.mats import MATS, TrainBatch
+from mats_ray.models.splice import IGNORED
+
+SIZES = {
+    "7b": {"dim": 4096, "layers": 32, "heads": 32, "mlp": 11008, "vocab": 32000, "clap": 1024},
+    "tiny": {"dim": 64, "layers": 2, "heads": 2, "mlp": 128, "vocab": 500, "clap": 16},
+}
+MAPPERS = {
+    "7b": MapperConfig(),
+    "tiny": MapperConfig(hidden_dim=32, num_layers=2, num_heads=2, prefix_length=8, content_length=8),
+}
+INSTRUCTION_TOKENS, CAPTION_MEAN, CAPTION_SD = 16, 13, 5
+"""Of LLaMA's tokenizer: the caption instruction with its frame, and AudioCaps captions (about 9 words)."""
+
+
+def build(size: str, device: str, dtype: torch.dtype) -> MATS:
+    """A random LLaMA with LoRA r=8 on q and v, and the mapper, in the precision of the run."""
+    shape, mapper = SIZES[size], MAPPERS[size]
+    config = LlamaConfig(
+        vocab_size=shape["vocab"],
+        hidden_size=shape["dim"],
+        intermediate_size=shape["mlp"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        tie_word_embeddings=False,
+    )
+    torch.set_default_dtype(dtype)
+    with torch.device(device):
+        llm = LlamaForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    connector = build_connector(mapper, clap_dim=shape["clap"], llm_dim=shape["dim"])
+    init_connector(connector, generator=generator)
+    adapted = attach(
+        llm, LLMConfig(lora=LoRAConfig(dropout=0.1)), generator=torch.Generator(device).manual_seed(0)
+    )
+    return MATS(connector, adapted, before_ids=[1, 2, 3, 4], eos_id=2).to(device, dtype).train()
+
+
+def batch_of(size: str, rows: int, device: str, dtype: torch.dtype, seed: int = 0) -> TrainBatch:
+    """Random ids of AudioCaps-like lengths, right-padded to the longest of the batch."""
+    generator = torch.Generator().manual_seed(seed)
+    captions = (
+        (torch.randn(rows, generator=generator) * CAPTION_SD + CAPTION_MEAN).round().clamp(4, 40).long()
+    )
+    width = INSTRUCTION_TOKENS + int(captions.max()) + 1
+    ids = torch.randint(3, SIZES[size]["vocab"], (rows, width), generator=generator)
+    position = torch.arange(width)[None]
+    mask = (position <= INSTRUCTION_TOKENS + captions[:, None]).long()
+    labels = ids.masked_fill((mask == 0) | (position < INSTRUCTION_TOKENS), IGNORED)
+    clap = torch.randn(rows, SIZES[size]["clap"], generator=generator)
+    return TrainBatch(clap.to(device, dtype), ids.to(device), mask.to(device), labels.to(device))
+
+
+def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
+    """Median seconds of a piece of work after one to warm up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+    """Samples/s, non-padding tokens/s, MFU and peak memory by micro-batch."""
+    peak = measured_peak(device, dtype=dtype)
+    print(f"\n## Training ({args.size}, {dtype}), matrix products reach {peak / 1e12:.2f} TFLOP/s here\n")
+    model = build(args.size, device, dtype)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=device == "cuda")
+    flops = TrainingFlops(
+        llm_shape(model.llm.config), MAPPERS[args.size], SIZES[args.size]["clap"], LoRAConfig()
+    )
+    print(f"{sum(p.numel() for p in trained) / 1e6:.1f} M parameters trained, engine: plain torch\n")
+    print("| micro-batch | samples/s | non-padding text tokens/s | MFU | peak memory, GB |")
+    print("|---|---|---|---|---|")
+    for rows in args.micro_batches:
+        batch = batch_of(args.size, rows, device, dtype)
+
+        def step(batch: TrainBatch = batch) -> None:
+            (model(batch) / batch.num_answer_tokens).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            seconds = timed(step, device, repeats=args.repeats)
+        except torch.cuda.OutOfMemoryError:
+            print(f"| {rows} | out of memory | | | |")
+            break
+        done = flops.count(
+            samples=rows, text_tokens=batch.num_text_tokens, answer_tokens=batch.num_answer_tokens
+        )
+        memory = f"{torch.cuda.max_memory_allocated() / 1e9:.1f}" if device == "cuda" else "-"
+        rate, tokens = rows / seconds, batch.num_text_tokens / seconds
+        print(f"| {rows} | {rate:.1f} | {tokens:.0f} | {done / seconds / peak:.1%} | {memory} |", flush=True)
+
+
+def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+    """The same step through the engine that runs it in production, where DeepSpeed is installed."""
+    try:
+        import os
+
+        from mats_ray.config.train import TrainConfig
+
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29655"}
+        if device == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+        from mats_ray.train.on_deepspeed import DeepSpeedEngine
+    except ImportError as error:
+        print(f"\nDeepSpeed is not installed ({error}); its row is left out")
+        return
+    rows = args.micro_batches[min(2, len(args.micro_batches) - 1)]
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", rank=0, world_size=1)
+    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    config = TrainConfig.model_validate(
+        {"global_batch_size": rows, "micro_batch_size": rows, "engine": {"precision": precision}}
+    )
+    engine = DeepSpeedEngine(build(args.size, device, dtype), config, device=device)
+    batch = batch_of(args.size, rows, device, dtype)
+    seconds = timed(lambda: engine.train_step([batch], lr=1e-5, seeds=[0]), device, repeats=args.repeats)
+    print(f"\nDeepSpeed ZeRO-2, {precision}, micro-batch {rows}: {rows / seconds:.1f} samples/s")
+    torch.distributed.destroy_process_group()
+
+
+@torch.inference_mode()
+def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+    """Captions/s through the text encoders of both CLAP families, shapes only."""
+    print("\n## CLAP text encoders, captions of 16 tokens\n\n| encoder | batch | captions/s |\n|---|---|---|")
+    tiny = args.size == "tiny"
+    gpt2 = GPT2Config(n_embd=64, n_layer=2, n_head=2) if tiny else GPT2Config()
+    roberta = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} if tiny else {}
+    roberta = RobertaConfig(vocab_size=50265, max_position_embeddings=514, **roberta)
+    encoders = {"GPT-2 (MS-CLAP 2023)": GPT2Model(gpt2), "RoBERTa-base (LAION-CLAP)": RobertaModel(roberta)}
+    for name, built in encoders.items():
+        encoder = built.to(device, dtype).eval()
+        for rows in args.embed_batches:
+            ids = torch.randint(5, 1000, (rows, 16), device=device)
+            seconds = timed(lambda e=encoder, i=ids: e(input_ids=i), device, repeats=args.repeats)
+            print(f"| {name} | {rows} | {rows / seconds:.0f} |", flush=True)
+
+
+def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+    """Captions/s, greedy and with four beams, by batch; no answer ends early."""
+    tokens = args.new_tokens
+    print(f"\n## Generation of {tokens} tokens\n\n| decoding | batch | captions/s |\n|---|---|---|")
+    model = build(args.size, device, dtype).eval()
+    model.eos_id = SIZES[args.size]["vocab"] - 1
+    for name, decoding in {"greedy": {}, "4 beams": {"num_beams": 4}}.items():
+        for rows in args.generate_batches:
+            batch = batch_of(args.size, rows, device, dtype)
+            prompts = batch.after_BT[:, :INSTRUCTION_TOKENS].tolist()
+            seconds = timed(
+                lambda b=batch, p=prompts, d=decoding: model.generate(
+                    b.clap_BC, p, max_new_tokens=tokens, min_new_tokens=tokens, **d
+                ),
+                device,
+                repeats=max(1, args.repeats // 3),
+            )
+            print(f"| {name} | {rows} | {rows / seconds:.1f} |", flush=True)
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--size", choices=list(SIZES), default="7b")
+    parser.add_argument("--micro-batches", type=int, nargs="+")
+    parser.add_argument("--embed-batches", type=int, nargs="+")
+    parser.add_argument("--generate-batches", type=int, nargs="+")
+    parser.add_argument("--new-tokens", type=int)
+    parser.add_argument("--repeats", type=int)
+    parts = {"training": training, "deepspeed": deepspeed, "embedding": embedding, "generation": generation}
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    args = parser.parse_args()
+    tiny = args.size == "tiny"
+    args.micro_batches = args.micro_batches or ([2, 4] if tiny else [8, 16, 32, 64])
+    args.embed_batches = args.embed_batches or ([8] if tiny else [256, 1024, 4096])
+    args.generate_batches = args.generate_batches or ([2] if tiny else [1, 8, 32, 64, 128])
+    args.new_tokens = args.new_tokens or (4 if tiny else 20)
+    args.repeats = args.repeats or (2 if tiny else 10)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{where}, torch {torch.__version__}")
+    for part in args.parts:
+        parts[part](args, device, dtype)
+
+
+if __name__ == "__main__":
+    main()

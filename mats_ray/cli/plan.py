@@ -1,0 +1,111 @@
+"""``mats plan``: what a run will need on given GPUs, by arithmetic; nothing is loaded or started."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mats_ray.config import RunConfig
+    from mats_ray.train.plan import Assumptions, Plan
+
+EPILOG = """\
+  mats plan configs/mats_llama_7b.yaml --gpu a100-80 --gpus 16
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    from mats_ray.models.gpus import GPUS
+
+    parser.add_argument("config", nargs="+", metavar="YAML", help="configuration; later ones win")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change one value"
+    )
+    parser.add_argument("--gpu", choices=sorted(GPUS), default="a100-80")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="how many")
+    parser.add_argument("--tokens", type=int, default=100, help="text tokens per sample, without the prefix")
+    parser.add_argument("--mfu", type=float, default=0.4, help="share of the card's peak that is reached")
+    parser.add_argument("--triplets", type=int, default=5_300_000, help="rows of training data")
+    parser.add_argument("--price", type=float, metavar="DOLLARS", help="per GPU and hour")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan, and beside it what the run measured, if it has been run.
+
+    Raises:
+        MATSError: The configuration is not valid, or the language model's shape is not known.
+    """
+    from mats_ray.config import load_config
+    from mats_ray.train.plan import make_plan, shape_of
+
+    given = _assumptions(args)
+    config = load_config(args.config, args.overrides)
+    plan = make_plan(config, shape_of(config), given)
+    lines = {**_lines(config, plan, given), "assumed": _assumed(args), **_measured(config)}
+    for key, value in lines.items():
+        print(f"{key + ':':<23}{value}")
+    return 0
+
+
+def _assumptions(args: argparse.Namespace) -> "Assumptions":
+    from mats_ray.errors import ConfigError
+    from mats_ray.models.gpus import GPUS
+    from mats_ray.train.plan import Assumptions
+
+    if args.gpus < 1 or args.tokens < 1 or not 0 < args.mfu <= 1:
+        raise ConfigError(
+            f"--gpus {args.gpus} and --tokens {args.tokens} must be at least 1, --mfu {args.mfu:g} in (0, 1]"
+        )
+    return Assumptions(
+        gpu=GPUS[args.gpu],
+        num_gpus=args.gpus,
+        text_tokens=args.tokens,
+        mfu=args.mfu,
+        num_triplets=args.triplets,
+        dollars_per_hour=args.price,
+    )
+
+
+def _lines(config: "RunConfig", plan: "Plan", given: "Assumptions") -> dict[str, str]:
+    fits = (
+        f"{plan.micro_batch_size} (the configuration says {config.train.micro_batch_size})"
+        if plan.micro_batch_size
+        else "none: not even one sample fits; try zero_stage 3, bf16 or a larger GPU"
+    )
+    return {
+        "trained parameters": f"{plan.trained_parameters / 1e6:.1f} M",
+        "memory per GPU": f"{plan.memory_gb:.1f} of {given.gpu.memory_gb:.0f} GB: "
+        f"frozen {plan.frozen_gb:.1f}, trained {plan.trained_gb:.1f}, {plan.gb_per_sample:.2f} per sample",
+        "micro-batch that fits": fits,
+        "samples/s": f"{plan.samples_per_s:.0f}",
+        "hours": f"{plan.hours:.1f} for {config.train.num_steps} steps of {config.train.global_batch_size}",
+        "checkpoint": f"{plan.checkpoint_gb:.2f} GB each",
+        "storage": f"{plan.storage_gb:.1f} GB with {given.num_triplets} embedded triplets",
+        "cost": f"${plan.dollars:.0f}",
+    }
+
+
+def _assumed(args: argparse.Namespace) -> str:
+    return f"{args.gpus} x {args.gpu}, {args.tokens} text tokens a sample, MFU {args.mfu:g}"
+
+
+def _measured(config: "RunConfig") -> dict[str, str]:
+    """Of a run of this configuration on this machine's disk: storage elsewhere is not asked."""
+    from statistics import median
+
+    from mats_ray.train.assemble import run_dir
+    from mats_ray.train.follower import read_records
+
+    if "://" in config.runs_dir:
+        return {}
+    path = f"{run_dir(config)}/metrics.jsonl"
+    records = [record for record in read_records(path).values() if "samples_per_s" in record]
+    if not records:
+        return {}
+    rate = median(record["samples_per_s"] for record in records)
+    tokens = median(record["tokens_per_s"] for record in records)
+    said = f"{rate:.3g} samples/s, {tokens / rate:.0f} text tokens a sample"
+    if "mfu" in records[-1]:
+        memory = max(record["peak_memory_gb"] for record in records)
+        mfu = median(record["mfu"] for record in records if "mfu" in record)
+        said += f", MFU {mfu:.2f} of the measured ceiling, {memory:.1f} GB"
+    return {"measured": f"{said} ({path})"}

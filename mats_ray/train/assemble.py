@@ -1,0 +1,132 @@
+"""What a training worker is put together from: engine, checkpoint, batches, settings. Knows no Ray."""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from mats_ray import __version__
+from mats_ray.config import RunConfig
+from mats_ray.config.run import join
+from mats_ray.data.collate import Collator
+from mats_ray.data.embedded import EmbeddedTriplets
+from mats_ray.data.triplets import EMBEDDING, embedding_matrix
+from mats_ray.errors import TrainingError
+from mats_ray.models.directory import ModelSettings
+from mats_ray.models.flops import TrainingFlops, llm_shape, measured_peak
+from mats_ray.models.mats import MATS, TrainBatch
+from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.train.checkpoints import CheckpointStore, Stored
+from mats_ray.train.engine import EngineState, TorchEngine, TrainEngine
+from mats_ray.train.loop import run_hash
+from mats_ray.train.state import RunState, check_fits
+from mats_ray.train.throughput import Meter
+
+logger = logging.getLogger(__name__)
+
+
+def run_dir(config: RunConfig) -> str:
+    """Return where a run's checkpoints and metrics lie."""
+    return join(config.runs_dir, config.name)
+
+
+def open_store(config: RunConfig) -> CheckpointStore:
+    """Open the run's checkpoints."""
+    return CheckpointStore(join(run_dir(config), "checkpoints"), keep=config.train.checkpoint.keep)
+
+
+def build_engine(config: RunConfig, model: MATS, device: str) -> TrainEngine:
+    """Put the engine the configuration names around a model."""
+    if config.train.engine.type == "torch":
+        return TorchEngine(model, config.train.optim, device=device)
+    from mats_ray.train.on_deepspeed import DeepSpeedEngine  # a slow import, for workers only
+
+    return DeepSpeedEngine(model, config.train, device=device)
+
+
+def read_newest(store: CheckpointStore) -> tuple[Stored, EngineState, RunState] | None:
+    """Read the newest checkpoint that is whole; None if the run has none yet.
+
+    Raises:
+        TrainingError: There are some, and none is.
+    """
+    committed = store.committed()
+    for stored in reversed(committed):
+        try:
+            return stored, *read(store, stored)
+        except TrainingError as error:
+            if stored == committed[0]:
+                raise
+            logger.warning("%s; going back to the one before", error)
+    return None
+
+
+def read(store: CheckpointStore, stored: Stored) -> tuple[EngineState, RunState]:
+    """Read one checkpoint.
+
+    Raises:
+        TrainingError: It is not what was committed.
+    """
+    with tempfile.TemporaryDirectory(prefix="mats-resume-") as scratch:
+        return store.load(stored, Path(scratch))
+
+
+def take_up(engine: TrainEngine, state: EngineState, run: RunState, config: RunConfig) -> int:
+    """Load a checkpoint into an engine and return the number of updates done.
+
+    Raises:
+        TrainingError: It belongs to another run or architecture.
+    """
+    check_same_run(run, config)
+    check_fits(state, engine.named, where=f"the checkpoint of step {run.step} of the run {config.name!r}")
+    engine.load_state(state)
+    return run.step
+
+
+def check_same_run(run: RunState, config: RunConfig) -> None:
+    """Refuse the checkpoint of another course.
+
+    Raises:
+        TrainingError: The configuration has changed in what decides the course.
+    """
+    if run.run_hash != run_hash(config):
+        raise TrainingError(
+            f"the run {config.name!r} in {config.runs_dir} was started with another configuration "
+            f"(checkpoint at step {run.step}); choose another name, e.g. --set name={config.name}-2"
+        )
+
+
+def to_batches(rows: Iterable[pa.Table], prompts: PromptTokenizer, config: RunConfig) -> Iterator[TrainBatch]:
+    """Make each table a micro-batch."""
+    collate = Collator(prompts, config.model.llm.max_text_tokens)
+    for table in rows:
+        instructions, answers, ids = (
+            table.column(name).to_pylist() for name in ("instruction", "answer", "id")
+        )
+        yield collate(embedding_matrix(table.column(EMBEDDING)), instructions, answers, ids)
+
+
+def meter_of(config: RunConfig, model: MATS, *, device: str, num_workers: int) -> Meter:
+    """Measure what the hardware can do at best, in the precision of the run."""
+    dtype = torch.bfloat16 if config.train.engine.precision == "bf16" else torch.float32
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    shape = llm_shape(model.llm.config)
+    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, lora)
+    return Meter(flops, measured_peak(device, dtype=dtype) * num_workers)
+
+
+def model_settings(config: RunConfig, data: EmbeddedTriplets) -> ModelSettings:
+    """What the model directory will say of itself."""
+    clap = config.model.clap.model_copy(update={"ref": config.clap_ref})
+    llm = config.model.llm.model_copy(update={"path": config.llm_path})
+    return ModelSettings(
+        name=config.name,
+        version=__version__,
+        model=config.model.model_copy(update={"clap": clap, "llm": llm}),
+        santa=config.santa,
+        generation=config.generation,
+        clap=data.identity,
+    )

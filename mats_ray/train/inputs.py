@@ -1,0 +1,40 @@
+"""What a run needs is looked at on the driver, before workers start and hours pass."""
+
+from mats_ray.config import RunConfig
+from mats_ray.data.embedded import EmbeddedTriplets, inspect
+from mats_ray.data.memory import check_memory
+from mats_ray.data.storage import exists
+from mats_ray.errors import ConfigError, DataError
+from mats_ray.train.assemble import check_same_run, open_store
+from mats_ray.train.tracking import check_trackers
+
+
+def check_inputs(config: RunConfig) -> EmbeddedTriplets:
+    """Check all of it and return what is known of the training data.
+
+    Raises:
+        ConfigError: The Santa memory has not been built, or a tracker is not installed.
+        DataError: Training or validation data is missing, empty or of another CLAP; or the memory is.
+        TrainingError: The run's checkpoints are of another configuration.
+    """
+    if config.santa.enabled and not exists(config.memory_path):
+        raise ConfigError(
+            f"no Santa memory at {config.memory_path}; run `mats memory` first or set santa.enabled=false"
+        )
+    check_trackers(config)
+    data = inspect(config.embedded_path)
+    if data.num_rows == 0:
+        raise DataError(f"the embedded triplets at {config.embedded_path} hold no rows")
+    if data.identity.dim != config.model.clap.dim:
+        raise DataError(
+            f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
+            f"{config.model.clap.dim}"
+        )
+    if config.santa.enabled:
+        check_memory(config, data.identity)
+    if config.train.validation.data is not None:
+        inspect(config.train.validation.data, expected=data.identity)
+    store = open_store(config)
+    if committed := store.committed():
+        check_same_run(store.state(committed[-1]), config)
+    return data

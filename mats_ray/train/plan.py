@@ -1,0 +1,158 @@
+"""What a run will need, from its configuration by arithmetic: memory, samples/s, hours, storage, cost.
+
+Counts follow from shapes and are exact to some per cent; the share of a card's peak that training reaches and
+the bytes of activations per token are assumptions, and are printed as such.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mats_ray.config import RunConfig
+from mats_ray.errors import ConfigError, ModelError
+from mats_ray.models.flops import KNOWN_SHAPES, LLMShape, TrainingFlops, llm_shape, num_mapper_parameters
+from mats_ray.models.gpus import GPU
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ACTIVATION_BYTES_PER_WIDTH = 34
+"""Of one layer, per token and unit of model width in 16 bit, with fused attention: what backward needs of a
+transformer layer after Korthikanti et al. 2022 (eq. 1 without its attention-score term)."""
+RESERVED = 0.10
+"""Of a card's memory: the CUDA context, buffers of communication, fragmentation."""
+ANSWER_SHARE = 0.3
+"""Of text tokens, those that carry loss and have logits; AudioCaps-like captions behind their instruction."""
+ROW_BYTES_BESIDES = 400
+"""Of an embedded triplet on disk, its texts and ids; the embedding comes on top."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions:
+    """What arithmetic cannot know."""
+
+    gpu: GPU
+    num_gpus: int
+    text_tokens: int = 100
+    """Per sample, instruction and answer, without the audio prefix."""
+    mfu: float = 0.40
+    """Share of the card's peak that useful operations reach."""
+    num_triplets: int = 5_300_000
+    dollars_per_hour: float | None = None
+    """Per GPU; the card's own when absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer; memory in 10^9 bytes."""
+
+    frozen_gb: float
+    trained_gb: float
+    """Trained weights, gradients, fp32 copies and Adam moments of one worker."""
+    gb_per_sample: float
+    micro_batch_size: int
+    """Largest that fits and divides the global batch; 0: not even one sample fits."""
+    memory_gb: float
+    """Per GPU at that micro-batch."""
+    trained_parameters: int
+    samples_per_s: float
+    hours: float
+    checkpoint_gb: float
+    storage_gb: float
+    dollars: float
+
+
+def shape_of(config: RunConfig) -> LLMShape:
+    """Find the language model's shape: its ``config.json`` where it is a folder, or a table of known names.
+
+    Raises:
+        ModelError: It is neither.
+    """
+    path = config.llm_path
+    if Path(path).expanduser().is_dir():
+        from transformers import AutoConfig  # seconds, where a table would do
+
+        return llm_shape(AutoConfig.from_pretrained(path))
+    name = path.rsplit("/", 1)[-1].lower()
+    for known, shape in KNOWN_SHAPES.items():
+        if name.startswith(known):
+            return shape
+    raise ModelError(
+        f"the shape of the language model {path!r} is not known here: it is no folder, and none of "
+        f"{', '.join(KNOWN_SHAPES)}"
+    )
+
+
+def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
+    """Work out what a run needs.
+
+    Raises:
+        ConfigError: The global batch cannot be split over so many GPUs.
+    """
+    train, mapper = config.train, config.model.mapper
+    if train.global_batch_size % given.num_gpus:
+        raise ConfigError(
+            f"train.global_batch_size={train.global_batch_size} is not a multiple of {given.num_gpus} GPUs"
+        )
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    mapper_size = num_mapper_parameters(mapper, clap_dim=config.model.clap.dim, llm_dim=shape.dim)
+    trained = mapper_size + (shape.lora_weights(lora) if lora else shape.num_weights)
+    frozen_gb, trained_gb = _weights_gb(config, shape, trained, frozen=bool(lora), num_gpus=given.num_gpus)
+    per_sample = _sample_gb(config, shape, given.text_tokens)
+    room = given.gpu.memory_gb * (1 - RESERVED) - frozen_gb - trained_gb
+    share = train.global_batch_size // given.num_gpus
+    fits = [size for size in range(1, share + 1) if share % size == 0 and size * per_sample <= room]
+    micro_batch = max(fits, default=0)
+
+    each = _sample_flops(config, shape, given.text_tokens)
+    samples_per_s = given.num_gpus * given.gpu.bf16_flops * given.mfu / each
+    hours = train.num_steps * train.global_batch_size / samples_per_s / 3600
+    checkpoint_gb = 12 * trained / 1e9  # weight and two moments in float32
+    rows = given.num_triplets * (2 * config.model.clap.dim + ROW_BYTES_BESIDES) / 1e9
+    price = given.gpu.dollars_per_hour if given.dollars_per_hour is None else given.dollars_per_hour
+    return Plan(
+        frozen_gb=frozen_gb,
+        trained_gb=trained_gb,
+        gb_per_sample=per_sample,
+        micro_batch_size=micro_batch,
+        memory_gb=frozen_gb + trained_gb + micro_batch * per_sample,
+        trained_parameters=trained,
+        samples_per_s=samples_per_s,
+        hours=hours,
+        checkpoint_gb=checkpoint_gb,
+        storage_gb=rows + (train.checkpoint.keep + 1) * checkpoint_gb,
+        dollars=hours * given.num_gpus * price,
+    )
+
+
+def _weights_gb(
+    config: RunConfig, shape: LLMShape, trained: int, *, frozen: bool, num_gpus: int
+) -> tuple[float, float]:
+    """Frozen and trained memory of one worker, split as the ZeRO stage says."""
+    engine = config.train.engine
+    bf16 = engine.precision == "bf16"
+    width = 2 if bf16 else BYTES[config.model.llm.dtype]
+    split = [num_gpus if engine.zero_stage >= stage else 1 for stage in (1, 2, 3)]
+    weights = (2 if bf16 else 4) * trained / split[2]
+    gradients = (2 if bf16 else 4) * trained / split[1]
+    optimizer = (12 if bf16 else 8) * trained / split[0]
+    base = width * shape.num_weights / split[2] if frozen else 0
+    return base / 1e9, (weights + gradients + optimizer) / 1e9
+
+
+def _sample_flops(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, lora)
+    answers = max(1, round(ANSWER_SHARE * text_tokens))
+    return flops.count(samples=1, text_tokens=text_tokens, answer_tokens=answers)
+
+
+def _sample_gb(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
+    """Activations of one sample that backward needs, and its logits."""
+    width = 2 if config.train.engine.precision == "bf16" else 4
+    mapper = config.model.mapper
+    tokens = text_tokens + mapper.prefix_length
+    llm = shape.num_layers * tokens * shape.dim * ACTIVATION_BYTES_PER_WIDTH * width / 2
+    positions = mapper.content_length + mapper.prefix_length
+    connector = mapper.num_layers * positions * mapper.hidden_dim * ACTIVATION_BYTES_PER_WIDTH * width / 2
+    logits = (
+        ANSWER_SHARE * text_tokens * shape.vocab_size * (width + 8)
+    )  # and their float32 copy and gradient
+    return (llm + connector + logits) / 1e9

@@ -1,0 +1,144 @@
+"""Where a run's numbers go besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow."""
+
+import hashlib
+import importlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from mats_ray.config import RunConfig
+from mats_ray.config.run import join
+from mats_ray.config.train import TrackerName
+from mats_ray.data.storage import upload
+from mats_ray.errors import ConfigError
+from mats_ray.train.context import Record, Sample
+
+
+class Tracker(Protocol):
+    """Takes what a run logs."""
+
+    def log(self, record: Record, samples: Sequence[Sample]) -> None:
+        """One record with its ``step``, and what the model said to fixed questions."""
+        ...
+
+    def close(self) -> None:
+        """Write what is not yet written."""
+        ...
+
+
+def open_trackers(config: RunConfig) -> list[Tracker]:
+    """Open what ``train.trackers`` names.
+
+    Raises:
+        ConfigError: A package is not installed.
+    """
+    return [_TRACKERS[name](config) for name in config.train.trackers]
+
+
+def check_trackers(config: RunConfig) -> None:
+    """Fail before workers start.
+
+    Raises:
+        ConfigError: A package is not installed.
+    """
+    for name in config.train.trackers:
+        _package(_PACKAGES[name], name)
+
+
+class TensorBoard:
+    """Event files below the run's folder; for S3 they are written here and copied there."""
+
+    def __init__(self, config: RunConfig) -> None:
+        target = join(join(config.runs_dir, config.name), "tensorboard")
+        self._target = target if "://" in target else None
+        self._folder = tempfile.mkdtemp(prefix="mats-tensorboard-") if self._target else target
+        self._writer = _package("tensorboardX", "tensorboard").SummaryWriter(self._folder)
+
+    def log(self, record: Record, samples: Sequence[Sample]) -> None:
+        """See ``Tracker``."""
+        step = int(record["step"])
+        for key, value in _scalars(record).items():
+            self._writer.add_scalar(key, value, step)
+        if samples:
+            self._writer.add_text("samples", "\n\n".join(map(as_line, samples)), step)
+            self._flush()
+
+    def close(self) -> None:
+        """See ``Tracker``."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.flush()
+        if self._target:
+            upload(Path(self._folder), self._target)
+
+
+class WandB:
+    """Weights & Biases; a resumed run goes on in the same curve."""
+
+    def __init__(self, config: RunConfig) -> None:
+        wandb = _package("wandb", "wandb")
+        run_id = hashlib.sha256(f"{config.runs_dir}/{config.name}".encode()).hexdigest()[:16]
+        tree = config.model_dump(mode="json")
+        self._run: Any = wandb.init(
+            project="mats_ray", name=config.name, id=run_id, resume="allow", config=tree
+        )
+
+    def log(self, record: Record, samples: Sequence[Sample]) -> None:
+        """See ``Tracker``."""
+        text = {"samples": "\n".join(map(as_line, samples))} if samples else {}
+        self._run.log({**_scalars(record), **text}, step=int(record["step"]))
+
+    def close(self) -> None:
+        """See ``Tracker``."""
+        self._run.finish()
+
+
+class MLflow:
+    """MLflow at ``MLFLOW_TRACKING_URI``; the experiment is called mats_ray."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._mlflow: Any = _package("mlflow", "mlflow")
+        self._mlflow.set_experiment("mats_ray")
+        self._mlflow.start_run(run_name=config.name)
+        self._mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+
+    def log(self, record: Record, samples: Sequence[Sample]) -> None:
+        """See ``Tracker``."""
+        step = int(record["step"])
+        self._mlflow.log_metrics(_scalars(record), step=step)
+        if samples:
+            self._mlflow.log_text("\n".join(map(as_line, samples)), f"samples/{step:08d}.txt")
+
+    def close(self) -> None:
+        """See ``Tracker``."""
+        self._mlflow.end_run()
+
+
+def as_line(sample: Sample) -> str:
+    """Write one generation as a line."""
+    return f"{sample['instruction']} | said: {sample['generated']} | right: {sample['answer']}"
+
+
+def _scalars(record: Record) -> Record:
+    return {key: value for key, value in record.items() if key != "step"}
+
+
+def _package(package: str, tracker: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ConfigError(
+            f"train.trackers names {tracker!r}, but {package} is not installed: pip install {package}"
+        ) from error
+
+
+_TRACKERS: dict[TrackerName, type[TensorBoard | WandB | MLflow]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "mlflow": MLflow,
+}
+_PACKAGES: dict[TrackerName, str] = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}

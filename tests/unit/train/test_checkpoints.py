@@ -1,0 +1,206 @@
+"""The store of a run's checkpoints: what counts, what stays, and what happens when storage fails."""
+
+import json
+import threading
+
+import pytest
+import torch
+from pyarrow import fs
+
+from mats_ray.data.storage import exists
+from mats_ray.errors import TrainingError
+from mats_ray.train.checkpoints import CheckpointStore, Uploader
+from mats_ray.train.engine import EngineState
+from mats_ray.train.state import COMMITTED, RunState, save_checkpoint
+from tests.s3 import s3_server
+
+
+def checkpoint(folder, step, *, loss=None):
+    """A checkpoint folder on this machine."""
+    weights = {"w": torch.full((3,), float(step))}
+    state = EngineState(
+        weights, {f"{key}/w": weights["w"].clone() for key in ("exp_avg", "exp_avg_sq")}, step
+    )
+    save_checkpoint(folder / f"local-{step}", state, RunState(step, 8 * step, "hash", "0.1.0", loss))
+    return folder / f"local-{step}"
+
+
+def store_at(path, *, keep=2, waits=None):
+    sleep = waits.append if waits is not None else (lambda _: None)
+    return CheckpointStore(str(path), keep=keep, retry_seconds=(1.0, 2.0), sleep=sleep)
+
+
+def steps(store):
+    return [stored.step for stored in store.committed()]
+
+
+def test_what_is_put_comes_back(tmp_path):
+    store = store_at(tmp_path / "store")
+
+    stored = store.put(checkpoint(tmp_path, 4), 4)
+
+    state, run = store.load(stored, tmp_path / "back")
+    assert (run.step, state.num_updates) == (4, 4)
+    assert state.trained["w"].tolist() == [4.0, 4.0, 4.0]
+    assert store.uri(stored) == f"{tmp_path}/store/step-00000004"
+    assert store.find(4) == stored
+    assert store.find(5) is None
+
+
+def test_the_newest_and_the_best_stay(tmp_path):
+    store = store_at(tmp_path / "store", keep=2)
+    seen = []
+    for step, loss in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (5, 1.5), (6, 0.5), (7, 0.9)]:
+        store.put(checkpoint(tmp_path, step, loss=loss), step)
+        seen.append(steps(store))
+
+    assert seen == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7]]
+
+
+def test_without_validation_only_the_newest_stay(tmp_path):
+    store = store_at(tmp_path / "store", keep=3)
+    for step in range(1, 6):
+        store.put(checkpoint(tmp_path, step), step)
+
+    assert steps(store) == [3, 4, 5]
+
+
+def test_a_folder_without_its_mark_does_not_count_and_is_cleared_away(tmp_path):
+    store = store_at(tmp_path / "store")
+    store.put(checkpoint(tmp_path, 1), 1)
+    half = tmp_path / "store" / "step-00000002"
+    checkpoint(tmp_path, 2).rename(half)
+    (half / COMMITTED).unlink()
+
+    assert steps(store) == [1]
+    store.put(checkpoint(tmp_path, 3), 3)
+    assert steps(store) == [1, 3]
+    assert not half.exists()
+
+
+def test_the_mark_is_written_last(tmp_path, monkeypatch):
+    store = store_at(tmp_path / "store")
+    order = []
+    real = store._files
+
+    class Watching:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def open_output_stream(self, path):
+            order.append(path.rsplit("/", 1)[1])
+            return real.open_output_stream(path)
+
+    monkeypatch.setattr(store, "_files", Watching())
+    store.put(checkpoint(tmp_path, 1), 1)
+
+    assert order[-1] == COMMITTED
+    assert order.count(COMMITTED) == 1
+    assert len(order) == 4
+
+
+class Failing:
+    """A file system that refuses to write the first few times."""
+
+    def __init__(self, real, failures):
+        self.real, self.failures = real, failures
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def open_output_stream(self, path):
+        if self.failures:
+            self.failures -= 1
+            raise OSError(28, "No space left on device")
+        return self.real.open_output_stream(path)
+
+
+def test_a_passing_failure_is_outlived_with_growing_waits(tmp_path, caplog):
+    waits = []
+    store = store_at(tmp_path / "store", waits=waits)
+    store._files = Failing(store._files, 2)
+
+    store.put(checkpoint(tmp_path, 1), 1)
+
+    assert steps(store) == [1]
+    assert waits == [1.0, 2.0]
+    assert "No space left on device; trying again in 2 s" in caplog.text
+
+
+def test_a_lasting_failure_is_an_error_that_says_what_is_left(tmp_path):
+    store = store_at(tmp_path / "store")
+    store.put(checkpoint(tmp_path, 1), 1)
+    works = store._files
+    store._files = Failing(works, 99)
+
+    with pytest.raises(
+        TrainingError,
+        match=r"step 2 could not be written to .*step-0+2 in 3 tries: .*No space.*; the one of step 1 is int",
+    ):
+        store.put(checkpoint(tmp_path, 2), 2)
+
+    store._files = works
+    assert store.load(store.committed()[-1], tmp_path / "back")[1].step == 1
+
+
+def test_s3_and_its_outage(tmp_path):
+    with s3_server("runs") as files:
+        store = store_at("s3://runs/x/checkpoints", keep=1)
+        for step, loss in [(1, 0.5), (2, 0.7), (3, 0.6)]:
+            store.put(checkpoint(tmp_path, step, loss=loss), step)
+
+        assert steps(store) == [1, 3]
+        state, run = store.load(store.committed()[-1], tmp_path / "back")
+        assert (run.step, state.trained["w"][0].item()) == (3, 3.0)
+        assert not exists("s3://runs/x/checkpoints/step-00000002/state.json")
+        files.rm("runs", recursive=True)  # the bucket is gone
+        with pytest.raises(
+            TrainingError, match=r"step 4 could not be written to s3://runs/x/checkpoints/step-0+4 in 3 tries"
+        ):
+            store.put(checkpoint(tmp_path, 4), 4)
+
+
+def test_uploads_happen_while_training_goes_on(tmp_path):
+    store, folder = store_at(tmp_path / "store"), checkpoint(tmp_path, 1)
+    gate, real = threading.Event(), store._files
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def open_output_stream(self, path):
+            gate.wait(10)
+            return real.open_output_stream(path)
+
+    store._files = Slow()
+    uploader = Uploader(store)
+
+    uploader.submit(folder, 1)
+    assert steps(store) == []  # and we are here already
+    gate.set()
+    uploader.wait()
+
+    assert steps(store) == [1]
+    assert not folder.exists()
+
+
+def test_a_failed_upload_is_raised_by_the_next_one(tmp_path):
+    store = store_at(tmp_path / "store")
+    store._files = Failing(fs.LocalFileSystem(), 99)
+    uploader = Uploader(store)
+    uploader.submit(checkpoint(tmp_path, 1), 1)
+
+    with pytest.raises(TrainingError, match=r"step 1 could not be written .* no earlier one is known"):
+        uploader.submit(checkpoint(tmp_path, 2), 2)
+
+
+def test_a_store_that_does_not_exist_is_empty(tmp_path):
+    assert store_at(tmp_path / "nowhere").committed() == []
+
+
+def test_the_state_is_read_without_tensors(tmp_path):
+    store = store_at(tmp_path / "store")
+    stored = store.put(checkpoint(tmp_path, 3, loss=0.25), 3)
+
+    assert store.state(stored) == RunState(3, 24, "hash", "0.1.0", 0.25)
+    assert json.loads((tmp_path / "store/step-00000003/state.json").read_text())["validation_loss"] == 0.25

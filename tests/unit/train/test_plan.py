@@ -1,0 +1,75 @@
+"""Plans against figures worked out elsewhere, and how they move when a configuration does."""
+
+import pytest
+
+from mats_ray.config import load_config
+from mats_ray.models.flops import KNOWN_SHAPES
+from mats_ray.models.gpus import GPUS
+from mats_ray.train.plan import Assumptions, make_plan, shape_of
+
+LLAMA = KNOWN_SHAPES["llama-7b"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config("configs/mats_llama_7b.yaml")
+
+
+def plan(config, **given):
+    return make_plan(config, LLAMA, Assumptions(**({"gpu": GPUS["a100-80"], "num_gpus": 2} | given)))
+
+
+def test_throughput_and_hours_of_two_a100(config):
+    """MATS-LLaMA at 140 tokens, 40 % of peak: 67 samples/s by hand, 22.1 h for 5.3 M samples."""
+    found = plan(config)
+
+    assert found.samples_per_s == pytest.approx(67, rel=0.03)
+    assert found.hours == pytest.approx(55_000 * 96 / found.samples_per_s / 3600)
+    assert found.hours == pytest.approx(22.1, rel=0.03)
+    assert found.dollars == pytest.approx(found.hours * 2 * 4.0)
+
+
+def test_trained_parameters_and_checkpoint_are_those_of_the_paper(config):
+    found = plan(config)
+
+    assert found.trained_parameters == pytest.approx(113.4e6 + 4.19e6, rel=2e-3)
+    assert found.checkpoint_gb == pytest.approx(1.41, rel=0.01)
+    assert found.frozen_gb == pytest.approx(13.5, rel=0.01)
+
+
+def test_the_micro_batch_fits_and_divides(config):
+    found = plan(config)
+
+    assert 96 // 2 % found.micro_batch_size == 0
+    assert found.memory_gb < 80
+    assert plan(config, gpu=GPUS["a10g"]).micro_batch_size < found.micro_batch_size
+
+
+def test_what_does_not_fit_is_none(config):
+    whole = config.replace(model={"llm": {"train": "full"}})
+
+    assert plan(whole, gpu=GPUS["a10g"]).micro_batch_size == 0
+
+
+def test_each_zero_stage_splits_more(config):
+    whole = config.replace(model={"llm": {"train": "full"}})
+    stages = [
+        plan(whole.replace(train={"engine": {"zero_stage": stage}}), num_gpus=8).trained_gb
+        for stage in (0, 1, 2, 3)
+    ]
+
+    assert stages == sorted(stages, reverse=True)
+    assert stages[3] == pytest.approx(stages[0] / 8)
+
+
+def test_stage_3_splits_what_is_frozen_too(config):
+    third = config.replace(train={"engine": {"zero_stage": 3}})
+
+    assert plan(third, num_gpus=8).frozen_gb == pytest.approx(plan(config, num_gpus=8).frozen_gb / 8)
+
+
+def test_a_model_in_a_folder_tells_its_own_shape(config, llm_path):
+    shape = shape_of(config.replace(model={"llm": {"path": llm_path}}))
+
+    assert (shape.dim, shape.num_layers, shape.num_heads) == (32, 2, 2)
+    assert shape_of(config) == LLAMA

@@ -1,0 +1,54 @@
+"""A stage that takes too long is named once; one that goes on is left alone."""
+
+import threading
+
+from mats_ray.train.watchdog import Watchdog
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_it_names_worker_step_stage_and_limit():
+    clock = Clock()
+    watchdog = Watchdog(60, who="worker 3", on_stall=lambda _: None, clock=clock)
+    watchdog.enter("waiting for data", 17)
+    clock.now = 59.0
+    assert watchdog.stalled() is None
+
+    clock.now = 60.0
+
+    assert watchdog.stalled() == (
+        "worker 3 is stuck in step 17: waiting for data took longer than train.stall_seconds=60"
+    )
+    watchdog.enter("forward, backward and update", 17)
+    assert watchdog.stalled() is None
+
+
+def test_it_speaks_from_a_thread_of_its_own_within_the_limit():
+    said, threads = threading.Event(), []
+
+    def on_stall(message):
+        threads.append((threading.current_thread(), message))
+        said.set()
+
+    with Watchdog(0.2, who="worker 0", on_stall=on_stall) as watchdog:
+        watchdog.enter("waiting for data", 1)
+        assert said.wait(10)  # as a main thread would that waits in C
+
+    assert len(threads) == 1
+    assert threads[0][0] is not threading.main_thread()
+
+
+def test_stages_that_go_on_never_bark():
+    barks = []
+    with Watchdog(0.5, who="worker 0", on_stall=barks.append) as watchdog:
+        for step in range(20):
+            watchdog.enter("forward, backward and update", step)
+            threading.Event().wait(0.05)
+
+    assert barks == []
