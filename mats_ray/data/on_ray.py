@@ -1,171 +1,51 @@
-"""Ray Data: embed triplets with CLAP, and stream them, noised, to training workers.
+"""Ray Data: stream embedded triplets, noised, to training workers.
 
 Shapes: N rows, C CLAP dim.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
 import ray.data
 import torch
-from pyarrow import fs
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
-from mats_ray.config.infer import EmbedConfig
-from mats_ray.data.embedded import EmbeddedTriplets, part_name, read_group, remove_other_parts
-from mats_ray.data.order import Chunk, chunks, rows_of_worker
-from mats_ray.data.storage import locate, parquet_files
-from mats_ray.data.triplets import (
-    COLUMNS,
-    EMBEDDING,
-    check_columns,
-    embedded_schema,
-    embedding_array,
-    embedding_matrix,
-    row_key,
-)
-from mats_ray.errors import DataError
-from mats_ray.models.noise import add_noise, row_noise
-from mats_ray.progress import Progress
+from mats_ray.data.embedded import EmbeddedTriplets
+from mats_ray.data.mixture import Mixture, check_layout, groups_by_source
+from mats_ray.data.order import chunks
+from mats_ray.data.reading import ChunkReader, MixtureReader, Span, StreamPlace, noised, with_embeddings
+from mats_ray.data.sources.audiotia import paper_weights
 
-PARTITION = "partition"
+__all__ = ["StreamPlace", "training_rows"]
 
-
-@dataclass(frozen=True, slots=True)
-class EmbedSummary:
-    """What an embedding job did."""
-
-    num_rows: int
-    num_texts: int
-    """Distinct texts: each went through CLAP once."""
-    seconds: float
-    path: str
-
-
-def embed(config: RunConfig) -> EmbedSummary:
-    """Embed every distinct text of the triplets once and write the triplets with their embeddings.
-
-    Texts are hashed into partitions, so equal texts meet in one place; an actor pool embeds a partition's
-    distinct texts in batches of like length and writes one Parquet file per partition. Rows inside a file
-    are ordered by a hash of their id, so the same triplets give the same files. Files of an earlier run with
-    more partitions are removed at the end.
-
-    Raises:
-        DataError: The triplets are missing, malformed or empty.
-    """
-    started = time.monotonic()
-    filesystem, files = parquet_files(config.triplets_path)
-    for file in files:
-        check_columns(pq.read_schema(file, filesystem=filesystem).names, where=file)
-    locate(config.embedded_path)[0].create_dir(locate(config.embedded_path)[1], recursive=True)
-    parts = _parts(config, files, filesystem)
-    rows = texts = 0
-    written: set[str] = set()
-    with Progress("embed", total=config.data.embed.num_partitions, unit="part") as progress:
-        for part in parts.iter_rows():
-            rows, texts = rows + int(part["num_rows"]), texts + int(part["num_texts"])
-            written.add(part["file"])
-            progress.advance(note=f"{rows} rows, {texts} texts")
-    if rows == 0:
-        raise DataError(f"the triplets at {config.triplets_path} hold no rows")
-    remove_other_parts(config.embedded_path, written)
-    return EmbedSummary(rows, texts, time.monotonic() - started, config.embedded_path)
-
-
-def _parts(config: RunConfig, files: list[str], filesystem: fs.FileSystem) -> ray.data.Dataset:
-    """The pipeline: one row per partition written."""
-    settings = config.data.embed
-    return (
-        ray.data.read_parquet(files, filesystem=filesystem)
-        .select_columns(list(COLUMNS))
-        .map_batches(
-            _add_partition,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
-            batch_format="pyarrow",
-            fn_args=[settings.num_partitions],
-        )
-        .groupby(PARTITION, num_partitions=settings.num_partitions)
-        .map_groups(
-            _PartitionEmbedder,
-            batch_format="pyarrow",
-            fn_constructor_args=[config.clap_ref, config.embedded_path, settings, config.data.chunk_rows],
-            compute=ActorPoolStrategy(size=settings.concurrency),
-            num_cpus=settings.cpus_per_actor,
-            num_gpus=settings.gpus_per_actor or None,
-        )
-    )
-
-
-def _add_partition(table: pa.Table, num_partitions: int) -> pa.Table:
-    partitions = [row_key(text) % num_partitions for text in table.column("text").to_pylist()]
-    return table.append_column(PARTITION, pa.array(partitions, pa.int32()))
-
-
-class _PartitionEmbedder:
-    """Actor: holds CLAP, turns one partition into one Parquet file."""
-
-    def __init__(self, clap_ref: str, out: str, settings: EmbedConfig, chunk_rows: int) -> None:
-        # imported here: tasks that read rows use this module too, and need not load transformers for seconds
-        from mats_ray.models.clap import load_clap
-
-        torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
-        self.clap = load_clap(clap_ref).to("cuda" if settings.gpus_per_actor else "cpu")
-        self.out, self.batch_size, self.chunk_rows = out, settings.batch_size, chunk_rows
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        partition = table.column(PARTITION)[0].as_py()
-        keys = [row_key(row_id) for row_id in table.column("id").to_pylist()]
-        table = table.take(pa.array(np.argsort(keys, kind="stable"))).select(COLUMNS)
-        texts, row_of_text = np.unique(table.column("text").to_pylist(), return_inverse=True)
-        embeddings_NC = self.clap.encode_text(texts.tolist(), batch_size=self.batch_size).cpu().numpy()
-        columns = [*table.columns, embedding_array(embeddings_NC[row_of_text])]
-        embedded = pa.Table.from_arrays(columns, schema=embedded_schema(self.clap.identity))
-        file = part_name(partition)
-        self._write(embedded, file)
-        return pa.table({"file": [file], "num_rows": [len(table)], "num_texts": [len(texts)]})
-
-    def _write(self, table: pa.Table, name: str) -> None:
-        """Write under another name, then rename: a killed writer leaves no half file behind."""
-        filesystem, folder = locate(self.out)
-        pending = f"{folder}/{name}.pending"
-        pq.write_table(table, pending, filesystem=filesystem, row_group_size=self.chunk_rows)
-        filesystem.move(pending, f"{folder}/{name}")
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPlace:
-    """Which samples of the endless stream one worker wants."""
-
-    start: int
-    stop: int
-    rank: int
-    num_workers: int
+BATCHES_PER_TASK = 64
+"""Batches of a mixture that are read together."""
 
 
 def training_rows(
     config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, *, micro_batch_size: int
 ) -> Iterator[pa.Table]:
-    """Stream one worker's noised rows in micro-batches, in the order ``data.order`` defines.
+    """Stream one worker's noised rows in micro-batches, in the order of the data or of the mixture.
 
-    Reading, shuffling and noise are Ray Data tasks over row groups, ahead of the consumer.
+    Reading, shuffling, CLAP where it runs online, and noise are Ray Data tasks and actors, ahead of the
+    consumer.
 
     Yields:
         Tables with ``embedding`` (noised, float32), ``instruction`` and ``answer``.
+
+    Raises:
+        DataError: The files are laid out for another mixture.
+        ConfigError: A source of the data has no weight.
     """
-    plan = list(chunks(data.groups, seed=config.seed, start=place.start, stop=place.stop))
-    # One task at a time keeps far ahead of a worker: some 10,000 rows/s against some 100 that it consumes.
-    dataset = ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
-        _ChunkReader(config, place),  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
-        batch_size=None,
-        batch_format="numpy",
-        num_cpus=0.25,
-        compute=TaskPoolStrategy(size=1),
-    )
+    check_layout(data.groups, by=config.data.mixture.by, where=config.embedded_path)
+    mixed = config.data.mixture.by == "source"
+    dataset = _mixture(config, data, place) if mixed else _chunks(config, data, place)
+    if not data.stored:
+        dataset = _embedded_online(config, dataset)
     dataset.context.execution_options.preserve_order = True
     for batch in dataset.iter_batches(
         batch_size=micro_batch_size, batch_format="pyarrow", prefetch_batches=4
@@ -174,38 +54,78 @@ def training_rows(
         yield batch
 
 
-@dataclass(frozen=True)
-class _ChunkReader:
-    """Task: one row group -> the rows one worker wants of it, shuffled, with this epoch's noise."""
+def _chunks(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dataset:
+    plan = list(chunks(data.groups, seed=config.seed, start=place.start, stop=place.stop))
+    # One task at a time keeps far ahead of a worker: some 10,000 rows/s against some 100 that it consumes.
+    return ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
+        _ChunkTask(ChunkReader(config, place, stored=data.stored)),  # pyright: ignore[reportArgumentType]
+        batch_size=None,
+        batch_format="numpy",
+        num_cpus=0.25,
+        compute=TaskPoolStrategy(size=1),
+    )
 
-    config: RunConfig
-    place: StreamPlace
+
+def _mixture(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dataset:
+    size, weights = config.train.global_batch_size, config.data.mixture.weights or paper_weights()
+    groups = groups_by_source(data.groups, weights)
+    mixture = Mixture({name: weights[name] for name in groups}, seed=config.seed)
+    first, last = place.start // size, -(-place.stop // size)
+    plan = [Span(n, min(n + BATCHES_PER_TASK, last)) for n in range(first, last, BATCHES_PER_TASK)]
+    return ray.data.from_items(plan, override_num_blocks=len(plan)).map_batches(
+        _MixtureActor,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+        fn_constructor_args=[MixtureReader(config, place, mixture, groups, stored=data.stored)],
+        batch_size=None,
+        batch_format="numpy",
+        num_cpus=0.25,
+        compute=ActorPoolStrategy(size=1),  # one, which keeps what it has read of each source
+    )
+
+
+def _embedded_online(config: RunConfig, dataset: Dataset) -> Dataset:
+    settings = config.data.embed
+    return dataset.map_batches(
+        _OnlineEmbedder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        fn_constructor_args=[config],
+        batch_size=settings.batch_size,
+        batch_format="pyarrow",
+        num_cpus=settings.cpus_per_actor,
+        num_gpus=settings.gpus_per_actor or None,
+        compute=ActorPoolStrategy(size=settings.concurrency),
+    )
+
+
+@dataclass(frozen=True)
+class _ChunkTask:
+    """Task: row groups -> the rows one worker wants of them."""
+
+    reader: ChunkReader
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        tables = [self.read(chunk) for chunk in batch["item"]]
-        return pa.concat_tables(tables)
-
-    def read(self, chunk: Chunk) -> pa.Table:
-        """Read, order and noise."""
-        config, place = self.config, self.place
-        filesystem, _ = locate(config.embedded_path)
-        table = read_group(filesystem, chunk.group, ["id", "instruction", "answer", EMBEDDING])
-        rows = rows_of_worker(
-            chunk,
-            seed=config.seed,
-            span=(place.start, place.stop),
-            batch_size=config.train.global_batch_size,
-            rank=place.rank,
-            num_workers=place.num_workers,
-        )
-        table = table.take(pa.array(rows))
-        return _noised(table, epoch=chunk.epoch, seed=config.seed, variance=config.model.noise.variance)
+        return pa.concat_tables([self.reader.read(chunk) for chunk in batch["item"]])
 
 
-def _noised(table: pa.Table, *, epoch: int, seed: int, variance: float) -> pa.Table:
-    clean_NC = torch.from_numpy(embedding_matrix(table.column(EMBEDDING)))
-    keys = [row_key(row_id) for row_id in table.column("id").to_pylist()]
-    noise_NC = row_noise(keys, clean_NC.shape[1], seed=seed, epoch=epoch)
-    noised_NC = add_noise(clean_NC, noise_NC, variance=variance).numpy()
-    column = pa.FixedSizeListArray.from_arrays(pa.array(noised_NC.reshape(-1)), noised_NC.shape[1])
-    return table.select(["instruction", "answer"]).append_column(EMBEDDING, column)
+class _MixtureActor:
+    """Actor: spans of batches -> the rows one worker wants of them."""
+
+    def __init__(self, reader: MixtureReader) -> None:
+        self.reader = reader
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        return pa.concat_tables([self.reader.read(span) for span in batch["item"]])
+
+
+class _OnlineEmbedder:
+    """Actor: holds CLAP, embeds and noises rows on their way to a training worker."""
+
+    def __init__(self, config: RunConfig) -> None:
+        # imported here: tasks that only read use this module too, and need not load transformers for seconds
+        from mats_ray.models.clap import load_clap
+
+        settings = config.data.embed
+        torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
+        self.config: Any = config
+        self.clap = load_clap(config.clap_ref).to("cuda" if settings.gpus_per_actor else "cpu")
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return noised(with_embeddings(table, self.clap), self.config)

@@ -68,6 +68,7 @@ def run_hash(config: RunConfig) -> str:
     tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
     for key in ("log_every", "checkpoint", "max_failures", "micro_batch_size"):
         tree["train"].pop(key)
+    tree["data"].pop("prepare")
     for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
         tree["data"]["embed"].pop(key)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]

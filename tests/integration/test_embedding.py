@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedded import inspect
-from mats_ray.data.on_ray import StreamPlace, embed, training_rows
+from mats_ray.data.embedding.on_ray import embed
+from mats_ray.data.on_ray import StreamPlace, training_rows
 from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
@@ -59,8 +60,9 @@ def test_embedding_again_gives_the_same_files_and_leaves_no_others(embedded):
     before = [pq.read_table(file) for file in files]
     shutil.copy(files[0], f"{config.embedded_path}/part-00099.parquet")  # of a run with more partitions
 
-    embed(config)
+    again = embed(config)
 
+    assert again.num_encoded == again.num_texts
     assert parquet_files(config.embedded_path)[1] == files
     assert all(table.equals(pq.read_table(file)) for table, file in zip(before, files, strict=True))
 
