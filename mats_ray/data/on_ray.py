@@ -17,7 +17,15 @@ from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.mixture import Mixture, check_layout, groups_by_source
 from mats_ray.data.order import chunks
-from mats_ray.data.reading import ChunkReader, MixtureReader, Span, StreamPlace, noised, with_embeddings
+from mats_ray.data.reading import (
+    ChunkReader,
+    MixtureReader,
+    Span,
+    StreamPlace,
+    noised,
+    rebatched,
+    with_embeddings,
+)
 from mats_ray.data.sources.audiotia import paper_weights
 
 __all__ = ["StreamPlace", "training_rows"]
@@ -34,7 +42,7 @@ def training_rows(
     Reading, shuffling, CLAP where it runs online, and noise are Ray Data tasks and actors, ahead of the
     consumer.
 
-    Yields:
+    Returns:
         Tables with ``embedding`` (noised, float32), ``instruction`` and ``answer``.
 
     Raises:
@@ -47,11 +55,9 @@ def training_rows(
     if not data.stored:
         dataset = _embedded_online(config, dataset)
     dataset.context.execution_options.preserve_order = True
-    for batch in dataset.iter_batches(
-        batch_size=micro_batch_size, batch_format="pyarrow", prefetch_batches=4
-    ):
-        assert isinstance(batch, pa.Table)
-        yield batch
+    # Blocks as they come, cut here: Ray's own cutting into micro-batches takes longer than all the rest.
+    blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+    return rebatched(blocks, micro_batch_size)
 
 
 def _chunks(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dataset:

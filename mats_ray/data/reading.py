@@ -4,7 +4,7 @@ Shapes: N rows, C CLAP dim.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,6 +104,19 @@ class MixtureReader:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(group)
         return self._kept[group]
+
+
+def rebatched(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Cut a stream of tables into tables of so many rows; the last may have fewer."""
+    rest: pa.Table | None = None
+    for table in tables:
+        joined = table if rest is None else pa.concat_tables([rest, table])
+        whole = len(joined) - len(joined) % size
+        for start in range(0, whole, size):
+            yield joined.slice(start, size)
+        rest = joined.slice(whole) if whole < len(joined) else None
+    if rest is not None:
+        yield rest
 
 
 def wanted_rows(

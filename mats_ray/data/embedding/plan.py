@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -105,7 +106,7 @@ def _triplet_file(filesystem: fs.FileSystem, info: fs.FileInfo) -> TripletFile:
             parquet = pq.ParquetFile(source)
             check_columns(parquet.schema_arrow.names, where=info.path)
             return TripletFile(info.path, parquet.metadata.num_rows, info.size, info.mtime_ns or 0)
-    except OSError as error:  # ArrowInvalid is one, too
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{info.path} is not a readable Parquet file (cut off?): {error}") from error
 
 

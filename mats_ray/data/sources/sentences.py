@@ -34,7 +34,7 @@ _OPENINGS: dict[LabelKind, tuple[str, ...]] = {
         "The noise of {x} carries",
         "An audio clip of {x}",
         "This is {x}",
-        "What sounds is {x}",
+        "It is the sound of {x}",
     ),
     LabelKind.SCENE: (
         "The ambience of {x}",
