@@ -32,7 +32,7 @@ def table_records(
     """Yield (line number, column -> cell) of each record, cells stripped.
 
     Args:
-        file: To read.
+        file: What to read.
         needed: Columns a header must have.
         names: Columns of a file without header; a record may lack the last ones (they are empty then).
         delimiter: Between cells.
@@ -50,17 +50,29 @@ def table_records(
     while (line := lines.next()) is not None:
         number = lines.number
         cells = _cells(line, lines, dialect) if quoted else line.split(delimiter)
-        if cells is None:
-            yield Rejected(number, "broken quoting")
-        elif not columns:
+        if cells is not None and not columns:
             columns = _header(cells, needed, file)
-        elif len(cells) != len(columns) and not (names and 0 < len(cells) < len(columns)):
+            continue
+        if cells is not None and not _fits(cells, columns, may_be_short=bool(names)):
             lines.back(number)
-            yield Rejected(number, f"{len(cells)} columns instead of {len(columns)}")
-        elif (decoded := _decoded(cells, encoding)) is None:
-            yield Rejected(number, "not UTF-8")
-        else:
-            yield number, dict(zip(columns, decoded + [""] * (len(columns) - len(decoded)), strict=True))
+        yield _record(number, cells, columns, encoding, may_be_short=bool(names))
+
+
+def _fits(cells: list[str], columns: list[str], *, may_be_short: bool) -> bool:
+    return len(cells) == len(columns) or (may_be_short and len(cells) < len(columns))
+
+
+def _record(
+    number: int, cells: list[str] | None, columns: list[str], encoding: str, *, may_be_short: bool
+) -> Record | Rejected:
+    if cells is None:
+        return Rejected(number, "broken quoting")
+    if not _fits(cells, columns, may_be_short=may_be_short):
+        return Rejected(number, f"{len(cells)} columns instead of {len(columns)}")
+    decoded = _decoded(cells, encoding)
+    if decoded is None:
+        return Rejected(number, "not UTF-8")
+    return number, dict(zip(columns, decoded + [""] * (len(columns) - len(decoded)), strict=True))
 
 
 def _header(cells: list[str], needed: Sequence[str], file: AnnotationFile) -> list[str]:
