@@ -191,7 +191,7 @@ def run_child(seed: int, start: int, stop: int, mark: Path, results: list[dict[s
     numbers = [f"--start={start}", f"--inputs={stop - start}", f"--seed={seed}", f"--child={mark}"]
     command = [sys.executable, "-m", "benchmarks.fuzz_audio", *numbers]
     results.append({"outcomes": {}, "slowest": (0.0, -1), "memory": []})
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
             results[-1] = json.loads(line)

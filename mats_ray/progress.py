@@ -46,9 +46,14 @@ class Progress:
         if time.monotonic() - self._drawn >= self._interval:
             self._draw()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return time.monotonic() - self._started
+
     def line(self) -> str:
         """Return the current line, e.g. ``train 120/600 steps  12.3 steps/s  0:39 left  loss 0.81``."""
-        elapsed = max(time.monotonic() - self._started, 1e-9)
+        elapsed = max(self.elapsed, 1e-9)
         rate = (self.done - self._offset) / elapsed
         of = f"/{self.total}" if self.total is not None else ""
         left = ""

@@ -18,11 +18,14 @@ def run(args: argparse.Namespace) -> int:
     """
     config = config_of(args)
     from mats_ray.cli.on_ray import cluster
-    from mats_ray.data.on_ray import embed
+    from mats_ray.data.embedding.on_ray import embed
     from mats_ray.toy.world import ensure_world
 
     ensure_world(config)
     with cluster():
         summary = embed(config)
-    print(f"{summary.num_rows} rows, {summary.num_texts} distinct texts: {summary.path}")
+    print(
+        f"{summary.num_rows} rows, {summary.num_texts} distinct texts, {summary.num_encoded} of them "
+        f"embedded now: {summary.path}"
+    )
     return 0

@@ -15,6 +15,8 @@ from mats_ray.errors import MATSError
 
 COMMANDS = {
     "demo": "the whole loop on this machine: build, train on text, caption audio, report",
+    "prepare": "turn published annotation files into triplets",
+    "describe": "have a chat model you run write sentences for labels",
     "embed": "embed triplets with CLAP",
     "memory": "build the Santa memory from embedded triplets",
     "train": "train mapper and language model",

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.prepare import MixtureConfig, PrepareConfig
 
 Profile = Literal["paper", "fast"]
 
@@ -25,10 +26,16 @@ class GenerationConfig(StrictConfig):
 class EmbedConfig(StrictConfig):
     """CLAP text embedding with Ray Data."""
 
+    mode: Literal["stored", "online"] = "stored"
+    """"online": CLAP runs while training, on its own actors, and nothing is stored. ``embed: online`` is
+    short for this with everything else at its default."""
     batch_size: PositiveInt = 256
     """Texts per forward pass."""
-    num_partitions: PositiveInt = 8
-    """Texts are hashed into as many parts (and files); equal texts meet in one part, embedded once."""
+    rows_per_partition: PositiveInt = 50_000
+    """Texts are hashed into parts of about so many rows; equal texts meet in one part, embedded once. A part
+    is what one actor holds, what becomes a file, and what a killed job does again."""
+    num_partitions: PositiveInt | None = None
+    """Instead, a number of parts that does not grow with the rows."""
     concurrency: PositiveInt = 1
     """Embedding actors."""
     cpus_per_actor: PositiveFloat = 1
@@ -42,11 +49,19 @@ class DataConfig(StrictConfig):
     """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
     embedded: str | None = None
     """The same rows with their CLAP embedding."""
+    prepare: PrepareConfig = PrepareConfig()
+    mixture: MixtureConfig = MixtureConfig()
     embed: EmbedConfig = EmbedConfig()
     chunk_rows: PositiveInt = 4096
     """Rows read, shuffled and noised at a time by one Ray Data task while training."""
     group_by_length: bool = True
     """Put rows of like length into one micro-batch, within each global batch: less padding, the same loss."""
+
+    @field_validator("embed", mode="before")
+    @classmethod
+    def a_mode_is_enough(cls, value: object) -> object:
+        """Take ``embed: online`` for ``embed: {mode: online}``."""
+        return {"mode": value} if isinstance(value, str) else value
 
 
 class CaptionConfig(StrictConfig):

@@ -3,9 +3,8 @@
 Shapes: N rows, C CLAP dim.
 """
 
-import re
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from mats_ray.data.order import RowGroup
-from mats_ray.data.storage import locate, parquet_files
+from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import (
     EMBEDDING,
     check_columns,
@@ -25,20 +24,12 @@ from mats_ray.data.triplets import (
 from mats_ray.errors import DataError
 from mats_ray.types import CLAPIdentity
 
-_PART = re.compile(r"part-\d{5,}\.parquet")
+_Value = TypeVar("_Value")
 
 
 def part_name(partition: int) -> str:
     """Name the file of one partition."""
     return f"part-{partition:05d}.parquet"
-
-
-def remove_other_parts(path: str, written: Collection[str]) -> None:
-    """Remove the files of an earlier embedding from a folder: their rows would be there twice."""
-    filesystem, folder = locate(path)
-    for found in filesystem.get_file_info(fs.FileSelector(folder)):
-        if _PART.fullmatch(found.base_name) and found.base_name not in written:
-            filesystem.delete_file(found.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +38,8 @@ class EmbeddedTriplets:
 
     groups: tuple[RowGroup, ...]
     identity: CLAPIdentity
+    stored: bool = True
+    """Whether the embeddings are in the files; otherwise CLAP runs while training."""
 
     @property
     def num_rows(self) -> int:
@@ -67,21 +60,41 @@ def inspect(path: str, *, expected: CLAPIdentity | None = None) -> EmbeddedTripl
     filesystem, files = parquet_files(path)
     groups: list[RowGroup] = []
     identity = expected
+    stored = set[bool]()
     for file in files:
         metadata, schema = _footer(filesystem, file)
         check_columns(schema.names, where=file)
         found = identity_of(schema, where=file)
         identity = identity or found
         check_identity(found, identity, where=file)
+        stored.add(EMBEDDING in schema.names)
         groups += [RowGroup(file, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
     assert identity is not None
-    return EmbeddedTriplets(tuple(groups), identity)
+    if len(stored) > 1:
+        raise DataError(f"some files at {path} hold embeddings and some do not; run `mats embed` again")
+    return EmbeddedTriplets(tuple(groups), identity, stored.pop())
 
 
 def read_group(filesystem: fs.FileSystem, group: RowGroup, columns: list[str]) -> pa.Table:
     """Read some columns of one row group."""
     with filesystem.open_input_file(group.path) as source:
         return pq.ParquetFile(source).read_row_group(group.index, columns=columns)
+
+
+def distinct_texts(path: str, *, num_rows: int, seed: int) -> list[str]:
+    """Draw distinct texts, the same as ``distinct_embeddings``, of triplets that are embedded while training.
+
+    Raises:
+        DataError: See ``inspect``; or there are no rows.
+    """
+    data = _with_rows(path)
+    filesystem, _ = parquet_files(path)
+    kept: dict[str, None] = {}
+    for group in data.groups:
+        kept.update(dict.fromkeys(read_group(filesystem, group, ["text"]).column("text").to_pylist()))
+        if len(kept) > 2 * num_rows:
+            kept = dict(_smallest(kept, num_rows, seed))
+    return [text for text, _ in _smallest(kept, num_rows, seed)]
 
 
 def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndarray, CLAPIdentity]:
@@ -96,9 +109,7 @@ def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndar
     Raises:
         DataError: See ``inspect``; or there are no rows.
     """
-    data = inspect(path)
-    if data.num_rows == 0:
-        raise DataError(f"the embedded triplets at {path} hold no rows")
+    data = _with_rows(path)
     filesystem, _ = parquet_files(path)
     kept: dict[str, np.ndarray] = {}
     for group in data.groups:
@@ -113,7 +124,14 @@ def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndar
     return np.stack([embedding for _, embedding in chosen]), data.identity
 
 
-def _smallest(kept: dict[str, np.ndarray], count: int, seed: int) -> list[tuple[str, np.ndarray]]:
+def _with_rows(path: str) -> EmbeddedTriplets:
+    data = inspect(path)
+    if data.num_rows == 0:
+        raise DataError(f"the embedded triplets at {path} hold no rows")
+    return data
+
+
+def _smallest(kept: dict[str, _Value], count: int, seed: int) -> list[tuple[str, _Value]]:
     return sorted(kept.items(), key=lambda item: row_key(f"{seed}:{item[0]}"))[:count]
 
 

@@ -39,4 +39,4 @@ def read_held_out(
     if not kept:
         raise DataError(f"the validation data at {path} holds no rows")
     rows = pa.concat_tables([row for _, row in kept]).combine_chunks()
-    return noised(rows, epochs=None, seed=seed, variance=variance)
+    return noised(rows, seed=seed, variance=variance)

@@ -3,12 +3,15 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mats_ray.config import RunConfig
-from mats_ray.data.embedded import distinct_embeddings
+from mats_ray.data.embedded import distinct_embeddings, distinct_texts, inspect
 from mats_ray.data.storage import locate
+from mats_ray.data.triplets import check_identity
 from mats_ray.errors import DataError
+from mats_ray.models.build import build_clap
 from mats_ray.models.santa import SantaMemory
 from mats_ray.types import CLAPIdentity
 
@@ -24,9 +27,7 @@ def build_memory(config: RunConfig) -> SantaMemory:
         DataError: There are no embedded triplets.
     """
     settings = config.memory
-    embeddings_NC, clap = distinct_embeddings(
-        config.embedded_path, num_rows=settings.num_rows, seed=config.seed
-    )
+    embeddings_NC, clap = _draw(config)
     memory = SantaMemory.build(
         torch.from_numpy(embeddings_NC),
         num_clusters=min(settings.num_clusters, len(embeddings_NC)),
@@ -47,6 +48,18 @@ def build_memory(config: RunConfig) -> SantaMemory:
         with filesystem.open_output_stream(inner) as sink:
             sink.write(local.read_bytes())
     return memory
+
+
+def _draw(config: RunConfig) -> tuple[np.ndarray, CLAPIdentity]:
+    """Draw the memory's texts; where their embeddings are not stored, embed just these."""
+    path, num_rows = config.embedded_path, config.memory.num_rows
+    data = inspect(path)
+    if data.stored:
+        return distinct_embeddings(path, num_rows=num_rows, seed=config.seed)
+    texts = distinct_texts(path, num_rows=num_rows, seed=config.seed)
+    clap = build_clap(config.clap)
+    check_identity(clap.identity, data.identity, where=config.clap_ref)
+    return clap.encode_text(texts).numpy(), data.identity
 
 
 def check_memory(config: RunConfig, clap: CLAPIdentity) -> None:

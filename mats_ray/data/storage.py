@@ -10,6 +10,9 @@ from pyarrow import fs
 
 from mats_ray.errors import DataError
 
+UNFINISHED = "_UNFINISHED"
+"""A file that marks a folder whose rows are not all there yet; it names the command that ends it."""
+
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a path or URI, and the path inside it.
@@ -35,8 +38,9 @@ def parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     """List the Parquet files at a path, sorted: one file, or all below a folder.
 
     Raises:
-        DataError: Nothing is there.
+        DataError: Nothing is there, or a job that writes there has not come to its end.
     """
+    check_finished(path)
     filesystem, inner = locate(path)
     if filesystem.get_file_info(inner).type == fs.FileType.File:
         return filesystem, [inner]
@@ -47,6 +51,20 @@ def parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     if not files:
         raise DataError(f"no Parquet files at {path}")
     return filesystem, files
+
+
+def check_finished(path: str) -> None:
+    """Refuse a folder that holds but a part of its rows.
+
+    Raises:
+        DataError: A job was killed there, or is still at work; names its command.
+    """
+    filesystem, inner = locate(path)
+    marker = f"{inner}/{UNFINISHED}"
+    if filesystem.get_file_info(marker).type == fs.FileType.File:
+        with filesystem.open_input_stream(marker) as stream:
+            command = stream.read().decode().strip()
+        raise DataError(f"{path} is unfinished: `{command}` is at work there or was killed; run it again")
 
 
 def upload(folder: Path, destination: str) -> None:

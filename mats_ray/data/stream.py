@@ -3,7 +3,10 @@
 Shapes: N rows, C CLAP dim.
 """
 
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +15,24 @@ import torch
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets, read_group
-from mats_ray.data.order import chunks, rows_of_span, rows_of_worker, spans
+from mats_ray.data.mixture import Mixture, groups_by_source
+from mats_ray.data.order import Chunk, RowGroup, chunks, rows_of_span, rows_of_worker, spans
+from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.data.storage import locate
-from mats_ray.data.triplets import EMBEDDING, embedding_matrix, row_key
+from mats_ray.data.triplets import EMBEDDING, embedding_array, embedding_matrix, row_key
 from mats_ray.models.noise import add_noise, row_noise
 
+if TYPE_CHECKING:
+    from mats_ray.models.clap import CLAP
+
 TEXT_COLUMNS = ["id", "instruction", "answer"]
+EPOCH = "epoch"
+"""Column between reading and noise."""
 CHUNKS_PER_SPAN = 2
 """A span begins and ends inside a row group, which is read again for the next span: one in two, with two."""
+
+Span = tuple[int, int]
+"""Samples [start, stop) of the stream, whole global batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +46,47 @@ class StreamPlace:
     num_workers: int
 
 
-def plan_of(config: RunConfig, place: StreamPlace) -> list[tuple[int, int]]:
+def plan_of(config: RunConfig, place: StreamPlace) -> list[Span]:
     """Cut a place in the stream into spans."""
     num_rows = CHUNKS_PER_SPAN * config.data.chunk_rows
     return spans(place.start, place.stop, batch_size=config.train.global_batch_size, num_rows=num_rows)
 
 
-@dataclass(frozen=True)
 class SpanReader:
-    """Span -> the rows one worker wants of it, in the order it uses them, with this epoch's noise."""
+    """Span -> the rows one worker wants of it, in the order it uses them, with this epoch's noise.
 
-    config: RunConfig
-    data: EmbeddedTriplets
-    place: StreamPlace
+    Keeps the last row groups: in a mixture, a source's next batch likely lies in the one before.
 
-    def read(self, span: tuple[int, int]) -> pa.Table:
-        """Return ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32)."""
+    Args:
+        config: Of the run.
+        data: What is read.
+        place: Of the worker.
+
+    Raises:
+        ConfigError: A source of the data has no weight in the mixture.
+    """
+
+    def __init__(self, config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> None:
+        self.config, self.data, self.place = config, data, place
+        self._kept: OrderedDict[RowGroup, pa.Table] = OrderedDict()
+        self._by_source: dict[str, list[RowGroup]] = {}
+        self._num_kept = 1
+        if config.data.mixture.by == "source":
+            weights = config.data.mixture.weights or paper_weights()
+            self._by_source = groups_by_source(data.groups, weights)
+            self._mixture = Mixture({name: weights[name] for name in self._by_source}, seed=config.seed)
+            self._num_kept = len(self._by_source) + 2
+
+    def read(self, span: Span) -> pa.Table:
+        """Return ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
+
+        Where embeddings are not stored: ``text`` and the row's epoch in place of ``embedding``.
+        """
         config, place = self.config, self.place
-        table, epochs = self._in_stream_order(span)
+        seed = config.seed
+        table = pa.concat_tables(
+            self._rows(chunk, rows_of_span(chunk, seed=seed, span=part)) for chunk, part in self._chunks(span)
+        )
         rows = rows_of_worker(
             _lengths(table) if config.data.group_by_length else np.zeros(len(table), np.int64),
             batch_size=config.train.global_batch_size,
@@ -59,18 +95,77 @@ class SpanReader:
             num_workers=place.num_workers,
         )
         mine = table.take(pa.array(rows))
-        return noised(mine, epochs=epochs[rows], seed=config.seed, variance=config.model.noise.variance)
+        return noised(mine, seed=seed, variance=config.model.noise.variance) if self.data.stored else mine
 
-    def _in_stream_order(self, span: tuple[int, int]) -> tuple[pa.Table, np.ndarray]:
-        filesystem, _ = locate(self.config.embedded_path)
-        seed = self.config.seed
-        parts: list[pa.Table] = []
-        epochs: list[np.ndarray] = []
-        for chunk in chunks(self.data.groups, seed=seed, start=span[0], stop=span[1]):
-            rows = rows_of_span(chunk, seed=seed, span=span)
-            parts.append(read_group(filesystem, chunk.group, [*TEXT_COLUMNS, EMBEDDING]).take(pa.array(rows)))
-            epochs.append(np.full(len(rows), chunk.epoch))
-        return pa.concat_tables(parts), np.concatenate(epochs)
+    def _chunks(self, span: Span) -> Iterator[tuple[Chunk, Span]]:
+        """What a span is made of: chunks of one stream, or of each source's own."""
+        seed, size = self.config.seed, self.config.train.global_batch_size
+        if not self._by_source:
+            yield from (
+                (chunk, span) for chunk in chunks(self.data.groups, seed=seed, start=span[0], stop=span[1])
+            )
+            return
+        for source, index in self._mixture.batches(span[0] // size, span[1] // size):
+            start, stop = index * size, (index + 1) * size
+            for chunk in chunks(self._by_source[source], seed=seed, start=start, stop=stop):
+                yield chunk, (start, stop)
+
+    def _rows(self, chunk: Chunk, rows: np.ndarray) -> pa.Table:
+        epochs = pa.array(np.full(len(rows), chunk.epoch), pa.int64())
+        return self._table_of(chunk.group).take(pa.array(rows)).append_column(EPOCH, epochs)
+
+    def _table_of(self, group: RowGroup) -> pa.Table:
+        if group not in self._kept:
+            filesystem, _ = locate(self.config.embedded_path)
+            columns = [*TEXT_COLUMNS, EMBEDDING if self.data.stored else "text"]
+            self._kept[group] = read_group(filesystem, group, columns)
+            if len(self._kept) > self._num_kept:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(group)
+        return self._kept[group]
+
+
+def rebatched(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Cut a stream of tables into tables of so many rows; the last may have fewer."""
+    rest: pa.Table | None = None
+    for table in tables:
+        joined = table if rest is None else pa.concat_tables([rest, table])
+        whole = len(joined) - len(joined) % size
+        for start in range(0, whole, size):
+            yield joined.slice(start, size)
+        rest = joined.slice(whole) if whole < len(joined) else None
+    if rest is not None:
+        yield rest
+
+
+def with_embeddings(table: pa.Table, clap: "CLAP") -> pa.Table:
+    """Put embeddings in the place of texts: the values that would have been stored."""
+    texts, row_of_text = np.unique(table.column("text").to_pylist(), return_inverse=True)
+    clean_MC = clap.encode_text(texts.tolist(), batch_size=len(texts)).cpu().numpy()
+    return table.drop_columns("text").append_column(EMBEDDING, embedding_array(clean_MC[row_of_text]))
+
+
+def noised(table: pa.Table, *, seed: int, variance: float) -> pa.Table:
+    """Noise clean rows by (seed, epoch, row id).
+
+    Args:
+        table: With ``TEXT_COLUMNS``, clean embeddings and each row's epoch: every pass over the data draws
+            anew; without that column, the first epoch for all.
+        seed: Of the run.
+        variance: Of the noise.
+    """
+    clean_NC = torch.from_numpy(embedding_matrix(table.column(EMBEDDING)))
+    keys = np.array([row_key(row_id) for row_id in table.column("id").to_pylist()], np.int64)
+    known = EPOCH in table.column_names
+    epochs = table.column(EPOCH).to_numpy() if known else np.zeros(len(table), np.int64)
+    noise_NC = torch.empty_like(clean_NC)
+    for epoch in np.unique(epochs):
+        rows = np.flatnonzero(epochs == epoch)
+        drawn_NC = row_noise(keys[rows].tolist(), clean_NC.shape[1], seed=seed, epoch=int(epoch))
+        noise_NC[torch.from_numpy(rows)] = drawn_NC
+    noised_NC = add_noise(clean_NC, noise_NC, variance=variance).numpy()
+    column = pa.FixedSizeListArray.from_arrays(pa.array(noised_NC.reshape(-1)), noised_NC.shape[1])
+    return table.select(TEXT_COLUMNS).append_column(EMBEDDING, column)
 
 
 def _lengths(table: pa.Table) -> np.ndarray:
@@ -78,24 +173,3 @@ def _lengths(table: pa.Table) -> np.ndarray:
     texts = (table.column(name) for name in ("instruction", "answer"))
     instructions, answers = (pc.call_function("utf8_length", [text]).to_numpy() for text in texts)
     return instructions + answers
-
-
-def noised(table: pa.Table, *, epochs: np.ndarray | None, seed: int, variance: float) -> pa.Table:
-    """Noise clean rows.
-
-    Args:
-        table: With ``TEXT_COLUMNS`` and clean embeddings.
-        epochs: Of each row: every pass over the data draws anew; None: the first one for all.
-        seed: Of the run.
-        variance: Of the noise.
-    """
-    matrix_NC = embedding_matrix(table.column(EMBEDDING))
-    keys = np.array([row_key(row_id) for row_id in table.column("id").to_pylist()], np.int64)
-    epochs = np.zeros(len(table), np.int64) if epochs is None else epochs
-    for epoch in np.unique(epochs):
-        rows = np.flatnonzero(epochs == epoch)
-        clean_NC = torch.from_numpy(matrix_NC[rows])
-        noise_NC = row_noise(keys[rows].tolist(), clean_NC.shape[1], seed=seed, epoch=int(epoch))
-        matrix_NC[rows] = add_noise(clean_NC, noise_NC, variance=variance).numpy()
-    column = pa.FixedSizeListArray.from_arrays(pa.array(matrix_NC.reshape(-1)), matrix_NC.shape[1])
-    return table.select(TEXT_COLUMNS).append_column(EMBEDDING, column)

@@ -30,17 +30,22 @@ def triplet_table(triplets: Iterable[Triplet]) -> pa.Table:
 def embedded_schema(identity: CLAPIdentity) -> pa.Schema:
     """Schema of embedded triplets; the metadata says which CLAP made the embeddings."""
     field = pa.field(EMBEDDING, pa.list_(pa.float16(), identity.dim), nullable=False)
-    return SCHEMA.append(field).with_metadata({CLAP_METADATA_KEY: json.dumps(asdict(identity)).encode()})
+    return shuffled_schema(identity).append(field)
+
+
+def shuffled_schema(identity: CLAPIdentity) -> pa.Schema:
+    """Schema of triplets in training order that are to be embedded online, by the CLAP the metadata names."""
+    return SCHEMA.with_metadata({CLAP_METADATA_KEY: json.dumps(asdict(identity)).encode()})
 
 
 def identity_of(schema: pa.Schema, *, where: str) -> CLAPIdentity:
-    """Return which CLAP made the embeddings of a file.
+    """Return which CLAP made the embeddings of a file, or shall make them while training.
 
     Raises:
         DataError: The file holds no embeddings of ours.
     """
     raw = (schema.metadata or {}).get(CLAP_METADATA_KEY)
-    if raw is None or EMBEDDING not in schema.names:
+    if raw is None:
         raise DataError(
             f"{where} holds no embedded triplets (columns {schema.names}); run `mats embed` first"
         )

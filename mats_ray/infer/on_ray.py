@@ -6,9 +6,7 @@ The driver writes because only one process can tell what is written and what is 
 small: finished rows come to it, audio never does.
 """
 
-import contextlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 
@@ -20,9 +18,9 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.debug import log_once
 
-from mats_ray import errors
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
+from mats_ray.data.failures import only_warnings, told_plainly
 from mats_ray.infer.job import CaptionJob, CaptionSummary
 from mats_ray.infer.parts import PartWriter
 from mats_ray.infer.respond import Responder
@@ -90,13 +88,13 @@ def _stream(job: CaptionJob) -> Iterator[pa.Table]:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
-    with DataContext.current(context), _only_warnings():
+    with DataContext.current(context), only_warnings():
         try:
             for block in _dataset(job).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(block, pa.Table)
                 yield block
         except RayError as error:
-            raise _told_plainly(error) from error
+            raise told_plainly(error) from error
 
 
 def _dataset(job: CaptionJob) -> Dataset:
@@ -133,22 +131,3 @@ def _warn_if_too_small(settings: CaptionConfig) -> None:
             "it waits until there are more",
             *(needed, settings.concurrency, settings.cpus_per_actor, DECODER_CPUS, there),
         )
-
-
-@contextlib.contextmanager
-def _only_warnings() -> Iterator[None]:
-    """Keep Ray Data from narrating its executions."""
-    narrator = logging.getLogger("ray.data")
-    before = narrator.level
-    narrator.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        narrator.setLevel(before)
-
-
-def _told_plainly(error: RayError) -> Exception:
-    """Find this package's own error in what Ray makes of one: a text with tracebacks of every process."""
-    said = re.findall(r"^mats_ray\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
-    kind = getattr(errors, said[-1][0], None) if said else None
-    return kind(said[-1][1]) if kind and not issubclass(kind, errors.AudioError) else error

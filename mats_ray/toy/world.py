@@ -14,8 +14,8 @@ from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.model import ToyConfig
 from mats_ray.data.embedded import inspect
+from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.memory import build_memory, check_memory
-from mats_ray.data.on_ray import embed
 from mats_ray.data.storage import exists, parquet_files
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError

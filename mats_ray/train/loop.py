@@ -110,6 +110,7 @@ def run_hash(config: RunConfig) -> str:
         "trackers",
     ):
         tree["train"].pop(key)
+    tree["data"].pop("prepare")
     for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
         tree["data"]["embed"].pop(key)
     tree["data"].pop("group_by_length")

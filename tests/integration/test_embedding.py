@@ -1,14 +1,24 @@
 """Embedding and streaming with Ray Data: each text once, the same stream for any number of workers."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.util.state import list_actors
 
 from mats_ray.data.embedded import inspect
-from mats_ray.data.on_ray import embed, training_rows
+from mats_ray.data.embedding.on_ray import embed
+from mats_ray.data.on_ray import training_rows
 from mats_ray.data.storage import parquet_files
 from mats_ray.data.stream import StreamPlace
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
@@ -61,8 +71,9 @@ def test_embedding_again_gives_the_same_files_and_leaves_no_others(embedded):
     before = [pq.read_table(file) for file in files]
     shutil.copy(files[0], f"{config.embedded_path}/part-00099.parquet")  # of a run with more partitions
 
-    embed(config)
+    again = embed(config)
 
+    assert again.num_encoded == again.num_texts
     assert parquet_files(config.embedded_path)[1] == files
     assert all(table.equals(pq.read_table(file)) for table, file in zip(before, files, strict=True))
 
@@ -106,6 +117,115 @@ def test_noise_is_fresh_in_each_epoch_and_clean_rows_are_stored(embedded):
     assert all(np.allclose(np.linalg.norm(m, axis=1), 1, atol=1e-5) for m in matrices)
     shared = {row.tobytes() for row in matrices[0]} & {row.tobytes() for row in matrices[1]}
     assert not shared
+
+
+def test_a_finished_embedding_run_again_does_nothing(embedded):
+    config, summary = embedded
+    before = {path: path.stat().st_mtime_ns for path in Path(config.embedded_path).rglob("*.parquet")}
+
+    again = embed(config)
+
+    assert (again.num_rows, again.num_texts, again.num_encoded) == (summary.num_rows, summary.num_texts, 0)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+JOB = """
+import json, os, sys, threading, time
+from pathlib import Path
+import ray
+from mats_ray.cli.on_ray import cluster
+from mats_ray.config import RunConfig
+from mats_ray.data.embedding.on_ray import embed
+config = RunConfig.model_validate(json.loads(Path(sys.argv[1]).read_text()))
+os.environ["RAY_ADDRESS"] = sys.argv[2]
+with cluster():
+    embed(config)
+"""
+
+
+def test_a_job_killed_in_the_middle_goes_on_and_redoes_nothing_that_was_finished(
+    ray_cluster, embedded, tmp_path
+):
+    """SIGKILL of the driver while partitions are written; the rerun leaves what an unbroken run does."""
+    config, summary = embedded
+    broken = config.replace(data={"embedded": str(tmp_path / "broken"), "embed": {"num_partitions": 30}})
+    whole = config.replace(data={"embedded": str(tmp_path / "whole"), "embed": {"num_partitions": 30}})
+    (tmp_path / "config.json").write_text(json.dumps(broken.model_dump(mode="json")))
+    command = [sys.executable, "-c", JOB, str(tmp_path / "config.json"), ray_cluster["gcs_address"]]
+    with subprocess.Popen(command, start_new_session=True) as job:
+        wait_for(lambda: len(notes(tmp_path)) >= 2 or job.poll() is not None)
+        os.kill(job.pid, signal.SIGKILL)
+    assert 2 <= len(notes(tmp_path)) < 30
+    with pytest.raises(DataError, match="is unfinished: `mats embed`"):
+        inspect(broken.embedded_path)
+    wait_for(lambda: not writers_alive())
+    settled = {path.stem[5:]: int(json.loads(path.read_text())["num_texts"]) for path in notes(tmp_path)}
+    parts = {n: (tmp_path / "broken" / f"part-{n}.parquet") for n in settled}
+    times = {n: part.stat().st_mtime_ns for n, part in parts.items() if part.exists()}
+
+    rerun, unbroken = embed(broken), embed(whole)
+
+    assert rerun.num_encoded == summary.num_texts - sum(settled.values())
+    assert {n: parts[n].stat().st_mtime_ns for n in times} == times
+    assert unbroken.num_encoded == summary.num_texts
+    names = sorted(path.name for path in (tmp_path / "whole").glob("*.parquet"))
+    assert names == sorted(path.name for path in (tmp_path / "broken").glob("*.parquet"))
+    for name in names:
+        assert pq.read_table(tmp_path / "whole" / name).equals(pq.read_table(tmp_path / "broken" / name))
+
+
+def notes(folder):
+    """Notes of finished partitions of a job at work."""
+    return sorted((folder / "broken").glob("_shuffle/*/done-*.json"))
+
+
+def writers_alive():
+    """Actors of the killed job, which Ray ends when it finds their driver gone."""
+    return [
+        actor
+        for actor in list_actors(filters=[("class_name", "=", "MapWorker(MapBatches(_PartitionWriter))")])
+        if actor.state != "DEAD"
+    ]
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def test_online_training_reads_the_stream_that_stored_embeddings_give(embedded, tmp_path):
+    config, summary = embedded
+    online = config.replace(data={"embedded": str(tmp_path / "online"), "embed": {"mode": "online"}})
+
+    written = embed(online)
+    found, expected = stream(online, 0, 64), stream(config, 0, 64)
+
+    assert (written.num_rows, written.num_encoded) == (summary.num_rows, 0)
+    assert EMBEDDING not in pq.read_schema(parquet_files(online.embedded_path)[1][0]).names
+    assert found.drop_columns(EMBEDDING).equals(expected.drop_columns(EMBEDDING))
+    matrices = [embedding_matrix(table.column(EMBEDDING)) for table in (found, expected)]
+    np.testing.assert_allclose(matrices[0], matrices[1], atol=2e-3)  # float16, batched otherwise
+    shutil.rmtree(tmp_path / "online")
+
+
+def test_a_mixture_streams_batches_of_one_source_each(embedded, tmp_path):
+    config, _ = embedded
+    mixed = config.replace(
+        data={"embedded": str(tmp_path / "mixed"), "mixture": {"by": "source", "weights": {"toy": 1}}}
+    )
+    with pytest.raises(DataError, match=r"was embedded with data\.mixture\.by=rows"):
+        stream(mixed.replace(data={"embedded": config.embedded_path}), 0, 8)
+
+    embed(mixed)
+    size = config.train.global_batch_size
+    whole = stream(mixed, 0, 70 * size)
+    halves = [stream(mixed, 0, 70 * size, rank=rank, num_workers=2) for rank in (0, 1)]
+
+    micro = config.train.micro_batch_size
+    turns = [half.slice(start, micro) for start in range(0, 35 * size, micro) for half in halves]
+    assert pa.concat_tables(turns).equals(whole)
 
 
 def test_missing_triplets_are_named(ray_cluster, tmp_path):

@@ -113,3 +113,10 @@ def test_progress_goes_to_stderr(capsys):
 )
 def test_a_clock_reads_minutes_or_hours(seconds, text):
     assert clock(seconds) == text
+
+
+def test_elapsed_seconds_are_counted_from_the_beginning(now):
+    bar = Progress("prepare", total=None, unit="row", stream=io.StringIO())
+    now.seconds += 7
+
+    assert bar.elapsed == 7

@@ -10,9 +10,7 @@ import pytest
 from mats_ray.data.embedded import (
     distinct_embeddings,
     inspect,
-    part_name,
     read_group,
-    remove_other_parts,
 )
 from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import EMBEDDING, SCHEMA, embedded_schema, embedding_array, embedding_matrix
@@ -189,23 +187,3 @@ def test_no_rows_are_no_memory(tmp_path):
 
     with pytest.raises(DataError, match=f"the embedded triplets at {tmp_path} hold no rows"):
         distinct_embeddings(str(tmp_path), num_rows=5, seed=0)
-
-
-def test_parts_of_an_earlier_embedding_go_and_nothing_else(tmp_path):
-    for name in (
-        "part-00000.parquet",
-        "part-00001.parquet",
-        "part-00007.parquet",
-        "mine.parquet",
-        "notes.txt",
-    ):
-        (tmp_path / name).touch()
-
-    remove_other_parts(str(tmp_path), {part_name(0), part_name(1)})
-
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "part-00000.parquet",
-        "part-00001.parquet",
-        "mine.parquet",
-        "notes.txt",
-    }

@@ -1,0 +1,198 @@
+"""Rows per second and peak memory of prepare -> embed -> noise -> batches, at two sizes of one generated set.
+
+    python benchmarks/bench_rows.py                              # 50 k and 500 k rows, some minutes
+    python benchmarks/bench_rows.py --rows 500000 5000000 --work DIR [--stages prepare]
+
+The annotations are written in OpenAQA's raw format: five questions and one caption per clip, so a fifth as
+many distinct texts as rows. CLAP is tiny and untrained, of the toy world's shape: what is measured is
+everything around it. Every stage is a process of its own with its own local Ray; memory is the sum over all
+its processes, shared pages counted once. Stages can be run one at a time: results gather in the work folder.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROWS_PER_FILE, QUESTIONS = 250_000, 5
+STAGES = ("generate", "prepare", "embed", "stream")
+WORDS = (
+    "small large old new red loud quiet distant close steady sudden heavy light metal wooden "
+    "plastic glass wet dry",
+    "dog cat bird engine siren bell drum guitar door car train plane clock phone kettle saw "
+    "hammer baby crowd horse",
+    "rings barks sings hums roars clicks taps rattles squeaks whistles beats knocks passes "
+    "rolls drips crackles",
+    "slowly quickly twice again softly loudly nearby outside inside far_away at_night in_rain on_gravel",
+    "while_people_talk before_it_stops after_a_pause over_music under_wind near_water in_a_hall on_a_street",
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen",
+)
+ASKED = (
+    "What can be heard?",
+    "Where might this be?",
+    "Is it loud?",
+    "What happens first?",
+    "How does it end?",
+)
+
+
+def caption(number: int) -> str:
+    """Spell a number as a caption of its own."""
+    words = []
+    for choices in (one.split() for one in WORDS):
+        number, digit = divmod(number, len(choices))
+        words.append(choices[digit].replace("_", " "))
+    return f"A {words[0]} {words[1]} {words[2]} {words[3]} {words[4]}, take {words[5]} {number}"
+
+
+def generate(work: Path, rows: int) -> None:
+    """Write the raw files, and a tiny CLAP that knows the words."""
+    import torch
+    from transformers import ClapModel
+
+    from mats_ray.config.model import ToyConfig
+    from mats_ray.toy.clap import clap_config, feature_extractor
+    from mats_ray.toy.tokenizer import train_tokenizer
+
+    raw = work / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    clips_per_file = ROWS_PER_FILE // QUESTIONS
+    for file in range(-(-rows // ROWS_PER_FILE)):
+        with (raw / f"open_{file:03d}.json").open("w") as sink:
+            sink.write("[")
+            for clip in range(file * clips_per_file, min((file + 1) * clips_per_file, rows // QUESTIONS)):
+                sink.write(
+                    ",\n".join(items(clip)) if clip % clips_per_file == 0 else ",\n" + ",\n".join(items(clip))
+                )
+            sink.write("]")
+    tokenizer = train_tokenizer((caption(n * 7919) for n in range(20_000)), vocab_size=500)
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        clap = ClapModel(clap_config(tokenizer, dim=64))
+    for part in (clap, tokenizer, feature_extractor(ToyConfig())):
+        part.save_pretrained(work / "clap")
+
+
+def items(clip: int) -> list[str]:
+    """Rows of one clip, as OpenAQA has them."""
+    text = caption(clip)
+    base = {"input": "", "audio_id": f"clips/{clip:08d}.flac", "dataset": "as_20k"}
+    rows = [
+        {**base, "instruction": "Write a caption.", "task": "caption", "output": f"Audio caption: {text}"}
+    ]
+    rows += [
+        {
+            **base,
+            "instruction": asked,
+            "task": "open-ended question",
+            "output": f"{text.split(',')[0]} ({n}).",
+        }
+        for n, asked in enumerate(ASKED)
+    ]
+    return [json.dumps(row) for row in rows]
+
+
+def config_of(work: Path):
+    """Configure a run of two logical workers on the generated set."""
+    from mats_ray.config import RunConfig
+
+    files = sorted(str(path) for path in (work / "raw").glob("*.json"))
+    return RunConfig.model_validate(
+        {
+            "output_dir": str(work / "out"),
+            "model": {"clap": {"ref": str(work / "clap"), "dim": 64}, "llm": {"path": "none"}},
+            "data": {
+                "embed": {"concurrency": 2},
+                "prepare": {"sources": [{"source": "openaqa", "path": p, "split": "train"} for p in files]},
+            },
+            "train": {"global_batch_size": 96, "micro_batch_size": 96},
+        }
+    )
+
+
+def stream(config, rows: int) -> int:
+    """Read one epoch as one training worker does, up to the arrays and strings of each batch."""
+    from mats_ray.data.embedded import inspect
+    from mats_ray.data.on_ray import StreamPlace, training_rows
+    from mats_ray.data.triplets import EMBEDDING, embedding_matrix
+
+    place, seen = StreamPlace(0, rows, 0, 1), 0
+    for table in training_rows(config, inspect(config.embedded_path), place, micro_batch_size=96):
+        embeddings_BC = embedding_matrix(table.column(EMBEDDING))
+        instructions, answers = table.column("instruction").to_pylist(), table.column("answer").to_pylist()
+        assert len(embeddings_BC) == len(instructions) == len(answers)
+        seen += len(table)
+    return seen
+
+
+def run_stage(stage: str, work: Path, rows: int) -> dict[str, float]:
+    """Carry out one stage in this process and measure it."""
+    from mats_ray.cli.on_ray import cluster
+    from mats_ray.data.embedding.on_ray import embed
+    from mats_ray.data.prepare.on_ray import prepare
+    from mats_ray.toy.peak import PeakMemory
+
+    if stage == "generate":
+        generate(work, rows)
+        return {}
+    config, found = config_of(work), {}
+    with PeakMemory() as peak, cluster():
+        started = time.monotonic()
+        if stage == "prepare":
+            done = prepare(config).total.written
+        elif stage == "embed":
+            summary = embed(config)
+            done, found = summary.num_rows, {"texts": summary.num_texts, "encoded": summary.num_encoded}
+        else:
+            done = stream(config, rows)
+        seconds = time.monotonic() - started
+    assert done == rows, f"{stage}: {done} rows of {rows}"
+    return {
+        "rows": done,
+        "seconds": seconds,
+        "rows_per_s": done / seconds,
+        "peak_gb": peak.gigabytes,
+        **found,
+    }
+
+
+def main() -> None:
+    """Run the stages asked for at every size, then print what there is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 500_000])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--work", type=Path, default=Path("build/bench_rows"))
+    parser.add_argument("--one", nargs=2, metavar=("STAGE", "ROWS"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        stage, rows = args.one[0], int(args.one[1])
+        work = args.work.absolute() / str(rows)
+        found = run_stage(stage, work, rows)
+        (work / f"{stage}.result.json").write_text(json.dumps(found))
+        return
+    for rows in args.rows:
+        for stage in args.stages:
+            command = [sys.executable, __file__, "--work", str(args.work), "--one", stage, str(rows)]
+            subprocess.run(command, check=True)
+    report(args.work, args.rows)
+
+
+def report(work: Path, sizes: list[int]) -> None:
+    """Print a line per stage, each size beside the first."""
+    for stage in STAGES[1:]:
+        results = [work / str(rows) / f"{stage}.result.json" for rows in sizes]
+        found = [json.loads(path.read_text()) for path in results if path.exists()]
+        for one in found:
+            rate, memory = one["rows_per_s"] / found[0]["rows_per_s"], one["peak_gb"] / found[0]["peak_gb"]
+            print(
+                f"{stage:<8}{one['rows']:>9} rows {one['seconds']:>7.1f} s {one['rows_per_s']:>8.0f} rows/s "
+                f"(x {rate:.2f})  peak {one['peak_gb']:.2f} GB (x {memory:.2f})  {one.get('texts', '')}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""How annotation files become triplets, and how training mixes them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from mats_ray.config.base import StrictConfig
+
+Split = Literal["train", "val", "test"]
+
+
+class SourceConfig(StrictConfig):
+    """One set of annotation files to read."""
+
+    source: str
+    """Name in the table of sources (docs/data.md)."""
+    path: Annotated[str, Field(min_length=1)]
+    """File, folder or s3:// prefix; in a folder, files are found by their published names."""
+    split: Split | None = None
+    """Of a file whose name does not tell it."""
+    splits: tuple[Split, ...] | None = None
+    """Which splits to train on; the source's own choice when absent."""
+    companions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Files the source needs beside, by role: blacklist, names, captions, metadata."""
+    copies: PositiveInt | None = None
+    """Rows per labelled clip, each with a sentence of its own; the source's own number when absent."""
+
+    @field_validator("companions", mode="before")
+    @classmethod
+    def one_path_is_enough(cls, value: object) -> object:
+        """Take ``names: file`` for ``names: [file]``."""
+        if not isinstance(value, dict):
+            return value
+        return {role: [paths] if isinstance(paths, str) else paths for role, paths in value.items()}  # pyright: ignore[reportUnknownVariableType]
+
+
+class PrepareConfig(StrictConfig):
+    """``mats prepare``: annotation files to triplets."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    license_allow: tuple[str, ...] = ()
+    """Rows of other licences are dropped; empty: none are."""
+    descriptions: str | None = None
+    """JSON Lines of ``label`` and ``text`` (or ``texts``) to use instead of generated sentences."""
+    max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """More unusable records than this fail the job."""
+    rows_per_file: PositiveInt = 50_000
+    """Triplets per Parquet file; what one task holds in memory."""
+    concurrency: PositiveInt = 2
+    """Annotation files read at once."""
+
+
+class MixtureConfig(StrictConfig):
+    """Which source a training sample comes from."""
+
+    by: Literal["rows", "source"] = "rows"
+    """"rows": in proportion to their rows, mixed in each batch. "source": as in the paper, every batch from
+    one source, chosen by its weight; needs embeddings that were written with this setting."""
+    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """With "source": sampling weight by source; all sources of the data must be named. Empty: the paper's."""
+
+    @model_validator(mode="after")
+    def weights_are_for_batches(self) -> "MixtureConfig":
+        """A weight that would be ignored."""
+        if self.weights and self.by == "rows":
+            raise ValueError("weights need by: source; by: rows mixes in proportion to rows")
+        return self

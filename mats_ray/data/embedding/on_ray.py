@@ -1,0 +1,164 @@
+"""``mats embed`` on Ray Data: shuffle tasks, then an actor pool with CLAP; the driver keeps the ledger."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+import torch
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
+from ray.util.debug import log_once
+
+from mats_ray.config import RunConfig
+from mats_ray.config.infer import EmbedConfig
+from mats_ray.config.model import CLAPConfig
+from mats_ray.data.embedding.partition import write_partition
+from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
+from mats_ray.data.embedding.shuffle import scatter
+from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.progress import Progress
+
+MAX_RETRIES = 2
+"""Of a partition whose process died; Ray Data's own default is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSummary:
+    """What the output of an embedding job holds."""
+
+    num_rows: int
+    num_texts: int
+    """Distinct texts: each went through CLAP once."""
+    num_encoded: int
+    """Of them in this run; the others were done before. 0 where embeddings are not stored."""
+    seconds: float
+    path: str
+
+
+def embed(config: RunConfig) -> EmbedSummary:
+    """Embed every distinct text of the triplets once and write the triplets with their embeddings.
+
+    Texts are hashed into partitions, so equal texts meet in one place; an actor pool embeds a partition's
+    distinct texts, those of like length together, and writes its Parquet file. Rows inside a file are ordered
+    by a hash of their id, so the same triplets give the same files. A killed job goes on with the partitions
+    that are missing; a finished one, run again, does nothing. With ``data.embed: online`` the same files are
+    written without embeddings.
+
+    Raises:
+        DataError: The triplets are missing, unfinished, malformed or empty.
+        ModelError: The CLAP cannot be loaded.
+    """
+    # imported here: tasks that shuffle use this module too, and need not load transformers for seconds
+    from mats_ray.models.build import build_clap
+
+    started = time.monotonic()
+    files = triplet_files(config.triplets_path)  # first: without triplets there is no need for a CLAP
+    plan = make_plan(config, files, build_clap(config.clap).identity)
+    ledger = EmbedLedger(plan)
+    done, encoded = ledger.finished(), 0
+    if done is None:
+        ledger.begin()
+        before = {one.partition for one in ledger.done()}
+        _scatter_all(plan, ledger)
+        _write_all(plan, ledger, config)
+        done = ledger.done()
+        encoded = sum(one.num_texts for one in done if plan.stored and one.partition not in before)
+        ledger.end(done)
+    rows, texts = sum(one.num_rows for one in done), sum(one.num_texts for one in done)
+    assert rows == plan.num_rows, f"{rows} rows were written of {plan.num_rows}"
+    return EmbedSummary(rows, texts, encoded, time.monotonic() - started, config.embedded_path)
+
+
+def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
+    there = ledger.scattered()
+    missing = [index for index in range(len(plan.files)) if index not in there]
+    if not missing or len(ledger.done()) == plan.num_partitions:
+        return
+    dataset = _items(missing).map_batches(
+        _scatter,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+        fn_kwargs={"plan": plan},
+        batch_size=1,
+        batch_format="numpy",
+        num_cpus=0.5,
+        compute=TaskPoolStrategy(size=min(2, len(missing))),
+    )
+    with Progress("shuffle", total=plan.num_rows, unit="row") as progress:
+        progress.start_at(sum(plan.files[index].num_rows for index in there))
+        for row in _rows(dataset):
+            progress.advance(row["num_rows"])
+
+
+def _scatter(batch: dict[str, Any], *, plan: EmbedPlan) -> pa.Table:
+    return pa.table({"num_rows": [scatter(plan, int(index)) for index in batch["item"]]})
+
+
+def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
+    done = {one.partition: one for one in ledger.done()}
+    missing = [index for index in range(plan.num_partitions) if index not in done]
+    if not missing:
+        return
+    settings = config.data.embed
+    with warnings.catch_warnings():
+        # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = _items(missing).map_batches(
+            _PartitionWriter,  # pyright: ignore[reportArgumentType]
+            fn_constructor_args=[plan, config.clap, settings],
+            batch_size=1,
+            batch_format="numpy",
+            compute=ActorPoolStrategy(size=min(settings.concurrency, len(missing))),
+            num_cpus=settings.cpus_per_actor,
+            num_gpus=settings.gpus_per_actor or None,
+            max_task_retries=MAX_RETRIES,
+        )
+    texts = sum(one.num_texts for one in done.values())
+    with Progress("embed", total=plan.num_rows, unit="row") as progress:
+        progress.start_at(sum(one.num_rows for one in done.values()))
+        for row in _rows(dataset):
+            texts += row["num_texts"]
+            progress.advance(row["num_rows"], note=f"{texts} texts")
+
+
+class _PartitionWriter:
+    """Actor: holds CLAP, turns partitions into files and notes each."""
+
+    def __init__(self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig) -> None:
+        self.plan, self.batch_size, self.clap = plan, settings.batch_size, None
+        torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
+        if plan.stored:
+            from mats_ray.models.build import build_clap
+
+            self.clap = build_clap(clap).to("cuda" if settings.gpus_per_actor else "cpu")
+
+    def __call__(self, batch: dict[str, Any]) -> pa.Table:
+        done = [self._one(int(index)) for index in batch["item"]]
+        return pa.table({"num_rows": [o.num_rows for o in done], "num_texts": [o.num_texts for o in done]})
+
+    def _one(self, partition: int) -> PartitionDone:
+        done = write_partition(self.plan, partition, self.clap, batch_size=self.batch_size)
+        EmbedLedger(self.plan).enter(done)
+        return done
+
+
+def _items(indices: list[int]) -> Dataset:
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    with DataContext.current(context):
+        return ray.data.from_items(indices, override_num_blocks=len(indices))
+
+
+def _rows(dataset: Dataset) -> Iterator[dict[str, int]]:
+    """Yield what tasks report, as they do."""
+    log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
+    with only_warnings():
+        try:
+            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                table: Any = block
+                yield from table.to_pylist()
+        except RayError as error:
+            raise told_plainly(error) from error

@@ -1,0 +1,81 @@
+"""A shuffle on storage: rows that share a text meet in one partition, and nobody holds more than a part.
+
+Scatter: each input file becomes one Arrow file, a run of record batches per window of rows, one batch per
+partition. Gather: a partition reads its batch of every run. Both can be repeated at any time with the same
+result.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from mats_ray.data.embedding.plan import EmbedPlan
+from mats_ray.data.storage import locate
+from mats_ray.data.triplets import COLUMNS, SCHEMA, row_key
+from mats_ray.errors import DataError
+
+WINDOW_ROWS = 50_000
+"""Rows of an input file held at a time."""
+_OPTIONS: Any = pa.ipc.IpcWriteOptions(compression="zstd")
+_READERS = 8
+
+
+def scatter_path(plan: EmbedPlan, index: int) -> str:
+    """Where the rows of one input file go."""
+    return f"{plan.work}/scatter-{index:05d}.arrow"
+
+
+def scatter(plan: EmbedPlan, index: int) -> int:
+    """Sort the rows of one input file into partitions and return how many there were."""
+    files, source = locate(plan.triplets)[0], plan.files[index].path
+    out, target = locate(scatter_path(plan, index))
+    rows = 0
+    with files.open_input_file(source) as stream, out.open_output_stream(f"{target}.pending") as sink:
+        batches = pq.ParquetFile(stream).iter_batches(WINDOW_ROWS, columns=list(COLUMNS))
+        with pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer:
+            for batch in batches:
+                rows += len(batch)
+                _check_filled(batch, source)
+                for part in _partitioned(pa.Table.from_batches([batch]), plan.num_partitions):
+                    writer.write_batch(part)
+    out.move(f"{target}.pending", target)
+    return rows
+
+
+def _check_filled(batch: pa.RecordBatch, where: str) -> None:
+    empty = [name for name in COLUMNS if batch.column(name).null_count]
+    if empty:
+        raise DataError(f"{where} has rows without {', '.join(empty)}")
+
+
+def _partitioned(table: pa.Table, num_partitions: int) -> list[pa.RecordBatch]:
+    """Split rows by a hash of their text, each partition in the order the rows came."""
+    table = table.select(COLUMNS).cast(SCHEMA)
+    texts = table.column("text").to_pylist()
+    partitions = np.fromiter((row_key(text) % num_partitions for text in texts), np.int64, len(texts))
+    order = np.argsort(partitions, kind="stable")
+    ends = np.searchsorted(partitions[order], np.arange(num_partitions), side="right")
+    sorted_rows = table.take(pa.array(order)).combine_chunks()
+    whole = sorted_rows.to_batches()[0] if len(sorted_rows) else pa.RecordBatch.from_pylist([], schema=SCHEMA)
+    starts = np.concatenate([[0], ends[:-1]])
+    return [whole.slice(int(start), int(end - start)) for start, end in zip(starts, ends, strict=True)]
+
+
+def gather(plan: EmbedPlan, partition: int) -> pa.Table:
+    """Return all rows of a partition, file by file."""
+    out, _ = locate(plan.work)
+    paths = [locate(scatter_path(plan, index))[1] for index in range(len(plan.files))]
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = list(pool.map(lambda path: _runs(out, path, partition, plan.num_partitions), paths))
+    return pa.Table.from_batches([batch for batches in found for batch in batches], schema=SCHEMA)
+
+
+def _runs(files: fs.FileSystem, path: str, partition: int, num_partitions: int) -> list[pa.RecordBatch]:
+    with files.open_input_file(path) as stream:
+        reader = pa.ipc.open_file(stream)
+        places = range(partition, reader.num_record_batches, num_partitions)
+        return [reader.get_batch(place) for place in places]

@@ -1,0 +1,137 @@
+"""``mats prepare`` on Ray Data: files in, triplets out; tasks read and write, the driver only counts."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from pyarrow import fs
+from ray.data import DataContext, TaskPoolStrategy
+from ray.exceptions import RayError
+
+from mats_ray.config import RunConfig
+from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.data.prepare.plan import FILE_PATTERN, Unit, plan
+from mats_ray.data.prepare.report import Counts, PrepareReport
+from mats_ray.data.prepare.unit import read_unit
+from mats_ray.data.storage import UNFINISHED, locate
+from mats_ray.errors import DataError
+from mats_ray.progress import Progress
+
+REPORT = "report.json"
+
+
+def prepare(config: RunConfig, *, dry_run: bool = False) -> PrepareReport:
+    """Turn the annotation files of ``data.prepare`` into triplets at ``config.triplets_path``.
+
+    A dry run reads everything and writes nothing. Files of an earlier preparation are removed at the end;
+    until then a marker keeps others from taking what is there for the whole.
+
+    Raises:
+        ConfigError: The configuration names nothing, or what there is no source for. DataError: A file or
+        companion is missing or of another format, too many records are unusable (they are
+            all in ``rejected/``), or nothing is left.
+    """
+    started = time.monotonic()
+    units = plan(config.data.prepare)
+    report = PrepareReport(config.triplets_path, not dry_run)
+    folder = _Folder(config.triplets_path)
+    if not dry_run:
+        folder.begin()
+    written = _carry_out(config, units, report, write=not dry_run)
+    report.seconds = time.monotonic() - started
+    report.check(config.data.prepare.max_rejected_fraction, final=True)
+    if not report.total.written:
+        raise DataError(f"no triplets: all {report.total.records} records were dropped\n{report.table()}")
+    if not dry_run:
+        folder.end(written, report)
+    return report
+
+
+def _carry_out(config: RunConfig, units: list[Unit], report: PrepareReport, *, write: bool) -> set[str]:
+    written: set[str] = set()
+    num_bytes = sum(unit.num_bytes for unit in units)
+    with Progress("prepare", total=None, unit="row") as progress:
+        for message in _messages(config, units, write=write):
+            counts = Counts.of_dict(message["counts"])
+            report.sources.setdefault(message["source"], Counts()).add(counts)
+            if message["example"]:
+                report.examples.setdefault(message["source"], message["example"])
+            if message["file"]:
+                written.add(message["file"])
+            done = report.total
+            if done.num_bytes:  # how many rows there will be is what the bytes read so far let expect
+                progress.total = round(done.records * max(1.0, num_bytes / done.num_bytes))
+            progress.update(done.records, note=f"{done.written} triplets")
+            report.check(config.data.prepare.max_rejected_fraction, final=False)
+    return written
+
+
+def _messages(config: RunConfig, units: list[Unit], *, write: bool) -> Iterator[dict[str, Any]]:
+    """Yield what the tasks say, as they say it."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.target_max_block_size = (
+        1  # a message is a block: it comes when it is said, not when its task ends
+    )
+    with DataContext.current(context), only_warnings():
+        dataset = ray.data.from_items(list(range(len(units))), override_num_blocks=len(units)).map_batches(
+            _read,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+            fn_kwargs={"units": units, "config": config, "write": write},
+            batch_size=1,
+            batch_format="numpy",
+            compute=TaskPoolStrategy(size=min(config.data.prepare.concurrency, len(units))),
+            num_cpus=1,
+        )
+        try:
+            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                table: Any = block
+                yield from (json.loads(message) for message in table.column("message").to_pylist())
+        except RayError as error:
+            raise told_plainly(error) from error
+
+
+def _read(batch: dict[str, Any], *, units: list[Unit], config: RunConfig, write: bool) -> Iterator[pa.Table]:
+    """Task: read one file."""
+    for index in batch["item"]:
+        for step in read_unit(units[int(index)], config, write=write):
+            message = {
+                "source": step.source,
+                "counts": step.counts.to_dict(),
+                "file": step.file,
+                "example": step.example,
+            }
+            yield pa.table({"message": [json.dumps(message)]})
+
+
+class _Folder:
+    """The folder of triplets."""
+
+    def __init__(self, path: str) -> None:
+        self._files, self._folder = locate(path)
+
+    def begin(self) -> None:
+        """Mark it unfinished and forget what an earlier run rejected."""
+        try:
+            self._files.create_dir(self._folder, recursive=True)
+            with self._files.open_output_stream(f"{self._folder}/{UNFINISHED}") as sink:
+                sink.write(b"mats prepare\n")
+        except OSError as error:
+            raise DataError(f"{self._folder} cannot be written: {error}") from error
+        for found in self._list("rejected"):
+            self._files.delete_file(found.path)
+
+    def end(self, written: set[str], report: PrepareReport) -> None:
+        """Remove parts of an earlier run, leave the report, take the mark away."""
+        for found in self._list(""):
+            if FILE_PATTERN.fullmatch(found.base_name) and found.base_name not in written:
+                self._files.delete_file(found.path)
+        with self._files.open_output_stream(f"{self._folder}/{REPORT}") as sink:
+            sink.write(json.dumps(report.to_dict(), indent=1).encode() + b"\n")
+        self._files.delete_file(f"{self._folder}/{UNFINISHED}")
+
+    def _list(self, below: str) -> list[fs.FileInfo]:
+        selector = fs.FileSelector(f"{self._folder}/{below}".rstrip("/"), allow_not_found=True)
+        return [one for one in self._files.get_file_info(selector) if one.type == fs.FileType.File]

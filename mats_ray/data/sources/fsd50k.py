@@ -1,0 +1,19 @@
+"""FSD50K: labels joined by commas, ancestors included; ``dev.csv`` says itself what is for validation."""
+
+from collections.abc import Iterator
+
+from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
+from mats_ray.data.sources.tables import table_records
+
+
+def read(file: AnnotationFile) -> Iterator[Entry]:
+    """Read ``dev.csv`` or ``eval.csv``, which has no split column."""
+    for record in table_records(file, needed=("fname", "labels")):
+        if isinstance(record, Rejected):
+            yield record
+        elif not record[1]["fname"] or not record[1]["labels"]:
+            yield Rejected(record[0], "empty fname or labels")
+        else:
+            cells = record[1]
+            labels = tuple(cells["labels"].split(","))
+            yield Row(record[0], cells["fname"], labels=labels, split=cells.get("split", ""))

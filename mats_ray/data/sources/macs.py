@@ -1,0 +1,39 @@
+"""MACS: YAML, two to five captions per file, each with its annotator and tags."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
+from mats_ray.errors import DataError
+
+
+def read(file: AnnotationFile) -> Iterator[Entry]:
+    """Read ``MACS.yaml``: 4 MB, held in memory.
+
+    Raises:
+        DataError: It is not YAML, or not of this shape.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with file.open() as stream:
+        try:
+            tree = yaml.load(stream, Loader=loader)  # noqa: S506  (both are safe loaders)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DataError(f"{file.path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("files"), list):
+        raise DataError(f"{file.path} holds no list 'files'")
+    for number, item in enumerate(tree["files"], start=1):
+        yield from _captions(number, item)
+
+
+def _captions(number: int, item: Any) -> Iterator[Entry]:
+    if not isinstance(item, dict) or not item.get("filename") or not item.get("annotations"):
+        yield Rejected(number, "no filename or no annotations")
+        return
+    for place, annotation in enumerate(item["annotations"], start=1):
+        sentence = annotation.get("sentence") if isinstance(annotation, dict) else None
+        if isinstance(sentence, str) and sentence.strip():
+            yield Row(number, f"{item['filename']}/{place}", text=sentence)
+        else:
+            yield Rejected(number, f"annotation {place} has no sentence")

@@ -1,0 +1,32 @@
+import pytest
+
+from mats_ray.config import RunConfig
+from mats_ray.config.infer import DataConfig
+from mats_ray.config.prepare import MixtureConfig, SourceConfig
+from mats_ray.errors import ConfigError
+
+
+def test_one_companion_needs_no_list():
+    entry = SourceConfig.model_validate(
+        {"source": "a", "path": "b", "companions": {"names": "n.csv", "captions": ["c"]}}
+    )
+
+    assert entry.companions == {"names": ("n.csv",), "captions": ("c",)}
+
+
+def test_embed_online_is_short_for_a_mode():
+    assert DataConfig.model_validate({"embed": "online"}).embed.mode == "online"
+    assert DataConfig().embed.mode == "stored"
+
+
+def test_weights_that_would_be_ignored_are_refused():
+    with pytest.raises(ValueError, match="weights need by: source"):
+        MixtureConfig.model_validate({"weights": {"clotho": 1}})
+    assert MixtureConfig.model_validate({"by": "source", "weights": {"clotho": 1}}).weights == {"clotho": 1.0}
+
+
+def test_a_typo_in_a_source_names_what_is_allowed():
+    base = RunConfig.model_validate({"model": {"clap": {"ref": "x"}, "llm": {"path": "x"}}})
+
+    with pytest.raises(ConfigError, match="splits"):
+        base.replace(data={"prepare": {"sources": [{"source": "a", "path": "b", "splits": ["dev"]}]}})

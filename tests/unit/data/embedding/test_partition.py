@@ -1,0 +1,102 @@
+"""A partition: every row once with its text's embedding, every distinct text through CLAP once."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mats_ray.data.embedded import inspect
+from mats_ray.data.embedding import partition as module
+from mats_ray.data.embedding.partition import embed_texts, write_partition
+from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.shuffle import scatter
+from mats_ray.data.triplets import COLUMNS, EMBEDDING, embedding_matrix, row_key
+from mats_ray.errors import DataError
+from mats_ray.types import CLAPIdentity
+from tests.unit.data.embedding.triplets import CountingCLAP, embedding_of, plan_of, rows_of, table_of
+
+
+def carry_out(plan, clap):
+    EmbedLedger(plan).begin()
+    for index in range(len(plan.files)):
+        scatter(plan, index)
+    done = [write_partition(plan, one, clap, batch_size=4) for one in range(plan.num_partitions)]
+    EmbedLedger(plan).end(done)
+    return done
+
+
+def test_calls_to_clap_are_distinct_texts(tmp_path):
+    clap = CountingCLAP()
+    plan = plan_of(
+        tmp_path, rows_of(200, texts=23), rows_of(100, texts=23, first=200), embed={"num_partitions": 5}
+    )
+
+    done = carry_out(plan, clap)
+
+    assert sorted(clap.seen) == sorted({f"text {n}" for n in range(23)})
+    assert sum(one.num_texts for one in done) == 23
+    assert sum(one.num_rows for one in done) == 300
+
+
+def test_rows_are_complete_carry_their_embedding_and_come_by_a_hash_of_their_id(tmp_path):
+    plan = plan_of(tmp_path, rows_of(70, texts=9), embed={"num_partitions": 2})
+    carry_out(plan, CountingCLAP())
+
+    table = table_of(tmp_path / "embedded")
+
+    assert sorted(table.column("id").to_pylist()) == sorted(f"clotho/train/{n}" for n in range(70))
+    expected = np.stack([embedding_of(text) for text in table.column("text").to_pylist()])
+    np.testing.assert_allclose(embedding_matrix(table.column(EMBEDDING)), expected, atol=1e-3)
+    for part in sorted((tmp_path / "embedded").glob("*.parquet")):
+        file = pq.ParquetFile(part)
+        keys = [row_key(one) for one in file.read().column("id").to_pylist()]
+        assert keys == sorted(keys)
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        assert max(sizes) <= 16
+    assert inspect(str(tmp_path / "embedded")).identity == plan.identity
+
+
+def test_by_source_a_file_holds_one_source_and_a_shared_text_is_still_embedded_once(tmp_path):
+    clap = CountingCLAP()
+    rows = rows_of(30, texts=7) + rows_of(20, texts=7, source="macs")
+    plan = plan_of(tmp_path, rows, embed={"num_partitions": 2}, mixture={"by": "source"})
+
+    carry_out(plan, clap)
+
+    assert len(clap.seen) == 7
+    folders = {one.parent.name for one in (tmp_path / "embedded").rglob("*.parquet")}
+    assert folders == {"of-clotho", "of-macs"}
+    macs = table_of(tmp_path / "embedded" / "of-macs")
+    assert (len(macs), set(macs.column("source").to_pylist())) == (20, {"macs"})
+
+
+def test_online_rows_come_in_the_same_order_without_embeddings_or_clap(tmp_path):
+    rows = rows_of(50, texts=9)
+    carry_out(plan_of(tmp_path / "a", rows, embed={"num_partitions": 2}), CountingCLAP())
+    carry_out(plan_of(tmp_path / "b", rows, embed={"num_partitions": 2, "mode": "online"}), None)
+
+    stored, online = (table_of(tmp_path / one / "embedded") for one in "ab")
+
+    assert online.column_names == list(COLUMNS)
+    assert stored.select(COLUMNS).equals(online.select(COLUMNS))
+    assert (inspect(str(tmp_path / "a/embedded")).stored, inspect(str(tmp_path / "b/embedded")).stored) == (
+        True,
+        False,
+    )
+
+
+def test_another_clap_than_the_plan_began_with_is_refused(tmp_path):
+    plan = plan_of(tmp_path, rows_of(5, texts=3))
+    clap = CountingCLAP()
+    clap.identity = CLAPIdentity(family="laion", checkpoint_hash="f" * 16, dim=8)
+
+    with pytest.raises(DataError, match="the CLAP became laion"):
+        carry_out(plan, clap)
+
+
+def test_texts_are_embedded_some_at_a_time_in_any_order_given(monkeypatch):
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 3)
+    texts = ["ccc", "a", "bb", "dddd", "e"]
+
+    found = embed_texts(CountingCLAP(), texts, batch_size=2)
+
+    np.testing.assert_array_equal(found, np.stack([embedding_of(one) for one in texts]).astype(np.float16))

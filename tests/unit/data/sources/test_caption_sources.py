@@ -1,0 +1,191 @@
+"""Captions: real files give the rows their authors count, written ones their traps."""
+
+import json
+
+import pytest
+
+from mats_ray.data.sources.clotho import license_name
+from mats_ray.errors import DataError
+from tests.unit.data.sources.reading import Read, annotations, write
+
+REAL = [
+    ("audiocaps", "audiocaps_train.csv", 49_838),
+    ("audiocaps", "audiocaps_val.csv", 2_475),
+    ("audiocaps", "audiocaps_test.csv", 4_875),
+    ("clotho", "clotho_train.csv", 3_839 * 5),
+    ("clotho", "clotho_val.csv", 1_045 * 5),
+    ("clotho", "clotho_test.csv", 1_045 * 5),
+    ("musiccaps", "musiccaps-public.csv", 5_521),
+    ("wavcaps_soundbible", "wavcaps_sb_final.json", 1_232),
+    ("magnatagatune", "EvalMusicQA.json", 2 * 560),
+]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("source", "name", "num_rows"), REAL, ids=str)
+def test_a_real_file_gives_the_rows_its_authors_count(source, name, num_rows):
+    read = Read(source, annotations(name))
+
+    assert len(read.rows) == num_rows
+    assert read.rejected == []
+    assert len(set(read.keys)) == num_rows
+    assert all(text.strip() for text in read.texts)
+
+
+@pytest.mark.shared
+def test_real_musiccaps_splits_by_audiosets_evaluation_clips():
+    splits = [row.split for row in Read("musiccaps", annotations("musiccaps-public.csv")).rows]
+
+    assert (splits.count("test"), splits.count("train")) == (2_858, 2_663)
+
+
+def test_audiocaps_has_crlf_and_ids_that_begin_with_a_dash(tmp_path):
+    path = write(
+        tmp_path,
+        "train.csv",
+        "audiocap_id,youtube_id,start_time,caption\r\n"
+        '91139,-1nicOVtvkQ,130,"Wind, insects"\r\n5,x,0,\r\n7,y,3\r\n',
+    )
+
+    read = Read("audiocaps", path)
+
+    assert (read.keys, read.texts) == (["91139"], ["Wind, insects"])
+    assert read.rejected == [(3, "empty caption"), (4, "3 columns instead of 4")]
+
+
+def test_clotho_names_may_have_spaces_dots_and_other_letters(tmp_path):
+    header = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\n"
+    path = write(tmp_path, "clotho_captions_development.csv", header + ' Café..wav,a,"b, c",d,,e\n')
+
+    read = Read("clotho", path)
+
+    assert read.keys == ["Café..wav/1", "Café..wav/2", "Café..wav/3", "Café..wav/5"]
+    assert read.texts == ["a", "b, c", "d", "e"]
+    assert read.rejected == [(2, "empty caption_4")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_clothos_metadata_is_latin1_and_knows_each_clips_licence(tmp_path, delimiter):
+    columns = [
+        "file_name",
+        "keywords",
+        "sound_id",
+        "sound_link",
+        "start_end_samples",
+        "manufacturer",
+        "license",
+    ]
+    url = "http://creativecommons.org/licenses/by-nc/3.0/"
+    cells = ["Café.wav", "rain", "1", "x", "[0, 1]" if delimiter == ";" else "0", "Ana", url]
+    metadata = f"{delimiter.join(columns)}\n{delimiter.join(cells)}\n".encode("latin-1")
+    header = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\n"
+    captions = write(
+        tmp_path, "clotho_captions_development.csv", header + "Café.wav,a,b,c,d,e\nb.wav,a,b,c,d,e\n"
+    )
+
+    read = Read("clotho", captions, metadata=write(tmp_path, "m.csv", metadata))
+
+    assert [row.license for row in read.rows[4:6]] == ["CC BY-NC 3.0", ""]
+
+
+def test_licences_are_named_as_people_do():
+    assert license_name("http://creativecommons.org/publicdomain/zero/1.0/") == "CC0 1.0"
+    assert license_name("Sampling+") == "Sampling+"
+
+
+def test_musiccaps_captions_have_line_breaks(tmp_path):
+    header = (
+        "ytid,start_s,end_s,audioset_positive_labels,aspect_list,caption,author_id,is_balanced_subset,"
+        "is_audioset_eval\r\n"
+    )
+    aspects = '"[\'low quality\', ""don\'t""]"'
+    path = write(
+        tmp_path,
+        "musiccaps-public.csv",
+        header + f'-0Gj,30,40,"/m/01,/m/02",{aspects},"A song.\nIt is sad.",4,False,True\r\n'
+        'abc,0,10,/m/01,not a list,"Drums.",4,False,False\r\n',
+    )
+
+    captions, labels = Read("musiccaps", path), Read("musiccaps_aspects", path)
+
+    assert captions.texts == ["A song.\nIt is sad.", "Drums."]
+    assert [(row.key, row.split) for row in captions.rows] == [("-0Gj_30", "test"), ("abc_0", "train")]
+    assert labels.labels == [("low quality", "don't")]
+    assert labels.rejected == [(4, "aspect_list is no list of strings")]
+
+
+def wavcaps(*items):
+    return json.dumps({"num_captions_per_audio": 1, "data": list(items)})
+
+
+def test_wavcaps_leaves_out_what_the_blacklist_names(tmp_path):
+    path = write(
+        tmp_path,
+        "as_final.json",
+        wavcaps(
+            {"id": "Yabc.wav", "caption": "A dog barks.", "duration": 10},
+            {"id": "Y-ef.wav", "caption": "Rain falls."},
+            {"id": "Yno.wav", "caption": " "},
+            {"id": "Ynone.wav"},
+        ),
+    )
+    blacklist = write(tmp_path, "b.json", json.dumps({"AudioSet": ["Yabc.wav"], "FreeSound": ["1"]}))
+
+    read = Read("wavcaps_audioset", path, blacklist=blacklist)
+
+    assert read.keys == ["Y-ef.wav"]
+    assert read.dropped == {"blacklist": 1}
+    assert read.rejected == [(3, "empty caption"), (4, "no caption or no id")]
+
+
+def test_wavcaps_parts_that_overlap_with_tests_are_not_read_without_a_blacklist(tmp_path):
+    path = write(tmp_path, "fsd_final.json", wavcaps({"id": "12", "caption": "Rain."}))
+
+    with pytest.raises(DataError, match=r"needs WavCaps' blacklists .*companions: {blacklist: PATH}"):
+        Read("wavcaps_freesound", path)
+    with pytest.raises(DataError, match="is no blacklist of WavCaps"):
+        Read("wavcaps_freesound", path, blacklist=write(tmp_path, "b.json", "[]"))
+    assert Read("wavcaps_freesound", path, blacklist="none").keys == ["12"]
+    assert Read("wavcaps_bbc", path).keys == ["12"]
+
+
+def test_macs_has_several_annotations_per_file(tmp_path):
+    path = write(
+        tmp_path,
+        "MACS.yaml",
+        "files:\n- filename: airport-0.wav\n  annotations:\n"
+        "  - {annotator_id: 12, sentence: People talk, tags: [adults_talking, footsteps]}\n"
+        "  - {annotator_id: 13, sentence: '', tags: []}\n  - {annotator_id: 14, sentence: A hall.}\n"
+        "- filename: b.wav\n",
+    )
+
+    read = Read("macs", path)
+
+    assert (read.keys, read.texts) == (["airport-0.wav/1", "airport-0.wav/3"], ["People talk", "A hall."])
+    assert read.rejected == [(1, "annotation 2 has no sentence"), (2, "no filename or no annotations")]
+
+
+def test_song_describer_is_read_by_caption_id(tmp_path):
+    path = write(
+        tmp_path,
+        "song_describer.csv",
+        "caption_id,track_id,caption,is_valid_subset,familiarity,artist_id,album_id,path,duration\n"
+        '1,77,"A slow, sad song",True,0,1,2,77/77.2min.mp3,120\n2,77,,True,0,1,2,x,1\n',
+    )
+
+    read = Read("song_describer", path)
+
+    assert read.texts == ["A slow, sad song"]
+    assert read.rejected == [(3, "empty caption or caption_id")]
+
+
+def test_magnatagatunes_captions_are_the_descriptions_in_musicqa(tmp_path):
+    def row(question, answer):
+        talk = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        return {"audio_name": "a.mp3", "conversation": talk}
+
+    rows = [row("Describe the audio", "A harp."), row("Is it fast?", "No.")]
+    read = Read("magnatagatune", write(tmp_path, "FinetuneMusicQA.json", json.dumps(rows)))
+
+    assert read.texts == ["A harp."]
+    assert read.dropped == {"not a description": 1}
