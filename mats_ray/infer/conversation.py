@@ -1,4 +1,4 @@
-"""Many answers at once, each begun, told in pieces and ended on its own. ``StepDecoder`` with words around it.
+"""Many answers at once, each begun, told in pieces and ended on its own: ``StepDecoder`` with words.
 
 Answers equal ``Answerer.answer``'s, token for token in float32, whatever else is under way.
 
@@ -93,7 +93,7 @@ class Conversation:
                 yield question, piece
 
     def _move(self, question: Question) -> torch.Tensor:
-        return self._answerer.move(question.embedding_C[None], question.options.santa)
+        return self._answerer.move(np.array(question.embedding_C[None]), santa=question.options.santa)
 
     def _search(self, options: AnswerOptions) -> Search:
         generation = options.over(self._answerer.generation)

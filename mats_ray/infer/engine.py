@@ -4,24 +4,39 @@ Questions wait in a queue until a place in the batch is free, never for the batc
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mats_ray.infer.conversation import Conversation, Question
+from mats_ray.infer.load import Load
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.infer.spoken import Piece
-
-Listener = Callable[[Piece | Exception], None]
-"""Called on the engine's thread: pieces in order, the last with the answer; or an error, and then no more."""
+from mats_ray.types import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How busy an engine is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A whole answer, and how it came about."""
 
-    answering: int
-    waiting: int
+    answer: Answer
+    waited_seconds: float
+    """For a place in the batch."""
+    batch_size: int
+    """Answers under way when this one was complete, itself among them."""
+
+
+Said = str | Finished | Exception
+Listener = Callable[[Said], None]
+"""Called on the engine's thread: pieces of text in order, then the answer; or an error, and then no more."""
+
+
+@dataclass(slots=True)
+class _Asker:
+    listener: Listener
+    asked: float
+    waited: float = 0.0
 
 
 class AnswerEngine:
@@ -37,7 +52,7 @@ class AnswerEngine:
         self._conversation = Conversation(answerer)
         self._changed = threading.Condition()
         self._waiting: deque[Question] = deque()
-        self._listeners: dict[Question, Listener] = {}
+        self._askers: dict[Question, _Asker] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="answer-engine", daemon=True)
         self._thread.start()
@@ -50,14 +65,14 @@ class AnswerEngine:
     def ask(self, question: Question, listener: Listener) -> None:
         """Put a question into the queue."""
         with self._changed:
-            self._listeners[question] = listener
+            self._askers[question] = _Asker(listener, time.monotonic())
             self._waiting.append(question)
             self._changed.notify()
 
     def forget(self, question: Question) -> None:
         """Free the place of a question whose asker has gone; one that is answered already is no matter."""
         with self._changed:
-            self._listeners.pop(question, None)
+            self._askers.pop(question, None)
             self._changed.notify()
 
     def close(self) -> None:
@@ -82,12 +97,14 @@ class AnswerEngine:
             if self._closed:
                 return None
             for question in self._conversation.open:
-                if question not in self._listeners:
+                if question not in self._askers:
                     self._conversation.leave(question)
             admitted: list[Question] = []
             room = self._max_answers - len(self._conversation.open)
             while self._waiting and len(admitted) < room:
-                if (question := self._waiting.popleft()) in self._listeners:
+                asker = self._askers.get(question := self._waiting.popleft())
+                if asker is not None:
+                    asker.waited = time.monotonic() - asker.asked
                     admitted.append(question)
             return admitted
 
@@ -102,8 +119,7 @@ class AnswerEngine:
             for question in questions:
                 self._begin([question])
             return
-        for question, piece in pieces:
-            self._tell(question, piece)
+        self._tell_all(pieces)
 
     def _go_on(self) -> None:
         try:
@@ -113,14 +129,21 @@ class AnswerEngine:
             for question in lost:
                 self._tell(question, error)
             return
-        for question, piece in pieces:
-            self._tell(question, piece)
+        self._tell_all(pieces)
 
-    def _tell(self, question: Question, said: Piece | Exception) -> None:
-        is_last = isinstance(said, Exception) or said.answer is not None
+    def _tell_all(self, pieces: Sequence[tuple[Question, Piece]]) -> None:
+        size = len(self._conversation.open) + sum(piece.answer is not None for _, piece in pieces)
+        for question, piece in pieces:
+            if piece.text:
+                self._tell(question, piece.text)
+            if piece.answer is not None:
+                asker = self._askers.get(question)
+                waited = asker.waited if asker is not None else 0.0
+                self._tell(question, Finished(answer=piece.answer, waited_seconds=waited, batch_size=size))
+
+    def _tell(self, question: Question, said: Said) -> None:
         with self._changed:
-            listener = (
-                self._listeners.pop(question, None) if is_last else self._listeners.get(question)
-            )
-        if listener is not None:
-            listener(said)
+            is_last = not isinstance(said, str)
+            asker = self._askers.pop(question, None) if is_last else self._askers.get(question)
+        if asker is not None:
+            asker.listener(said)

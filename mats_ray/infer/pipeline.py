@@ -114,9 +114,7 @@ class Answerer:
             )
         return cls(model.to(device), prompts, info.santa, memory, info.generation, device)
 
-    def move(
-        self, embeddings: np.ndarray, santa: bool | SantaOptions | None = None
-    ) -> torch.Tensor:
+    def move(self, embeddings: np.ndarray, *, santa: bool | SantaOptions | None = None) -> torch.Tensor:
         """Santa: move audio embeddings (N, C) towards the texts they resemble; as they are if it is off.
 
         Args:
@@ -171,6 +169,11 @@ class Answerer:
             **DECODING[generation.profile],
         )
         return [self._spoken(one) for one in generated]
+
+    def count_prompt(self, instruction: str) -> int:
+        """Tokens the model reads before it answers, the audio prefix among them."""
+        around = len(self.model.before_F) + len(self.prompts.after(instruction))
+        return around + self.model.connector.prefix_length
 
     def _spoken(self, generated: Generated) -> Answer:
         reason = "stop" if generated.ended else "length"

@@ -5,8 +5,8 @@ A search owns the rows of its answer and nothing else, so answers of any kind an
 Shapes: K rows of this answer, V vocabulary, T ids so far.
 """
 
+import itertools
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Protocol
 
 import torch
@@ -93,7 +93,9 @@ class LineSearch:
 
     def _draw(self, scores_V: Tensor) -> int:
         """Walk down from the likeliest token until a random share of the probability is behind."""
-        probabilities_V, order_V = (scores_V.cpu().double() / self._temperature).softmax(0).sort(descending=True)
+        probabilities_V, order_V = (
+            (scores_V.cpu().double() / self._temperature).softmax(0).sort(descending=True)
+        )
         reached_V = probabilities_V.cumsum(0)
         kept = int((reached_V - probabilities_V < self._top_p).sum())
         share = torch.rand((), generator=self._generator, dtype=torch.double) * reached_V[kept - 1]
@@ -158,9 +160,9 @@ class BeamSearch:
 
     def _settled(self) -> list[int]:
         """Return what all candidates begin with: the answer is one of them or grows out of one."""
-        return _without_eos(
-            commonprefix([ids for _, ids in (*self._running, *self._finished)]), self._eos_id
-        )
+        candidates = [ids for _, ids in (*self._running, *self._finished)]
+        common = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*candidates, strict=False))
+        return _without_eos([column[0] for column in common], self._eos_id)
 
     def _finish(self) -> None:
         ids = self._finished[0][1]

@@ -121,7 +121,7 @@ class StepDecoder:
 
 
 class _Rows:
-    """Keys and values of every layer (R, heads, S, width), what of them is real, and each row's next token."""
+    """Keys and values of every layer (R, heads, S, width), what is real, and each row's next token."""
 
     def __init__(
         self, layers: list[tuple[Tensor, Tensor]] | None = None, mask_RS: Tensor | None = None
@@ -146,7 +146,7 @@ class _Rows:
         if not len(self.mask_RS) or not len(other.mask_RS):
             return other if len(other.mask_RS) else self
         length = max(self.mask_RS.shape[1], other.mask_RS.shape[1])
-        ours, theirs = self._padded(length), other._padded(length)  # noqa: SLF001
+        ours, theirs = self._padded(length), other._padded(length)
         both = _Rows(
             [
                 (torch.cat([k, other_k]), torch.cat([v, other_v]))

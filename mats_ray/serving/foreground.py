@@ -1,5 +1,6 @@
 """What a server in the foreground needs: a free port, a word on why it did not start, a way to end."""
 
+import ipaddress
 import re
 import signal
 import socket
@@ -20,6 +21,23 @@ def check_port_is_free(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}; see --host and --port") from None
+
+
+def check_loopback(host: str) -> None:
+    """Without keys nobody but this machine may ask.
+
+    Raises:
+        ConfigError: Others can reach the address.
+    """
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ConfigError(
+            f"there are no API keys, so {host} is no address to listen on: give serve.api_keys_file or "
+            "$MATS_API_KEYS, or say serve.allow_anonymous=true"
+        )
 
 
 def last_words(traceback: str) -> str:
