@@ -7,7 +7,7 @@ Shapes: K rows of this answer, V vocabulary, T ids so far.
 
 import itertools
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,9 +46,9 @@ class Penalties:
     def apply(self, ids_KT: Tensor, scores_KV: Tensor) -> Tensor:
         """Return the scores (K, V) with penalties."""
         if self.repetition_penalty != 1:
-            scores_KV = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)(ids_KT, scores_KV)
+            scores_KV = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)(_long(ids_KT), scores_KV)
         if self.no_repeat_ngram_size:
-            scores_KV = NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size)(ids_KT, scores_KV)
+            scores_KV = NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size)(_long(ids_KT), scores_KV)
         return scores_KV
 
 
@@ -172,3 +172,8 @@ class BeamSearch:
 
 def _without_eos(ids: list[int], eos_id: int) -> list[int]:
     return ids[: ids.index(eos_id)] if eos_id in ids else ids
+
+
+def _long(ids: Tensor) -> Any:
+    """Tensor of int64, for which transformers' annotations have a class that tensors are not of."""
+    return ids

@@ -29,7 +29,7 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
 
 async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request with an error."""
-    scope["state"].setdefault("facts", {})["error"] = error.code
+    scope.setdefault("state", {}).setdefault("facts", {})["error"] = error.code
     await problem_response(problem_of(error))(scope, receive, send)
 
 

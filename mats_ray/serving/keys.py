@@ -1,7 +1,7 @@
 """Who may ask: Bearer keys from a file and the environment, and how often each may.
 
-Lines of the file, or items of the variable between commas, read ``name:key`` or ``key``; ``#`` begins a
-comment. Only hashes of keys are kept. The file is looked at again when it changes; nobody has to restart anything.
+Lines of the file, or items of the variable between commas, read ``name:key`` or ``key``; a ``#`` begins a
+comment. Only hashes of keys are kept. The file is read again when it changes; nobody has to restart anything.
 """
 
 import hashlib

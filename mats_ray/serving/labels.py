@@ -32,7 +32,7 @@ def match(embedding_C: np.ndarray, labels_NC: np.ndarray, labels: Sequence[str])
     weight_N = np.exp((similarity_N - similarity_N.max()) / TEMPERATURE)
     score_N = weight_N / weight_N.sum()
     return [
-        Match(label=labels[n], score=float(score_N[n]), similarity=float(similarity_N[n]))
+        Match(label=str(labels[n]), score=float(score_N[n]), similarity=float(similarity_N[n]))
         for n in np.argsort(-score_N, kind="stable")
     ]
 

@@ -32,7 +32,6 @@ from mats_ray.serving.keys import KeyRing
 from mats_ray.serving.monitor.on_ray import LoadGauges, RaySink, listening_host
 from mats_ray.serving.parts import ModelCard, Told
 from mats_ray.serving.service import WARM_UP_CLIP, AudioService
-from mats_ray.serving.teller import Teller
 from mats_ray.types import AudioClip
 
 APP_NAME = "mats"
@@ -82,6 +81,7 @@ class AnswererReplica:
         from mats_ray.infer.engine import AnswerEngine
         from mats_ray.infer.pipeline import Answerer
         from mats_ray.models.directory import CONFIG, read_info
+        from mats_ray.serving.teller import Teller
 
         device = _start_torch(config.threads, gpus=config.answerer.gpus)
         info = read_info(config.model)

@@ -115,7 +115,8 @@ class RemoteAnswerer(_Remote):
         patience, said = self._patience(), 0
         while True:
             skip = said
-            pieces = self._handle.options(stream=True).stream.remote(embedding, instruction, options)
+            method: Any = self._handle.options(stream=True).stream
+            pieces = method.remote(embedding, instruction, options)
             try:
                 async for piece in pieces:
                     if isinstance(piece, Told):

@@ -132,7 +132,7 @@ async function whoAnswers() {
     const response = await fetch("/v1/models", { headers });
     const body = await response.json();
     $("model").textContent = response.ok ? body.data[0].id : "A model";
-    if (response.status === 401) problem("This server wants an API key: see Options.");
+    problem(response.status === 401 ? "This server wants an API key: see Options." : "");
   } catch {
     $("model").textContent = "A model";
   }
