@@ -1,6 +1,6 @@
 """The page in a real browser: headless Chromium, driven by Playwright. The model behind it is a fake.
 
-Screenshots are kept in out/screenshots. Without a browser: ``apt-get install chromium``, or set CHROMIUM to one.
+Screenshots are kept in out/screenshots. Without a browser: ``apt-get install chromium``, or set CHROMIUM.
 """
 
 import asyncio
@@ -157,7 +157,8 @@ def test_it_fits_a_phone_in_the_dark(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     small = page.evaluate(
         "[...document.querySelectorAll('button, .button, select, input:not(.hidden-input)')]"
-        ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 40).map(e => e.id || e.textContent)"
+        ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 40)"
+        ".map(e => e.id || e.textContent)"
     )
     assert small == []
     page.screenshot(path=SHOTS / "phone.png", full_page=True)

@@ -1,6 +1,8 @@
 """The service on a real Ray Serve, deployed from ``serve/config.yaml``, asked over HTTP."""
 
+import base64
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
+import openai
 import pytest
 import soundfile
 import yaml
@@ -18,6 +21,7 @@ from click.testing import CliRunner
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import cli as serve_cli
+from ray.util.state import list_actors
 
 from mats_ray.config.infer import ServeConfig
 from mats_ray.data.audio import decode_audio
@@ -154,6 +158,68 @@ def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
     assert refused.json()["error"]["code"] == "overloaded"
     assert alive.status_code == 200
     assert poll(lambda: ask(stall=False), 200)
+
+
+def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, clips, expected):
+    client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
+    for name in ("0.wav", "3.ogg"):
+        sound = {"data": base64.b64encode(clips[name]).decode(), "format": name[-3:]}
+        content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": ASKED}]
+        chat = {"model": "mats", "messages": [{"role": "user", "content": content}]}
+
+        whole = client.chat.completions.create(**chat)
+        chunks = list(client.chat.completions.create(**chat, stream=True))
+
+        text, tokens, reason = expected_words(expected[name])[1]
+        assert whole.choices[0].message.content == text
+        assert whole.usage.completion_tokens == tokens
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+        assert chunks[-1].choices[0].finish_reason == reason
+        assert len(chunks) > 3
+
+
+def test_labels_and_embeddings_are_the_encoders(server, clips, model_dir):
+    encoder = MATSPipeline.from_pretrained(model_dir).encoder
+    clip = decode_audio(clips["1.wav"], name="1.wav")
+    labels = ["dog", "rain falls"]
+
+    embedded = server.post("/v1/audio/embeddings", files={"file": clips["1.wav"]}).json()["data"][0]
+    scored = server.post(
+        "/v1/audio/classifications", files={"file": clips["1.wav"]}, data={"labels": labels}
+    ).json()["labels"]
+
+    own = encoder.encode([clip])[0]
+    np.testing.assert_allclose(embedded["embedding"], own, atol=1e-5)
+    expected = dict(zip(labels, encoder.clap.encode_text(labels).numpy() @ own, strict=True))
+    assert {one["label"]: one["similarity"] for one in scored} == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_killed_replica_fails_no_request(server, clips, expected):
+    victim = next(
+        actor for actor in list_actors(filters=[("state", "=", "ALIVE")]) if "Answerer" in actor["name"]
+    )
+
+    def ask(_):
+        return said(server.post(QUESTIONS, files={"file": clips["0.wav"]}, data={"question": ASKED}))
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(ask, n) for n in range(12)]
+        os.kill(victim["pid"], signal.SIGKILL)
+        assert {one.result() for one in answers} == {expected_words(expected["0.wav"])[1]}
+
+
+def test_the_service_counts_in_rays_metrics_too(server, ray_cluster):
+    wanted = {"ray_mats_requests_total", "ray_mats_answers_running", "ray_mats_batch_size_bucket"}
+    address = f"http://{ray_cluster['node_ip_address']}:{ray_cluster['metrics_export_port']}/metrics"
+
+    def missing():
+        text = httpx.get(address).text
+        return {name for name in wanted if name not in text}
+
+    deadline = time.monotonic() + 30
+    while missing() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not missing()
 
 
 def test_the_shipped_config_is_the_defaults_and_names_every_setting():

@@ -11,7 +11,7 @@ from mats_ray.types import Answer, AudioClip
 
 
 class FakeDecoder:
-    """``seconds:2`` is two seconds of sound; ``error:empty`` fails as an empty file does; a wav lasts 0.5 s."""
+    """``seconds:2`` is two seconds of sound; ``error:empty`` fails as an empty file; a wav lasts 0.5 s."""
 
     def __init__(self):
         self.closed = False

@@ -8,7 +8,6 @@ import time
 import zipfile
 
 import numpy as np
-import pytest
 import soundfile
 
 from mats_ray.data.audio import decode_audio
