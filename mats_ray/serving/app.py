@@ -23,7 +23,7 @@ from mats_ray.serving.page_routes import page_routes
 from mats_ray.serving.problems import Problem, RequestError, problem_of
 from mats_ray.serving.readiness import Readiness
 from mats_ray.serving.remote import RemoteFiles
-from mats_ray.serving.routes import audio_routes, model_routes, status_routes
+from mats_ray.serving.routes import answer_routes, encoder_routes, model_routes, status_routes
 from mats_ray.serving.service import AudioService
 
 _CODES = {400: "malformed_body", 404: "route_not_found", 405: "method_not_allowed"}
@@ -48,10 +48,6 @@ def make_app(
 
     Raises:
         ConfigError: There are no keys where the configuration says they are.
-
-    Example::
-
-        uvicorn.run(make_app(service, ServeConfig()))
     """
     readiness, prometheus = Readiness(service), PrometheusSink()
     service.metrics = Metrics([prometheus, *sinks])
@@ -66,24 +62,33 @@ def make_app(
         lifespan=_lifespan(service, readiness),
         middleware=_guards(config, keys, service.metrics, echo_request_id=echo_request_id),
     )
+    _explain_errors(app)
+    _include_routes(app, service, readiness, prometheus, config)
+    return app
+
+
+def _explain_errors(app: FastAPI) -> None:
     for error in (RequestError, AudioError, ConfigError):
         app.add_exception_handler(error, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+
+
+def _include_routes(
+    app: FastAPI, service: AudioService, readiness: Readiness, prometheus: PrometheusSink, config: ServeConfig
+) -> None:
     remote = RemoteFiles(
         config.remote_hosts,
         max_bytes=config.max_upload_bytes,
         timeout_seconds=config.decode_timeout_seconds,
     )
-    for router in (
-        chat_routes(service, remote),
-        audio_routes(service),
-        model_routes(service),
-        status_routes(readiness, prometheus),
-        *([page_routes()] if config.page else []),
-    ):
-        app.include_router(router)
-    return app
+    app.include_router(chat_routes(service, remote))
+    app.include_router(answer_routes(service))
+    app.include_router(encoder_routes(service))
+    app.include_router(model_routes(service))
+    app.include_router(status_routes(readiness, prometheus))
+    if config.page:
+        app.include_router(page_routes())
 
 
 def _guards(

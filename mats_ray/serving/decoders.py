@@ -31,6 +31,7 @@ class DecoderProcess:
             [sys.executable, "-m", decoder.__name__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # where the C libraries chat about every broken file
             env=environment,
         )
         theirs.close()

@@ -29,6 +29,7 @@ from mats_ray.serving.schemas import (
     window_bodies,
 )
 from mats_ray.serving.service import AudioService
+from mats_ray.serving.windows import Window as Part
 
 AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not what its Content-Type says"},
@@ -59,7 +60,7 @@ Window = Annotated[float | None, Form(ge=1, le=3600, allow_inf_nan=False)]
 """Seconds: answer about every window of the sound, with its times."""
 
 
-def audio_routes(service: AudioService) -> APIRouter:
+def answer_routes(service: AudioService) -> APIRouter:
     """Questions about uploaded sounds, as multipart forms."""
     router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS)
 
@@ -87,6 +88,13 @@ def audio_routes(service: AudioService) -> APIRouter:
         asked = Ask(upload=upload, question=question, options=options, window=window)
         return _answer_body(request, await service.reply(asked))
 
+    return router
+
+
+def encoder_routes(service: AudioService) -> APIRouter:
+    """What CLAP alone says about uploaded sounds."""
+    router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS)
+
     @router.post("/classifications")
     async def classify(
         request: Request, upload: OneFile, labels: Annotated[list[str], Form()]
@@ -112,17 +120,8 @@ def audio_routes(service: AudioService) -> APIRouter:
     ) -> EmbeddingList:
         """Embed a sound, or every window of it, in CLAP's space."""
         embedded = await service.embed(upload, window)
-        seconds = round(embedded[-1][0].end_seconds, 3)
-        request.state.facts["audio_seconds"] = seconds
-        items = [
-            EmbeddingItem(
-                index=index,
-                start=round(part.start_seconds, 3),
-                end=round(part.end_seconds, 3),
-                embedding=_encoded(embedding_C, encoding_format),
-            )
-            for index, (part, embedding_C) in enumerate(embedded)
-        ]
+        items = [_item(n, part, vector_C, encoding_format) for n, (part, vector_C) in enumerate(embedded)]
+        seconds = request.state.facts["audio_seconds"] = items[-1].end
         model = (await service.model()).id
         return EmbeddingList(id=request.state.request_id, model=model, data=items, audio_seconds=seconds)
 
@@ -202,7 +201,12 @@ def _answer_body(request: Request, reply: Reply) -> AnswerBody:
     )
 
 
-def _encoded(embedding_C: np.ndarray, encoding: str) -> list[float] | str:
-    if encoding == "float":
-        return [float(value) for value in embedding_C]
-    return base64.b64encode(embedding_C.astype("<f4").tobytes()).decode()
+def _item(index: int, part: Part, vector_C: np.ndarray, encoding: str) -> EmbeddingItem:
+    numbers = [float(value) for value in vector_C]
+    packed = base64.b64encode(vector_C.astype("<f4").tobytes()).decode()
+    return EmbeddingItem(
+        index=index,
+        start=round(part.start_seconds, 3),
+        end=round(part.end_seconds, 3),
+        embedding=numbers if encoding == "float" else packed,
+    )
