@@ -206,11 +206,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--model", default="out/demo/model")
+    parser.add_argument("--hostile", type=int, default=10_000, help="hostile requests (default: %(default)s)")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(f"{time.strftime('%Y-%m-%d')}, {environment()}, model {args.model}\n\n| what | | |\n|---|---|---|")
     for name in args.parts or PARTS:
-        PARTS[name](str(Path(args.model).resolve()))
+        model = str(Path(args.model).resolve())
+        hostile(model, args.hostile) if name == "hostile" else PARTS[name](model)
         sys.stdout.flush()
 
 

@@ -59,6 +59,9 @@ _HAPROXY = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # nothing else is in front that would have to learn of a replica's end
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # it is a process to start, and a busy machine may take longer than Serve's five seconds
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
 }
 
 

@@ -6,7 +6,13 @@ import threading
 import pytest
 
 from mats_ray.errors import ConfigError
-from mats_ray.serving.foreground import check_loopback, check_port_is_free, last_words, wait_for_signal
+from mats_ray.serving.foreground import (
+    check_loopback,
+    check_port_is_free,
+    last_words,
+    put_haproxy_in_front,
+    wait_for_signal,
+)
 
 
 def test_a_taken_port_is_found_before_anything_starts():
@@ -64,3 +70,13 @@ def test_this_machine_needs_no_keys(host):
 def test_other_machines_do(host):
     with pytest.raises(ConfigError, match="no API keys"):
         check_loopback(host)
+
+
+def test_haproxy_is_put_in_front_unless_told_otherwise():
+    chosen, free = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}, {}
+
+    put_haproxy_in_front(chosen)
+    put_haproxy_in_front(free)
+
+    assert chosen["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert free["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
