@@ -91,6 +91,11 @@ class DeploymentConfig(ReplicaConfig):
     """One Serve deployment that answers in batches."""
 
     max_batch_size: PositiveInt = 16
+
+
+class EncoderDeploymentConfig(DeploymentConfig):
+    """The encoder, whose batches are computed whole."""
+
     batch_wait_seconds: Annotated[float, Field(ge=0)] = 0
     """An idle replica waits this long for company; while it is busy the next batch gathers anyway."""
 
@@ -106,7 +111,7 @@ class ServeConfig(StrictConfig):
     """Decoding; the model's own when absent."""
     ingress: ReplicaConfig = ReplicaConfig(cpus=0.25, autoscaling=AutoscalingConfig(max_replicas=1))
     """Speaks HTTP and decodes audio."""
-    encoder: DeploymentConfig = DeploymentConfig()
+    encoder: EncoderDeploymentConfig = EncoderDeploymentConfig()
     answerer: DeploymentConfig = DeploymentConfig()
     decode_processes: PositiveInt = 2
     """Uploads decoded at once by one ingress replica, each in a process of its own."""

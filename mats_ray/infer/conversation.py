@@ -50,6 +50,10 @@ class Conversation:
         """Questions whose answers are not complete."""
         return list(self._open)
 
+    def __len__(self) -> int:
+        """How many answers are under way; safe to ask from another thread."""
+        return len(self._open)
+
     def begin(self, questions: Sequence[Question]) -> list[tuple[Question, Piece]]:
         """Read new questions together; returns what that alone lets one say.
 

@@ -60,7 +60,7 @@ class AnswerEngine:
     @property
     def load(self) -> Load:
         """How busy it is right now."""
-        return Load(answering=len(self._conversation.open), waiting=len(self._waiting))
+        return Load(answering=len(self._conversation), waiting=len(self._waiting))
 
     def ask(self, question: Question, listener: Listener) -> None:
         """Put a question into the queue."""
@@ -86,13 +86,13 @@ class AnswerEngine:
         while (admitted := self._admit()) is not None:
             if admitted:
                 self._begin(admitted)
-            if self._conversation.open:
+            if len(self._conversation):
                 self._go_on()
 
     def _admit(self) -> list[Question] | None:
         """Wait for something to do; returns the questions that may begin, None to end."""
         with self._changed:
-            while not (self._closed or self._waiting or self._conversation.open):
+            while not (self._closed or self._waiting or len(self._conversation)):
                 self._changed.wait()
             if self._closed:
                 return None
@@ -100,7 +100,7 @@ class AnswerEngine:
                 if question not in self._askers:
                     self._conversation.leave(question)
             admitted: list[Question] = []
-            room = self._max_answers - len(self._conversation.open)
+            room = self._max_answers - len(self._conversation)
             while self._waiting and len(admitted) < room:
                 asker = self._askers.get(question := self._waiting.popleft())
                 if asker is not None:
@@ -132,7 +132,7 @@ class AnswerEngine:
         self._tell_all(pieces)
 
     def _tell_all(self, pieces: Sequence[tuple[Question, Piece]]) -> None:
-        size = len(self._conversation.open) + sum(piece.answer is not None for _, piece in pieces)
+        size = len(self._conversation) + sum(piece.answer is not None for _, piece in pieces)
         for question, piece in pieces:
             if piece.text:
                 self._tell(question, piece.text)

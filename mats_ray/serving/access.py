@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mats_ray.serving.metrics import Metrics
 
 logger = logging.getLogger("mats_ray.access")
+_QUIET = frozenset({"/health", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: logged only when they fail."""
 
 
 class Access:
@@ -66,7 +68,8 @@ class Access:
             "seconds": round(seconds, 4),
             **facts,
         }
-        logger.info("%s", json.dumps(line))
+        if status >= 400 or route not in _QUIET:
+            logger.info("%s", json.dumps(line))
 
 
 class JSONLines(logging.Formatter):

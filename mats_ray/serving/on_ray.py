@@ -161,7 +161,7 @@ def build_app(args: ServeConfig) -> serve.Application:
     encoder = EncoderReplica.options(**_batching_options(args.encoder, args)).bind(args)
     answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
     ingress = Ingress.options(
-        **_replica_options(args.ingress),
+        **_replica_options(args.ingress, args),
         # the app refuses by itself, in JSON; what Serve's proxy would say is only the second line
         max_ongoing_requests=2 * args.max_requests_in_flight + 16,
         max_queued_requests=args.max_requests_in_flight,
@@ -201,8 +201,9 @@ def _deploy(config: ServeConfig) -> None:
         raise ModelError(f"the service did not start: {reasons[0] if reasons else error}") from None
 
 
-def _replica_options(config: ReplicaConfig) -> dict[str, Any]:
+def _replica_options(config: ReplicaConfig, service: ServeConfig) -> dict[str, Any]:
     return {
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds,  # what has begun is answered first
         "autoscaling_config": AutoscalingConfig(**config.autoscaling.model_dump()),
         "ray_actor_options": {
             "num_cpus": config.cpus,
@@ -216,7 +217,7 @@ def _replica_options(config: ReplicaConfig) -> dict[str, Any]:
 
 def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[str, Any]:
     return {
-        **_replica_options(config),
+        **_replica_options(config, service),
         # room for the batch being computed and for the next ones, which gather in the replica
         "max_ongoing_requests": 4 * config.max_batch_size,
         "max_queued_requests": service.max_requests_in_flight,

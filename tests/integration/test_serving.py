@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,12 +50,17 @@ def server(ray_cluster, model_dir, tmp_path_factory):
     }
     path = tmp_path_factory.mktemp("serve") / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(path)])
-    assert result.exit_code == 0, result.output
+    deploy(path)
     with httpx.Client(base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=60) as client:
         wait_until_ready(client)
+        client.config_file = path
         yield client
     serve.shutdown()
+
+
+def deploy(config):
+    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(config)])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +226,32 @@ def test_the_service_counts_in_rays_metrics_too(server, ray_cluster):
     while missing() and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not missing()
+
+
+def test_a_new_version_rolls_out_without_a_failed_request(server, clips, expected):
+    config = yaml.safe_load(server.config_file.read_text())
+    config["applications"][0]["args"]["generation"] = {"profile": "fast", "max_new_tokens": 3}
+    server.config_file.write_text(yaml.safe_dump(config))
+    replies, done = [], threading.Event()
+
+    def keep_asking():
+        while not done.is_set():
+            form = {"files": {"file": clips["0.wav"]}, "data": {"question": ASKED}}
+            replies.append(server.post(QUESTIONS, **form))
+
+    with ThreadPoolExecutor(3) as threads:
+        askers = [threads.submit(keep_asking) for _ in range(3)]
+        deploy(server.config_file)
+        until = time.monotonic() + 90
+        while said(replies[-1])[1] != 3 or said(replies[-2])[1] != 3:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        done.set()
+        for asker in askers:
+            asker.result()
+
+    assert {reply.status_code for reply in replies} == {200}
+    assert {said(reply)[1] for reply in replies} == {expected["0.wav"][1].num_tokens, 3}
 
 
 def test_the_shipped_config_is_the_defaults_and_names_every_setting():

@@ -3,13 +3,13 @@
 import subprocess
 import sys
 
-from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, ServeConfig
+from mats_ray.config.infer import AutoscalingConfig, EncoderDeploymentConfig, ServeConfig
 from mats_ray.serving.on_ray import build_app
 
 
 def test_replicas_hold_several_batches_and_scale_as_configured():
     scaling = AutoscalingConfig(min_replicas=0, max_replicas=7, target_ongoing_requests=3)
-    config = ServeConfig(encoder=DeploymentConfig(max_batch_size=10, gpus=0.5, autoscaling=scaling))
+    config = ServeConfig(encoder=EncoderDeploymentConfig(max_batch_size=10, gpus=0.5, autoscaling=scaling))
 
     encoder = parts(build_app(config))["Encoder"]
 
