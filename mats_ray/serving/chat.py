@@ -6,7 +6,7 @@ What cannot be done is refused, not ignored: a client that sets a parameter expe
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -227,6 +227,3 @@ def _from_base64(data: str) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise RequestError("the sound's data is not base64", code="invalid_field", param="messages") from None
-
-
-FORMATS = get_args(AudioFormat)
