@@ -1,6 +1,7 @@
 """``mats serve``: the HTTP service on this machine."""
 
 import argparse
+import os
 
 from mats_ray.cli.args import add_config_arguments
 
@@ -28,17 +29,27 @@ def run(args: argparse.Namespace) -> int:
         MATSError: A bad configuration, no model directory, a port in use; found before Ray starts.
     """
     from mats_ray.models.directory import read_info
-    from mats_ray.serving.foreground import check_port_is_free, wait_for_signal
+    from mats_ray.serving.foreground import (
+        check_loopback,
+        check_port_is_free,
+        put_haproxy_in_front,
+        wait_for_signal,
+    )
+    from mats_ray.serving.keys import KeyRing
     from mats_ray.serving.settings import load_serve_config
 
     config = load_serve_config(args.config, args.overrides, model=args.model)
     info = read_info(config.model)
+    keys = KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
+    if keys.is_open and not config.allow_anonymous:
+        check_loopback(args.host)
     check_port_is_free(args.host, args.port)
+    put_haproxy_in_front(os.environ)
 
     from mats_ray.serving.on_ray import local_server
 
     with local_server(config, host=args.host, port=args.port) as url:
-        print(f"{info.model_id} answers at {url}; Ctrl-C ends it. Try:")
+        print(f"{info.model_id} answers at {url} (a page, too); Ctrl-C ends it. Try:")
         print(f'  curl -F file=@clip.wav -F question="Is there a dog?" {url}/v1/audio/questions', flush=True)
         wait_for_signal()
     return 0

@@ -108,6 +108,11 @@ class DeploymentConfig(ReplicaConfig):
     """One Serve deployment that answers in batches."""
 
     max_batch_size: PositiveInt = 16
+
+
+class EncoderDeploymentConfig(DeploymentConfig):
+    """The encoder, whose batches are computed whole."""
+
     batch_wait_seconds: Annotated[float, Field(ge=0)] = 0
     """An idle replica waits this long for company; while it is busy the next batch gathers anyway."""
 
@@ -123,15 +128,41 @@ class ServeConfig(StrictConfig):
     """Decoding; the model's own when absent."""
     ingress: ReplicaConfig = ReplicaConfig(cpus=0.25, autoscaling=AutoscalingConfig(max_replicas=1))
     """Speaks HTTP and decodes audio."""
-    encoder: DeploymentConfig = DeploymentConfig()
+    encoder: EncoderDeploymentConfig = EncoderDeploymentConfig()
     answerer: DeploymentConfig = DeploymentConfig()
-    decode_threads: PositiveInt = 2
-    """Uploads decoded at once by one ingress replica."""
+    decode_processes: PositiveInt = 2
+    """Uploads decoded at once by one ingress replica, each in a process of its own."""
+    decode_timeout_seconds: PositiveFloat = 20
+    """A file that takes longer is refused, and its process killed."""
+    decode_memory_bytes: PositiveInt = 4 * 2**30
+    """Address space of such a process."""
     max_upload_bytes: PositiveInt = 25_000_000
     """Of a whole request body."""
     max_audio_seconds: PositiveFloat = 600
     max_question_characters: PositiveInt = 1000
-    max_requests_in_flight: PositiveInt = 64
+    max_answer_tokens: PositiveInt = 512
+    """The most that ``max_tokens`` of a request may ask for."""
+    max_windows: PositiveInt = 60
+    """Of one sound, where a request asks for windows."""
+    max_labels: PositiveInt = 100
+    """Of one classification."""
+    max_requests_in_flight: PositiveInt = 32
     """Requests waiting or being answered per ingress replica; one more is refused at once with 429."""
     request_timeout_seconds: PositiveFloat = 60
     """From the first byte of a request to the first of its answer; then 408."""
+    stream_timeout_seconds: PositiveFloat = 300
+    """From the first byte of an answer to its last; then it is broken off."""
+    retry_seconds: Annotated[float, Field(ge=0)] = 20
+    """A call whose replica dies is repeated for so long: answers are the same each time."""
+    api_keys_file: str | None = None
+    """Lines of ``name:key``, read again when it changes. Without keys everybody may ask."""
+    api_keys_variable: str = "MATS_API_KEYS"
+    """Environment variable of the ingress with more keys, comma-separated."""
+    allow_anonymous: bool = False
+    """Without keys, answer on other than loopback addresses all the same."""
+    requests_per_minute: PositiveInt | None = None
+    """Per key and ingress replica; then 429. No limit unless given."""
+    remote_hosts: tuple[str, ...] = ()
+    """``host`` or ``host:port`` from which an ``audio_url`` may be fetched; none unless given."""
+    page: bool = True
+    """Show the page at /."""

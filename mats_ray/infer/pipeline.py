@@ -6,16 +6,18 @@ It is two parts that can live in two processes: ``AudioEncoder`` (clips to embed
 (embeddings and instructions to text). An answer does not depend on what it was batched with, nor on chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from mats_ray.config.answer import AnswerOptions, SantaOptions
 from mats_ray.config.infer import DECODING, GenerationConfig
 from mats_ray.config.model import SantaConfig
-from mats_ray.errors import ModelError
+from mats_ray.errors import ConfigError, ModelError
+from mats_ray.infer.spoken import Piece
 from mats_ray.models.build import build_clap
 from mats_ray.models.clap import CLAP
 from mats_ray.models.clap.frontend import LongAudio
@@ -112,12 +114,24 @@ class Answerer:
             )
         return cls(model.to(device), prompts, info.santa, memory, info.generation, device)
 
-    def move(self, embeddings: np.ndarray) -> torch.Tensor:
-        """Santa: move audio embeddings (N, C) towards the texts they resemble; as they are if it is off."""
+    def move(self, embeddings: np.ndarray, *, santa: bool | SantaOptions | None = None) -> torch.Tensor:
+        """Santa: move audio embeddings (N, C) towards the texts they resemble; as they are if it is off.
+
+        Args:
+            embeddings: (N, C).
+            santa: None: as the model says; False: not; else with other numbers.
+
+        Raises:
+            ConfigError: Santa is wanted of a model that has none.
+        """
         audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
-        if self.memory is None:
+        if santa is False or (santa is None and self.memory is None):
             return audio_NC
+        if self.memory is None:
+            raise ConfigError("santa is asked for, but this model was made without a Santa memory")
         numbers = self.santa.model_dump(include={"num_neighbours", "temperature", "mix"})
+        if isinstance(santa, SantaOptions):
+            numbers |= santa.model_dump(exclude_none=True)
         if self.santa.compat == "upstream":
             noise_variance = self.santa.neighbour_noise_variance
             return transfer_as_upstream(self.memory, audio_NC, noise_variance=noise_variance, **numbers)
@@ -155,6 +169,11 @@ class Answerer:
             **DECODING[generation.profile],
         )
         return [self._spoken(one) for one in generated]
+
+    def count_prompt(self, instruction: str) -> int:
+        """Tokens the model reads before it answers, the audio prefix among them."""
+        around = len(self.model.before_F) + len(self.prompts.after(instruction))
+        return around + self.model.connector.prefix_length
 
     def _spoken(self, generated: Generated) -> Answer:
         reason = "stop" if generated.ended else "length"
@@ -205,3 +224,20 @@ class MATSPipeline:
     def ask(self, audio: AudioClip, question: str) -> Answer:
         """Answer one question about one clip."""
         return self([Request(audio=audio, task=Task.QA, question=question)])[0]
+
+    def stream(self, request: Request, options: AnswerOptions | None = None) -> Iterator[Piece]:
+        """Answer one request piece by piece; the last piece holds the whole answer.
+
+        Example::
+
+            for piece in pipe.stream(Request(audio=clip)):
+                print(piece.text, end="", flush=True)
+        """
+        from mats_ray.infer.conversation import Question, stream_answer
+
+        embedding_C = self.encoder.encode([request.audio])[0]
+        instruction = instruction_for(request.task, request.question)
+        question = Question(
+            embedding_C=embedding_C, instruction=instruction, options=options or AnswerOptions()
+        )
+        return stream_answer(self.answerer, question)

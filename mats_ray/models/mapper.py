@@ -86,6 +86,7 @@ class TransformerMapper(nn.Module):
         super().__init__()
         self.content_length = content_length
         self.linear = nn.Linear(clap_dim, content_length * hidden_dim)
+        self.prefix_length = prefix_length
         self.prefix_const = nn.Parameter(torch.empty(prefix_length, hidden_dim))
         self.transformer = _Transformer(hidden_dim, num_heads=num_heads, num_layers=num_layers)
 
@@ -121,6 +122,13 @@ class Connector(nn.Module):
         super().__init__()
         self.audio_mapper = mapper
         self.audio_llama_proj = nn.Linear(hidden_dim, llm_dim)
+
+    @property
+    def prefix_length(self) -> int:
+        """P."""
+        length = self.audio_mapper.prefix_length
+        assert isinstance(length, int)
+        return length
 
     def forward(self, clap_BC: Tensor) -> Tensor:
         """(B, C), of any norm -> (B, P, L)."""

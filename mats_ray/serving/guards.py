@@ -22,11 +22,14 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
     headers = dict(headers or {})
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(ErrorBody.of(problem).model_dump(), problem.status, headers)
 
 
 async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request with an error."""
+    scope.setdefault("state", {}).setdefault("facts", {})["error"] = error.code
     await problem_response(problem_of(error))(scope, receive, send)
 
 
@@ -105,27 +108,34 @@ class Admission:
 
 
 class Deadline:
-    """So many seconds until the response begins; an upload that trickles in does not hold a place forever."""
+    """So many seconds until the response begins, so many until it ends.
 
-    def __init__(self, app: ASGIApp, *, seconds: float) -> None:
+    An upload that trickles in, or a stream that nobody reads, does not hold a place forever.
+    """
+
+    def __init__(self, app: ASGIApp, *, seconds: float, stream_seconds: float) -> None:
         self.app = app
-        self.seconds = seconds
+        self.seconds, self.stream_seconds = seconds, stream_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Cancel what takes longer; a response under way may take its time."""
+        """Cancel what takes longer: with 408 before the response has begun, by breaking it off after."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         timer = asyncio.timeout(self.seconds)
+        started = False
 
-        async def send_and_stop_clock(message: Message) -> None:
-            timer.reschedule(None)
+        async def send_and_set_clock(message: Message) -> None:
+            nonlocal started
+            if not started:
+                started = True
+                timer.reschedule(asyncio.get_running_loop().time() + self.stream_seconds)
             await send(message)
 
         try:
             async with timer:
-                return await self.app(scope, receive, send_and_stop_clock)
+                return await self.app(scope, receive, send_and_set_clock)
         except TimeoutError:
-            if not timer.expired():
+            if started or not timer.expired():
                 raise
             late = RequestError(f"no answer within {self.seconds:g} s", code="timeout")
             return await refuse(late, scope, receive, send)

@@ -5,39 +5,48 @@
 Each scales on its own. torch is imported in the two model replicas only, so the ingress stays small.
 """
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
+from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import DeploymentConfig, GenerationConfig, ReplicaConfig, ServeConfig
-from mats_ray.data.audio import decode_audio
-from mats_ray.errors import MATSError, ModelError
+from mats_ray.errors import ModelError
+from mats_ray.serving.access import log_as_json
 from mats_ray.serving.app import make_app
-from mats_ray.serving.batches import Gathering, Outcome
-from mats_ray.serving.foreground import last_words
-from mats_ray.serving.problems import RequestError
-from mats_ray.serving.service import WARM_UP_CLIP, AudioService, ModelCard
-from mats_ray.types import Answer, AudioClip
+from mats_ray.serving.batches import BatchThread
+from mats_ray.serving.decoders import DecoderPool
+from mats_ray.serving.foreground import check_loopback, last_words
+from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
+from mats_ray.serving.keys import KeyRing
+from mats_ray.serving.monitor.on_ray import LoadGauges, RaySink, listening_host
+from mats_ray.serving.parts import ModelCard, Told
+from mats_ray.serving.service import WARM_UP_CLIP, AudioService
+from mats_ray.types import AudioClip
 
 APP_NAME = "mats"
 _RETRY_AFTER_SECONDS = 1
+REPLICA_ENVIRONMENT = {
+    # Our methods never block: they hand their work to threads of their own. Two event loops and their threads
+    # less save a third of the time between a request and the model (benchmarks/serving.md).
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
 
 
 @serve.deployment(name="Encoder")
 class EncoderReplica:
-    """Clips to CLAP embeddings, in batches."""
+    """Clips and labels to CLAP embeddings, in batches."""
 
     def __init__(self, config: ServeConfig) -> None:
         from mats_ray.infer.pipeline import AudioEncoder
@@ -45,61 +54,62 @@ class EncoderReplica:
         device = _start_torch(config.threads, gpus=config.encoder.gpus)
         self._encoder = AudioEncoder.from_pretrained(config.model, device=device)
         self._encoder.encode([WARM_UP_CLIP])
-        self._gathering = Gathering()
-        _set_batching(self._encode_batch, config.encoder)
+        size, wait = config.encoder.max_batch_size, config.encoder.batch_wait_seconds
+        self._clips = BatchThread(self._encode, max_items=size, wait_seconds=wait)
+        self._labels = BatchThread(self._encode_labels, max_items=1)
 
     async def encode(self, clip: AudioClip) -> np.ndarray:
         """Embed one clip: (C,) float32."""
-        await self._gathering.wait()
-        outcome: Outcome[np.ndarray] = await self._encode_batch(clip)  # pyright: ignore
-        return outcome.unwrap()
+        return await self._clips.do(clip)
 
-    @serve.batch
-    async def _encode_batch(self, clips: list[AudioClip]) -> list[Outcome[np.ndarray]]:
-        return await self._gathering.compute(self._encode, clips)
+    async def encode_labels(self, labels: Sequence[str]) -> np.ndarray:
+        """Embed texts: (N, C) float32."""
+        return await self._labels.do(labels)
 
     def _encode(self, clips: Sequence[AudioClip]) -> list[np.ndarray]:
         return list(self._encoder.encode(clips))
 
+    def _encode_labels(self, asked: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [self._encoder.clap.encode_text(labels).cpu().numpy() for labels in asked]
+
 
 @serve.deployment(name="Answerer")
 class AnswererReplica:
-    """Embeddings and instructions to text, in batches."""
+    """Embeddings and instructions to text; answers join and leave the batch one by one."""
 
     def __init__(self, config: ServeConfig) -> None:
+        from mats_ray.infer.engine import AnswerEngine
         from mats_ray.infer.pipeline import Answerer
         from mats_ray.models.directory import CONFIG, read_info
+        from mats_ray.serving.teller import Teller
 
         device = _start_torch(config.threads, gpus=config.answerer.gpus)
         info = read_info(config.model)
         self._card = ModelCard(id=info.model_id, created=int((info.directory / CONFIG).stat().st_mtime))
-        self._answerer = Answerer.from_info(info, device=device)
-        self._generation = config.generation
+        answerer = Answerer.from_info(info, device=device)
+        answerer = replace(answerer, generation=config.generation or answerer.generation)
         one_token = GenerationConfig(profile="fast", max_new_tokens=1)
-        self._answerer.answer(
-            np.ones((1, info.model.clap.dim), np.float32), ["warm-up"], generation=one_token
-        )
-        self._gathering = Gathering()
-        _set_batching(self._answer_batch, config.answerer)
+        answerer.answer(np.ones((1, info.model.clap.dim), np.float32), ["warm-up"], generation=one_token)
+        self._teller = Teller(AnswerEngine(answerer, max_answers=config.answerer.max_batch_size), answerer)
+        self._gauges = LoadGauges()
 
     async def describe(self) -> ModelCard:
         """Say which model this is."""
         return self._card
 
-    async def answer(self, embedding: np.ndarray, instruction: str) -> Answer:
+    async def answer(self, embedding: np.ndarray, instruction: str, options: AnswerOptions) -> Told:
         """Answer one instruction about one embedding (C,)."""
-        await self._gathering.wait()
-        outcome: Outcome[Answer] = await self._answer_batch((embedding, instruction))  # pyright: ignore
-        return outcome.unwrap()
+        self._gauges.show(self._teller.load)
+        return await self._teller.answer(embedding, instruction, options)
 
-    @serve.batch
-    async def _answer_batch(self, asked: list[tuple[np.ndarray, str]]) -> list[Outcome[Answer]]:
-        return await self._gathering.compute(self._answer, asked)
-
-    def _answer(self, asked: Sequence[tuple[np.ndarray, str]]) -> list[Answer]:
-        embeddings_NC = np.stack([embedding for embedding, _ in asked])
-        instructions = [instruction for _, instruction in asked]
-        return self._answerer.answer(embeddings_NC, instructions, generation=self._generation)
+    async def stream(
+        self, embedding: np.ndarray, instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[str | Told]:
+        """Answer in pieces; the last item is the whole."""
+        self._gauges.show(self._teller.load)
+        async with aclosing(self._teller.stream(embedding, instruction, options)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 @serve.deployment(name="Ingress")
@@ -108,44 +118,34 @@ class Ingress:
     """HTTP, limits and audio decoding."""
 
     def __init__(self, encoder: DeploymentHandle, answerer: DeploymentHandle, config: ServeConfig) -> None:
+        log_as_json()
         self._config = config
+        self._keys = KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
+        if self._keys.is_open and not config.allow_anonymous:
+            check_loopback(listening_host())
         self._service = AudioService(
-            RemoteEncoder(encoder),
-            RemoteAnswerer(answerer),
-            decode=partial(decode_audio, max_seconds=config.max_audio_seconds),
-            decode_threads=config.decode_threads,
+            RemoteEncoder(encoder, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
+            RemoteAnswerer(answerer, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
+            decoder=DecoderPool(
+                config.decode_processes,
+                max_seconds=config.max_audio_seconds,
+                timeout_seconds=config.decode_timeout_seconds,
+                memory_bytes=config.decode_memory_bytes,
+            ),
             max_question_characters=config.max_question_characters,
+            max_answer_tokens=config.max_answer_tokens,
+            max_windows=config.max_windows,
+            max_labels=config.max_labels,
         )
 
     def __serve_build_asgi_app__(self) -> Any:
         """Serve asks for the app in the replica, where the handles are."""
-        return make_app(self._service, self._config, echo_request_id=False)
+        return make_app(
+            self._service, self._config, keys=self._keys, sinks=[RaySink()], echo_request_id=False
+        )
 
-
-class RemoteEncoder:
-    """The encoder behind a handle."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-
-    async def encode(self, clip: AudioClip) -> np.ndarray:
-        """Embed one clip: (C,) float32."""
-        return await _call(self._handle.encode, clip)
-
-
-class RemoteAnswerer:
-    """The answerer behind a handle."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-
-    async def answer(self, embedding: np.ndarray, instruction: str) -> Answer:
-        """Answer one instruction about one embedding (C,)."""
-        return await _call(self._handle.answer, embedding, instruction)
-
-    async def describe(self) -> ModelCard:
-        """Say which model this is."""
-        return await _call(self._handle.describe)
+    def _count_retry(self, deployment: str) -> None:
+        self._service.metrics.record("mats_retries_total", deployment=deployment)
 
 
 def build_app(args: ServeConfig) -> serve.Application:
@@ -161,7 +161,7 @@ def build_app(args: ServeConfig) -> serve.Application:
     encoder = EncoderReplica.options(**_batching_options(args.encoder, args)).bind(args)
     answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
     ingress = Ingress.options(
-        **_replica_options(args.ingress),
+        **_replica_options(args.ingress, args),
         # the app refuses by itself, in JSON; what Serve's proxy would say is only the second line
         max_ongoing_requests=2 * args.max_requests_in_flight + 16,
         max_queued_requests=args.max_requests_in_flight,
@@ -201,45 +201,27 @@ def _deploy(config: ServeConfig) -> None:
         raise ModelError(f"the service did not start: {reasons[0] if reasons else error}") from None
 
 
-async def _call(method: Any, *args: Any) -> Any:
-    """Call a deployment; what Ray says about it becomes what a client may read."""
-    response = method.remote(*args)
-    try:
-        return await response
-    except asyncio.CancelledError:
-        response.cancel()
-        raise
-    except BackPressureError:
-        raise RequestError("too many requests are waiting for the model", code="overloaded") from None
-    except (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError) as error:
-        raise RequestError("the model is not running at the moment", code="unavailable") from error
-    except RayTaskError as error:
-        if isinstance(error.cause, MATSError):
-            raise error.cause from None
-        raise  # its text holds the remote traceback, for the log
-
-
-def _replica_options(config: ReplicaConfig) -> dict[str, Any]:
+def _replica_options(config: ReplicaConfig, service: ServeConfig) -> dict[str, Any]:
     return {
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds,  # what has begun is answered first
         "autoscaling_config": AutoscalingConfig(**config.autoscaling.model_dump()),
-        "ray_actor_options": {"num_cpus": config.cpus, "num_gpus": config.gpus},
+        "ray_actor_options": {
+            "num_cpus": config.cpus,
+            "num_gpus": config.gpus,
+            "runtime_env": {"env_vars": REPLICA_ENVIRONMENT},
+        },
+        "logging_config": LoggingConfig(enable_access_log=False),  # the ingress writes its own
         "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=_RETRY_AFTER_SECONDS),
     }
 
 
 def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[str, Any]:
     return {
-        **_replica_options(config),
+        **_replica_options(config, service),
         # room for the batch being computed and for the next ones, which gather in the replica
         "max_ongoing_requests": 4 * config.max_batch_size,
         "max_queued_requests": service.max_requests_in_flight,
     }
-
-
-def _set_batching(method: Callable[..., Awaitable[Any]], config: DeploymentConfig) -> None:
-    """``@serve.batch`` takes its numbers when the class is defined; the configuration comes later."""
-    method.set_max_batch_size(config.max_batch_size)  # pyright: ignore[reportFunctionMemberAccess]
-    method.set_batch_wait_timeout_s(config.batch_wait_seconds)  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _start_torch(threads: int, *, gpus: float) -> str:

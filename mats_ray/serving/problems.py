@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from mats_ray.errors import AudioError, MATSError
+from mats_ray.errors import AudioError, ConfigError, MATSError
 
 STATUS = {
     "malformed_body": 400,
+    "unauthorized": 401,
     "route_not_found": 404,
     "model_not_found": 404,
     "not_found": 404,
@@ -14,22 +15,25 @@ STATUS = {
     "too_large": 413,
     "too_long": 413,
     "not_multipart": 415,
+    "not_json": 415,
     "not_audio": 415,
     "unsupported": 415,
     "missing_field": 422,
     "invalid_field": 422,
+    "decode_failed": 422,
     "truncated": 422,
     "damaged": 422,
     "empty": 422,
     "not_finite": 422,
     "overloaded": 429,
+    "rate_limited": 429,
     "internal": 500,
     "not_ready": 503,
     "unavailable": 503,
 }
 """HTTP status by error code; the codes of ``AudioError`` are among them."""
 
-_TYPES = {404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 _RETRY_AFTER_SECONDS = {429: 1, 503: 2}
 
 
@@ -42,6 +46,8 @@ class Problem:
     message: str
     param: str | None = None
     """The form field at fault."""
+    asked_wait: int | None = None
+    """Seconds, where the error itself knows when trying again makes sense."""
 
     @property
     def type(self) -> str:
@@ -53,7 +59,7 @@ class Problem:
     @property
     def retry_after(self) -> int | None:
         """Seconds after which trying again makes sense."""
-        return _RETRY_AFTER_SECONDS.get(self.status)
+        return self.asked_wait or _RETRY_AFTER_SECONDS.get(self.status)
 
 
 class RequestError(MATSError):
@@ -62,26 +68,38 @@ class RequestError(MATSError):
     Attributes:
         code: A key of ``STATUS``.
         param: The form field at fault.
+        retry_after: Seconds, if not what its status usually says.
     """
 
-    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str, param: str | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.param = param
+        self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling between processes: the default would drop the attributes."""
-        return (_rebuild_request_error, (str(self), self.code, self.param))
+        return (_rebuild_request_error, (str(self), self.code, self.param, self.retry_after))
 
 
-def _rebuild_request_error(message: str, code: str, param: str | None) -> RequestError:
-    return RequestError(message, code=code, param=param)
+def _rebuild_request_error(message: str, code: str, param: str | None, wait: int | None) -> RequestError:
+    return RequestError(message, code=code, param=param, retry_after=wait)
 
 
 def problem_of(error: Exception) -> Problem:
     """Translate an error; one that is nobody's fault but ours says nothing about itself."""
     if isinstance(error, RequestError):
-        return Problem(status=STATUS[error.code], code=error.code, message=str(error), param=error.param)
+        return Problem(
+            status=STATUS[error.code],
+            code=error.code,
+            message=str(error),
+            param=error.param,
+            asked_wait=error.retry_after,
+        )
+    if isinstance(error, ConfigError):  # options that this model does not have
+        return Problem(status=422, code="invalid_field", message=str(error))
     if isinstance(error, AudioError):
         status = STATUS.get(error.code, 422)
         return Problem(status=status, code=error.code, message=str(error), param="file")

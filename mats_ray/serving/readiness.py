@@ -3,8 +3,9 @@
 import asyncio
 import logging
 
+from mats_ray.serving.parts import ModelCard
 from mats_ray.serving.problems import RequestError
-from mats_ray.serving.service import AudioService, ModelCard
+from mats_ray.serving.service import AudioService
 
 logger = logging.getLogger(__name__)
 

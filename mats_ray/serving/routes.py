@@ -1,29 +1,48 @@
-"""The routes. Each says what it takes and what it gives; the work is the service's."""
+"""The routes for forms. Each says what it takes and what it gives; the work is the service's."""
 
-from typing import Annotated, Any
+import base64
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from prometheus_client import CONTENT_TYPE_LATEST as PROMETHEUS_TEXT
+from starlette.responses import PlainTextResponse, Response
 
+from mats_ray.config.infer import Profile
+from mats_ray.serving.chat import answer_options
+from mats_ray.serving.metrics import PrometheusSink
+from mats_ray.serving.parts import Ask, Reply, Upload
 from mats_ray.serving.problems import RequestError
 from mats_ray.serving.readiness import Readiness
 from mats_ray.serving.schemas import (
     AnswerBody,
+    ClassificationBody,
+    EmbeddingItem,
+    EmbeddingList,
     ErrorBody,
     HealthBody,
+    LabelScore,
     ModelBody,
     ModelList,
     ReadyBody,
     Usage,
+    window_bodies,
 )
-from mats_ray.serving.service import AudioService, Reply, Upload
+from mats_ray.serving.service import AudioService
+from mats_ray.serving.windows import Window as Part
 
-_AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
+AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not what its Content-Type says"},
+    401: {"model": ErrorBody, "description": "No valid key"},
+    404: {"model": ErrorBody, "description": "No such model"},
     408: {"model": ErrorBody, "description": "No answer in time"},
     413: {"model": ErrorBody, "description": "Too many bytes, or too many seconds of audio"},
-    415: {"model": ErrorBody, "description": "Not multipart/form-data, or not a known audio format"},
+    415: {"model": ErrorBody, "description": "Another Content-Type than this route's, or no audio format"},
     422: {"model": ErrorBody, "description": "A field is missing or cannot be used"},
-    429: {"model": ErrorBody, "description": "Too much to do; see Retry-After"},
+    429: {
+        "model": ErrorBody,
+        "description": "Too much to do, or this key's rate is used up; see Retry-After",
+    },
     503: {"model": ErrorBody, "description": "The model cannot be reached; see Retry-After"},
 }
 
@@ -37,28 +56,83 @@ async def one_file(request: Request, file: Annotated[UploadFile, File()]) -> Upl
 
 
 OneFile = Annotated[Upload, Depends(one_file)]
+Window = Annotated[float | None, Form(ge=1, le=3600, allow_inf_nan=False)]
+"""Seconds: answer about every window of the sound, with its times."""
 
 
-def audio_routes(service: AudioService) -> APIRouter:
+def answer_routes(service: AudioService) -> APIRouter:
     """Questions about uploaded sounds, as multipart forms."""
-    router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=_AUDIO_ERRORS)
+    router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS)
 
     @router.post("/captions")
-    async def caption(request: Request, upload: OneFile) -> AnswerBody:
+    async def caption(
+        request: Request,
+        upload: OneFile,
+        window: Window = None,
+        profile: Annotated[Profile | None, Form()] = None,
+    ) -> AnswerBody:
         """Describe a sound in one sentence."""
-        return _answer_body(request, await service.caption(upload))
+        ask = Ask(upload=upload, options=answer_options(profile=profile), window=window)
+        return _answer_body(request, await service.reply(ask))
 
     @router.post("/questions")
-    async def ask(request: Request, upload: OneFile, question: Annotated[str, Form()]) -> AnswerBody:
+    async def ask(
+        request: Request,
+        upload: OneFile,
+        question: Annotated[str, Form()],
+        window: Window = None,
+        profile: Annotated[Profile | None, Form()] = None,
+    ) -> AnswerBody:
         """Answer a question about a sound."""
-        return _answer_body(request, await service.ask(upload, question))
+        options = answer_options(profile=profile)
+        asked = Ask(upload=upload, question=question, options=options, window=window)
+        return _answer_body(request, await service.reply(asked))
+
+    return router
+
+
+def encoder_routes(service: AudioService) -> APIRouter:
+    """What CLAP alone says about uploaded sounds."""
+    router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS)
+
+    @router.post("/classifications")
+    async def classify(
+        request: Request, upload: OneFile, labels: Annotated[list[str], Form()]
+    ) -> ClassificationBody:
+        """Say how well labels fit a sound; repeat the field for each label, or put commas between them."""
+        split = labels[0].split(",") if len(labels) == 1 else labels
+        clip, matches = await service.classify(upload, [label.strip() for label in split])
+        request.state.facts["audio_seconds"] = round(clip.seconds, 3)
+        scores = [LabelScore(label=m.label, score=m.score, similarity=m.similarity) for m in matches]
+        return ClassificationBody(
+            id=request.state.request_id,
+            model=(await service.model()).id,
+            labels=scores,
+            audio_seconds=round(clip.seconds, 3),
+        )
+
+    @router.post("/embeddings")
+    async def embed(
+        request: Request,
+        upload: OneFile,
+        window: Window = None,
+        encoding_format: Annotated[Literal["float", "base64"], Form()] = "float",
+    ) -> EmbeddingList:
+        """Embed a sound, or every window of it, in CLAP's space."""
+        embedded = await service.embed(upload, window)
+        items = [_item(n, part, vector_C, encoding_format) for n, (part, vector_C) in enumerate(embedded)]
+        seconds = request.state.facts["audio_seconds"] = items[-1].end
+        model = (await service.model()).id
+        return EmbeddingList(id=request.state.request_id, model=model, data=items, audio_seconds=seconds)
 
     return router
 
 
 def model_routes(service: AudioService) -> APIRouter:
     """Which models there are."""
-    router = APIRouter(prefix="/v1/models", tags=["models"], responses={503: {"model": ErrorBody}})
+    router = APIRouter(
+        prefix="/v1/models", tags=["models"], responses={n: AUDIO_ERRORS[n] for n in (401, 408, 503)}
+    )
 
     async def model() -> ModelBody:
         card = await service.model()
@@ -80,8 +154,8 @@ def model_routes(service: AudioService) -> APIRouter:
     return router
 
 
-def status_routes(readiness: Readiness) -> APIRouter:
-    """For load balancers and orchestrators."""
+def status_routes(readiness: Readiness, prometheus: PrometheusSink) -> APIRouter:
+    """For load balancers, orchestrators and monitors."""
     router = APIRouter(tags=["status"])
 
     @router.get("/health")
@@ -94,14 +168,45 @@ def status_routes(readiness: Readiness) -> APIRouter:
         """Say that weights are loaded and a warm-up answer was given."""
         return ReadyBody(model=readiness.look().id)
 
+    @router.get("/metrics", response_class=PlainTextResponse, responses={401: {"model": ErrorBody}})
+    async def metrics() -> Response:
+        """Show what this ingress replica counted, in Prometheus' text format."""
+        return Response(prometheus.text(), media_type=PROMETHEUS_TEXT)
+
     return router
 
 
+def note(request: Request, reply: Reply) -> None:
+    """Leave what a reply took for the log."""
+    request.state.facts |= {
+        "audio_seconds": round(reply.audio_seconds, 3),
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.answer.num_tokens,
+    }
+
+
 def _answer_body(request: Request, reply: Reply) -> AnswerBody:
+    note(request, reply)
     return AnswerBody(
         id=request.state.request_id,
         model=reply.model,
         text=reply.answer.text,
         finish_reason=reply.answer.finish_reason,
-        usage=Usage(audio_seconds=round(reply.audio_seconds, 3), completion_tokens=reply.answer.num_tokens),
+        windows=window_bodies(reply),
+        usage=Usage(
+            audio_seconds=round(reply.audio_seconds, 3),
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.answer.num_tokens,
+        ),
+    )
+
+
+def _item(index: int, part: Part, vector_C: np.ndarray, encoding: str) -> EmbeddingItem:
+    numbers = [float(value) for value in vector_C]
+    packed = base64.b64encode(vector_C.astype("<f4").tobytes()).decode()
+    return EmbeddingItem(
+        index=index,
+        start=round(part.start_seconds, 3),
+        end=round(part.end_seconds, 3),
+        embedding=numbers if encoding == "float" else packed,
     )

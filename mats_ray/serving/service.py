@@ -4,74 +4,22 @@ The model stands behind two small protocols, so that it can live in other proces
 """
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+import io
+import time
+import wave
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 import numpy as np
 
+from mats_ray.config.answer import AnswerOptions
+from mats_ray.serving.labels import Match, check_labels, match
+from mats_ray.serving.metrics import Metrics
+from mats_ray.serving.parts import Answerer, Ask, Decoder, Encoder, ModelCard, Reply, Told, Upload
 from mats_ray.serving.problems import RequestError
+from mats_ray.serving.windows import Window, cut_windows, join_answers
 from mats_ray.tasks import Task, instruction_for
-from mats_ray.types import Answer, AudioClip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """Which model answers."""
-
-    id: str
-    created: int
-    """Unix seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    """A file as it arrived."""
-
-    data: bytes
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer and what it took."""
-
-    answer: Answer
-    model: str
-    audio_seconds: float
-
-
-class Encoder(Protocol):
-    """Clips to embeddings."""
-
-    async def encode(self, clip: AudioClip) -> np.ndarray:
-        """Embed one clip: (C,) float32."""
-        ...
-
-
-class Answerer(Protocol):
-    """Embeddings and instructions to text."""
-
-    async def answer(self, embedding: np.ndarray, instruction: str) -> Answer:
-        """Answer one instruction about one embedding (C,)."""
-        ...
-
-    async def describe(self) -> ModelCard:
-        """Say which model this is."""
-        ...
-
-
-class Decode(Protocol):
-    """Bytes to samples; blocks."""
-
-    def __call__(self, data: bytes, *, name: str) -> AudioClip:
-        """Decode one file.
-
-        Raises:
-            AudioError: It is no audio, broken, empty, or over a limit.
-        """
-        ...
+from mats_ray.types import AudioClip
 
 
 class AudioService:
@@ -80,9 +28,12 @@ class AudioService:
     Args:
         encoder: The first half of the model.
         answerer: The second half.
-        decode: Runs on threads of its own, off the event loop.
-        decode_threads: How many.
+        decoder: Reads uploads.
         max_question_characters: Longer questions are refused.
+        max_answer_tokens: Nobody may ask for more.
+        max_windows: Of one sound.
+        max_labels: Of one classification.
+        metrics: Where answers are counted.
     """
 
     def __init__(
@@ -90,67 +41,181 @@ class AudioService:
         encoder: Encoder,
         answerer: Answerer,
         *,
-        decode: Decode,
-        decode_threads: int = 2,
+        decoder: Decoder,
         max_question_characters: int = 1000,
+        max_answer_tokens: int = 512,
+        max_windows: int = 60,
+        max_labels: int = 100,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._encoder = encoder
-        self._answerer = answerer
-        self._decode = decode
-        self._threads = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
+        self.encoder, self.answerer, self.decoder = encoder, answerer, decoder
+        self.metrics = metrics or Metrics()
+        self._max_labels = max_labels
         self._max_question_characters = max_question_characters
+        self._max_answer_tokens = max_answer_tokens
+        self._max_windows = max_windows
         self._card: ModelCard | None = None
 
-    async def caption(self, upload: Upload) -> Reply:
-        """Describe an uploaded sound.
+    async def reply(self, ask: Ask) -> Reply:
+        """Answer a request.
 
         Raises:
             AudioError: The upload cannot be used.
-            RequestError: The model cannot be reached, or has too much to do.
+            RequestError: The question cannot be used, or the model cannot be reached or has too much to do.
         """
-        return await self._reply(upload, instruction_for(Task.CAPTION))
+        instruction = self._instruction(ask)
+        clip, windows = await self.hear(ask.upload, ask.window)
+        told = await asyncio.gather(*(self._tell(window, instruction, ask.options) for window in windows))
+        return await self._replied(ask, clip, list(zip(windows, told, strict=True)))
 
-    async def ask(self, upload: Upload, question: str) -> Reply:
-        """Answer a question about an uploaded sound.
+    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+        """Answer a request in pieces that add up to its answer; the last item is the reply.
+
+        Windows are answered at once and told in their order, each whole.
 
         Raises:
-            AudioError: The upload cannot be used.
-            RequestError: As for ``caption``; or the question is empty or too long.
+            AudioError, RequestError: As for ``reply``.
         """
-        if not question.strip():
-            raise RequestError("the question is empty", code="missing_field", param="question")
-        if len(question) > self._max_question_characters:
+        instruction = self._instruction(ask)
+        clip, windows = await self.hear(ask.upload, ask.window)
+        if ask.window is not None:
+            pieces = self._stream_windows(windows, instruction, ask.options)
+        else:
+            embedding = await self.encoder.encode(clip)
+            pieces = self.answerer.stream(embedding, instruction, ask.options)
+        told: list[Told] = []
+        async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  async generators
+            async for piece in pieces:
+                if isinstance(piece, Told):
+                    told.append(piece)
+                elif piece:
+                    yield piece
+        for one in told if ask.window is None else ():
+            self._record(one)
+        yield await self._replied(ask, clip, list(zip(windows, told, strict=True)))
+
+    async def _stream_windows(
+        self, windows: Sequence[Window], instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[str | Told]:
+        telling = [asyncio.create_task(self._tell(window, instruction, options)) for window in windows]
+        try:
+            for number, (window, task) in enumerate(zip(windows, telling, strict=True)):
+                told = await task
+                yield ("\n" if number else "") + f"{window.times} {told.answer.text}"
+                yield told
+        finally:
+            for task in telling:
+                task.cancel()
+
+    async def _tell(self, window: Window, instruction: str, options: AnswerOptions) -> Told:
+        started = time.perf_counter()
+        embedding = await self.encoder.encode(window.clip)
+        told = await self.answerer.answer(embedding, instruction, options)
+        self._record(told, seconds=time.perf_counter() - started)
+        return told
+
+    def _record(self, told: Told, *, seconds: float | None = None) -> None:
+        """Count one answer."""
+        record, tokens = self.metrics.record, told.answer.num_tokens
+        record("mats_queue_seconds", told.waited_seconds)
+        record("mats_batch_size", told.batch_size)
+        record("mats_prompt_tokens_total", told.prompt_tokens)
+        record("mats_completion_tokens_total", tokens)
+        if seconds is not None:
+            record("mats_time_per_token_seconds", (seconds - told.waited_seconds) / max(1, tokens))
+
+    async def _replied(self, ask: Ask, clip: AudioClip, windows: Sequence[tuple[Window, Told]]) -> Reply:
+        told = [one for _, one in windows]
+        answer = told[0].answer
+        if ask.window is not None:
+            answer = join_answers([(window, one.answer) for window, one in windows])
+        return Reply(
+            answer=answer,
+            model=(await self.model()).id,
+            audio_seconds=clip.seconds,
+            prompt_tokens=sum(one.prompt_tokens for one in told),
+            windows=tuple(windows),
+        )
+
+    def _instruction(self, ask: Ask) -> str:
+        """Return the instruction of a request.
+
+        Raises:
+            RequestError: The question is empty or too long, or the answer would be.
+        """
+        wanted = ask.options.max_new_tokens or 0
+        if wanted > self._max_answer_tokens:
             raise RequestError(
-                f"the question has {len(question)} characters, at most "
+                f"max_tokens={wanted} is more than the {self._max_answer_tokens} this server gives",
+                code="invalid_field",
+                param="max_tokens",
+            )
+        if ask.question is None:
+            return instruction_for(Task.CAPTION)
+        if not ask.question.strip():
+            raise RequestError("the question is empty", code="missing_field", param="question")
+        if len(ask.question) > self._max_question_characters:
+            raise RequestError(
+                f"the question has {len(ask.question)} characters, at most "
                 f"{self._max_question_characters} are allowed",
                 code="invalid_field",
                 param="question",
             )
-        return await self._reply(upload, instruction_for(Task.QA, question))
+        return instruction_for(Task.QA, ask.question)
+
+    async def hear(self, upload: Upload, window: float | None) -> tuple[AudioClip, list[Window]]:
+        """Decode an upload and cut it; the whole is one window.
+
+        Raises:
+            AudioError: It cannot be used.
+            RequestError: There are too many windows.
+        """
+        started = time.perf_counter()
+        clip = await self.decoder.decode(upload.data, name=upload.name)
+        self.metrics.record("mats_decode_seconds", time.perf_counter() - started)
+        self.metrics.record("mats_audio_seconds_total", clip.seconds)
+        return clip, cut_windows(clip, window, max_windows=self._max_windows)
+
+    async def embed(self, upload: Upload, window: float | None = None) -> list[tuple[Window, np.ndarray]]:
+        """Embed a sound, or each window of it: (C,) float32 each.
+
+        Raises:
+            AudioError, RequestError: As for ``reply``.
+        """
+        _, windows = await self.hear(upload, window)
+        embeddings = await asyncio.gather(*(self.encoder.encode(window.clip) for window in windows))
+        return list(zip(windows, embeddings, strict=True))
+
+    async def classify(self, upload: Upload, labels: Sequence[str]) -> tuple[AudioClip, list[Match]]:
+        """Say how well each label fits a sound, the best first.
+
+        Raises:
+            AudioError, RequestError: As for ``reply``; or the labels cannot be used.
+        """
+        check_labels(labels, max_labels=self._max_labels, max_characters=self._max_question_characters)
+        clip, _ = await self.hear(upload, None)
+        embedding_C, labels_NC = await asyncio.gather(
+            self.encoder.encode(clip), self.encoder.encode_labels(labels)
+        )
+        return clip, match(embedding_C, labels_NC, labels)
 
     async def model(self) -> ModelCard:
         """Say which model answers."""
         if self._card is None:
-            self._card = await self._answerer.describe()
+            self._card = await self.answerer.describe()
         return self._card
 
     async def warm_up(self) -> ModelCard:
         """Answer one request end to end, about a sound of our own."""
-        await self._answer(WARM_UP_CLIP, instruction_for(Task.CAPTION))
+        clip = await self.decoder.decode(_WARM_UP_FILE, name=WARM_UP_CLIP.name)
+        embedding = await self.encoder.encode(clip)
+        options = AnswerOptions(profile="fast", max_new_tokens=1)
+        await self.answerer.answer(embedding, instruction_for(Task.CAPTION), options)
         return await self.model()
 
     def close(self) -> None:
-        """Stop the decoding threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _reply(self, upload: Upload, instruction: str) -> Reply:
-        decode = partial(self._decode, upload.data, name=upload.name)
-        clip = await asyncio.get_running_loop().run_in_executor(self._threads, decode)
-        answer = await self._answer(clip, instruction)
-        return Reply(answer=answer, model=(await self.model()).id, audio_seconds=clip.seconds)
-
-    async def _answer(self, clip: AudioClip, instruction: str) -> Answer:
-        return await self._answerer.answer(await self._encoder.encode(clip), instruction)
+        """Stop decoding."""
+        self.decoder.close()
 
 
 WARM_UP_CLIP = AudioClip(
@@ -158,3 +223,16 @@ WARM_UP_CLIP = AudioClip(
     sample_rate=16_000,
     name="warm-up",
 )
+
+
+def _as_wav(clip: AudioClip) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(clip.sample_rate)
+        wav.writeframes((clip.samples * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+_WARM_UP_FILE = _as_wav(WARM_UP_CLIP)

@@ -1,16 +1,20 @@
 """The service on a real Ray Serve, deployed from ``serve/config.yaml``, asked over HTTP."""
 
+import base64
 import io
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
+import openai
 import pytest
 import soundfile
 import yaml
@@ -18,6 +22,7 @@ from click.testing import CliRunner
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import cli as serve_cli
+from ray.util.state import list_actors
 
 from mats_ray.config.infer import ServeConfig
 from mats_ray.data.audio import decode_audio
@@ -45,12 +50,17 @@ def server(ray_cluster, model_dir, tmp_path_factory):
     }
     path = tmp_path_factory.mktemp("serve") / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(path)])
-    assert result.exit_code == 0, result.output
+    deploy(path)
     with httpx.Client(base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=60) as client:
         wait_until_ready(client)
+        client.config_file = path
         yield client
     serve.shutdown()
+
+
+def deploy(config):
+    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(config)])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +164,94 @@ def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
     assert refused.json()["error"]["code"] == "overloaded"
     assert alive.status_code == 200
     assert poll(lambda: ask(stall=False), 200)
+
+
+def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, clips, expected):
+    client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
+    for name in ("0.wav", "3.ogg"):
+        sound = {"data": base64.b64encode(clips[name]).decode(), "format": name[-3:]}
+        content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": ASKED}]
+        chat = {"model": "mats", "messages": [{"role": "user", "content": content}]}
+
+        whole = client.chat.completions.create(**chat)
+        chunks = list(client.chat.completions.create(**chat, stream=True))
+
+        text, tokens, reason = expected_words(expected[name])[1]
+        assert whole.choices[0].message.content == text
+        assert whole.usage.completion_tokens == tokens
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+        assert chunks[-1].choices[0].finish_reason == reason
+        assert len(chunks) > 3
+
+
+def test_labels_and_embeddings_are_the_encoders(server, clips, model_dir):
+    encoder = MATSPipeline.from_pretrained(model_dir).encoder
+    clip = decode_audio(clips["1.wav"], name="1.wav")
+    labels = ["dog", "rain falls"]
+
+    embedded = server.post("/v1/audio/embeddings", files={"file": clips["1.wav"]}).json()["data"][0]
+    scored = server.post(
+        "/v1/audio/classifications", files={"file": clips["1.wav"]}, data={"labels": labels}
+    ).json()["labels"]
+
+    own = encoder.encode([clip])[0]
+    np.testing.assert_allclose(embedded["embedding"], own, atol=1e-5)
+    expected = dict(zip(labels, encoder.clap.encode_text(labels).numpy() @ own, strict=True))
+    assert {one["label"]: one["similarity"] for one in scored} == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_killed_replica_fails_no_request(server, clips, expected):
+    victim = next(
+        actor for actor in list_actors(filters=[("state", "=", "ALIVE")]) if "Answerer" in actor["name"]
+    )
+
+    def ask(_):
+        return said(server.post(QUESTIONS, files={"file": clips["0.wav"]}, data={"question": ASKED}))
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(ask, n) for n in range(12)]
+        os.kill(victim["pid"], signal.SIGKILL)
+        assert {one.result() for one in answers} == {expected_words(expected["0.wav"])[1]}
+
+
+def test_the_service_counts_in_rays_metrics_too(server, ray_cluster):
+    wanted = {"ray_mats_requests_total", "ray_mats_answers_running", "ray_mats_batch_size_bucket"}
+    address = f"http://{ray_cluster['node_ip_address']}:{ray_cluster['metrics_export_port']}/metrics"
+
+    def missing():
+        text = httpx.get(address).text
+        return {name for name in wanted if name not in text}
+
+    deadline = time.monotonic() + 30
+    while missing() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not missing()
+
+
+def test_a_new_version_rolls_out_without_a_failed_request(server, clips, expected):
+    config = yaml.safe_load(server.config_file.read_text())
+    config["applications"][0]["args"]["generation"] = {"profile": "fast", "max_new_tokens": 3}
+    server.config_file.write_text(yaml.safe_dump(config))
+    replies, done = [], threading.Event()
+
+    def keep_asking():
+        while not done.is_set():
+            form = {"files": {"file": clips["0.wav"]}, "data": {"question": ASKED}}
+            replies.append(server.post(QUESTIONS, **form))
+
+    with ThreadPoolExecutor(3) as threads:
+        askers = [threads.submit(keep_asking) for _ in range(3)]
+        deploy(server.config_file)
+        until = time.monotonic() + 90
+        while said(replies[-1])[1] != 3 or said(replies[-2])[1] != 3:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        done.set()
+        for asker in askers:
+            asker.result()
+
+    assert {reply.status_code for reply in replies} == {200}
+    assert {said(reply)[1] for reply in replies} == {expected["0.wav"][1].num_tokens, 3}
 
 
 def test_the_shipped_config_is_the_defaults_and_names_every_setting():

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 from mats_ray.config.infer import ServeConfig
 from mats_ray.serving.app import make_app
 from mats_ray.serving.service import AudioService
-from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder, fake_decode
+from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder
 
 
 @pytest.fixture
@@ -15,12 +15,17 @@ def encoder():
 
 
 @pytest.fixture
-def make_client(encoder):
+def answerer():
+    return FakeAnswerer()
+
+
+@pytest.fixture
+def make_client(encoder, answerer):
     """Return a started client for any configuration."""
     clients = []
 
     def make(**config):
-        service = AudioService(encoder, FakeAnswerer(), decode=fake_decode)
+        service = AudioService(encoder, answerer, decoder=FakeDecoder())
         clients.append(TestClient(make_app(service, ServeConfig(**config))).__enter__())
         return clients[-1]
 

@@ -22,7 +22,8 @@ def test_a_question_is_answered(client):
         "model": "toy-0123",
         "text": "Is there a dog? 2",
         "finish_reason": "stop",
-        "usage": {"audio_seconds": 2.0, "completion_tokens": 3},
+        "windows": [{"start": 0.0, "end": 2.0, "text": "Is there a dog? 2"}],
+        "usage": {"audio_seconds": 2.0, "prompt_tokens": 40, "completion_tokens": 3},
     }
 
 

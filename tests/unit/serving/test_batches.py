@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from mats_ray.serving.batches import Gathering, isolate
+from mats_ray.serving.batches import BatchThread, isolate
 
 
 def work(numbers):
@@ -40,39 +40,71 @@ def test_neighbours_of_a_bad_item_still_share_batches(sizes):
     assert sorted(sizes) == [1, 2, 4]
 
 
-def test_what_comes_while_a_batch_is_computed_goes_on_together():
-    computing, done = threading.Event(), threading.Event()
-    passed = []
+class Gated:
+    """Work that waits at a gate once it has begun."""
 
-    def slow(items):
-        computing.set()
-        assert done.wait(20)
+    def __init__(self):
+        self.begun, self.gate = threading.Event(), threading.Event()
+        self.batches = []
+
+    def __call__(self, items):
+        self.batches.append(list(items))
+        self.begun.set()
+        assert self.gate.wait(20)
         return items
 
-    async def request(gathering, name):
-        await gathering.wait()
-        passed.append((name, done.is_set()))
+
+def run_while_busy(thread, gated, items, *, give_up=()):
+    """Let one item be computed, ask for others meanwhile, give some up, open the gate."""
 
     async def scenario():
-        gathering = Gathering()
-        await request(gathering, "first")
-        batch = asyncio.create_task(gathering.compute(slow, ["first"]))
-        await asyncio.to_thread(computing.wait, 20)
-        late = [asyncio.create_task(request(gathering, name)) for name in ("second", "third")]
+        first = asyncio.create_task(thread.do("first"))
+        await asyncio.to_thread(gated.begun.wait, 20)
+        late = {item: asyncio.create_task(thread.do(item)) for item in items}
         await asyncio.sleep(0)
-        done.set()
-        await asyncio.gather(batch, *late)
-        return [outcome.unwrap() for outcome in batch.result()]
+        for item in give_up:
+            late[item].cancel()
+        await asyncio.sleep(0)
+        gated.gate.set()
+        return await asyncio.gather(first, *late.values(), return_exceptions=True)
 
-    assert asyncio.run(scenario()) == ["first"]
-    assert passed == [("first", False), ("second", True), ("third", True)]
+    return asyncio.run(scenario())
 
 
-def test_a_batch_that_failed_lets_the_next_one_through():
+def test_what_comes_while_a_batch_is_computed_goes_on_together():
+    gated = Gated()
+
+    results = run_while_busy(BatchThread(gated, max_items=2), gated, ["b", "c", "d"])
+
+    assert results == ["first", "b", "c", "d"]
+    assert gated.batches == [["first"], ["b", "c"], ["d"]]
+
+
+def test_what_nobody_waits_for_is_not_computed():
+    gated = Gated()
+
+    run_while_busy(BatchThread(gated, max_items=2), gated, ["b", "c"], give_up=["b"])
+
+    assert gated.batches == [["first"], ["c"]]
+
+
+def test_a_bad_item_raises_for_its_asker_only():
+    thread = BatchThread(work, max_items=8)
+
     async def scenario():
-        gathering = Gathering()
-        [outcome] = await gathering.compute(work, [-1])
-        await gathering.wait()
-        return outcome.error
+        return await asyncio.gather(*(thread.do(n) for n in (1, -1, 2)), return_exceptions=True)
 
-    assert isinstance(asyncio.run(scenario()), ValueError)
+    one, bad, two = asyncio.run(scenario())
+
+    assert (one, two) == (2, 4)
+    assert str(bad) == "-1 is negative"
+
+
+def test_an_idle_thread_can_wait_for_company(sizes):
+    thread = BatchThread(work, max_items=3, wait_seconds=20)
+
+    async def scenario():
+        return await asyncio.gather(*(thread.do(n) for n in (1, 2, 3)))
+
+    assert asyncio.run(scenario()) == [2, 4, 6]
+    assert sizes == [3]

@@ -6,7 +6,13 @@ import threading
 import pytest
 
 from mats_ray.errors import ConfigError
-from mats_ray.serving.foreground import check_port_is_free, last_words, wait_for_signal
+from mats_ray.serving.foreground import (
+    check_loopback,
+    check_port_is_free,
+    last_words,
+    put_haproxy_in_front,
+    wait_for_signal,
+)
 
 
 def test_a_taken_port_is_found_before_anything_starts():
@@ -53,3 +59,24 @@ def test_waiting_ends_with_a_signal_and_puts_the_handlers_back(number):
     wait_for_signal()
 
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
+def test_this_machine_needs_no_keys(host):
+    check_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_other_machines_do(host):
+    with pytest.raises(ConfigError, match="no API keys"):
+        check_loopback(host)
+
+
+def test_haproxy_is_put_in_front_unless_told_otherwise():
+    chosen, free = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}, {}
+
+    put_haproxy_in_front(chosen)
+    put_haproxy_in_front(free)
+
+    assert chosen["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert free["RAY_SERVE_ENABLE_HA_PROXY"] == "1"

@@ -92,14 +92,23 @@ def test_an_answer_that_takes_too_long_is_408(make_client, encoder):
 
 
 def test_an_upload_that_stalls_is_408():
-    sent = drive(Deadline(App(), seconds=0.05), [b"x"], stall=True)
+    sent = drive(Deadline(App(), seconds=0.05, stream_seconds=60), [b"x"], stall=True)
 
     assert sent[0]["status"] == 408
 
 
 def test_a_timeout_of_the_apps_own_is_not_taken_for_ours():
     with pytest.raises(TimeoutError, match="mine"):
-        drive(Deadline(App(error=TimeoutError("mine")), seconds=60), [b""])
+        drive(Deadline(App(error=TimeoutError("mine")), seconds=60, stream_seconds=60), [b""])
+
+
+def test_a_stream_without_end_is_broken_off():
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await anyio.sleep_forever()
+
+    with pytest.raises(TimeoutError):
+        drive(Deadline(app, seconds=60, stream_seconds=0.05), [b""])
 
 
 def test_a_response_that_has_begun_is_broken_off_not_answered_twice():

@@ -1,52 +1,102 @@
 import asyncio
-import threading
 
 import pytest
 
+from mats_ray.config.answer import AnswerOptions
 from mats_ray.errors import AudioError
+from mats_ray.serving.parts import Ask, Upload
 from mats_ray.serving.problems import RequestError
-from mats_ray.serving.service import AudioService, Upload
-from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder, fake_decode
+from mats_ray.serving.service import AudioService
+from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder
 
 UPLOAD = Upload(data=b"seconds:3", name="a.wav")
 
 
-def service(*, decode=fake_decode, **options):
-    return AudioService(FakeEncoder(), FakeAnswerer(), decode=decode, **options)
+def service(**options):
+    return AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder(), **options)
+
+
+def ask(question=None, **more):
+    return Ask(upload=UPLOAD, question=question, **more)
+
+
+async def collect(pieces):
+    return [piece async for piece in pieces]
 
 
 def test_a_question_is_trimmed_and_asked():
-    reply = asyncio.run(service().ask(UPLOAD, "  A dog? "))
+    reply = asyncio.run(service().reply(ask("  A dog? ")))
 
     assert (reply.answer.text, reply.model, reply.audio_seconds) == ("A dog? 3", "toy-0123", 3)
+    assert reply.prompt_tokens == 40
 
 
-@pytest.mark.parametrize(("question", "code"), [(" ", "missing_field"), ("why?", "invalid_field")])
-def test_a_bad_question_is_refused_before_anything_is_decoded(question, code):
-    def decode(data, *, name):
-        raise AssertionError("decoded")
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (ask(" "), "missing_field"),
+        (ask("why?"), "invalid_field"),
+        (ask("?", options=AnswerOptions(max_new_tokens=513)), "invalid_field"),
+    ],
+    ids=["blank", "too long", "too long an answer"],
+)
+def test_a_bad_question_is_refused_before_anything_is_decoded(asked, code):
+    one = service(max_question_characters=3)
+    one.decoder = None
 
     with pytest.raises(RequestError) as caught:
-        asyncio.run(service(decode=decode, max_question_characters=3).ask(UPLOAD, question))
+        asyncio.run(one.reply(asked))
 
     assert caught.value.code == code
 
 
-def test_decoding_happens_off_the_event_loop():
-    threads = []
-
-    def decode(data, *, name):
-        threads.append(threading.current_thread())
-        return fake_decode(data, name=name)
-
-    asyncio.run(service(decode=decode).caption(UPLOAD))
-
-    assert threads[0] is not threading.main_thread()
-
-
 def test_audio_errors_pass_through():
     with pytest.raises(AudioError, match=r"b\.wav: empty"):
-        asyncio.run(service().caption(Upload(data=b"error:empty", name="b.wav")))
+        asyncio.run(service().reply(Ask(upload=Upload(data=b"error:empty", name="b.wav"))))
+
+
+def test_windows_are_answered_one_by_one_and_joined():
+    reply = asyncio.run(service().reply(ask("A dog?", window=1.25)))
+
+    assert reply.answer.text == "[0.0-1.2 s] A dog? 1.25\n[1.2-2.5 s] A dog? 1.25\n[2.5-3.0 s] A dog? 0.5"
+    assert (reply.answer.num_tokens, reply.prompt_tokens) == (9, 120)
+    assert [(window.start_seconds, window.end_seconds) for window, _ in reply.windows] == [
+        (0, 1.25),
+        (1.25, 2.5),
+        (2.5, 3),
+    ]
+
+
+@pytest.mark.parametrize("window", [None, 1.25])
+def test_a_stream_adds_up_to_the_reply(window):
+    asked = ask("A dog?", window=window)
+
+    *pieces, streamed = asyncio.run(collect(service().stream(asked)))
+
+    whole = asyncio.run(service().reply(asked))
+    assert "".join(pieces) == whole.answer.text == streamed.answer.text
+    assert streamed.prompt_tokens == whole.prompt_tokens
+    assert len(pieces) == 3
+
+
+def test_a_stream_given_up_is_given_up_behind_it():
+    one = service()
+
+    async def scenario():
+        pieces = one.stream(ask("A dog?"))
+        await anext(pieces)
+        await pieces.aclose()
+
+    asyncio.run(scenario())
+
+    assert one.answerer.left == 1
+
+
+def test_labels_are_sorted_by_how_well_they_fit():
+    _, matches = asyncio.run(service().classify(UPLOAD, ["cat", "dog", "rain"]))
+
+    assert [match.label for match in matches] == ["dog", "cat", "rain"]
+    assert sum(match.score for match in matches) == pytest.approx(1)
 
 
 def test_the_warm_up_goes_all_the_way():

@@ -1,0 +1,220 @@
+"""Measure the HTTP service: ``python benchmarks/bench_serve.py --model out/demo/model [PART ...]``.
+
+Prints one Markdown line per number; dated results stand in serving.md. Every part starts its own server.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from serve_load import (
+    EXAMPLES,
+    QUESTIONS,
+    Load,
+    Reply,
+    chat,
+    closed_loop,
+    environment,
+    milliseconds,
+    open_loop,
+    serving,
+)
+
+PLAIN = (str(Path(__file__).with_name("serve_plain.py")),)
+FAST = "generation={profile: fast, max_new_tokens: 60}"
+
+
+def overhead(model: str) -> None:
+    """p50 of a request minus the bare pipeline's on the same clip, one client."""
+    import torch
+
+    from mats_ray.data.audio import decode_audio
+    from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.tasks import Task
+    from mats_ray.types import Request
+
+    torch.set_num_threads(1)
+    pipeline = MATSPipeline.from_pretrained(model)
+
+    def bare(number: int) -> str:
+        clip = decode_audio(EXAMPLES[number % len(EXAMPLES)].read_bytes(), name="x")
+        question = QUESTIONS[number % len(QUESTIONS)]
+        task = Task.QA if question else Task.CAPTION
+        return list(pipeline.stream(Request(audio=clip, task=task, question=question)))[-1].answer.text
+
+    with serving(model) as (server, _):
+        asyncio.run(closed_loop(server.url, 1, 3))
+        times: list[float] = []
+        texts: list[str] = []
+        for number in range(60):
+            started = time.perf_counter()
+            texts.append(bare(number))
+            times.append(time.perf_counter() - started)
+        load = asyncio.run(closed_loop(server.url, 1, 20))
+    own = milliseconds([Reply(200, seconds) for seconds in times], 50)
+    served = milliseconds(load.of(200), 50)
+    print(f"| overhead, one client | bare {own:.1f} ms, served {served:.1f} ms | {served - own:.1f} ms |")
+    equal = all(reply.text == texts[n % 15] for n, reply in enumerate(load.replies[:60]))
+    print(f"| answers equal the pipeline's | {len(load.replies[:60])} compared | {equal} |")
+
+
+def throughput(model: str) -> None:
+    """16 clients against one request at a time, and against plain ``@serve.batch``."""
+    rates: dict[str, float] = {}
+    texts: dict[str, dict[int, str]] = {}
+    one = ("answerer.max_batch_size=1", "encoder.max_batch_size=1", "max_requests_in_flight=64")
+    sides = {
+        "one at a time, one client": (1, ("max_requests_in_flight=64",), None),
+        "one at a time, 16 clients": (16, one, None),
+        "plain @serve.batch, 16 clients": (16, ("max_requests_in_flight=64",), PLAIN),
+        "continuous, 16 clients": (16, ("max_requests_in_flight=64",), None),
+    }
+    for name, (clients, settings, module) in sides.items():
+        more = {} if module is None else {"module": module}
+        with serving(model, *settings, *scale_of(2), **more) as (server, _):
+            asyncio.run(closed_loop(server.url, clients, 3))
+            load = asyncio.run(closed_loop(server.url, clients, 20))
+            texts[name] = {n: asyncio.run(closed_once(server.url, n)) for n in range(15)}
+        rates[name] = load.rate
+        print(
+            f"| {name} | {load.rate:.1f} requests/s | p50 {milliseconds(load.of(200), 50):.0f} ms, "
+            f"p99 {milliseconds(load.of(200), 99):.0f} ms, {load.counts()} |",
+            flush=True,
+        )
+    ours = rates.pop("continuous, 16 clients")
+    for name, rate in rates.items():
+        print(f"| continuous / {name} | {ours / rate:.2f} x | |")
+    print(f"| answers equal on all sides | | {len({str(sorted(t.items())) for t in texts.values()}) == 1} |")
+
+
+def scale_of(replicas: int) -> tuple[str, ...]:
+    """Fix the number of replicas, so that autoscaling does not change what is measured."""
+    del replicas
+    return ("encoder.autoscaling.max_replicas=1", "answerer.autoscaling.max_replicas=1")
+
+
+async def closed_once(url: str, number: int) -> str:
+    import aiohttp
+    from serve_load import send
+
+    async with aiohttp.ClientSession() as session:
+        return (await send(session, url, chat(number))).text or ""
+
+
+def overload(model: str, seconds: float = 120) -> None:
+    """Five times the load that can be sustained."""
+    with serving(model, *scale_of(1)) as (server, _):
+        asyncio.run(closed_loop(server.url, 16, 3))
+        calm = asyncio.run(closed_loop(server.url, 16, 15))
+        memory: list[float] = [server.memory_mb()]
+        watch = every(10, lambda: memory.append(server.memory_mb()))
+        load = asyncio.run(open_loop(server.url, 5 * calm.rate, seconds, each_second=watch))
+        after = asyncio.run(closed_loop(server.url, 1, 3))
+    rejected, strange = load.of(429, 503), [r for r in load.replies if r.status not in {200, 429, 503}]
+    calm_99, busy_99 = milliseconds(calm.of(200), 99), milliseconds(load.of(200), 99)
+    print(f"| overload, {5 * calm.rate:.0f} requests/s for {seconds:.0f} s | {load.counts()} | |")
+    print(f"| neither 200 nor 429/503 | {len(strange)} of {len(load.replies)} | {strange[:2]} |")
+    print(
+        f"| rejected in | p50 {milliseconds(rejected, 50):.0f} ms | p99 {milliseconds(rejected, 99):.0f} ms |"
+    )
+    print(f"| accepted p99 | {busy_99:.0f} ms, 16 clients {calm_99:.0f} ms | {busy_99 / calm_99:.2f} x |")
+    print(f"| accepted per second | {load.rate:.1f}, 16 clients {calm.rate:.1f} | |")
+    print(f"| memory | {memory[0]:.0f} MB before | {memory[-1]:.0f} MB after, {max(memory):.0f} at most |")
+    print(f"| afterwards | {after.counts()} | p50 {milliseconds(after.of(200), 50):.0f} ms |")
+
+
+def kill(model: str, seconds: float = 120) -> None:
+    """A replica of the model killed every ten seconds at half load, each deployment in turn."""
+    with serving(model, *scale_of(1)) as (server, _):
+        asyncio.run(closed_loop(server.url, 16, 3))
+        calm = asyncio.run(closed_loop(server.url, 8, 10))
+        deaths: list[str] = []
+
+        def strike() -> None:
+            name = ("Answerer", "Encoder")[len(deaths) % 2]
+            for process in server.replicas(name)[:1]:
+                process.kill()
+                deaths.append(name)
+
+        load = asyncio.run(open_loop(server.url, calm.rate / 2, seconds, each_second=every(10, strike)))
+    failed = [reply for reply in load.replies if reply.status != 200]
+    print(f"| {len(deaths)} replicas killed at {calm.rate / 2:.0f} requests/s | {load.counts()} | |")
+    print(f"| failed | {len(failed)} of {len(load.replies)} | {len(failed) / len(load.replies):.2%} |")
+    print(f"| refusals at once (429, 503) among them | {len(load.of(429, 503))} | |")
+    middle, slow = milliseconds(load.of(200), 50), milliseconds(load.of(200), 99)
+    print(f"| answered in | p50 {middle:.0f} ms | p99 {slow:.0f} ms |")
+
+
+def every(seconds: int, do: Callable[[], None]) -> Callable[[int], None]:
+    """Do something each so many seconds, not at the start."""
+    return lambda second: do() if second and second % seconds == 0 else None
+
+
+def scale(model: str) -> None:
+    """Cold start, and the second replica after a step in load."""
+    with serving(model, "answerer.autoscaling.target_ongoing_requests=2") as (server, cold):
+        print(f"| cold start to the first answer | {cold:.1f} s | |", flush=True)
+        asyncio.run(closed_loop(server.url, 1, 3))
+        asyncio.run(closed_loop(server.url, 12, 0.1))
+        started, second = time.monotonic(), []
+
+        def look(_: int) -> None:
+            if not second and len(server.replicas("Answerer")) > 1:
+                second.append(time.monotonic() - started)
+
+        load = asyncio.run(open_loop(server.url, 40, 60, each_second=look))
+    when = f"{second[0]:.0f} s" if second else "not within 60 s"
+    print(f"| second answerer after a step to 40 requests/s | {when} | {load.counts()} |")
+
+
+def hostile(model: str, number: int = 10_000) -> None:
+    """Requests nobody means well with; see serve_hostile.py."""
+    from serve_hostile import attack
+
+    settings = ("max_audio_seconds=60", "max_upload_bytes=3000000", *scale_of(1))
+    with serving(model, *settings) as (server, _):
+        before = asyncio.run(closed_loop(server.url, 1, 3))
+        start_mb = server.memory_mb()
+        result = attack(server.url, number)
+        after = asyncio.run(closed_loop(server.url, 1, 3))
+        print(f"| {result.number} hostile requests in {result.seconds:.0f} s | {result.counts()} | |")
+        print(f"| 5xx, or no reply | {len(result.bad)} | {result.bad[:3]} |")
+        print(f"| slowest | {result.slowest:.2f} s | |")
+        print(f"| memory | {start_mb:.0f} MB before | {server.memory_mb():.0f} MB after |")
+        same = same_answers(before, after)
+        print(f"| afterwards | {after.counts()} | answers as before: {same} |")
+
+
+def same_answers(before: Load, after: Load) -> bool:
+    """One client asks a fixed series, so replies compare by their place in it."""
+    pairs = zip(before.replies[:15], after.replies[:15], strict=False)
+    return all(a.text == b.text and a.text is not None for a, b in pairs)
+
+
+PARTS: dict[str, Callable[[str], None]] = {
+    part.__name__: part for part in (overhead, throughput, overload, kill, hostile, scale)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    parser.add_argument("--model", default="out/demo/model")
+    parser.add_argument("--hostile", type=int, default=10_000, help="hostile requests (default: %(default)s)")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    print(f"{time.strftime('%Y-%m-%d')}, {environment()}, model {args.model}\n\n| what | | |\n|---|---|---|")
+    for name in args.parts or PARTS:
+        model = str(Path(args.model).resolve())
+        hostile(model, args.hostile) if name == "hostile" else PARTS[name](model)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Requests that nobody means well with: made from openapi.json by schemathesis, and a corpus of bad audio."""
+
+import base64
+import gzip
+import io
+import json
+import random
+import struct
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+import requests
+import schemathesis
+import soundfile
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import GenerationMode
+
+CAPTIONS, CHAT = "/v1/audio/captions", "/v1/chat/completions"
+
+
+@dataclass
+class Result:
+    """How an attack went."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    bad: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def number(self) -> int:
+        return sum(self.statuses.values())
+
+    def counts(self) -> str:
+        return ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items()))
+
+    def note(self, status: int, seconds: float, what: str) -> None:
+        self.statuses[status] += 1
+        self.slowest = max(self.slowest, seconds)
+        if status == 0 or (status >= 500 and status != 503):
+            self.bad.append(f"{status} {what[:200]}")
+
+
+def attack(url: str, number: int) -> Result:
+    """Send hostile requests: two thirds made from the description, one third bad audio."""
+    result, started = Result(), time.monotonic()
+    by_description(url, 2 * number // 3, result)
+    by_corpus(url, number - result.number, result)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def by_description(url: str, number: int, result: Result) -> None:
+    """Valid and invalid requests to every route."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [one.ok() for one in schema.get_all_operations()]
+    share = number // (2 * len(operations)) + 1
+    for operation in operations:
+        for mode in GenerationMode:
+            _explore(operation.as_strategy(generation_mode=mode), share, url, result)
+
+
+def _explore(strategy: object, share: int, url: str, result: Result) -> None:
+    @seed(0)
+    @settings(
+        max_examples=share,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy)
+    def explore(case: schemathesis.Case) -> None:
+        began, status = time.perf_counter(), 0
+        try:
+            status = case.call(base_url=url, session=session, timeout=60).status_code
+        except Exception as error:  # noqa: BLE001  what no client can send is no request
+            if "Invalid" in type(error).__name__ or isinstance(error, (UnicodeError, ValueError)):
+                return
+            result.note(0, time.perf_counter() - began, f"{type(error).__name__} {error}")
+            return
+        result.note(status, time.perf_counter() - began, f"{case.method} {case.path}")
+
+    session = requests.Session()
+    try:
+        explore()
+    except Exception as error:  # noqa: BLE001  a route for which nothing (invalid) can be made
+        if "Unsatisfiable" not in type(error).__name__:
+            print(f"  schemathesis: {type(error).__name__}: {str(error)[:120]}")
+
+
+def by_corpus(url: str, number: int, result: Result) -> None:
+    """Bad audio as forms and as chat, eight at a time."""
+    files = list(corpus())
+
+    def one(index: int) -> None:
+        name, data = files[index % len(files)]
+        data = spoiled(data, random.Random(index)) if index >= len(files) else data  # noqa: S311
+        began, status = time.perf_counter(), 0
+        try:
+            if index % 2:
+                status = client.post(url + CAPTIONS, files={"file": (name, data)}).status_code
+            else:
+                sound = {"data": base64.b64encode(data).decode() or "=", "format": "wav"}
+                content = [{"type": "input_audio", "input_audio": sound}]
+                body = {"messages": [{"role": "user", "content": content}]}
+                status = client.post(url + CHAT, json=body).status_code
+        except httpx.HTTPError as error:
+            name = f"{name} {type(error).__name__}"
+        result.note(status, time.perf_counter() - began, name)
+
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as threads:
+        list(threads.map(one, range(number)))
+
+
+def corpus() -> Iterator[tuple[str, bytes]]:
+    """Files that are broken, huge, lying or no audio."""
+    noise = np.random.default_rng(0).uniform(-1, 1, 8000)
+    good = {kind: encoded(noise, 8000, kind) for kind in ("wav", "flac", "ogg", "mp3")}
+    for kind, data in good.items():
+        yield f"good.{kind}", data
+        yield f"cut.{kind}", data[: len(data) // 2]
+        yield f"head.{kind}", data[:40]
+    wav = bytearray(good["wav"])
+    for at, value, name in (
+        (24, 2**32 - 1, "rate"),
+        (40, 2**32 - 1, "length"),
+        (4, 0, "riff"),
+        (16, 2**31, "fmt"),
+    ):
+        forged = bytearray(wav)
+        forged[at : at + 4] = struct.pack("<I", value)
+        yield f"forged-{name}.wav", bytes(forged)
+    channels = bytearray(wav)
+    channels[22:24] = struct.pack("<H", 65535)
+    yield "channels.wav", bytes(channels)
+    yield "bomb.flac", encoded(np.zeros(8000 * 3000), 8000, "flac")  # 3,000 s of silence in a few kilobytes
+    yield "bomb.ogg", encoded(np.zeros(8000 * 1000), 8000, "ogg")
+    yield "nan.wav", encoded(np.full(800, np.nan), 8000, "wav", subtype="FLOAT")
+    yield "huge.wav", encoded(np.zeros(1_000_000), 48000, "wav")
+    yield "empty.wav", b""
+    yield "text.mp3", b"ID3" + b"\xff" * 3000
+    yield "list.m3u8", b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/latest\n"
+    yield "list.ffconcat", b"ffconcat version 1.0\nfile /etc/passwd\n"
+    yield "zeros.gz", gzip.compress(bytes(10**7))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.wav", bytes(wav))
+    yield "archive.zip", archive.getvalue()
+    yield "page.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+    yield "deep.json", json.dumps("[" * 5000).encode()
+
+
+def encoded(samples: np.ndarray, rate: int, kind: str, **more: str) -> bytes:
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", rate, 1, format=kind, **more) as sound:
+        for start in range(0, max(1, len(samples)), 2**16):  # libsndfile overflows its stack on long Vorbis
+            sound.write(samples[start : start + 2**16].astype(np.float32))
+    return file.getvalue()
+
+
+def spoiled(data: bytes, chance: random.Random) -> bytes:
+    """Change a few bytes, cut, or repeat a part."""
+    spoilt = bytearray(data[:200_000])
+    for _ in range(chance.randint(0, 12)):
+        if spoilt:
+            spoilt[chance.randrange(len(spoilt))] = chance.randrange(256)
+    if chance.random() < 0.3:
+        del spoilt[chance.randint(0, len(spoilt)) :]
+    return bytes(spoilt)

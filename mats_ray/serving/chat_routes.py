@@ -1,0 +1,84 @@
+"""``POST /v1/chat/completions``: what OpenAI's clients speak."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from mats_ray.serving.chat import ChatRequest, read_message
+from mats_ray.serving.chat_reply import ChatCompletion, completion, events
+from mats_ray.serving.parts import Ask, Reply, Upload
+from mats_ray.serving.problems import RequestError
+from mats_ray.serving.remote import RemoteFiles
+from mats_ray.serving.routes import AUDIO_ERRORS, note
+from mats_ray.serving.service import AudioService
+
+CHAT = "/v1/chat/completions"
+_ALIAS = "mats"
+_NO_BUFFERING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_EXAMPLE = {
+    "model": "mats",
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_audio", "input_audio": {"data": "UklGRi...", "format": "wav"}},
+                {"type": "text", "text": "Is there a dog?"},
+            ],
+        }
+    ],
+}
+
+
+def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
+    """One question about one sound, in OpenAI's words."""
+    router = APIRouter(tags=["chat"], responses=AUDIO_ERRORS)
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {
+            "model": ChatCompletion,
+            "description": "The answer; with stream: true, chunks of it as server-sent events",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    }
+
+    @router.post(CHAT, response_model=None, responses=responses)
+    async def complete(request: Request, body: Annotated[ChatRequest, Body(examples=[_EXAMPLE])]) -> Response:
+        """Answer a question about a sound, at once or piece by piece."""
+        model = (await service.model()).id
+        if body.model not in {None, model, _ALIAS}:
+            raise RequestError(
+                f"no model {body.model!r}; there is {model!r}", code="model_not_found", param="model"
+            )
+        ask = await _ask_of(body, remote)
+        head = {"id": f"chatcmpl-{request.state.request_id}", "created": int(time.time()), "model": model}
+        if not body.stream:
+            reply = await service.reply(ask)
+            note(request, reply)
+            whole = completion(reply, id_=head["id"], created=head["created"])
+            return JSONResponse(whole.model_dump())
+        pieces = _noted(service.stream(ask), request)
+        first = await anext(pieces)
+        waited = time.perf_counter() - request.state.started
+        service.metrics.record("mats_time_to_first_token_seconds", waited)
+        include_usage = body.stream_options is not None and body.stream_options.include_usage
+        said = events(first, pieces, head=head, include_usage=include_usage)
+        return StreamingResponse(said, media_type="text/event-stream", headers=_NO_BUFFERING)
+
+    return router
+
+
+async def _ask_of(body: ChatRequest, remote: RemoteFiles) -> Ask:
+    asked = read_message(body)
+    data = asked.audio if isinstance(asked.audio, bytes) else await remote.fetch(asked.audio)
+    upload = Upload(data=data, name=asked.name)
+    return Ask(upload=upload, question=asked.question, options=body.options(), window=body.mats.window)
+
+
+async def _noted(pieces: AsyncIterator[str | Reply], request: Request) -> AsyncIterator[str | Reply]:
+    """Leave what the last item says in the request's facts."""
+    async for piece in pieces:
+        if isinstance(piece, Reply):
+            note(request, piece)
+        yield piece

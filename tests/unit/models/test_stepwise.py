@@ -1,0 +1,136 @@
+"""Answers that join and leave a batch at any time are those of transformers' generate, token for token."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from mats_ray.config.infer import DECODING
+from mats_ray.errors import ModelError
+from mats_ray.models.mats import MATS
+from mats_ray.models.search import BeamSearch, LineSearch, Penalties
+from mats_ray.models.stepwise import StepDecoder
+from tests.world import seeded
+
+VOCABULARY, WIDTH, EOS = 40, 16, 0
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [5, 6], [20, 21, 22]]
+
+
+class Connector(torch.nn.Module):
+    prefix_length = 2
+
+    def forward(self, clap_BC):
+        return torch.stack([clap_BC, clap_BC.flip(-1)], dim=1)
+
+
+def llama():
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.7,
+    )
+    return LlamaForCausalLM(config)
+
+
+def gpt2():
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=2, n_head=2, n_positions=64, initializer_range=0.5
+    )
+    return GPT2LMHeadModel(config)
+
+
+@pytest.fixture(params=[llama, gpt2])
+def model(request):
+    with seeded(3):
+        llm = request.param().eval()
+    return MATS(Connector(), llm, before_ids=[1, 2], eos_id=EOS)
+
+
+@pytest.fixture
+def clap():
+    return torch.randn(len(PROMPTS), WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+def search_of(profile, max_new_tokens):
+    decoding = DECODING[profile]
+    penalties = Penalties(
+        repetition_penalty=float(decoding["repetition_penalty"]),
+        no_repeat_ngram_size=int(decoding["no_repeat_ngram_size"]),
+    )
+    common = {"eos_id": EOS, "max_new_tokens": max_new_tokens, "penalties": penalties}
+    if decoding["num_beams"] > 1:
+        return BeamSearch(num_beams=int(decoding["num_beams"]), **common)
+    return LineSearch(**common)
+
+
+@pytest.mark.parametrize("profile", DECODING)
+def test_latecomers_change_nothing(model, clap, profile):
+    limits = [12, 3, 9, 1, 12]
+    searches = [search_of(profile, limit) for limit in limits]
+    told = [[] for _ in searches]
+    decoder = StepDecoder(model)
+
+    joining = [[0, 1], [2], [], [3, 4]]
+    while joining or decoder.active:
+        new = joining.pop(0) if joining else []
+        if new:
+            decoder.add(clap[new], [PROMPTS[n] for n in new], [searches[n] for n in new])
+        if decoder.active:
+            decoder.step()
+        for ids, search in zip(told, searches, strict=True):
+            assert search.ids[: len(ids)] == ids  # nothing is taken back
+            ids[:] = search.ids
+
+    for n, search in enumerate(searches):
+        expected = model.generate(
+            clap[n : n + 1], [PROMPTS[n]], max_new_tokens=limits[n], **DECODING[profile]
+        )[0]
+        assert (search.ids, search.ended) == (expected.ids, expected.ended), n
+
+
+def test_some_end_by_themselves(model, clap):
+    ends = [model.generate(clap[n : n + 1], [PROMPTS[n]], max_new_tokens=12)[0].ended for n in range(5)]
+
+    assert any(ends) or isinstance(model.llm, GPT2LMHeadModel)
+
+
+def test_one_that_is_dropped_leaves_the_others_as_they_are(model, clap):
+    searches = [search_of("paper", 8), search_of("fast", 8), search_of("paper", 8)]
+    decoder = StepDecoder(model)
+    decoder.add(clap[:3], PROMPTS[:3], searches)
+
+    decoder.step()
+    decoder.drop(searches[0])
+    decoder.drop(searches[0])
+    while decoder.active:
+        decoder.step()
+
+    for n, profile in ((1, "fast"), (2, "paper")):
+        expected = model.generate(clap[n : n + 1], [PROMPTS[n]], max_new_tokens=8, **DECODING[profile])[0]
+        assert searches[n].ids == expected.ids
+
+
+def test_the_batch_shrinks_when_the_longest_has_left(model, clap):
+    short, long = search_of("fast", 12), search_of("fast", 1)
+    decoder = StepDecoder(model)
+
+    decoder.add(clap[1:3], [PROMPTS[1], PROMPTS[2]], [short, long])
+
+    assert decoder._rows.mask_RS.shape[1] == 2 + Connector.prefix_length + len(PROMPTS[1])
+
+
+def test_a_cache_that_forgets_is_refused(model, clap, monkeypatch):
+    layer = type("SlidingLayer", (), {})()
+    original = model.llm.forward
+
+    def forward(*args, **kwargs):
+        output = original(*args, **kwargs)
+        output.past_key_values.layers.append(layer)
+        return output
+
+    monkeypatch.setattr(model.llm, "forward", forward)
+
+    with pytest.raises(ModelError, match="SlidingLayer"):
+        StepDecoder(model).add(clap[:1], PROMPTS[:1], [search_of("fast", 2)])

@@ -1,0 +1,151 @@
+"""Calls to replicas: repeated after a death, given up in time, cancelled with whoever waits; no cluster."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from mats_ray.config.answer import AnswerOptions
+from mats_ray.errors import AudioError
+from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
+from mats_ray.serving.parts import Told
+from mats_ray.serving.problems import RequestError
+from mats_ray.types import Answer
+
+TOLD = Told(answer=Answer(text="a dog barks", num_tokens=3, finish_reason="stop"))
+ASKED = (np.zeros(2, np.float32), "?", AnswerOptions())
+
+
+class Handle:
+    """A deployment handle whose calls end as planned, one after the other."""
+
+    def __init__(self, *endings):
+        self.endings = list(endings)
+        self.calls = []
+        self.encode = self.answer = self.describe = self.stream = self
+
+    def options(self, **_):
+        return self
+
+    def remote(self, *args):
+        self.calls.append(Call(self.endings.pop(0)))
+        return self.calls[-1]
+
+
+class Call:
+    """A call that gives a result, raises, or streams a list of both."""
+
+    def __init__(self, ending):
+        self._ending = ending
+        self.cancelled = False
+
+    def cancel(self):
+        self.cancelled = True
+
+    def __await__(self):
+        if isinstance(self._ending, BaseException):
+            raise self._ending
+        return self._ending
+        yield
+
+    async def __aiter__(self):
+        for item in self._ending:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+
+def encode(*endings, **options):
+    return asyncio.run(RemoteEncoder(Handle(*endings), **options).encode(None))
+
+
+async def tell(remote):
+    return [piece async for piece in remote.stream(*ASKED)]
+
+
+def task_error(cause):
+    return RayTaskError("encode", "Traceback, line 7", cause).as_instanceof_cause()
+
+
+def test_a_result_comes_through():
+    assert asyncio.run(RemoteAnswerer(Handle(TOLD)).answer(*ASKED)) is TOLD
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BackPressureError(5, 5), "overloaded"),
+        (ActorDiedError(), "unavailable"),
+        (DeploymentUnavailableError("Encoder"), "unavailable"),
+    ],
+    ids=["full queue", "dead replica", "failed deployment"],
+)
+def test_what_ray_says_becomes_what_a_client_may_read(error, code):
+    with pytest.raises(RequestError) as caught:
+        encode(error)
+
+    assert caught.value.code == code
+
+
+def test_an_error_of_ours_arrives_as_itself_and_is_not_tried_again():
+    with pytest.raises(AudioError) as caught:
+        encode(task_error(AudioError("a.wav: odd", code="empty")), retry_seconds=60)
+
+    assert type(caught.value) is AudioError
+    assert str(caught.value) == "a.wav: odd"
+
+
+def test_an_error_nobody_foresaw_keeps_its_remote_traceback_for_the_log():
+    with pytest.raises(RayTaskError, match="line 7"):
+        encode(task_error(ValueError("odd")))
+
+
+def test_a_dead_replicas_call_is_repeated_and_counted():
+    retried = []
+
+    result = encode(ActorDiedError(), ActorDiedError(), "done", retry_seconds=60, on_retry=retried.append)
+
+    assert result == "done"
+    assert retried == ["Encoder", "Encoder"]
+
+
+def test_a_full_queue_is_not_asked_again():
+    with pytest.raises(RequestError, match="too many"):
+        encode(BackPressureError(1, 1), "done", retry_seconds=60)
+
+
+def test_a_stream_whose_replica_dies_goes_on_where_it_was():
+    handle = Handle(["a", " do", ActorDiedError()], ["a d", "og b", "arks", TOLD])
+
+    pieces = asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
+
+    assert pieces == ["a", " do", "g b", "arks", TOLD]
+
+
+def test_a_stream_that_cannot_go_on_says_so():
+    with pytest.raises(RequestError, match="not running"):
+        asyncio.run(tell(RemoteAnswerer(Handle(["a", ActorDiedError()]))))
+
+
+def test_a_request_given_up_is_cancelled_in_the_replica():
+    handle = Handle(asyncio.CancelledError())
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(RemoteAnswerer(handle).describe())
+
+    assert handle.calls[0].cancelled
+
+
+def test_a_stream_given_up_is_cancelled_in_the_replica():
+    handle = Handle(["a", "b", TOLD])
+
+    async def scenario():
+        pieces = RemoteAnswerer(handle).stream(*ASKED)
+        await anext(pieces)
+        await pieces.aclose()
+
+    asyncio.run(scenario())
+
+    assert handle.calls[0].cancelled

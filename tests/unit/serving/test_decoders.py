@@ -1,0 +1,156 @@
+"""Decoding in processes of its own: what it decodes, and that nothing it meets is more than one refusal."""
+
+import asyncio
+import io
+import os
+import signal
+import time
+import zipfile
+
+import numpy as np
+import soundfile
+
+from mats_ray.data.audio import decode_audio
+from mats_ray.errors import AudioError
+from mats_ray.serving.decoders import DecoderPool, DecoderProcess
+
+
+def wav(seconds=0.5, *, rate=8000, channels=2):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (int(seconds * rate), channels)).astype(np.float32)
+    soundfile.write(file, noise, rate, format="wav", subtype="FLOAT")
+    return file.getvalue()
+
+
+def zipped():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.wav", wav())
+    return file.getvalue()
+
+
+class Stuck(DecoderProcess):
+    """Never answers, like a decoder in an endless loop."""
+
+    def decode(self, head, data):
+        self._process.wait()
+        raise EOFError
+
+
+def decode_all(pool, *uploads):
+    async def one(data):
+        try:
+            return await pool.decode(data, name="a.wav")
+        except AudioError as error:
+            return error
+
+    async def scenario():
+        try:
+            return await asyncio.gather(*(one(data) for data in uploads))
+        finally:
+            pool.close()
+
+    return asyncio.run(scenario())
+
+
+def pool(**options):
+    defaults = {"max_seconds": 10, "timeout_seconds": 30, "memory_bytes": 2**32}
+    return DecoderPool(2, **(defaults | options))
+
+
+def test_it_decodes_what_decode_audio_decodes():
+    expected = decode_audio(wav(), name="a.wav")
+
+    clips = decode_all(pool(), wav(), wav(), wav())
+
+    for clip in clips:
+        np.testing.assert_array_equal(clip.samples, expected.samples)
+        assert (clip.sample_rate, clip.name) == (8000, "a.wav")
+
+
+def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
+    playlist = b"#EXTM3U\n#EXTINF:1,x\nfile:///etc/passwd\n"
+    uploads = [b"", b"text " * 99, zipped(), playlist, wav(11), wav()[:500], wav()]
+
+    *refused, clip = decode_all(pool(), *uploads)
+
+    codes = [error.code for error in refused]
+    assert codes == [
+        "empty",
+        "unsupported_format",
+        "unsupported_format",
+        "unsupported_format",
+        "too_long",
+        "decode_failed",
+    ]
+    assert clip.seconds == 0.5
+
+
+def test_a_decoder_that_takes_too_long_is_killed_and_replaced():
+    started = []
+
+    def start():
+        started.append(Stuck() if not started else DecoderProcess())
+        return started[-1]
+
+    limited = DecoderPool(1, max_seconds=9, timeout_seconds=0.5, memory_bytes=2**32, start=start)
+    stuck, clip = decode_all(limited, wav(), wav())
+
+    assert (stuck.code, clip.seconds) == ("decode_failed", 0.5)
+    assert "more than 0.5 s" in str(stuck)
+    assert not started[0].is_alive
+
+
+def test_a_decoder_killed_from_outside_is_replaced():
+    started = []
+
+    def start():
+        started.append(DecoderProcess())
+        return started[-1]
+
+    one = DecoderPool(1, max_seconds=9, timeout_seconds=30, memory_bytes=2**32, start=start)
+
+    async def scenario():
+        await one.decode(wav(), name="a")
+        os.kill(started[0].pid, signal.SIGKILL)
+        while started[0].is_alive:
+            await asyncio.sleep(0.01)
+        try:
+            return await one.decode(wav(), name="a")
+        finally:
+            one.close()
+
+    assert asyncio.run(scenario()).seconds == 0.5
+    assert len(started) == 2
+
+
+def test_who_goes_away_leaves_no_decoder_busy():
+    started = []
+
+    def start():
+        started.append(Stuck() if not started else DecoderProcess())
+        return started[-1]
+
+    one = DecoderPool(1, max_seconds=9, timeout_seconds=30, memory_bytes=2**32, start=start)
+
+    async def scenario():
+        asking = asyncio.create_task(one.decode(wav(), name="a"))
+        while not started:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        begun = time.monotonic()
+        clip = await one.decode(wav(), name="a")
+        one.close()
+        return clip, time.monotonic() - begun
+
+    clip, seconds = asyncio.run(scenario())
+
+    assert clip.seconds == 0.5
+    assert seconds < 20
+
+
+def test_memory_is_limited():
+    [refused] = decode_all(pool(memory_bytes=60_000_000, max_seconds=3600), wav(20, rate=48_000))
+
+    assert refused.code in {"too_large", "decode_failed"}
