@@ -1,15 +1,21 @@
 """Progress of long work on stderr: done, rate, time left. Standard library only.
 
-On a terminal the line is redrawn in place; in a log it is a new line at most every few seconds.
+On a terminal the line is redrawn in place; in a log it is a new line at most every few seconds. Work that
+goes on at the same time shares the line of a terminal.
 """
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TextIO
 
 TERMINAL_INTERVAL_SECONDS = 0.2
 LOG_INTERVAL_SECONDS = 5.0
+
+
+_open: list["Progress"] = []
+_drawing = threading.Lock()
 
 
 class Progress:
@@ -24,12 +30,14 @@ class Progress:
         self._offset = 0
 
     def __enter__(self) -> "Progress":
+        _open.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave a last line with the final count and the wall time."""
+        _open.remove(self)
         self._draw(final=True)
 
     def start_at(self, done: int) -> None:
@@ -65,10 +73,14 @@ class Progress:
 
     def _draw(self, *, final: bool = False) -> None:
         self._drawn = time.monotonic()
-        redraw = self._stream.isatty()
-        start, end = ("\r\x1b[2K", "\n" if final else "") if redraw else ("", "\n")
-        self._stream.write(f"{start}{self.line()}{end}")
-        self._stream.flush()
+        line, start, end = self.line(), "", "\n"
+        if self._stream.isatty():
+            start, end = "\r\x1b[2K", "\n" if final else ""
+            if not final:
+                line = " | ".join(one.line() for one in _open if one._stream is self._stream)
+        with _drawing:
+            self._stream.write(f"{start}{line}{end}")
+            self._stream.flush()
 
 
 def clock(seconds: float) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from mats_ray.config import RunConfig
 
 TINY = {
-    "num_clap_clips": 24,
+    "clap_takes": 2,
     "clap_steps": 2,
     "clap_batch_size": 8,
     "num_texts": 40,

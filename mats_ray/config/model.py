@@ -151,8 +151,8 @@ class ToyConfig(StrictConfig):
     sample_rate: PositiveInt = 16000
     clip_seconds: PositiveInt = 4
     """Whole ones: CLAP's front end counts its window so."""
-    num_clap_clips: PositiveInt = 2000
-    """Audio-text pairs the tiny CLAP is trained on."""
+    clap_takes: PositiveInt = 100
+    """Renderings of each sound that the tiny CLAP's training clips are put together from."""
     clap_steps: PositiveInt = 400
     clap_batch_size: PositiveInt = 48
     num_texts: PositiveInt = 6000
@@ -168,12 +168,3 @@ class ToyConfig(StrictConfig):
     """Held-out audio the demo captions and questions."""
     num_audio_train_clips: PositiveInt = 2000
     """Clips the audio-supervised ceiling is trained on."""
-
-    @model_validator(mode="after")
-    def batches_fit_clips(self) -> "ToyConfig":
-        """A contrastive batch holds no clip twice."""
-        if self.clap_batch_size > self.num_clap_clips:
-            raise ValueError(
-                f"clap_batch_size={self.clap_batch_size} exceeds num_clap_clips={self.num_clap_clips}"
-            )
-        return self

@@ -1,5 +1,10 @@
-"""The runs the method is compared with: trained without noise, and trained on audio."""
+"""The runs the method is compared with: trained without noise, and trained on audio.
 
+One worker each, side by side: both wait for the same imports and pipelines to start, and neither for the
+other's gradients. The order of samples, their noise and the updates do not depend on the number of workers.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mats_ray.config import RunConfig
@@ -8,6 +13,16 @@ from mats_ray.toy.supervised import write_audio_embedded
 from mats_ray.train.on_ray import train
 
 NO_NOISE, SUPERVISED = "text_only", "audio_supervised"
+
+
+def train_others(config: RunConfig, clap: CLAP) -> dict[str, Path]:
+    """Train both; returns their model directories by name."""
+    with ThreadPoolExecutor() as threads:
+        runs = {
+            NO_NOISE: threads.submit(train_without_noise, config),
+            SUPERVISED: threads.submit(train_on_audio, config, clap),
+        }
+        return {name: run.result() for name, run in runs.items()}
 
 
 def train_without_noise(config: RunConfig) -> Path:
@@ -33,6 +48,7 @@ def _train(config: RunConfig, name: str, *, embedded: str) -> Path:
         },
         memory={"path": config.memory_path},
         data={"embedded": embedded, "triplets": config.triplets_path},
+        scaling={"num_workers": 1},
     )
     return Path(train(other).model)
 

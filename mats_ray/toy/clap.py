@@ -9,7 +9,6 @@ Shapes: N clips, F frames, M mel bands, B batch, C joint dim, K tags.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +18,19 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
 
 from mats_ray.config.model import ToyConfig
+from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.progress import Progress
 from mats_ray.toy.grammar import captions
-from mats_ray.toy.llm import learning_rate_scale
-from mats_ray.toy.scenes import SceneClip, render_clip
+from mats_ray.toy.scenes import SceneClip
 from mats_ray.toy.tags import TagHead, scene_tags
+from mats_ray.toy.takes import Takes
+from mats_ray.train.optim import learning_rate
 
-CAPTIONS_PER_CLIP = 4
 NUM_MELS, SPEC_SIZE = 32, 64
-LEARNING_RATE = 1e-3
+LEARNING_RATE, SCHEDULE = 3e-3, ScheduleConfig(type="cosine", warmup_steps=40)
+MATCHING_WEIGHT = 0.5
+"""Of the contrastive loss, against that of tags: pairs of sounds can be matched by heart, tags less so."""
 INITIALIZER_FACTOR = 2.0
 """Narrow layers need larger first weights than transformers' default, or few directions get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
@@ -102,63 +104,50 @@ def train_clap(
 
     Args:
         directory: Made if absent.
-        clips: Of training scenes only.
+        clips: One batch after the other, of training scenes only.
         tokenizer: Saved with the model.
-        config: Steps, batch size, audio format.
+        config: Batch size, audio format.
         dim: Of the joint space.
-        seed: Of weights and order.
+        seed: Of weights, takes and masks.
     """
     extractor = feature_extractor(config)
-    mels_NFM = log_mels(clips, LogMel.from_settings(extractor.to_dict()), config)
-    texts = [captions(clip.scene, clip.rng(1), CAPTIONS_PER_CLIP) for clip in clips]
-    model = _fit(mels_NFM, texts, scene_tags([clip.scene for clip in clips]), tokenizer, config, dim, seed)
+    takes = Takes.render(LogMel.from_settings(extractor.to_dict()), config, seed=seed)
+    size = config.clap_batch_size
+    batches = [clips[start : start + size] for start in range(0, len(clips), size)]
+    model = _fit(batches, takes, tokenizer, dim, seed)
     model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     extractor.save_pretrained(directory)
 
 
 def _fit(
-    mels_NFM: Tensor,
-    texts: list[list[str]],
-    tags_NK: Tensor,
+    batches: Sequence[Sequence[SceneClip]],
+    takes: Takes,
     tokenizer: PreTrainedTokenizerFast,
-    config: ToyConfig,
     dim: int,
     seed: int,
 ) -> ClapModel:
-    """Train on matching and on tags; every step takes other captions of its clips."""
+    """Train on matching and on tags; every clip is new."""
     model, head = _fresh(clap_config(tokenizer, dim=dim), seed=seed)
     optimizer = torch.optim.AdamW(
         [*model.parameters(), *head.parameters()], lr=LEARNING_RATE, weight_decay=0.05, fused=True
     )
-    rng = np.random.default_rng(seed)
-    with Progress("toy CLAP", total=config.clap_steps, unit="step") as progress:
-        for step in range(config.clap_steps):
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_scale(step, config.clap_steps)
-            rows = rng.choice(len(texts), config.clap_batch_size, replace=False)
-            batch = [texts[row][rng.integers(CAPTIONS_PER_CLIP)] for row in rows]
-            text_BC, audio_BC = _embed(model, tokenizer, batch, augment(mels_NFM[rows], rng))
-            loss = _contrastive_loss(model, text_BC, audio_BC) + head(audio_BC, text_BC, tags_NK[rows])
+    rng, count = np.random.default_rng(seed), len(batches)
+    with Progress("toy CLAP", total=count, unit="step") as progress:
+        for step, clips in enumerate(batches):
+            lr = learning_rate(step, lr=LEARNING_RATE, num_steps=count, schedule=SCHEDULE)
+            optimizer.param_groups[0]["lr"] = lr
+            texts = [captions(clip.scene, clip.rng(1), 1)[0] for clip in clips]
+            text_BC, audio_BC = _embed(model, tokenizer, texts, augment(takes.log_mels(clips), rng))
+            tags_BK = scene_tags([clip.scene for clip in clips])
+            matching = _contrastive_loss(model, text_BC, audio_BC)
+            loss = MATCHING_WEIGHT * matching + head(audio_BC, text_BC, tags_BK)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             progress.advance(note=f"loss {loss.item():.3f}")
     return model
-
-
-def log_mels(clips: Sequence[SceneClip], front_end: LogMel, config: ToyConfig) -> Tensor:
-    """Render clips and return their log-mel spectrograms (N, F, M)."""
-
-    def one(clip: SceneClip) -> Tensor:
-        return front_end(torch.from_numpy(render_clip(clip, config.clip_seconds, config.sample_rate))[None])
-
-    mels = []
-    with Progress("toy sounds", total=len(clips), unit="clip") as progress, ThreadPoolExecutor() as threads:
-        for mel_1FM in threads.map(one, clips):  # NumPy and torch let go of the interpreter while they work
-            mels.append(mel_1FM)
-            progress.advance()
-    return torch.cat(mels)
 
 
 def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:

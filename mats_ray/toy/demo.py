@@ -20,7 +20,7 @@ from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.memory import build_memory
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.toy import systems
-from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_on_audio, train_without_noise
+from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_others
 from mats_ray.toy.captioned import Said, caption_test_set
 from mats_ray.toy.grammar import answer_is_right, canonical_caption, caption_is_right
 from mats_ray.toy.peak import PeakMemory
@@ -77,7 +77,9 @@ def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]
             "caption and question audio (Ray Data)", lambda: caption_test_set(config, clips, out)
         )
         encoder = AudioEncoder.from_pretrained(config.model_dir)
-        models = _train_others(config, stages, encoder)
+        models = stages.run(
+            "train without noise, and on audio, to compare", lambda: train_others(config, encoder.clap)
+        )
         scores, vectors = stages.run(
             "compare systems", lambda: _compare(config, clips, said, encoder, models)
         )
@@ -85,13 +87,6 @@ def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
     write_report(out / "report.html", _report_content(config, metrics, vectors, clips, said))
     return metrics
-
-
-def _train_others(config: RunConfig, stages: Stages, encoder: AudioEncoder) -> dict[str, Path]:
-    return {
-        NO_NOISE: stages.run("train without noise, to compare", lambda: train_without_noise(config)),
-        SUPERVISED: stages.run("train on audio, to compare", lambda: train_on_audio(config, encoder.clap)),
-    }
 
 
 def _compare(

@@ -173,6 +173,11 @@ def triplets(
     ]
 
 
+def kind_of(row_id: str) -> str:
+    """What a sample of ``triplets`` is: "caption", or the kind of its question."""
+    return row_id.rsplit("/", 1)[1].split("-")[0]
+
+
 def sounds_named(text: str) -> set[str]:
     """Find the sounds a free text names; where known words overlap the longest one counts."""
     return {_SOUND_OF_WORD[match[1]] for match in _ANY_WORD.finditer(text.lower())}

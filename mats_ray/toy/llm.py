@@ -9,10 +9,8 @@ that the row says what as many rows would, at half the tokens.
 Shapes: B batch, T tokens, D width.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import cast
 
@@ -23,13 +21,16 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mats_ray.config.model import ToyConfig
+from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.mats import pad_right
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.splice import IGNORED
 from mats_ray.progress import Progress
+from mats_ray.train.optim import learning_rate
 from mats_ray.types import Triplet
 
-MATRIX_LEARNING_RATE, LEARNING_RATE, WARMUP_STEPS = 2e-2, 2e-3, 40
+SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
+MATRIX_LEARNING_RATE, LEARNING_RATE = 2e-2, 2e-3
 """Of Muon for the layers' matrices, of AdamW for embeddings and norms."""
 INITIALIZER_RANGE = 0.06
 """For narrow layers; with transformers' 0.02, made for thousands of units, reading takes twice the steps."""
@@ -75,7 +76,7 @@ class Row:
 
 def pretrain_llm(
     directory: Path,
-    triplets: Sequence[Triplet],
+    lessons: Sequence[Sequence[Triplet]],
     tokenizer: PreTrainedTokenizerFast,
     config: ToyConfig,
     *,
@@ -85,8 +86,7 @@ def pretrain_llm(
 
     Args:
         directory: Made if absent.
-        triplets: Text, instruction and answer, those of one text in a row; the text stands where the audio
-            prefix will.
+        lessons: All that is asked about one text, per text; the text stands where the audio prefix will.
         tokenizer: Saved with the model.
         config: Size, steps, batch size in descriptions.
         seed: Of weights and order.
@@ -95,28 +95,30 @@ def pretrain_llm(
         torch.default_generator.manual_seed(seed)
         model = LlamaForCausalLM(llama_config(tokenizer, config)).train()
     prompts = PromptTokenizer(tokenizer)
-    rows = [read_row(text, list(group), prompts) for text, group in groupby(triplets, lambda row: row.text)]
     optimizers, rng = _optimizers(model), np.random.default_rng(seed)
     with Progress("toy LLaMA", total=config.llm_steps, unit="step") as progress:
         for step in range(config.llm_steps):
-            loss = reading_loss(model, [rows[i] for i in rng.choice(len(rows), config.llm_batch_size)])
+            drawn = [lessons[i] for i in rng.choice(len(lessons), config.llm_batch_size)]
+            loss = reading_loss(model, [read_row(lesson, prompts) for lesson in drawn])
             model.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, peak in optimizers:
-                optimizer.param_groups[0]["lr"] = peak * learning_rate_scale(step, config.llm_steps)
+                lr = learning_rate(step, lr=peak, num_steps=config.llm_steps, schedule=SCHEDULE)
+                optimizer.param_groups[0]["lr"] = lr
                 optimizer.step()
             progress.advance(note=f"loss {loss.item():.3f}")
     model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
-def read_row(text: str, triplets: Sequence[Triplet], prompts: PromptTokenizer) -> Row:
+def read_row(lesson: Sequence[Triplet], prompts: PromptTokenizer) -> Row:
     """Tokenise a description and everything asked about it."""
-    described = [*prompts.before(), *prompts.tokenizer(" " + text, add_special_tokens=False)["input_ids"]]
+    text_ids = prompts.tokenizer(" " + lesson[0].text, add_special_tokens=False)["input_ids"]
+    described = [*prompts.before(), *text_ids]
     row = Row()
     row.add(described, [IGNORED] * len(described), start=0, part=0)
-    for part, triplet in enumerate(triplets, start=1):
+    for part, triplet in enumerate(lesson, start=1):
         sample = prompts.sample(triplet.instruction, triplet.answer, max_text_tokens=150)
         labels = [IGNORED] * len(sample.prompt) + sample.answer
         row.add(sample.prompt + sample.answer, labels, start=len(described), part=part)
@@ -138,12 +140,6 @@ def reading_loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> Tensor:
     next_BT = labels_BT[:, 1:]
     answered_BT = next_BT != IGNORED
     return cross_entropy(model.lm_head(hidden_BTD[:, :-1][answered_BT]), next_BT[answered_BT])
-
-
-def learning_rate_scale(step: int, num_steps: int) -> float:
-    """A short rise, then half a cosine down to 3 % of the peak."""
-    rise = min(1.0, (step + 1) / WARMUP_STEPS)
-    return min(rise, 0.03 + 0.97 * (1 + math.cos(math.pi * step / num_steps)) / 2)
 
 
 def _optimizers(model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:

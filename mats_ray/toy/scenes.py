@@ -18,8 +18,9 @@ SceneKind = Literal["alone", "then", "together"]
 KIND_SHARES: Mapping[SceneKind, float] = {"alone": 0.25, "then": 0.40, "together": 0.35}
 """How often each kind of scene is drawn for training."""
 
+NOISE_LEVEL = 0.002
+"""Standard deviation of the background noise, before a clip gets its level."""
 _FADE_SECONDS = 0.01
-_NOISE_LEVEL = 0.002
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,26 @@ def render_scene(scene: Scene, rng: np.random.Generator, seconds: float, sample_
     if scene.kind == "then":
         samples = _one_after_the_other(scene, rng, num_samples, sample_rate)
     else:
-        takes = [_levelled(SOUNDS[name].render(rng, num_samples, sample_rate)) for name in scene.sounds]
-        samples = np.sum(takes, axis=0, dtype=np.float32)
-    samples += _NOISE_LEVEL * rng.standard_normal(num_samples, dtype=np.float32)
-    return (samples * (rng.uniform(0.3, 0.95) / np.abs(samples).max())).astype(np.float32)
+        takes = [SOUNDS[name].render(rng, num_samples, sample_rate) for name in scene.sounds]
+        samples = np.sum([take * blend_gain(take) for take in takes], axis=0, dtype=np.float32)
+    samples += NOISE_LEVEL * rng.standard_normal(num_samples, dtype=np.float32)
+    return (samples * (draw_peak(rng) / np.abs(samples).max())).astype(np.float32)
+
+
+def draw_border(rng: np.random.Generator) -> tuple[float, float]:
+    """Where the first of two sounds ends and the second begins, as shares of a clip: about the middle."""
+    end = rng.uniform(0.45, 0.52)
+    return end, end + rng.uniform(0.0, 0.04)
+
+
+def draw_peak(rng: np.random.Generator) -> float:
+    """The level of a clip."""
+    return rng.uniform(0.3, 0.95)
+
+
+def blend_gain(samples: Samples) -> float:
+    """Go half the way from equal peaks to equal power, so that ticks are not lost under steady tones."""
+    return float(1 / np.sqrt(np.sqrt(np.mean(samples**2)) + 1e-6))
 
 
 def render_clip(clip: SceneClip, seconds: float, sample_rate: int) -> Samples:
@@ -126,19 +143,12 @@ def render_clip(clip: SceneClip, seconds: float, sample_rate: int) -> Samples:
 def _one_after_the_other(
     scene: Scene, rng: np.random.Generator, num_samples: int, sample_rate: int
 ) -> Samples:
-    """First half, second half; the border moves by 5 % of the clip and has a gap of at most 4 % of it."""
-    end = round(num_samples * rng.uniform(0.45, 0.52))
-    start = end + round(num_samples * rng.uniform(0.0, 0.04))
+    end, start = (round(num_samples * place) for place in draw_border(rng))
     samples = np.zeros(num_samples, np.float32)
     for name, stretch in zip(scene.sounds, (slice(end), slice(start, None)), strict=True):
         length = len(samples[stretch])
         samples[stretch] = SOUNDS[name].render(rng, length, sample_rate) * _fades(length, sample_rate)
     return samples
-
-
-def _levelled(samples: Samples) -> Samples:
-    """Go half the way from equal peaks to equal power, so that ticks are not lost under steady tones."""
-    return samples / np.sqrt(np.sqrt(np.mean(samples**2)) + 1e-6)
 
 
 def _fades(num_samples: int, sample_rate: int) -> Samples:

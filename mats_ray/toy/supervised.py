@@ -11,7 +11,7 @@ from mats_ray.data.triplets import embedded_schema, embedding_array, triplet_tab
 from mats_ray.models.clap import CLAP
 from mats_ray.progress import Progress
 from mats_ray.toy.scenes import render_clip
-from mats_ray.toy.world import SUPERVISED_STREAM, clip_triplets, split_of
+from mats_ray.toy.world import SUPERVISED_STREAM, split_of, training_triplets
 from mats_ray.types import Triplet
 
 BATCH_SIZE = 50
@@ -26,7 +26,7 @@ def write_audio_embedded(config: RunConfig, clap: CLAP, target: Path) -> None:
     rows: list[Triplet] = []
     embedding_of_row: list[int] = []
     for index, clip in enumerate(clips):
-        new = clip_triplets(clip, f"audio/{index}")
+        new = training_triplets(clip, f"audio/{index}")
         rows += new
         embedding_of_row += [index] * len(new)
     embeddings = []

@@ -4,7 +4,9 @@ Everything follows from ``seed``. Neither model ever sees a held-out scene.
 """
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.models.build import build_clap
 from mats_ray.tasks import prompt_halves
 from mats_ray.toy.clap import train_clap
-from mats_ray.toy.grammar import captions, triplets
+from mats_ray.toy.grammar import captions, kind_of, triplets
 from mats_ray.toy.llm import pretrain_llm
 from mats_ray.toy.scenes import KIND_SHARES, Scene, SceneClip, SceneKind, scene_clips, split_scenes
 from mats_ray.toy.tokenizer import train_tokenizer
@@ -31,8 +33,8 @@ from mats_ray.types import CLAPIdentity, Triplet
 MARKER = "WORLD.json"
 CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
 """Added to the seed: clips of different uses are different clips."""
-CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.4, "then": 0.35, "together": 0.25}
-"""More single sounds than elsewhere: from them CLAP learns what a pair is made of."""
+CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.3, "then": 0.3, "together": 0.4}
+"""Sounds at once are the hardest to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,15 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
 
 def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
     split = split_of(config)
-    rows, lessons = text_triplets(config, split), text_triplets(config, split, num_presence=4)
+    lessons = [all_triplets(clip, prefix) for clip, prefix in _described(config, split)]
+    rows = text_triplets(config, split)
     tokenizer = train_tokenizer(
-        text for row in rows for text in (row.text, *prompt_halves(row.instruction), row.answer)
+        text
+        for row in itertools.chain(*lessons)
+        for text in (row.text, *prompt_halves(row.instruction), row.answer)
     )
-    clips = split.clips(CLAP_STREAM, count=toy.num_clap_clips, seed=config.seed)
+    num_pairs = toy.clap_steps * toy.clap_batch_size
+    clips = split.clips(CLAP_STREAM, count=num_pairs, seed=config.seed)
     train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
     pretrain_llm(folder / "llm", lessons, tokenizer, toy, seed=config.seed)
     target = Path(config.triplets_path).expanduser()
@@ -127,19 +133,34 @@ def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
     pq.write_table(triplet_table(rows), target / "toy.parquet")
 
 
-def text_triplets(config: RunConfig, split: Split, *, num_presence: int = 1) -> list[Triplet]:
-    """Write the text world: one varied description per drawn training scene, with its questions."""
-    assert config.toy is not None
-    rows: list[Triplet] = []
-    for index, clip in enumerate(split.clips(TEXT_STREAM, count=config.toy.num_texts, seed=config.seed)):
-        rows += clip_triplets(clip, f"toy/{index}", num_presence=num_presence)
-    return rows
+def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
+    """Write the text world MATS is trained on: one varied description per drawn training scene."""
+    return [row for clip, prefix in _described(config, split) for row in training_triplets(clip, prefix)]
 
 
-def clip_triplets(clip: SceneClip, id_prefix: str, *, num_presence: int = 1) -> list[Triplet]:
-    """Describe a training clip once, in one of many ways, and ask about it."""
+def all_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
+    """Describe a training clip once, in one of many ways, caption it and ask all about it."""
     text = captions(clip.scene, clip.rng(1), 1)[0]
-    return triplets(clip.scene, text, clip.rng(2), id_prefix, "train", num_presence=num_presence)
+    return triplets(clip.scene, text, clip.rng(2), id_prefix, "train", num_presence=4)
+
+
+def training_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
+    """The caption and one question of a training clip, every kind of question equally often.
+
+    A caption says more about its sounds than any answer, and what the language model can answer about a text
+    it mostly can about an embedding in its place.
+    """
+    caption, *questions = all_triplets(clip, id_prefix)
+    by_kind = {kind: list(rows) for kind, rows in itertools.groupby(questions, lambda row: kind_of(row.id))}
+    rng = clip.rng(3)
+    asked = list(by_kind.values())[int(rng.integers(len(by_kind)))]
+    return [caption, asked[int(rng.integers(len(asked)))]]
+
+
+def _described(config: RunConfig, split: Split) -> Iterator[tuple[SceneClip, str]]:
+    assert config.toy is not None
+    clips = split.clips(TEXT_STREAM, count=config.toy.num_texts, seed=config.seed)
+    return ((clip, f"toy/{index}") for index, clip in enumerate(clips))
 
 
 def _fingerprint(config: RunConfig, toy: ToyConfig) -> str:

@@ -89,6 +89,23 @@ def test_a_terminal_line_is_redrawn_in_place_and_ended_once(now):
     assert text.endswith("\n")
 
 
+def test_work_at_the_same_time_shares_a_terminals_line(now):
+    terminal = Terminal()
+    with Progress("one", total=2, unit="step", stream=terminal) as one:
+        with Progress("other", total=2, unit="step", stream=terminal):
+            now.seconds += 1
+            one.advance()
+        now.seconds += 1
+        one.advance()
+
+    both, ended, alone, last = terminal.getvalue().split("\r\x1b[2K")[1:]
+    assert (both.count("one 1/2"), both.count(" | other 0/2")) == (1, 1)
+    assert ended.startswith("other 0/2")
+    assert ended.endswith("\n")
+    assert alone.startswith("one 2/2")
+    assert "other" not in alone + last
+
+
 def test_failed_work_leaves_its_last_count(now):
     log = io.StringIO()
 

@@ -1,4 +1,4 @@
-"""One toy world in miniature, built once: 40 clips, four steps of training each."""
+"""One toy world in miniature, built once: two takes of each sound, four steps of training each."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mats_ray.models.clap import load_clap
 from mats_ray.toy.world import ensure_world
 from tests.toy import tiny_config
 
-SMALL = {"num_clap_clips": 40, "clap_steps": 4, "llm_steps": 4, "num_texts": 60, "num_test_clips": 12}
+SMALL = {"clap_takes": 2, "clap_steps": 4, "llm_steps": 4, "num_texts": 60, "num_test_clips": 12}
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ WORDS = [words for one in TRIPLETS for words in (one.text, one.instruction, one.
 
 def pretrained(directory, *, steps, seed=0, dim=96):
     toy = ToyConfig(llm_dim=dim, llm_layers=1, llm_steps=steps, llm_batch_size=8)
-    pretrain_llm(directory, TRIPLETS, train_tokenizer(WORDS), toy, seed=seed)
+    pretrain_llm(directory, [[one] for one in TRIPLETS], train_tokenizer(WORDS), toy, seed=seed)
     return load_llm(str(directory)), PromptTokenizer(load_tokenizer(str(directory)))
 
 
@@ -88,7 +88,7 @@ def test_dialogues_in_one_row_read_like_dialogues_of_their_own(tmp_path):
     model, prompts = pretrained(tmp_path, steps=3)
     questions = [replace(TRIPLETS[0], answer=answer) for answer in ("a dog", "rain", "a dog and rain")]
 
-    together = reading_loss(model, [read_row(TRIPLETS[0].text, questions, prompts)])
-    apart = reading_loss(model, [read_row(TRIPLETS[0].text, [one], prompts) for one in questions])
+    together = reading_loss(model, [read_row(questions, prompts)])
+    apart = reading_loss(model, [read_row([one], prompts) for one in questions])
 
     torch.testing.assert_close(together, apart)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from mats_ray.models.clap import load_clap
 from mats_ray.models.llm import load_llm, load_tokenizer
 from mats_ray.models.santa import SantaMemory
 from mats_ray.tasks import Task
-from mats_ray.toy.grammar import canonical_caption
+from mats_ray.toy.grammar import canonical_caption, kind_of
 from mats_ray.toy.world import (
     CLAP_STREAM,
     MARKER,
@@ -33,7 +34,7 @@ from tests.toy import tiny_config
 from tests.unit.toy.conftest import SMALL
 
 STREAMS = (CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM)
-SMALLEST = SMALL | {"num_clap_clips": 8, "clap_steps": 1, "llm_steps": 1, "num_texts": 10}
+SMALLEST = SMALL | {"clap_takes": 1, "clap_steps": 1, "llm_steps": 1, "num_texts": 10}
 
 
 def files_below(folder):
@@ -64,7 +65,7 @@ def test_its_parts_load_like_any_others(world):
     assert model.config.vocab_size == len(tokenizer)
     table = pq.read_table(world.triplets_path)
     assert table.schema.names == SCHEMA.names
-    assert len(table) > 4 * world.toy.num_texts
+    assert len(table) == 2 * world.toy.num_texts
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -102,6 +103,17 @@ def test_the_texts_on_disk_follow_from_the_seed(world):
 
     assert [row["id"] for row in rows] == [row.id for row in text_triplets(world, split_of(world))]
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_each_text_is_captioned_and_asked_one_thing_each_kind_alike(world):
+    config = world.replace(toy={"num_texts": 600})
+    rows = text_triplets(config, split_of(config))
+
+    assert [kind_of(row.id) for row in rows[::2]] == 600 * ["caption"]
+    asked = Counter(kind_of(row.id) for row in rows[1::2])
+    assert set(asked) == {"presence", "identify", "relation", "order"}
+    assert all(one.text == other.text for one, other in itertools.pairwise(rows[:2]))
+    assert abs(asked["presence"] - asked["identify"]) < 100
 
 
 def test_it_is_built_once(own_world):

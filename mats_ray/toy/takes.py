@@ -1,0 +1,100 @@
+"""Single sounds rendered once, and training clips put together from them: CLAP never hears one twice.
+
+Powers of unrelated sounds add up, so scenes are mixed as mel power, far faster than as audio that is then
+transformed. Only training goes this way; whatever is tested is mixed as audio and comes in by the usual
+front end.
+
+Shapes: S sounds, N takes of each, F frames, M mel bands, B batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mats_ray.config.model import ToyConfig
+from mats_ray.models.clap.frontend import LogMel
+from mats_ray.progress import Progress
+from mats_ray.toy.scenes import NOISE_LEVEL, SceneClip, blend_gain, draw_border, draw_peak
+from mats_ray.toy.sounds import SOUNDS
+
+T = TypeVar("T")
+_POWER_FLOOR = 1e-10
+_INDEX = {name: index for index, name in enumerate(SOUNDS)}
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Renderings of every sound at full level, as mel power."""
+
+    power_SNFM: Tensor
+    peak_SN: np.ndarray
+    """Largest sample of each take."""
+    gain_SN: np.ndarray
+    """What each take is multiplied by when another sound is there at the same time."""
+    background_M: Tensor
+    """Mean mel power of the background noise."""
+
+    @classmethod
+    def render(cls, front_end: LogMel, config: ToyConfig, *, seed: int) -> Self:
+        """Render ``config.clap_takes`` takes of each sound."""
+        shape, num_samples = (len(SOUNDS), config.clap_takes), config.clip_seconds * config.sample_rate
+
+        def power_of(samples: np.ndarray) -> Tensor:
+            return 10 ** (front_end(torch.from_numpy(samples)[None])[0] / 10)
+
+        def take(index: int) -> tuple[Tensor, float, float]:
+            rng = np.random.default_rng((seed, index))
+            sound = list(SOUNDS.values())[index // config.clap_takes]
+            samples = sound.render(rng, num_samples, config.sample_rate)
+            return power_of(samples), float(np.abs(samples).max()), blend_gain(samples)
+
+        powers, peaks, gains = zip(*_in_threads(take, shape[0] * shape[1]), strict=True)
+        noise = np.random.default_rng(seed).standard_normal(num_samples, dtype=np.float32)
+        return cls(
+            torch.stack(powers).unflatten(0, shape),
+            np.reshape(peaks, shape),
+            np.reshape(gains, shape),
+            power_of(NOISE_LEVEL * noise).mean(dim=0),
+        )
+
+    def log_mels(self, clips: Sequence[SceneClip]) -> Tensor:
+        """Put clips together, each from its own seed: (B, F, M) in dB."""
+        return torch.stack([self._log_mel(clip) for clip in clips])
+
+    def _log_mel(self, clip: SceneClip) -> Tensor:
+        rng = clip.rng()
+        num_takes = self.power_SNFM.shape[1]
+        takes = [(_INDEX[name], int(rng.integers(num_takes))) for name in clip.scene.sounds]
+        one_after_the_other = clip.scene.kind == "then"
+        mixed_FM, peak = self._joined(takes, rng) if one_after_the_other else self._blended(takes)
+        level = (draw_peak(rng) / peak) ** 2
+        return 10 * ((mixed_FM + self.background_M) * level).clamp(min=_POWER_FLOOR).log10()
+
+    def _joined(self, takes: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
+        """First half, second half."""
+        first_FM, second_FM = (self.power_SNFM[take] for take in takes)
+        end, start = (round(len(first_FM) * place) for place in draw_border(rng))
+        joined_FM = torch.zeros_like(first_FM)
+        joined_FM[:end] = first_FM[:end]
+        joined_FM[start:] = second_FM[: len(second_FM) - start]
+        return joined_FM, max(self.peak_SN[take] for take in takes)
+
+    def _blended(self, takes: list[tuple[int, int]]) -> tuple[Tensor, float]:
+        """All at once; peaks add up like the powers do, they rarely meet."""
+        gains = [float(self.gain_SN[take]) for take in takes]
+        powers = [self.power_SNFM[take] * gain**2 for take, gain in zip(takes, gains, strict=True)]
+        peaks = [self.peak_SN[take] * gain for take, gain in zip(takes, gains, strict=True)]
+        return torch.stack(powers).sum(dim=0), float(np.linalg.norm(peaks))
+
+
+def _in_threads(work: Callable[[int], T], count: int) -> Iterator[T]:
+    """NumPy and torch let go of the interpreter while they work."""
+    with Progress("toy sounds", total=count, unit="take") as progress, ThreadPoolExecutor() as threads:
+        for result in threads.map(work, range(count)):
+            progress.advance()
+            yield result
