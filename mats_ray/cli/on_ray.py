@@ -22,6 +22,8 @@ def cluster() -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
+        # Two runs side by side are some 14 processes, most of them small; Ray warns of 8 on two cores.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(2 * MIN_LOGICAL_CPUS))
         # A dashboard costs 150 MB, but without one Ray Train 2.60 logs a failed query every second.
         ray.init(
             address="local",

@@ -77,11 +77,11 @@ def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
     codes = [error.code for error in refused]
     assert codes == [
         "empty",
-        "unsupported_format",
-        "unsupported_format",
-        "unsupported_format",
+        "not_audio",
+        "not_audio",
+        "not_audio",
         "too_long",
-        "decode_failed",
+        "truncated",
     ]
     assert clip.seconds == 0.5
 
