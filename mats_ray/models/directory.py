@@ -89,8 +89,7 @@ def save_model(
     tree = config.model_dump(mode="json")
     home = home or str(directory)
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
-    if tree["clap"]["tokenizer"] is not None:
-        tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
+    tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
     _save_llm(directory, model.llm, base=tree["llm"]["path"])
     prompts.tokenizer.save_pretrained(directory)
@@ -201,8 +200,10 @@ def _save_llm(directory: Path, llm: nn.Module, *, base: str) -> None:
     llm.save_pretrained(directory / "llm")  # pyright: ignore[reportCallIssue]
 
 
-def _stored(ref: str, home: str) -> str:
+def _stored(ref: str | None, home: str) -> str | None:
     """Local base models relative to the model directory, hub ids and models bound for S3 as they are."""
+    if ref is None:
+        return None
     path = Path(ref).expanduser()
     if "://" in home or not path.exists():
         return ref
