@@ -26,11 +26,9 @@ class CLAPConfig(StrictConfig):
     @model_validator(mode="after")
     def laions_package_decides_by_itself(self) -> "CLAPConfig":
         """It brings its tokenizer and always rounds."""
-        for key in ("tokenizer", "quantize_int16"):
-            if self.implementation == "laion_clap" and getattr(self, key) is not None:
-                raise ValueError(
-                    f"{key}={getattr(self, key)!r} needs implementation: native; laion_clap has its own"
-                )
+        for key, value in (("tokenizer", self.tokenizer), ("quantize_int16", self.quantize_int16)):
+            if self.implementation == "laion_clap" and value is not None:
+                raise ValueError(f"{key}={value!r} needs implementation: native; laion_clap has its own")
         return self
 
 

@@ -90,8 +90,7 @@ def save_model(
     tree = config.model_dump(mode="json")
     home = home or str(directory)
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
-    if tree["clap"]["tokenizer"] is not None:
-        tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
+    tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
     llm = None if trained is None else _below("llm.", trained)
     _save_llm(directory, model.llm, base=tree["llm"]["path"], tensors=llm)
@@ -212,8 +211,10 @@ def _save_llm(directory: Path, llm: nn.Module, *, base: str, tensors: dict[str, 
     llm.save_pretrained(directory / "llm", state_dict=tensors)  # pyright: ignore[reportCallIssue]
 
 
-def _stored(ref: str, home: str) -> str:
+def _stored(ref: str | None, home: str) -> str | None:
     """Local base models relative to the model directory, hub ids and models bound for S3 as they are."""
+    if ref is None:
+        return None
     path = Path(ref).expanduser()
     if "://" in home or not path.exists():
         return ref

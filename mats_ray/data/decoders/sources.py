@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mats_ray.errors import AudioError
 
@@ -52,24 +52,21 @@ def _regular_file(path: Path, name: str) -> BinaryIO:
         return _File(path, "rb")
 
 
-class _CalmSeeks:
-    """A seek to where no file can reach (a damaged header asks for it) does nothing.
+class _Bytes(io.BytesIO):
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        target = _target(offset, (0, self.tell(), self.getbuffer().nbytes)[whence])
+        return self.tell() if target is None else super().seek(target)
+
+
+class _File(io.FileIO):
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        target = _target(offset, (0, self.tell(), os.fstat(self.fileno()).st_size)[whence])
+        return self.tell() if target is None else super().seek(target)
+
+
+def _target(offset: int, base: int) -> int | None:
+    """Where a seek goes; None where no file can reach (a damaged header asks for it), which shall do nothing.
 
     soundfile and PyAV seek inside a C callback, where an exception is printed or taken for a disk error.
     """
-
-    def seek(self: Any, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        target = (0, self.tell(), self.num_bytes)[whence] + offset
-        return super().seek(target) if 0 <= target <= _FURTHEST else self.tell()
-
-
-class _Bytes(_CalmSeeks, io.BytesIO):
-    @property
-    def num_bytes(self) -> int:
-        return self.getbuffer().nbytes
-
-
-class _File(_CalmSeeks, io.FileIO):
-    @property
-    def num_bytes(self) -> int:
-        return os.fstat(self.fileno()).st_size
+    return base + offset if 0 <= base + offset <= _FURTHEST else None
