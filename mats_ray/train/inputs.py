@@ -5,6 +5,7 @@ from mats_ray.data.embedded import EmbeddedTriplets, inspect
 from mats_ray.data.memory import check_memory
 from mats_ray.data.storage import exists
 from mats_ray.errors import ConfigError, DataError
+from mats_ray.models.clap.load import local_hash
 from mats_ray.train.assemble import check_same_run, open_store
 from mats_ray.train.tracking import check_trackers
 
@@ -29,6 +30,12 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         raise DataError(
             f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
             f"{config.model.clap.dim}"
+        )
+    found = local_hash(config.clap_ref)
+    if found is not None and found != data.identity.checkpoint_hash:
+        raise DataError(
+            f"{config.embedded_path} was embedded with {data.identity}, the CLAP at {config.clap_ref} is {found}; "
+            "run `mats embed` again, or name the CLAP it was made with"
         )
     if config.santa.enabled:
         check_memory(config, data.identity)
