@@ -289,6 +289,8 @@ def compare(config, folder: Path, repeats: int, variants: list[str]) -> None:
     for _ in range(repeats):
         for variant in variants:
             runs[variant].append(in_process(variant, folder))
+            said = {key: runs[variant][-1][key] for key in ("tokens_per_s", "peak_gb")}
+            print(f"{variant}: {said}", file=sys.stderr, flush=True)
     median = {v: sorted(run["tokens_per_s"] for run in found)[len(found) // 2] for v, found in runs.items()}
     first = {v: found[0] for v, found in runs.items()}
     plain = first.get("plain", first["ours"])

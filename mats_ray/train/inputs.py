@@ -34,8 +34,8 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     found = local_hash(config.clap_ref)
     if found is not None and found != data.identity.checkpoint_hash:
         raise DataError(
-            f"{config.embedded_path} was embedded with {data.identity}, the CLAP at {config.clap_ref} is {found}; "
-            "run `mats embed` again, or name the CLAP it was made with"
+            f"{config.embedded_path} was embedded with {data.identity}, the CLAP at {config.clap_ref} "
+            f"is {found}; run `mats embed` again, or name the CLAP it was made with"
         )
     if config.santa.enabled:
         check_memory(config, data.identity)
