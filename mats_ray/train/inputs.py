@@ -42,6 +42,11 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
     store = open_store(config)
-    if committed := store.committed():
-        check_same_run(store.state(committed[-1]), config)
+    try:
+        newest = store.committed()[-1:]
+        states = [store.state(stored) for stored in newest]
+    except OSError as error:
+        raise DataError(f"the run's checkpoints at {store.path} cannot be read: {error}") from error
+    for state in states:
+        check_same_run(state, config)
     return data

@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(world):
         train(config)
 
 
-def test_a_run_whose_worker_hangs_ends_and_names_the_stage(world):
+def test_a_worker_that_hangs_is_named_and_not_left_behind(world):
     """One worker is stopped, not dead: the other waits for its gradients for ever."""
     config = other_run(world, "hanging", train={"num_steps": 4000, "stall_seconds": 4, "max_failures": 0})
     stopper = Killer(f"{config.runs_dir}/hanging/metrics.jsonl", after=1, what=signal.SIGSTOP)
