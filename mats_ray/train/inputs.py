@@ -41,12 +41,15 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         check_memory(config, data.identity)
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
+    _check_checkpoints(config)
+    return data
+
+
+def _check_checkpoints(config: RunConfig) -> None:
     store = open_store(config)
     try:
-        newest = store.committed()[-1:]
-        states = [store.state(stored) for stored in newest]
+        states = [store.state(stored) for stored in store.committed()[-1:]]
     except OSError as error:
         raise DataError(f"the run's checkpoints at {store.path} cannot be read: {error}") from error
     for state in states:
         check_same_run(state, config)
-    return data
