@@ -151,7 +151,13 @@ def run_ours(config, variant: str) -> list[dict]:
     batches = to_batches(micro_batches(config), prompts, config)
     if variant == "no-cache":
         batches = (next(to_batches([table], prompts, config)) for table in micro_batches(config))
-    context = LocalContext()
+
+    class Clocked(LocalContext):
+        def log(self, record, samples=()):
+            tokens = record["tokens_per_s"] / record["samples_per_s"] * config.train.global_batch_size
+            super().log({"loss": record["loss"], "tokens": tokens, "cpu": time.process_time()}, samples)
+
+    context = Clocked()
     with tempfile.TemporaryDirectory() as scratch:
         tempfile.tempdir = scratch
         fit(engine, batches, context, config.replace(train={"checkpoint": {"every_steps": 10**6}}))
@@ -213,14 +219,13 @@ def run_plain(config) -> list[dict]:
         clap = torch.from_numpy(np.stack([s["clap"] for s in samples]))
         return {"clap": clap, "input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    records, began = [], [time.perf_counter()]
+    records = []
 
     class Clock(TrainerCallback):
         def on_log(self, args, state, control, logs=None, **_):
             if logs and "loss" in logs:
-                seconds = time.perf_counter() - began[0]
-                records.append({"loss": logs["loss"], "tokens_per_s": tokens[0] / seconds})
-                began[0], tokens[0] = time.perf_counter(), 0
+                records.append({"loss": logs["loss"], "tokens": tokens[0], "cpu": time.process_time()})
+                tokens[0] = 0
 
     class InOrder(Trainer):
         def _get_train_sampler(self, *_, **__):
@@ -260,12 +265,11 @@ def measure(variant: str, folder: Path) -> dict:
     torch.set_num_threads(1)
     config = RunConfig.model_validate_json((folder / "config.json").read_text())
     records = run_plain(config) if variant == "plain" else run_ours(config, variant)
-    rates = sorted(record["tokens_per_s"] for record in records[WARM_STEPS:])
+    seconds = records[-1]["cpu"] - records[WARM_STEPS - 1]["cpu"]
     return {
-        "tokens_per_s": rates[len(rates) // 2],
+        "tokens_per_s": sum(record["tokens"] for record in records[WARM_STEPS:]) / seconds,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "losses": [record["loss"] for record in records],
-        "rates": [record.get("samples_per_s") for record in records],
     }
 
 
@@ -285,6 +289,8 @@ def compare(config, folder: Path, repeats: int, variants: list[str]) -> None:
     for _ in range(repeats):
         for variant in variants:
             runs[variant].append(in_process(variant, folder))
+            said = {key: runs[variant][-1][key] for key in ("tokens_per_s", "peak_gb")}
+            print(f"{variant}: {said}", file=sys.stderr, flush=True)
     median = {v: sorted(run["tokens_per_s"] for run in found)[len(found) // 2] for v, found in runs.items()}
     first = {v: found[0] for v, found in runs.items()}
     plain = first.get("plain", first["ours"])

@@ -5,6 +5,7 @@ from mats_ray.data.embedded import EmbeddedTriplets, inspect
 from mats_ray.data.memory import check_memory
 from mats_ray.data.storage import exists
 from mats_ray.errors import ConfigError, DataError
+from mats_ray.models.clap.load import local_hash
 from mats_ray.train.assemble import check_same_run, open_store
 from mats_ray.train.tracking import check_trackers
 
@@ -30,11 +31,25 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
             f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
             f"{config.model.clap.dim}"
         )
+    found = local_hash(config.clap_ref)
+    if found is not None and found != data.identity.checkpoint_hash:
+        raise DataError(
+            f"{config.embedded_path} was embedded with {data.identity}, the CLAP at {config.clap_ref} "
+            f"is {found}; run `mats embed` again, or name the CLAP it was made with"
+        )
     if config.santa.enabled:
         check_memory(config, data.identity)
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
-    store = open_store(config)
-    if committed := store.committed():
-        check_same_run(store.state(committed[-1]), config)
+    _check_checkpoints(config)
     return data
+
+
+def _check_checkpoints(config: RunConfig) -> None:
+    store = open_store(config)
+    try:
+        states = [store.state(stored) for stored in store.committed()[-1:]]
+    except OSError as error:
+        raise DataError(f"the run's checkpoints at {store.path} cannot be read: {error}") from error
+    for state in states:
+        check_same_run(state, config)

@@ -9,6 +9,7 @@ from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.hub import fetch, is_hub_id
 from mats_ray.models.clap.laion_reference import load_laion_reference
 from mats_ray.models.clap.published import load_published
+from mats_ray.models.clap.weights import hash_files
 
 Implementation = Literal["native", "laion_clap"]
 
@@ -46,6 +47,13 @@ def load_clap(
             raise ModelError(f"no CLAP at {ref}: no such file or directory")
         path = _fetch(str(ref))
     return load_directory(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
+
+
+def local_hash(ref: str | Path) -> str | None:
+    """Return the checkpoint hash of a CLAP that lies here, without loading it; None for a hub id."""
+    path = Path(ref)
+    files = [path] if path.is_file() else weight_files(path)
+    return hash_files(files) if files else None
 
 
 def _fetch(ref: str) -> Path:

@@ -36,6 +36,17 @@ def test_embeddings_of_another_width_are_refused(config):
         check_inputs(config.replace(model={"clap": {"dim": 24}}))
 
 
+def test_embeddings_of_another_clap_are_refused(config, tmp_path):
+    other = tmp_path / "clap.pt"
+    other.write_bytes(b"weights")
+
+    with pytest.raises(
+        DataError,
+        match=r"embedded with transformers CLAP 0{16} \(8-d\), the CLAP at .*clap\.pt is 9a129038d9a00aed;",
+    ):
+        check_inputs(config.replace(model={"clap": {"ref": str(other)}}))
+
+
 def test_no_rows_are_refused(config, tmp_path):
     empty = write_embedded(tmp_path / "empty", num_rows=0)
 

@@ -4,6 +4,7 @@ import pytest
 
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import load_clap
+from mats_ray.models.clap.load import local_hash
 
 
 def test_every_kind_comes_through_one_door(clap_dir, laion_file, fused_file, msclap_file):
@@ -12,6 +13,12 @@ def test_every_kind_comes_through_one_door(clap_dir, laion_file, fused_file, msc
     ]
 
     assert families == ["transformers", "laion", "laion", "msclap"]
+
+
+def test_the_hash_of_a_checkpoint_is_known_without_loading_it(clap_dir, laion_file):
+    for ref in (clap_dir, laion_file):
+        assert local_hash(ref) == load_clap(ref).identity.checkpoint_hash
+    assert local_hash("laion/clap-htsat-unfused") is None
 
 
 def test_a_ref_that_is_nothing_is_named():
