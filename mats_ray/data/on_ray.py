@@ -27,6 +27,7 @@ from mats_ray.data.reading import (
     with_embeddings,
 )
 from mats_ray.data.sources.audiotia import paper_weights
+from mats_ray.errors import DataError
 
 __all__ = ["StreamPlace", "training_rows"]
 
@@ -46,10 +47,16 @@ def training_rows(
         Tables with ``embedding`` (noised, float32), ``instruction`` and ``answer``.
 
     Raises:
-        DataError: The files are laid out for another mixture.
+        DataError: The files were written for another mixture, or with (without) embeddings.
         ConfigError: A source of the data has no weight.
     """
     check_layout(data.groups, by=config.data.mixture.by, where=config.embedded_path)
+    if data.stored != (config.data.embed.mode == "stored"):
+        found = "stored" if data.stored else "online"
+        raise DataError(
+            f"{config.embedded_path} was written with data.embed.mode={found}, the configuration says "
+            f"{config.data.embed.mode}; run `mats embed` again"
+        )
     mixed = config.data.mixture.by == "source"
     dataset = _mixture(config, data, place) if mixed else _chunks(config, data, place)
     if not data.stored:

@@ -1,18 +1,29 @@
 """A partition: every row once with its text's embedding, every distinct text through CLAP once."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.data.embedded import inspect
+from mats_ray.config import RunConfig
+from mats_ray.data.embedded import inspect, part_name
 from mats_ray.data.embedding import partition as module
 from mats_ray.data.embedding.partition import embed_texts, write_partition
-from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
+from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import COLUMNS, EMBEDDING, embedding_matrix, row_key
 from mats_ray.errors import DataError
 from mats_ray.types import CLAPIdentity
-from tests.unit.data.embedding.triplets import CountingCLAP, embedding_of, plan_of, rows_of, table_of
+from tests.s3 import s3_server
+from tests.unit.data.embedding.triplets import (
+    IDENTITY,
+    CountingCLAP,
+    embedding_of,
+    plan_of,
+    rows_of,
+    table_of,
+)
 
 
 def carry_out(plan, clap):
@@ -100,3 +111,26 @@ def test_texts_are_embedded_some_at_a_time_in_any_order_given(monkeypatch):
     found = embed_texts(CountingCLAP(), texts, batch_size=2)
 
     np.testing.assert_array_equal(found, np.stack([embedding_of(one) for one in texts]).astype(np.float16))
+
+
+def test_a_bucket_works_like_a_folder(tmp_path):
+    local = plan_of(tmp_path, rows_of(60, texts=9), embed={"num_partitions": 3})
+    carry_out(local, CountingCLAP())
+    with s3_server("sets") as bucket:
+        bucket.put(str(tmp_path / "triplets"), "sets/run/", recursive=True)
+        config = RunConfig.model_validate(
+            {
+                "output_dir": "s3://sets/run",
+                "model": {"clap": {"ref": "x"}, "llm": {"path": "x"}},
+                "data": {"chunk_rows": 16, "embed": {"num_partitions": 3}},
+            }
+        )
+        plan = make_plan(config, triplet_files(config.triplets_path), IDENTITY)
+
+        done = carry_out(plan, CountingCLAP())
+
+        assert EmbedLedger(plan).finished() == done
+        filesystem, files = parquet_files(config.embedded_path)
+        assert [name.rpartition("/")[2] for name in files] == [part_name(n) for n in range(3)]
+        tables = [pq.read_table(name, filesystem=filesystem) for name in files]
+        assert pa.concat_tables(tables).equals(table_of(tmp_path / "embedded"))
