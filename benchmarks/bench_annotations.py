@@ -54,12 +54,19 @@ def config_of(folder: Path, out: Path) -> RunConfig:
     )
 
 
-def tiny_clap(folder: Path) -> None:
-    """Write an untrained CLAP of the toy world's shape."""
-    tokenizer = train_tokenizer(["a dog barks while rain falls"], vocab_size=300)
+def tiny_clap(folder: Path, texts: list[str]) -> None:
+    """Write an untrained CLAP of the toy world's shape that spells these texts well."""
+    tokenizer = train_tokenizer(texts[::10], vocab_size=4_000)
     torch.random.default_generator.manual_seed(0)
     for part in (ClapModel(clap_config(tokenizer, dim=64)), tokenizer, feature_extractor(ToyConfig())):
         part.save_pretrained(folder)
+
+
+def distinct_texts(config: RunConfig) -> list[str]:
+    """Collect the distinct texts of the triplets: some ten thousand, all in memory."""
+    filesystem, files = parquet_files(config.triplets_path)
+    tables = [pq.read_table(file, columns=["text"], filesystem=filesystem) for file in files]
+    return sorted({text for table in tables for text in table.column("text").to_pylist()})
 
 
 def main() -> None:
@@ -75,21 +82,14 @@ def main() -> None:
     with TemporaryDirectory() as scratch, cluster():
         config = config_of(folder, Path(scratch))
         report = prepare(config)
-        print(report.table())
+        print(report.table(), flush=True)
         for source, counts in report.sources.items():
             published = sum(count for name, _, _, count in FILES if name == source)
             verdict = "as published" if counts.records == counts.written == published else "DIFFERS"
             print(f"{source}: {counts.records} records, {published} published: {verdict}")
-        tiny_clap(Path(scratch) / "clap")
+        texts = distinct_texts(config)
+        tiny_clap(Path(scratch) / "clap", texts)
         summary = embed(config)
-        filesystem, files = parquet_files(config.triplets_path)
-        texts = {
-            text
-            for file in files
-            for text in pq.read_table(file, columns=["text"], filesystem=filesystem)
-            .column("text")
-            .to_pylist()
-        }
         print(
             f"{summary.num_rows} rows, {len(texts)} distinct texts, {summary.num_encoded} went through CLAP"
         )

@@ -95,7 +95,7 @@ def main() -> None:
     texts = captions[:: max(1, len(captions) // args.texts)][: args.texts] if args.texts else captions
     with TemporaryDirectory() as folder:
         clap = build(Path(folder), captions)
-    tokens = sum(len(row) for row in clap.tokens(texts))
+        tokens = sum(len(row) for row in clap.tokens(texts))  # loads the tokenizer while its folder is there
     print(
         f"{len(texts)} of {len(captions)} captions, "
         f"{tokens / len(texts):.1f} tokens each, {args.threads} threads"

@@ -16,6 +16,7 @@ from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.mixture import check_layout
 from mats_ray.data.stream import SpanReader, StreamPlace, noised, plan_of, rebatched, with_embeddings
+from mats_ray.errors import DataError
 
 
 def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Iterator[pa.Table]:
@@ -28,10 +29,16 @@ def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace)
         Tables with ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
 
     Raises:
-        DataError: The files are laid out for another mixture.
+        DataError: The files were written for another mixture, or with (without) embeddings.
         ConfigError: A source of the data has no weight.
     """
     check_layout(data.groups, by=config.data.mixture.by, where=config.embedded_path)
+    if data.stored != (config.data.embed.mode == "stored"):
+        found = "stored" if data.stored else "online"
+        raise DataError(
+            f"{config.embedded_path} was written with data.embed.mode={found}, the configuration says "
+            f"{config.data.embed.mode}; run `mats embed` again"
+        )
     dataset = _spans(config, data, place)
     if not data.stored:
         dataset = _embedded_online(config, dataset)

@@ -3,6 +3,8 @@
 Endpoint, keys and region of S3 come from the usual AWS environment.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +14,17 @@ from mats_ray.errors import DataError
 
 UNFINISHED = "_UNFINISHED"
 """A file that marks a folder whose rows are not all there yet; it names the command that ends it."""
+
+
+_ENVIRONMENT = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
@@ -26,6 +39,16 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: no such storage: {error}") from error
+
+
+def storage_environment() -> dict[str, str]:
+    """What this process knows about reaching S3, for processes that were started without it."""
+    return {name: os.environ[name] for name in _ENVIRONMENT if os.environ.get(name)}
+
+
+def use_storage_environment(environment: Mapping[str, str]) -> None:
+    """Take over what another process knows about reaching S3."""
+    os.environ.update(environment)
 
 
 def exists(path: str) -> bool:

@@ -1,26 +1,21 @@
 """Embedding and streaming with Ray Data: each text once, the same stream for any number of workers."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ray.util.state import list_actors
 
 from mats_ray.data.embedded import inspect
 from mats_ray.data.embedding.on_ray import embed
+from mats_ray.data.embedding.partition import write_partition
+from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
+from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.on_ray import training_rows
 from mats_ray.data.storage import parquet_files
-from mats_ray.data.stream import StreamPlace
+from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.models.clap import load_clap
@@ -129,70 +124,32 @@ def test_a_finished_embedding_run_again_does_nothing(embedded):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-JOB = """
-import json, os, sys, threading, time
-from pathlib import Path
-import ray
-from mats_ray.cli.on_ray import cluster
-from mats_ray.config import RunConfig
-from mats_ray.data.embedding.on_ray import embed
-config = RunConfig.model_validate(json.loads(Path(sys.argv[1]).read_text()))
-os.environ["RAY_ADDRESS"] = sys.argv[2]
-with cluster():
-    embed(config)
-"""
-
-
-def test_a_job_killed_in_the_middle_goes_on_and_redoes_nothing_that_was_finished(
-    ray_cluster, embedded, tmp_path
-):
-    """SIGKILL of the driver while partitions are written; the rerun leaves what an unbroken run does."""
+def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embedded, tmp_path):
+    """What a kill leaves (see test_partition.py) is made here by hand: three of thirty partitions."""
     config, summary = embedded
     broken = config.replace(data={"embedded": str(tmp_path / "broken"), "embed": {"num_partitions": 30}})
-    whole = config.replace(data={"embedded": str(tmp_path / "whole"), "embed": {"num_partitions": 30}})
-    (tmp_path / "config.json").write_text(json.dumps(broken.model_dump(mode="json")))
-    command = [sys.executable, "-c", JOB, str(tmp_path / "config.json"), ray_cluster["gcs_address"]]
-    with subprocess.Popen(command, start_new_session=True) as job:
-        wait_for(lambda: len(notes(tmp_path)) >= 2 or job.poll() is not None)
-        os.kill(job.pid, signal.SIGKILL)
-    assert 2 <= len(notes(tmp_path)) < 30
-    with pytest.raises(DataError, match="is unfinished: `mats embed`"):
-        inspect(broken.embedded_path)
-    wait_for(lambda: not writers_alive())
-    settled = {path.stem[5:]: int(json.loads(path.read_text())["num_texts"]) for path in notes(tmp_path)}
-    parts = {n: (tmp_path / "broken" / f"part-{n}.parquet") for n in settled}
-    times = {n: part.stat().st_mtime_ns for n, part in parts.items() if part.exists()}
+    clap = load_clap(broken.clap_ref)
+    plan = make_plan(broken, triplet_files(broken.triplets_path), clap.identity)
+    ledger = EmbedLedger(plan)
+    ledger.begin()
+    for index in range(len(plan.files)):
+        scatter(plan, index)
+    done = [write_partition(plan, partition, clap, batch_size=64) for partition in (0, 7, 29)]
+    for one in done:
+        ledger.enter(one)
+    (tmp_path / "broken" / "part-00004.parquet.pending").write_bytes(b"PAR1")
+    times = {one: one.stat().st_mtime_ns for one in (tmp_path / "broken").glob("*.parquet")}
 
-    rerun, unbroken = embed(broken), embed(whole)
+    rerun = embed(broken)
 
-    assert rerun.num_encoded == summary.num_texts - sum(settled.values())
-    assert {n: parts[n].stat().st_mtime_ns for n in times} == times
-    assert unbroken.num_encoded == summary.num_texts
-    names = sorted(path.name for path in (tmp_path / "whole").glob("*.parquet"))
-    assert names == sorted(path.name for path in (tmp_path / "broken").glob("*.parquet"))
-    for name in names:
-        assert pq.read_table(tmp_path / "whole" / name).equals(pq.read_table(tmp_path / "broken" / name))
-
-
-def notes(folder):
-    """Notes of finished partitions of a job at work."""
-    return sorted((folder / "broken").glob("_shuffle/*/done-*.json"))
-
-
-def writers_alive():
-    """Actors of the killed job, which Ray ends when it finds their driver gone."""
-    return [
-        actor
-        for actor in list_actors(filters=[("class_name", "=", "MapWorker(MapBatches(_PartitionWriter))")])
-        if actor.state != "DEAD"
-    ]
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
+    assert rerun.num_texts == summary.num_texts
+    assert rerun.num_encoded == summary.num_texts - sum(one.num_texts for one in done)
+    assert {one: one.stat().st_mtime_ns for one in times} == times
+    rows, unbroken = (table_of(one.embedded_path).sort_by("id") for one in (broken, config))
+    assert rows.drop_columns(EMBEDDING).equals(unbroken.drop_columns(EMBEDDING))
+    matrices = [embedding_matrix(table.column(EMBEDDING)) for table in (rows, unbroken)]
+    np.testing.assert_allclose(matrices[0], matrices[1], atol=1e-3)  # float16, batched otherwise
+    assert not (tmp_path / "broken" / "_shuffle").exists()
 
 
 def test_online_training_reads_the_stream_that_stored_embeddings_give(embedded, tmp_path):
@@ -202,6 +159,8 @@ def test_online_training_reads_the_stream_that_stored_embeddings_give(embedded, 
     written = embed(online)
     found, expected = stream(online, 0, 64), stream(config, 0, 64)
 
+    with pytest.raises(DataError, match=r"was written with data\.embed\.mode=online"):
+        stream(online.replace(data={"embed": {"mode": "stored"}}), 0, 8)
     assert (written.num_rows, written.num_encoded) == (summary.num_rows, 0)
     assert EMBEDDING not in pq.read_schema(parquet_files(online.embedded_path)[1][0]).names
     assert found.drop_columns(EMBEDDING).equals(expected.drop_columns(EMBEDDING))
@@ -220,12 +179,13 @@ def test_a_mixture_streams_batches_of_one_source_each(embedded, tmp_path):
 
     embed(mixed)
     size = config.train.global_batch_size
-    whole = stream(mixed, 0, 70 * size)
-    halves = [stream(mixed, 0, 70 * size, rank=rank, num_workers=2) for rank in (0, 1)]
+    data = inspect(mixed.embedded_path)
+    alone = SpanReader(mixed, data, StreamPlace(0, 70 * size, 1, 2))
 
-    micro = config.train.micro_batch_size
-    turns = [half.slice(start, micro) for start in range(0, 35 * size, micro) for half in halves]
-    assert pa.concat_tables(turns).equals(whole)
+    half = stream(mixed, 0, 70 * size, rank=1, num_workers=2)  # more than one task's share of batches
+
+    assert half.equals(pa.concat_tables(alone.read(span) for span in plan_of(mixed, alone.place)))
+    assert len(half) == 70 * size // 2
 
 
 def test_missing_triplets_are_named(ray_cluster, tmp_path):

@@ -21,6 +21,7 @@ from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.data.storage import storage_environment, use_storage_environment
 from mats_ray.progress import Progress
 
 MAX_RETRIES = 2
@@ -81,7 +82,7 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
         return
     dataset = _items(missing).map_batches(
         _scatter,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
-        fn_kwargs={"plan": plan},
+        fn_kwargs={"plan": plan, "environment": storage_environment()},
         batch_size=1,
         batch_format="numpy",
         num_cpus=0.5,
@@ -93,7 +94,8 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
             progress.advance(row["num_rows"])
 
 
-def _scatter(batch: dict[str, Any], *, plan: EmbedPlan) -> pa.Table:
+def _scatter(batch: dict[str, Any], *, plan: EmbedPlan, environment: dict[str, str]) -> pa.Table:
+    use_storage_environment(environment)
     return pa.table({"num_rows": [scatter(plan, int(index)) for index in batch["item"]]})
 
 
@@ -108,7 +110,7 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = _items(missing).map_batches(
             _PartitionWriter,  # pyright: ignore[reportArgumentType]
-            fn_constructor_args=[plan, config.clap, settings],
+            fn_constructor_args=[plan, config.clap, settings, storage_environment()],
             batch_size=1,
             batch_format="numpy",
             compute=ActorPoolStrategy(size=min(settings.concurrency, len(missing))),
@@ -127,7 +129,10 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
 class _PartitionWriter:
     """Actor: holds CLAP, turns partitions into files and notes each."""
 
-    def __init__(self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig) -> None:
+    def __init__(
+        self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig, environment: dict[str, str]
+    ) -> None:
+        use_storage_environment(environment)
         self.plan, self.batch_size, self.clap = plan, settings.batch_size, None
         torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
         if plan.stored:

@@ -16,7 +16,12 @@ from mats_ray.data.failures import only_warnings, told_plainly
 from mats_ray.data.prepare.plan import FILE_PATTERN, Unit, plan
 from mats_ray.data.prepare.report import Counts, PrepareReport
 from mats_ray.data.prepare.unit import read_unit
-from mats_ray.data.storage import UNFINISHED, locate
+from mats_ray.data.storage import (
+    UNFINISHED,
+    locate,
+    storage_environment,
+    use_storage_environment,
+)
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
 
@@ -30,9 +35,9 @@ def prepare(config: RunConfig, *, dry_run: bool = False) -> PrepareReport:
     until then a marker keeps others from taking what is there for the whole.
 
     Raises:
-        ConfigError: The configuration names nothing, or what there is no source for. DataError: A file or
-        companion is missing or of another format, too many records are unusable (they are
-            all in ``rejected/``), or nothing is left.
+        ConfigError: The configuration names nothing, or what there is no source for.
+        DataError: A file or companion is missing or of another format, too many records are unusable (they
+            are all in ``rejected/``), or nothing is left.
     """
     started = time.monotonic()
     units = plan(config.data.prepare)
@@ -79,7 +84,12 @@ def _messages(config: RunConfig, units: list[Unit], *, write: bool) -> Iterator[
     with DataContext.current(context), only_warnings():
         dataset = ray.data.from_items(list(range(len(units))), override_num_blocks=len(units)).map_batches(
             _read,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
-            fn_kwargs={"units": units, "config": config, "write": write},
+            fn_kwargs={
+                "units": units,
+                "config": config,
+                "write": write,
+                "environment": storage_environment(),
+            },
             batch_size=1,
             batch_format="numpy",
             compute=TaskPoolStrategy(size=min(config.data.prepare.concurrency, len(units))),
@@ -93,8 +103,16 @@ def _messages(config: RunConfig, units: list[Unit], *, write: bool) -> Iterator[
             raise told_plainly(error) from error
 
 
-def _read(batch: dict[str, Any], *, units: list[Unit], config: RunConfig, write: bool) -> Iterator[pa.Table]:
+def _read(
+    batch: dict[str, Any],
+    *,
+    units: list[Unit],
+    config: RunConfig,
+    write: bool,
+    environment: dict[str, str],
+) -> Iterator[pa.Table]:
     """Task: read one file."""
+    use_storage_environment(environment)
     for index in batch["item"]:
         for step in read_unit(units[int(index)], config, write=write):
             message = {

@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from mats_ray.config import RunConfig
+from mats_ray.data.embedding.partition import write_partition
+from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.memory import build_memory, check_memory
 from mats_ray.errors import DataError, ModelError
 from mats_ray.models.santa import SantaMemory
 from tests.s3 import s3_server
+from tests.unit.data.embedding.triplets import CountingCLAP, plan_of, rows_of
 from tests.unit.data.test_embedded import OTHER, OURS, WORDS, embedding_of, half, write
 
 
@@ -102,3 +106,26 @@ def test_a_memory_that_is_cut_off_is_refused_before_anyone_trains(out):
 
     with pytest.raises(ModelError, match="cannot be read"):
         check_memory(config, OURS)
+
+
+def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_give(tmp_path, monkeypatch):
+    monkeypatch.setattr("mats_ray.data.memory.load_clap", lambda _: CountingCLAP())
+    memories = []
+    for name in ("stored", "online"):
+        plan = plan_of(tmp_path / name, rows_of(60, texts=20), embed={"mode": name, "num_partitions": 2})
+        EmbedLedger(plan).begin()
+        scatter(plan, 0)
+        done = [write_partition(plan, n, CountingCLAP(), batch_size=4) for n in range(2)]
+        EmbedLedger(plan).end(done)
+        config = RunConfig.model_validate(
+            {
+                "output_dir": str(tmp_path / name),
+                "model": {"clap": {"ref": "x", "dim": 8}, "llm": {"path": "x"}},
+                "memory": {"num_rows": 12, "num_clusters": 3},
+            }
+        )
+        memories.append(build_memory(config))
+
+    stored, online = memories
+    assert stored.provenance == online.provenance
+    np.testing.assert_allclose(stored.embeddings_NC, online.embeddings_NC, atol=2e-3)  # float16

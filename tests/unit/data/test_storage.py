@@ -7,7 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from mats_ray.data.storage import exists, locate, parquet_files, upload
+from mats_ray.data.storage import (
+    UNFINISHED,
+    check_finished,
+    exists,
+    locate,
+    parquet_files,
+    storage_environment,
+    upload,
+    use_storage_environment,
+)
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
@@ -117,3 +126,26 @@ def test_a_place_that_cannot_be_written_is_named(bucket, tmp_path):
     for place in (str(tmp_path / "file" / "x"), "s3://no-such-bucket/x"):
         with pytest.raises(DataError, match=f"^{place} cannot be written: "):
             upload(Path(tmp_path / "model"), place)
+
+
+def test_what_one_process_knows_of_s3_another_can_take_over(monkeypatch):
+    for name in ("AWS_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://here:1")
+    known = storage_environment()
+    assert known["AWS_ENDPOINT_URL"] == "http://here:1"
+    assert "AWS_REGION" not in known
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://there:2")
+    use_storage_environment(known)
+
+    assert storage_environment() == known
+
+
+def test_a_folder_whose_rows_are_not_all_there_is_refused(tmp_path):
+    (tmp_path / UNFINISHED).write_text("mats embed\n")
+
+    with pytest.raises(DataError, match="is unfinished: `mats embed` is at work there or was killed"):
+        check_finished(str(tmp_path))
+    (tmp_path / UNFINISHED).unlink()
+    check_finished(str(tmp_path))

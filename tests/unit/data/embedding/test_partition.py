@@ -1,18 +1,35 @@
 """A partition: every row once with its text's embedding, every distinct text through CLAP once."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.data.embedded import inspect
+from mats_ray.config import RunConfig
+from mats_ray.data.embedded import inspect, part_name
 from mats_ray.data.embedding import partition as module
 from mats_ray.data.embedding.partition import embed_texts, write_partition
-from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
+from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import COLUMNS, EMBEDDING, embedding_matrix, row_key
 from mats_ray.errors import DataError
 from mats_ray.types import CLAPIdentity
-from tests.unit.data.embedding.triplets import CountingCLAP, embedding_of, plan_of, rows_of, table_of
+from tests.s3 import s3_server
+from tests.unit.data.embedding.triplets import (
+    IDENTITY,
+    CountingCLAP,
+    embedding_of,
+    plan_of,
+    rows_of,
+    table_of,
+)
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def carry_out(plan, clap):
@@ -100,3 +117,73 @@ def test_texts_are_embedded_some_at_a_time_in_any_order_given(monkeypatch):
     found = embed_texts(CountingCLAP(), texts, batch_size=2)
 
     np.testing.assert_array_equal(found, np.stack([embedding_of(one) for one in texts]).astype(np.float16))
+
+
+def test_a_bucket_works_like_a_folder(tmp_path):
+    local = plan_of(tmp_path, rows_of(60, texts=9), embed={"num_partitions": 3})
+    carry_out(local, CountingCLAP())
+    with s3_server("sets") as bucket:
+        bucket.put(str(tmp_path / "triplets"), "sets/run/", recursive=True)
+        config = RunConfig.model_validate(
+            {
+                "output_dir": "s3://sets/run",
+                "model": {"clap": {"ref": "x"}, "llm": {"path": "x"}},
+                "data": {"chunk_rows": 16, "embed": {"num_partitions": 3}},
+            }
+        )
+        plan = make_plan(config, triplet_files(config.triplets_path), IDENTITY)
+
+        done = carry_out(plan, CountingCLAP())
+
+        assert EmbedLedger(plan).finished() == done
+        filesystem, files = parquet_files(config.embedded_path)
+        assert [name.rpartition("/")[2] for name in files] == [part_name(n) for n in range(3)]
+        tables = [pq.read_table(name, filesystem=filesystem) for name in files]
+        assert pa.concat_tables(tables).equals(table_of(tmp_path / "embedded"))
+
+
+JOB = """
+import sys
+from pathlib import Path
+from mats_ray.data.embedding.partition import write_partition
+from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.shuffle import scatter
+from tests.unit.data.embedding.triplets import CountingCLAP, planned
+
+class Stuck(CountingCLAP):
+    def encode_text(self, texts, *, batch_size=64):
+        if EmbedLedger(plan).done()[2:]:
+            print("in the middle", flush=True)
+            sys.stdin.readline()  # for ever
+        return super().encode_text(texts)
+
+plan = planned(Path(sys.argv[1]), embed={"num_partitions": 6})
+EmbedLedger(plan).begin()
+scatter(plan, 0)
+for partition in range(6):
+    EmbedLedger(plan).enter(write_partition(plan, partition, Stuck(), batch_size=4))
+"""
+
+
+def test_after_sigkill_finished_partitions_stay_and_the_rest_is_what_an_unbroken_run_makes(tmp_path):
+    rows = rows_of(120, texts=40)
+    plan = plan_of(tmp_path / "broken", rows, embed={"num_partitions": 6})
+    command = [sys.executable, "-c", JOB, str(tmp_path / "broken")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as job:
+        assert job.stdout.readline() == b"in the middle\n"
+        job.kill()
+    ledger, clap = EmbedLedger(plan), CountingCLAP()
+    done = {one.partition: one for one in ledger.done()}
+    times = {n: (tmp_path / "broken/embedded" / one.files[0]).stat().st_mtime_ns for n, one in done.items()}
+    assert list(done) == [0, 1, 2]
+    assert ledger.scattered() == {0}
+
+    rest = [write_partition(plan, n, clap, batch_size=4) for n in range(6) if n not in done]
+    for one in rest:
+        ledger.enter(one)
+    ledger.end(ledger.done())
+
+    assert len(clap.seen) == 40 - sum(one.num_texts for one in done.values())
+    assert {n: (tmp_path / "broken/embedded" / done[n].files[0]).stat().st_mtime_ns for n in done} == times
+    carry_out(plan_of(tmp_path / "whole", rows, embed={"num_partitions": 6}), CountingCLAP())
+    assert table_of(tmp_path / "broken/embedded").equals(table_of(tmp_path / "whole/embedded"))

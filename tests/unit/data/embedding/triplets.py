@@ -58,6 +58,11 @@ def write_triplets(folder, *files):
 def plan_of(tmp_path, *files, **data) -> EmbedPlan:
     """Write files of triplets and plan their embedding."""
     write_triplets(tmp_path / "triplets", *files)
+    return planned(tmp_path, **data)
+
+
+def planned(tmp_path, **data) -> EmbedPlan:
+    """Plan the embedding of triplets that are there."""
     config = RunConfig.model_validate(
         {
             "output_dir": str(tmp_path),
