@@ -27,6 +27,8 @@ class Question:
     embedding_C: np.ndarray
     instruction: str
     options: AnswerOptions = field(default_factory=AnswerOptions)
+    in_pieces: bool = True
+    """False: only the whole answer is wanted, which saves turning ids into text at every step."""
 
 
 class Conversation:
@@ -88,7 +90,8 @@ class Conversation:
         going = {id(search) for search in self._decoder.active}
         for question, (search, spoken) in list(self._open.items()):
             if id(search) in going:
-                piece = spoken.hear(search.ids)
+                watched = question.in_pieces or question.options.stop
+                piece = spoken.hear(search.ids) if watched else None
             else:
                 piece = spoken.finish(search.ids, ended=search.ended)
             if piece is not None:

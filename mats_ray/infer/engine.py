@@ -45,10 +45,13 @@ class AnswerEngine:
     Args:
         answerer: The model.
         max_answers: Answers under way at once; a beam search counts as one.
+        steps_between_joins: Reading a prompt costs a pass of its own, in which the others stand still: those
+            that come within so many steps are read together.
     """
 
-    def __init__(self, answerer: Answerer, *, max_answers: int) -> None:
+    def __init__(self, answerer: Answerer, *, max_answers: int, steps_between_joins: int = 4) -> None:
         self._answerer, self._max_answers = answerer, max_answers
+        self._steps_between_joins, self._steps_since_join = steps_between_joins, 0
         self._conversation = Conversation(answerer)
         self._changed = threading.Condition()
         self._waiting: deque[Question] = deque()
@@ -99,14 +102,23 @@ class AnswerEngine:
             for question in self._conversation.open:
                 if question not in self._askers:
                     self._conversation.leave(question)
-            admitted: list[Question] = []
-            room = self._max_answers - len(self._conversation)
-            while self._waiting and len(admitted) < room:
-                asker = self._askers.get(question := self._waiting.popleft())
-                if asker is not None:
-                    asker.waited = time.monotonic() - asker.asked
-                    admitted.append(question)
-            return admitted
+            self._steps_since_join += 1
+            if len(self._conversation) and self._steps_since_join < self._steps_between_joins:
+                return []
+            return self._next()
+
+    def _next(self) -> list[Question]:
+        """Take those off the queue for whom there is a place, and who are still there."""
+        admitted: list[Question] = []
+        room = self._max_answers - len(self._conversation)
+        while self._waiting and len(admitted) < room:
+            asker = self._askers.get(question := self._waiting.popleft())
+            if asker is not None:
+                asker.waited = time.monotonic() - asker.asked
+                admitted.append(question)
+        if admitted:
+            self._steps_since_join = 0
+        return admitted
 
     def _begin(self, questions: list[Question]) -> None:
         """Read questions together; if that fails, one by one, so that the bad one fails alone."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from mats_ray.errors import ModelError
 from mats_ray.models.mats import MATS
@@ -73,16 +74,13 @@ class StepDecoder:
     @torch.inference_mode()
     def step(self) -> list[Search]:
         """Compute one more token of every answer; returns those that ended with it."""
-        cache = DynamicCache()
-        for index, (keys, values) in enumerate(self._rows.layers):
-            cache.update(keys, values, index)
         positions_R1 = self._rows.mask_RS.sum(dim=1, keepdim=True)
         mask_RS = pad(self._rows.mask_RS, (0, 1), value=1)
         output = self._model.llm(
             input_ids=self._rows.tokens_R1,
             attention_mask=mask_RS,
             position_ids=positions_R1,
-            past_key_values=cache,
+            past_key_values=_cache_of(self._rows.layers),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -161,6 +159,17 @@ class _Rows:
         more = length - self.mask_RS.shape[1]
         layers = [(pad(k, (0, 0, more, 0)), pad(v, (0, 0, more, 0))) for k, v in self.layers]
         return _Rows(layers, pad(self.mask_RS, (more, 0)))
+
+
+def _cache_of(layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Put keys and values into a cache without copying them, as ``DynamicCache.update`` would."""
+    cache: Any = DynamicCache()
+    for keys, values in layers:
+        layer = DynamicLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
+        cache.layers.append(layer)
+    return cache
 
 
 def _layers(cache: Any) -> list[tuple[Tensor, Tensor]]:

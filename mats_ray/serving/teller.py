@@ -39,7 +39,9 @@ class Teller:
             if not isinstance(said, str):
                 loop.call_soon_threadsafe(_settle, whole, said)
 
-        question = Question(embedding_C=embedding_C, instruction=instruction, options=options)
+        question = Question(
+            embedding_C=embedding_C, instruction=instruction, options=options, in_pieces=False
+        )
         self._engine.ask(question, hear)
         try:
             return self._told(await whole, instruction)

@@ -1,8 +1,8 @@
 // POST /v1/chat/completions with stream: true, and its server-sent events.
 import { toBase64 } from "/page/audio.js";
 
-// Calls onText with every piece; resolves to { reason, tokens }, or throws what the server said.
-export async function streamAnswer(sound, question, { profile, window, key }, signal, onText) {
+// Calls tell with every piece; resolves to { reason, tokens }, or throws what the server said.
+export async function streamAnswer(sound, question, { profile, window, key }, signal, tell) {
   const content = [{ type: "input_audio", input_audio: { data: toBase64(sound.bytes), format: sound.format } }];
   if (question) content.push({ type: "text", text: question });
   const mats = {};
@@ -19,7 +19,7 @@ export async function streamAnswer(sound, question, { profile, window, key }, si
     const chunk = JSON.parse(event);
     if (chunk.error) throw new Error(chunk.error.message);
     const choice = chunk.choices[0];
-    if (choice?.delta.content) onText(choice.delta.content);
+    if (choice?.delta.content) tell(choice.delta.content);
     end.reason = choice?.finish_reason ?? end.reason;
     end.tokens = chunk.usage?.completion_tokens ?? end.tokens;
   }

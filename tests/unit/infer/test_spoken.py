@@ -67,10 +67,10 @@ def test_the_beginning_of_a_stop_text_is_held_back_until_it_is_clear():
     assert answer.text == "A dog barks"
 
 
-@pytest.mark.parametrize("stop", [["gEND"], ["END", " more"], ["ND"]])
+@pytest.mark.parametrize("stop", [["gEND"], ["END", " more"], ["D"]])
 def test_the_first_of_several_stop_texts_counts_also_at_the_very_end(stop):
     pieces, answer = tell([1, 2, 6, 7], stop=stop)
 
     assert "".join(pieces) == answer.text
-    assert "ND" not in answer.text
+    assert "END" not in answer.text
     assert answer.finish_reason == "stop"
