@@ -67,7 +67,7 @@ class NotFiniteError(TrainingError):
         certain: The samples it names are those of a micro-batch whose own loss was not finite.
     """
 
-    def __init__(self, message: str, *, certain: bool) -> None:
+    def __init__(self, message: str, *, certain: bool = False) -> None:
         super().__init__(message)
         self.certain = certain
 

@@ -89,7 +89,7 @@ class ScalingConfig(StrictConfig):
     def number_or_range(cls, value: object) -> object:
         """One of two forms, said in one line."""
         is_range = isinstance(value, list | tuple)
-        both = cast("Sequence[object]", value) if is_range else [value]
+        both: Sequence[object] = cast("Sequence[object]", value) if is_range else [value]
         if len(both) != 1 + is_range or not all(type(one) is int and one > 0 for one in both):
             raise ValueError(f"{value!r} is not allowed: a positive number, or [min, max]")
         return value

@@ -86,9 +86,8 @@ def save_model(
     directory.mkdir(parents=True, exist_ok=True)
     connector = dict(model.named_parameters()) if trained is None else trained
     save_file(_below("connector.", connector), directory / MAPPER)
-    config = settings.model
+    config, home = settings.model, home or str(directory)
     tree = config.model_dump(mode="json")
-    home = home or str(directory)
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
     tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
