@@ -84,7 +84,7 @@ def test_embed_and_memory_say_what_they_made(demo, mats):
 
     code, said, _ = mats("embed", "--config", str(file))
     assert code == 0
-    assert said.splitlines()[-1].endswith(f" distinct texts: {config.embedded_path}")
+    assert said.splitlines()[-1].endswith(f" distinct texts, 0 of them embedded now: {config.embedded_path}")
     code, said, _ = mats("memory", "--config", str(file))
     assert code == 0
     assert said.endswith(f" texts in 4 clusters: {config.memory_path}\n")
