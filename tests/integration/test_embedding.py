@@ -157,10 +157,10 @@ def test_online_training_reads_the_stream_that_stored_embeddings_give(embedded, 
     online = config.replace(data={"embedded": str(tmp_path / "online"), "embed": {"mode": "online"}})
 
     written = embed(online)
-    found, expected = stream(online, 0, 64), stream(config, 0, 64)
+    found, expected = stream(online, 0, 60), stream(config, 0, 60)
 
     with pytest.raises(DataError, match=r"was written with data\.embed\.mode=online"):
-        stream(online.replace(data={"embed": {"mode": "stored"}}), 0, 8)
+        stream(online.replace(data={"embed": {"mode": "stored"}}), 0, 12)
     assert (written.num_rows, written.num_encoded) == (summary.num_rows, 0)
     assert EMBEDDING not in pq.read_schema(parquet_files(online.embedded_path)[1][0]).names
     assert found.drop_columns(EMBEDDING).equals(expected.drop_columns(EMBEDDING))
