@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 Fault = str
-"""``500``, ``503``, ``expired``, ``truncated`` (half a body), ``short`` (as if whole)."""
+"""``500``, ``503``, ``expired``, ``reset``, ``truncated`` (half a body), ``short`` (as if whole)."""
 
 _ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
