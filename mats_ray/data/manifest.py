@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from mats_ray.data.listing import AudioObject, look_at
 from mats_ray.data.objects import is_remote, open_storage, persistently, read_bytes
@@ -77,12 +77,12 @@ def _rows(path: str) -> Iterable[dict[str, Any]]:
 def _table_rows(path: str, data: bytes) -> list[dict[str, Any]]:
     if path.lower().endswith(".csv"):
         # all columns stay text: a question may be a number, and "NA" a name
-        names = pa.csv.open_csv(io.BytesIO(data)).schema.names
-        texts = pa.csv.ConvertOptions(
+        names = csv.open_csv(io.BytesIO(data)).schema.names
+        texts = csv.ConvertOptions(
             column_types={name: pa.string() for name in names}, strings_can_be_null=False
         )
-        parse = pa.csv.ParseOptions(newlines_in_values=True)
-        table = pa.csv.read_csv(io.BytesIO(data), convert_options=texts, parse_options=parse)
+        parse = csv.ParseOptions(newlines_in_values=True)
+        table = csv.read_csv(io.BytesIO(data), convert_options=texts, parse_options=parse)
     else:
         table = pq.read_table(io.BytesIO(data))
     if PATH not in table.column_names:
