@@ -16,16 +16,33 @@ Examples:
   mats caption --model out/demo/model --audio clips/ --out out/captions
   mats caption --model out/demo/model --audio s3://bucket/clips --out s3://bucket/answers \\
       --ask "Is there a dog?" --ask "How many sounds are there?"
+  mats caption --model out/demo/model --audio files.csv --out out/labels --labels labels.txt
+  mats caption --model out/demo/model --audio radio/ --out out/radio --window 30 --hop 15 --format jsonl
 
-One row per file and question goes to OUT as Parquet; a file that cannot be used becomes a row with
-status "error", a code and words. Run it again after a crash: it does what is missing, and nothing if
-nothing is.
+One row per file and question (with --window, one per window of it) goes to OUT as Parquet or JSONL; a
+file that cannot be used becomes a row with status "error", a code and words. Run it again after a crash:
+it does what is missing, and nothing if nothing is.
 """
+
+
+_SHORTCUTS = (
+    ("window", "clap|SECONDS", "a row per window of this length, clap: as long as CLAP hears at once"),
+    ("hop", "SECONDS", "from the start of one window to the next (default: no overlap, no gap)"),
+    ("pool", "mean", "one row per file all the same, from the mean over its windows"),
+    ("format", "parquet|jsonl", "of the rows (default: parquet)"),
+)
+"""Of keys of the section ``caption``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--audio", required=True, metavar="PATH", help="folder, file or s3:// prefix")
+    parser.add_argument(
+        "--audio",
+        required=True,
+        metavar="PATH",
+        help="folder, file, s3:// or gs:// prefix, or a manifest: .parquet, .csv or .jsonl with a column "
+        '"path", and "question" where rows have one',
+    )
     parser.add_argument("--out", required=True, metavar="PATH", help="folder or s3:// prefix of the rows")
     parser.add_argument(
         "--model", metavar="DIR", help="model directory (default: where the configured run writes its model)"
@@ -38,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="questions",
         help="ask this of every file instead of captioning it; repeatable",
     )
+    parser.add_argument(
+        "--labels", metavar="FILE", help="say which of these labels, one a line, fits every file best"
+    )
+    for name, metavar, text in _SHORTCUTS:
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument("--dry-run", action="store_true", help="say what is to be done; touch nothing")
     add_config_arguments(parser, required=False, example="caption.batch_size=64")
 
 
@@ -47,10 +70,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MATSError: Model, audio or output cannot be used, or too many files could not.
     """
+    args.overrides = [*args.overrides, *_shortcuts(args)]
     config = _config_of(args)
     if args.model is None and not args.config:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
     from mats_ray.infer.job import CaptionJob
+    from mats_ray.infer.labels import read_labels
 
     job = CaptionJob.plan(
         config,
@@ -58,7 +83,12 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         model=args.model or config.model_dir,
         questions=args.questions,
+        labels=read_labels(args.labels) if args.labels else (),
+        touch=not args.dry_run,
     )
+    if args.dry_run:
+        print(job.forecast())
+        return 0
     print(job.finish() if job.is_done else _on_a_cluster(job))
     return 0
 
@@ -70,6 +100,11 @@ def _on_a_cluster(job: "CaptionJob") -> "CaptionSummary":
 
     with cluster():
         return carry_out(job)
+
+
+def _shortcuts(args: argparse.Namespace) -> list[str]:
+    given = {name: getattr(args, name) for name, _, _ in _SHORTCUTS}
+    return [f"caption.{name}={value}" for name, value in given.items() if value is not None]
 
 
 def _config_of(args: argparse.Namespace) -> RunConfig:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from fsspec.spec import AbstractFileSystem
 
-from mats_ray.data.objects import is_remote, open_storage
+from mats_ray.data.objects import is_remote, open_storage, persistently
 from mats_ray.errors import DataError
 
 EXTENSIONS = frozenset(
@@ -28,7 +28,7 @@ EXTENSIONS = frozenset(
         ".snd",
         ".caf",
     }
-    | {".w64", ".rf64", ".m4a", ".aac", ".wma", ".amr"}
+    | {".w64", ".rf64", ".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".mp4", ".mov", ".webm", ".mka"}
 )
 """What counts as audio in a folder, in any case. Formats among them that cannot be decoded are listed too:
 a row that says so is better than a file left out without a word."""
@@ -63,6 +63,18 @@ def list_audio(root: str) -> list[AudioObject]:
         known = " ".join(sorted(EXTENSIONS))
         raise DataError(f"no audio below {root}: {len(found)} files, none ends in one of {known}")
     return found if single_file else audio
+
+
+def look_at(path: str) -> AudioObject:
+    """Look at one file or object by its path; one that is not there, or cannot be looked at, has no etag."""
+    if not is_remote(path):
+        return _local_object(Path(path))
+    files, key = open_storage(path)
+    try:
+        info = cast("dict[str, Any]", persistently(lambda: files.info(key)))
+    except Exception:  # noqa: BLE001  (every kind of store has its own; reading it will say what is wrong)
+        return AudioObject(path=path, size=0, etag="")
+    return AudioObject(path=path, size=int(info.get("size") or 0), etag=_remote_etag(info))
 
 
 def local_etag(path: Path) -> str:
@@ -107,7 +119,7 @@ def _remote(root: str) -> Iterator[AudioObject]:
 
 def _find(files: AbstractFileSystem, prefix: str, root: str) -> dict[str, dict[str, Any]]:
     try:
-        found = cast("dict[str, dict[str, Any]]", files.find(prefix, detail=True))
+        found = cast("dict[str, dict[str, Any]]", persistently(lambda: files.find(prefix, detail=True)))
     except FileNotFoundError:
         found = {}
     except Exception as error:  # every kind of store has its own

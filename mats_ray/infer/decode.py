@@ -3,7 +3,10 @@
 Light on purpose: processes that only decode import no torch.
 """
 
-from collections.abc import Iterator, Sequence
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,117 +14,138 @@ import numpy as np
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
-from mats_ray.data.audio import MAX_BYTES, decode_audio, read_audio
-from mats_ray.data.objects import read_bytes
+from mats_ray.data.audio import AudioBlocks, Limits, open_audio
+from mats_ray.data.objects import fetch_into
+from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError
-from mats_ray.types import AudioClip
+from mats_ray.infer.clips import CLIPS, packed
 
 LISTED = pa.schema(
     [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(pa.int32()))]
 )
 """``prompts``: indices of the prompts this file still owes an answer to."""
 
-CLIPS = pa.schema(
-    [
-        ("path", pa.string()),
-        ("etag", pa.string()),
-        ("prompts", pa.list_(pa.int32())),
-        ("samples", pa.large_binary()),  # float32, mono; null where there is an error
-        ("sample_rate", pa.int32()),
-        ("error_code", pa.string()),
-        ("error", pa.string()),
-    ]
-)
-
 BATCH_BYTES = 64 * 2**20
-"""A batch ends when its decoded samples reach this size: memory holds that and one more file."""
+"""A batch ends when its decoded samples reach this size: memory holds that and one more clip. A file that is
+longer by itself is not sent; who would hear it decodes it (see ``infer.clips.LongFile``)."""
 
-BATCHES = pa.schema([("batch", pa.large_binary())])
-"""A batch travels as one value (Arrow's stream format): Ray Data joins and splits rows by number as it likes,
-and 32 one-hour clips must not meet because 32 one-second clips should."""
+SPOOL_BYTES = 64 * 2**20
+"""A larger object is fetched to a temporary file, not to memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opener:
+    """Opens local and remote audio to be decoded block by block.
+
+    Attributes:
+        stores: File system by protocol, with all it takes to reach it; local paths need none.
+        limits: What is larger or longer becomes an error.
+    """
+
+    stores: Mapping[str, AbstractFileSystem]
+    limits: Limits
+
+    @contextmanager
+    def open(self, path: str, size: int) -> Iterator[AudioBlocks]:
+        """Open a file of a listed size.
+
+        Raises:
+            AudioError: It is gone, cannot be fetched, or is not audio; see ``data.audio.open_audio``.
+        """
+        files = self.stores.get(path.partition("://")[0]) if "://" in path else None
+        if files is None:
+            with open_audio(path, limits=self.limits) as audio:
+                yield audio
+        elif size > self.limits.max_bytes:  # as listed: not even fetched
+            limit = self.limits.max_bytes
+            raise AudioError(f"{path} has {size} bytes, the limit is {limit}", code="too_large")
+        elif size > SPOOL_BYTES:
+            with tempfile.NamedTemporaryFile() as file:
+                _fetch(file, files, path, size)
+                file.flush()
+                with open_audio(file.name, name=path, limits=self.limits) as audio:
+                    yield audio
+        else:
+            held = io.BytesIO()
+            _fetch(held, files, path, size)
+            with open_audio(held.getvalue(), name=path, limits=self.limits) as audio:
+                yield audio
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """Callable for Ray Data: a table of ``LISTED`` rows to tables of ``BATCHES``.
+    """Callable for Ray Data: a table of ``LISTED`` rows to tables of packed ``CLIPS``.
 
     Attributes:
-        files: Of remote audio, with all it takes to reach it; None for local paths.
-        max_seconds: Longer audio becomes an error row.
+        opener: Opens the files.
         batch_size: Clips per batch at most.
+        cut: Windows with a row each; None: each file is one clip.
     """
 
-    files: AbstractFileSystem | None
-    max_seconds: float
+    opener: Opener
     batch_size: int
+    cut: Cut | None = None
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Decode every file, in order."""
         rows: list[dict[str, Any]] = []
         num_bytes = 0
-        for listed in table.to_pylist():
-            rows.append(self._row(listed))
-            num_bytes += len(rows[-1]["samples"] or b"")
+        for row in (row for listed in table.to_pylist() for row in self._rows(listed)):
+            rows.append(row)
+            num_bytes += len(row["samples"] or b"")
             if len(rows) == self.batch_size or num_bytes >= BATCH_BYTES:
-                yield _packed(rows)
+                yield packed(rows)
                 rows, num_bytes = [], 0
         if rows:
-            yield _packed(rows)
+            yield packed(rows)
 
-    def _row(self, listed: dict[str, Any]) -> dict[str, Any]:
-        row = dict.fromkeys(CLIPS.names) | {name: listed[name] for name in ("path", "etag", "prompts")}
+    def _rows(self, listed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield a file's clips; the error that ends them takes the place of the next one."""
+        blank = dict.fromkeys(CLIPS.names) | {"is_last": True, **listed}
+        segment, heard_s = 0, None
         try:
-            clip = self._decode(listed["path"], listed["size"])
+            with self.opener.open(listed["path"], listed["size"]) as audio:
+                for clip in _whole(audio) if self.cut is None else _windows(audio, self.cut):
+                    yield blank | clip | {"segment": segment}
+                    segment, heard_s = segment + 1, clip["end_s"]
         except AudioError as error:
-            return row | {"error_code": error.code, "error": str(error)}
-        return row | {"samples": memoryview(clip.samples).cast("B"), "sample_rate": clip.sample_rate}
-
-    def _decode(self, path: str, size: int) -> AudioClip:
-        if self.files is None:
-            return read_audio(path, max_seconds=self.max_seconds)
-        if size > MAX_BYTES:  # as listed: not even fetched
-            raise AudioError(f"{path} has {size} bytes, the limit is {MAX_BYTES}", code="too_large")
-        return decode_audio(_fetch(self.files, path), name=path, max_seconds=self.max_seconds)
+            yield blank | {
+                "segment": segment,
+                "start_s": heard_s,
+                "error_code": error.code,
+                "error": str(error),
+            }
 
 
-def batches_of(table: pa.Table) -> Iterator[pa.Table]:
-    """Unpack ``BATCHES`` to tables of ``CLIPS``, without copying."""
-    for packed in table.column("batch"):
-        with pa.ipc.open_stream(packed.as_buffer()) as reader:
-            yield reader.read_all()
+def _windows(audio: AudioBlocks, cut: Cut) -> Iterator[dict[str, Any]]:
+    for window in cut_blocks(audio, audio.sample_rate, cut):
+        times = {"start_s": window.start_s, "end_s": window.end_s, "is_last": window.is_last}
+        yield times | _sound(window.samples, audio.sample_rate)
 
 
-def _packed(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, CLIPS) as writer:
-        writer.write_table(pa.Table.from_pylist(list(rows), schema=CLIPS))
-    batch = sink.getvalue()
-    offsets = pa.py_buffer(np.array([0, len(batch)], np.int64))
-    return pa.table([pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, batch])], BATCHES)
+def _whole(audio: AudioBlocks) -> Iterator[dict[str, Any]]:
+    blocks, num_samples = list[np.ndarray](), 0
+    for block_T in audio:
+        blocks.append(block_T)
+        num_samples += len(block_T)
+        if num_samples * 4 > BATCH_BYTES:
+            yield {"end_s": None}  # without samples: a LongFile
+            return
+    samples_T = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    yield {"start_s": 0.0, "end_s": num_samples / audio.sample_rate} | _sound(samples_T, audio.sample_rate)
 
 
-def clips_of(table: pa.Table) -> Sequence[AudioClip | AudioError]:
-    """Read the clips of a table of ``CLIPS``, without copying their samples."""
-    columns = (table.column(name) for name in ("path", "samples", "sample_rate", "error_code", "error"))
-    return [
-        AudioError(error.as_py(), code=code.as_py())
-        if code.is_valid
-        else AudioClip(
-            samples=np.frombuffer(samples.as_buffer(), np.float32),
-            sample_rate=rate.as_py(),
-            name=path.as_py(),
-        )
-        for path, samples, rate, code, error in zip(*columns, strict=True)
-    ]
+def _sound(samples_T: np.ndarray, sample_rate: int) -> dict[str, Any]:
+    # not a memoryview: pyarrow 26 never lets go of one that it made a value from
+    return {"samples": samples_T.astype(np.float32, copy=False).tobytes(), "sample_rate": sample_rate}
 
 
-def _fetch(files: AbstractFileSystem, path: str) -> bytes:
-    """Get a whole object; the file system retries by itself what is worth it."""
+def _fetch(sink: Any, files: AbstractFileSystem, path: str, size: int) -> None:
     try:
-        return read_bytes(files, path)
+        fetch_into(sink, files, path, size)
     except FileNotFoundError:
         raise AudioError(f"{path} is gone since it was listed", code="not_found") from None
-    except Exception as error:  # every kind of store has its own
+    except OSError as error:
         raise AudioError(
             f"{path} cannot be fetched: {type(error).__name__}: {error}", code="read_failed"
         ) from error

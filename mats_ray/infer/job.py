@@ -1,6 +1,7 @@
 """A batch job without its engine: what is to be done, what came out. ``on_ray`` does the work between."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +9,23 @@ import pyarrow as pa
 
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
-from mats_ray.data.listing import list_audio
+from mats_ray.data.audio import Limits
+from mats_ray.data.listing import AudioObject, list_audio
+from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.objects import is_remote, open_storage
-from mats_ray.errors import DataError
-from mats_ray.infer.decode import LISTED, Decoder
+from mats_ray.data.windows import Cut
+from mats_ray.errors import ConfigError, DataError
+from mats_ray.infer.asked import Asked, Questions, ask
+from mats_ray.infer.decode import LISTED, Decoder, Opener
 from mats_ray.infer.ledger import Ledger
 from mats_ray.infer.parts import PartStore
 from mats_ray.infer.respond import ResponderSettings
-from mats_ray.infer.rows import Questions, Respondent, prompts_for, wanted_pairs
-from mats_ray.models.directory import read_info
+from mats_ray.infer.rows import Respondent
+from mats_ray.models.build import clap_window_seconds
+from mats_ray.models.directory import ModelInfo, read_info
+
+MAX_DECODED_BYTES = 2**40
+"""No limit of its own: ``caption.max_seconds`` is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +34,7 @@ class CaptionSummary:
 
     files: int
     rows: int
-    """Files times prompts, all of them written."""
+    """Files times prompts, or windows of files times prompts, all of them written."""
     ok: int
     errors: dict[str, int]
     """Error rows by code, most frequent first."""
@@ -66,9 +75,26 @@ class CaptionJob:
 
     @classmethod
     def plan(
-        cls, config: RunConfig, *, audio: str, out: str, model: str, questions: Questions
+        cls,
+        config: RunConfig,
+        *,
+        audio: str,
+        out: str,
+        model: str,
+        questions: Questions = (),
+        labels: Sequence[str] = (),
+        touch: bool = True,
     ) -> "CaptionJob":
         """Look at model, audio and output, and work out what is missing.
+
+        Args:
+            config: As for ``infer.on_ray.caption``, with the other arguments.
+            audio: Folder, file, prefix or manifest.
+            out: Folder or prefix of the rows.
+            model: Model directory.
+            questions: Asked of every file, or of each path its own.
+            labels: To classify every file with.
+            touch: Make the output folder if it is absent.
 
         Raises:
             ConfigError: A question is empty.
@@ -76,31 +102,28 @@ class CaptionJob:
             DataError: There is no audio, or the output folder cannot be used.
         """
         started = time.monotonic()
-        prompts = prompts_for(questions)
         info = read_info(model)
-        # a configuration that says nothing about decoding leaves the model its own
-        chosen = config.generation if "generation" in config.model_fields_set else info.generation
-        respondent = Respondent(model_id=info.model_id, generation=chosen)
-        objects = list_audio(audio)
-        wanted_FP = wanted_pairs([one.path for one in objects], prompts, questions)
-        ledger = Ledger(objects, prompts, respondent, wanted_FP=wanted_FP)
-        store = PartStore(out)
-        outdated = ledger.enter_all(store)
-        settings = config.caption
-        responder = ResponderSettings(
-            model=str(info.directory.resolve()),
-            respondent=respondent,
-            prompts=prompts,
-            batch_size=settings.batch_size,
-            num_threads=max(1, int(settings.cpus_per_actor)),
-            device="cuda" if settings.gpus_per_actor else "cpu",
-        )
+        objects, asked = _listed(audio, questions, labels)
+        cut, settings = _cut(config.caption, info), config.caption
+        ledger = Ledger(objects, asked, _respondent(config, info, cut))
+        store = PartStore(out, touch=touch)
+        opener = _opener(objects, settings)
+        windows = cut if settings.pool is None else None
         return cls(
             ledger=ledger,
             store=store,
-            outdated=outdated,
-            decoder=_decoder(audio, settings),
-            responder=responder,
+            outdated=ledger.enter_all(store),
+            decoder=Decoder(opener=opener, batch_size=settings.batch_size, cut=windows),
+            responder=ResponderSettings(
+                model=str(info.directory.resolve()),
+                respondent=ledger.respondent,
+                prompts=asked.prompts,
+                batch_size=settings.batch_size,
+                num_threads=max(1, int(settings.cpus_per_actor)),
+                device="cuda" if settings.gpus_per_actor else "cpu",
+                opener=opener,
+                pool=cut if settings.pool == "mean" else None,
+            ),
             settings=settings,
             started=started,
         )
@@ -113,28 +136,39 @@ class CaptionJob:
     @property
     def num_files_done(self) -> int:
         """Files that owe no row."""
-        return int(self.ledger.done_FP.all(axis=1).sum())
+        return int(self.ledger.files_done().sum())
 
     @property
     def is_done(self) -> bool:
         """Whether no row is missing."""
-        return bool(self.ledger.done_FP.all())
+        return bool(self.ledger.done_K.all())
 
     def todo(self) -> list[pa.Table]:
         """Tables of ``LISTED`` rows, ``batch_size`` files each: the grain of work and of progress."""
+        ledger = self.ledger
         rows = [
-            {
-                "path": one.path,
-                "etag": one.etag,
-                "size": one.size,
-                "prompts": np.flatnonzero(~done_P).tolist(),
-            }
-            for one, done_P in zip(self.ledger.objects, self.ledger.done_FP, strict=True)
-            if not done_P.all()
+            {"path": one.path, "etag": one.etag, "size": one.size, "prompts": owed}
+            for file, one in enumerate(ledger.objects)
+            if (owed := ledger.owed(file))
         ]
         table = pa.Table.from_pylist(rows, schema=LISTED)
         size = self.responder.batch_size
         return [table.slice(start, size) for start in range(0, len(table), size)]
+
+    def forecast(self) -> str:
+        """Say what there is and what is to be done, in lines for a person."""
+        ledger = self.ledger
+        done_F = ledger.files_done()
+        sizes_F = np.array([one.size for one in ledger.objects])
+        replaced = sum(int((~keep_N).sum()) for keep_N in self.outdated.values())
+        return (
+            f"{len(done_F)} files, {_megabytes(sizes_F)}; {len(ledger.done_K)} files times prompts, "
+            f"{len(ledger.asked.prompts)} different prompts\n"
+            f"done: {int(done_F.sum())} files, {ledger.num_rows} rows ({ledger.num_ok} ok)\n"
+            f"to do: {int((~done_F).sum())} files, {_megabytes(sizes_F[~done_F])}; "
+            f"{int((~ledger.done_K).sum())} answers; {replaced} outdated rows to be replaced\n"
+            f"nothing was done: {self.store.out} (model {ledger.respondent.model_id})"
+        )
 
     def drop_outdated(self) -> None:
         """Remove outdated rows, once. To be called when there is something to put in their place.
@@ -158,7 +192,7 @@ class CaptionJob:
             rows=found.num_rows,
             ok=found.num_ok,
             errors=dict(found.errors.most_common()),
-            written=int((found.done_FP & ~self.ledger.done_FP).sum()),
+            written=found.num_rows - self.ledger.num_rows,
             seconds=time.monotonic() - self.started,
             out=self.store.out,
             model_id=self.responder.respondent.model_id,
@@ -173,6 +207,44 @@ class CaptionJob:
         return summary
 
 
-def _decoder(audio: str, settings: CaptionConfig) -> Decoder:
-    files = open_storage(audio)[0] if is_remote(audio) else None
-    return Decoder(files=files, max_seconds=settings.max_seconds, batch_size=settings.batch_size)
+def _megabytes(sizes: np.ndarray) -> str:
+    return f"{sizes.sum() / 1e6:.1f} MB"
+
+
+def _listed(audio: str, questions: Questions, labels: Sequence[str]) -> tuple[Sequence[AudioObject], Asked]:
+    """Find the files and what each is asked, by a manifest, by the caller, or both."""
+    own = dict[str, Sequence[str]]()
+    if is_manifest(audio):
+        objects, own = read_manifest(audio)
+    else:
+        objects = list_audio(audio)
+    everyone = () if isinstance(questions, Mapping) else questions
+    if isinstance(questions, Mapping):
+        own = {path: [*own.get(path, ()), *questions.get(path, ())] for path in {*own, *questions}}
+    return objects, ask([one.path for one in objects], everyone=everyone, own=own, labels=labels)
+
+
+def _respondent(config: RunConfig, info: ModelInfo, cut: Cut | None) -> Respondent:
+    # a configuration that says nothing about decoding leaves the model its own
+    chosen = config.generation if "generation" in config.model_fields_set else info.generation
+    hearing = "" if cut is None else f"{'mean over ' if config.caption.pool else ''}{cut}"
+    return Respondent(model_id=info.model_id, generation=chosen, hearing=hearing)
+
+
+def _cut(settings: CaptionConfig, info: ModelInfo) -> Cut | None:
+    if settings.window is None:
+        return None
+    seconds = clap_window_seconds(info.model.clap) if settings.window == "clap" else settings.window
+    if settings.hop is not None and settings.hop > seconds:
+        raise ConfigError(f"caption.hop={settings.hop:g} is more than CLAP's window of {seconds:g} s")
+    return Cut(seconds=seconds, hop=settings.hop or seconds)
+
+
+def _opener(objects: Sequence[AudioObject], settings: CaptionConfig) -> Opener:
+    a_path = {one.path.partition("://")[0]: one.path for one in objects if is_remote(one.path)}
+    # decoded audio is never held whole: its seconds are what is limited
+    limits = Limits(
+        max_seconds=settings.max_seconds, max_bytes=settings.max_bytes, max_decoded_bytes=MAX_DECODED_BYTES
+    )
+    stores = {protocol: open_storage(path)[0] for protocol, path in a_path.items()}
+    return Opener(stores=stores, limits=limits)

@@ -8,7 +8,8 @@ small: finished rows come to it, audio never does.
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import ray
@@ -21,10 +22,10 @@ from ray.util.debug import log_once
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.infer.asked import Questions
 from mats_ray.infer.job import CaptionJob, CaptionSummary
 from mats_ray.infer.parts import PartWriter
 from mats_ray.infer.respond import Responder
-from mats_ray.infer.rows import ERROR, Questions
 from mats_ray.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,13 @@ DECODER_CPUS = 1
 
 
 def caption(
-    config: RunConfig, *, audio: str, out: str, model: str, questions: Questions = ()
+    config: RunConfig,
+    *,
+    audio: str,
+    out: str,
+    model: str,
+    questions: Questions = (),
+    labels: Sequence[str] = (),
 ) -> CaptionSummary:
     """Caption every audio file, or ask each of them every question; one row per file and prompt.
 
@@ -45,17 +52,20 @@ def caption(
 
     Args:
         config: Its ``caption`` section, and ``generation`` where it has one (else the model's own decoding).
-        audio: Folder, file or s3:// prefix.
-        out: Folder or s3:// prefix of Parquet rows (``infer.rows.SCHEMA``).
+        audio: Folder, file, s3:// or gs:// prefix, or a manifest (``data.manifest``).
+        out: Folder or prefix of rows (``infer.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
         questions: Asked of every file, or of each path its own; a caption where there are none.
+        labels: Every file is also compared with these, where there are any.
 
     Raises:
         ConfigError: A question is empty.
         ModelError: The model directory cannot be used.
         DataError: No audio, an unusable output folder, rows lost, or too many error rows (all written).
     """
-    return carry_out(CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions))
+    return carry_out(
+        CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions, labels=labels)
+    )
 
 
 def carry_out(job: CaptionJob) -> CaptionSummary:
@@ -71,15 +81,20 @@ def carry_out(job: CaptionJob) -> CaptionSummary:
 
 
 def _write_missing(job: CaptionJob) -> None:
-    num_errors = 0
-    with Progress("caption", total=job.num_files, unit="file") as progress, PartWriter(job.store) as writer:
+    errors = Counter[str]()
+    writer = PartWriter(job.store, kind=job.settings.format)
+    with Progress("caption", total=job.num_files, unit="file") as progress, writer:
         progress.start_at(job.num_files_done)
         for rows in _stream(job):
             job.drop_outdated()
             writer.add(rows)
-            num_errors += rows.column("status").to_pylist().count(ERROR)
-            note = f"{num_errors} errors" if num_errors else ""
-            progress.advance(len(rows.column("path").unique()), note=note)
+            errors.update(code for code in rows.column("error_code").to_pylist() if code)
+            note = ", ".join(f"{count} {code}" for code, count in errors.most_common())
+            progress.advance(_num_files_ended(rows), note=f"errors: {note}" if note else "")
+
+
+def _num_files_ended(rows: pa.Table) -> int:
+    return len(rows.filter(rows.column("is_last_segment")).column("path").unique())
 
 
 def _stream(job: CaptionJob) -> Iterator[pa.Table]:

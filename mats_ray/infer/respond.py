@@ -9,11 +9,15 @@ import pyarrow as pa
 import torch
 from transformers.utils import logging as transformers_logging
 
+from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError
-from mats_ray.infer.decode import batches_of, clips_of
+from mats_ray.infer.clips import batches_of, clips_of
+from mats_ray.infer.decode import Opener
+from mats_ray.infer.hearing import Heard, Hearing
+from mats_ray.infer.labels import Match, match
 from mats_ray.infer.pipeline import MATSPipeline
-from mats_ray.infer.rows import Prompt, Respondent, Source, error_row, ok_row, to_table
-from mats_ray.types import Answer, AudioClip
+from mats_ray.infer.rows import Prompt, Respondent, Source, error_row, label_row, ok_row, to_table
+from mats_ray.types import Answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,10 @@ class ResponderSettings:
     """Prompts answered at a time; clips are encoded in the batches they come in."""
     num_threads: int
     device: str
+    opener: Opener
+    """Of files too long to be sent."""
+    pool: Cut | None = None
+    """Windows whose mean is heard; None: CLAP's own."""
 
 
 class Responder:
@@ -37,49 +45,42 @@ class Responder:
         transformers_logging.disable_progress_bar()  # a bar per actor and model would fill the driver's log
         self._settings = settings
         self._pipeline = MATSPipeline.from_pretrained(settings.model, device=settings.device)
+        self._hearing = Hearing(encoder=self._pipeline.encoder, opener=settings.opener, pool=settings.pool)
+        self._labels = dict[tuple[str, ...], np.ndarray]()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Answer every prompt of every clip; each clip is encoded once."""
         return to_table(row for batch in batches_of(table) for row in self._rows(batch))
 
-    def _rows(self, table: pa.Table) -> list[dict[str, Any]]:
-        heard = self._hear(clips_of(table))
-        paths, etags, prompts = (table.column(name).to_pylist() for name in ("path", "etag", "prompts"))
-        asked = [(clip, self._settings.prompts[index]) for clip, row in enumerate(prompts) for index in row]
+    def _rows(self, table: pa.Table) -> Iterator[dict[str, Any]]:
+        heard = self._hearing.hear(clips_of(table))
+        clips = table.drop_columns(["samples"]).to_pylist()
+        prompts = self._settings.prompts
+        asked = [(clip, prompts[index]) for clip, row in enumerate(clips) for index in row["prompts"]]
         answers = iter(self._answer([(heard[clip], prompt) for clip, prompt in asked]))
-        rows, respondent = [], self._settings.respondent
+        respondent = self._settings.respondent
         for clip, prompt in asked:
-            match heard[clip]:
-                case AudioError() as error:
-                    source = Source(path=paths[clip], etag=etags[clip])
-                    rows.append(error_row(source, prompt, respondent, error))
-                case _Heard(seconds=seconds):
-                    source = Source(path=paths[clip], etag=etags[clip], seconds=seconds)
-                    rows.append(ok_row(source, prompt, respondent, next(answers)))
-        return rows
+            one = heard[clip]
+            source = _source(clips[clip], one)
+            if isinstance(one, AudioError):
+                yield error_row(source, prompt, respondent, one)
+            elif prompt.labels:
+                yield label_row(source, prompt, respondent, self._match(one, prompt.labels))
+            else:
+                yield ok_row(source, prompt, respondent, next(answers))
 
-    def _hear(self, clips: Sequence[AudioClip | AudioError]) -> "list[_Heard | AudioError]":
-        """Encode what could be decoded; a clip that CLAP refuses spoils no other."""
-        sound = [clip for clip in clips if isinstance(clip, AudioClip)]
-        try:
-            embeddings = iter(self._pipeline.encoder.encode(sound))
-        except AudioError:
-            if len(clips) == 1:
-                raise
-            return [self._hear_alone(clip) for clip in clips]
-        return [
-            clip if isinstance(clip, AudioError) else _Heard(clip.seconds, next(embeddings)) for clip in clips
-        ]
+    def _match(self, heard: Heard, labels: tuple[str, ...]) -> list[Match]:
+        if labels not in self._labels:
+            self._labels[labels] = self._pipeline.encoder.clap.encode_text(labels).cpu().numpy()
+        return match(heard.embedding_C, self._labels[labels], labels)
 
-    def _hear_alone(self, clip: AudioClip | AudioError) -> "_Heard | AudioError":
-        try:
-            return self._hear([clip])[0]
-        except AudioError as error:
-            return error
-
-    def _answer(self, asked: "Sequence[tuple[_Heard | AudioError, Prompt]]") -> Iterator[Answer]:
+    def _answer(self, asked: Sequence[tuple[Heard | AudioError, Prompt]]) -> Iterator[Answer]:
         """Answer what was heard, in order, ``batch_size`` prompts at a time."""
-        heard = [(one.embedding_C, prompt.instruction) for one, prompt in asked if isinstance(one, _Heard)]
+        heard = [
+            (one.embedding_C, prompt.instruction)
+            for one, prompt in asked
+            if isinstance(one, Heard) and not prompt.labels
+        ]
         for start in range(0, len(heard), self._settings.batch_size):
             embeddings, instructions = zip(*heard[start : start + self._settings.batch_size], strict=True)
             yield from self._pipeline.answerer.answer(
@@ -87,7 +88,15 @@ class Responder:
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Heard:
-    seconds: float
-    embedding_C: np.ndarray
+def _source(clip: dict[str, Any], heard: Heard | AudioError) -> Source:
+    start_s, end_s = clip["start_s"], clip["end_s"]
+    if end_s is None and isinstance(heard, Heard):  # a long file: known only now
+        start_s, end_s = 0.0, heard.seconds
+    return Source(
+        path=clip["path"],
+        etag=clip["etag"],
+        start_s=start_s,
+        end_s=end_s,
+        segment=clip["segment"],
+        is_last=clip["is_last"],
+    )

@@ -1,21 +1,26 @@
-"""The rows a batch job writes: one per file and prompt, answered or not.
+"""The rows a batch job writes: one per file and prompt (or window of a file and prompt), answered or not.
 
 Pure functions; the schema is the contract with whoever reads the output.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from mats_ray.config.infer import GenerationConfig
-from mats_ray.errors import AudioError, ConfigError, DataError
-from mats_ray.tasks import Task, instruction_for
+from mats_ray.errors import AudioError
+from mats_ray.infer.labels import Match
+from mats_ray.tasks import Task
 from mats_ray.types import Answer
 
 OK, ERROR = "ok", "error"
+
+NUM_SCORES = 10
+"""Labels with scores that a row keeps at most."""
+
+_SCORE = pa.struct([("label", pa.string()), ("score", pa.float64()), ("similarity", pa.float64())])
 
 SCHEMA = pa.schema(
     [
@@ -23,13 +28,16 @@ SCHEMA = pa.schema(
         pa.field("etag", pa.string(), nullable=False),  # which content of it was heard
         pa.field("segment_start_s", pa.float64()),  # what part of it; null where it could not be decoded
         pa.field("segment_end_s", pa.float64()),
+        pa.field("segment", pa.int32(), nullable=False),  # 0, 1, ...: the windows of a file, in order
+        pa.field("is_last_segment", pa.bool_(), nullable=False),  # a file's rows are complete with this one
         pa.field("status", pa.string(), nullable=False),  # ok | error
         pa.field("error_code", pa.string()),  # see errors.AudioError
         pa.field("error", pa.string()),
-        pa.field("task", pa.string(), nullable=False),  # caption | qa
+        pa.field("task", pa.string(), nullable=False),  # caption | qa | classification
         pa.field("prompt", pa.string(), nullable=False),  # the instruction or question
         pa.field("caption", pa.string()),
-        pa.field("answer", pa.string()),  # of a question
+        pa.field("answer", pa.string()),  # of a question; the best label
+        pa.field("scores", pa.list_(_SCORE)),  # of the best labels, the best first
         pa.field("model_id", pa.string(), nullable=False),
         pa.field("decoding", pa.string(), nullable=False),
         pa.field("num_tokens", pa.int32()),
@@ -43,6 +51,8 @@ class Prompt:
 
     task: Task
     instruction: str
+    labels: tuple[str, ...] = ()
+    """What a classification chooses from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +61,14 @@ class Respondent:
 
     model_id: str
     generation: GenerationConfig
+    hearing: str = ""
+    """How files are cut into what is heard, where it is not the whole."""
 
     @property
     def decoding(self) -> str:
         """The decoding settings in a few words, for the row."""
-        return f"{self.generation.profile}, at most {self.generation.max_new_tokens} tokens"
+        said = f"{self.generation.profile}, at most {self.generation.max_new_tokens} tokens"
+        return f"{said}; {self.hearing}" if self.hearing else said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,33 +77,25 @@ class Source:
 
     path: str
     etag: str
-    seconds: float | None = None
-    """Length; None where the file could not be decoded."""
-
-
-Questions = Sequence[str] | Mapping[str, Sequence[str]]
-"""Asked of every file, or of each file (by its path) its own."""
-
-
-def prompts_for(questions: Questions) -> list[Prompt]:
-    """Return the questions, each once, or the caption prompt where there are none.
-
-    Raises:
-        ConfigError: A question is empty.
-    """
-    if not questions:
-        return [Prompt(Task.CAPTION, instruction_for(Task.CAPTION))]
-    if isinstance(questions, Mapping):
-        questions = [question for own in questions.values() for question in own]
-    if not all(question.strip() for question in questions):
-        raise ConfigError("a question is empty")
-    return [Prompt(Task.QA, text) for text in dict.fromkeys(instruction_for(Task.QA, q) for q in questions)]
+    start_s: float | None = None
+    """None, as its end, where the file could not be decoded at all."""
+    end_s: float | None = None
+    segment: int = 0
+    is_last: bool = True
 
 
 def ok_row(source: Source, prompt: Prompt, respondent: Respondent, answer: Answer) -> dict[str, Any]:
     """Build the row of an answered prompt."""
     column = "answer" if prompt.task is Task.QA else "caption"
     return _row(source, prompt, respondent, status=OK, num_tokens=answer.num_tokens) | {column: answer.text}
+
+
+def label_row(
+    source: Source, prompt: Prompt, respondent: Respondent, matches: Sequence[Match]
+) -> dict[str, Any]:
+    """Build the row of a classified sound; its matches have the best first."""
+    scores = [asdict(one) for one in matches[:NUM_SCORES]]
+    return _row(source, prompt, respondent, status=OK, answer=matches[0].label, scores=scores)
 
 
 def error_row(source: Source, prompt: Prompt, respondent: Respondent, error: AudioError) -> dict[str, Any]:
@@ -107,28 +112,13 @@ def _row(source: Source, prompt: Prompt, respondent: Respondent, **said: Any) ->
     return {
         "path": source.path,
         "etag": source.etag,
-        "segment_start_s": None if source.seconds is None else 0.0,
-        "segment_end_s": source.seconds,
+        "segment_start_s": source.start_s,
+        "segment_end_s": source.end_s,
+        "segment": source.segment,
+        "is_last_segment": source.is_last,
         "task": prompt.task.value,
         "prompt": prompt.instruction,
         "model_id": respondent.model_id,
         "decoding": respondent.decoding,
         **said,
     }
-
-
-def wanted_pairs(paths: Sequence[str], prompts: Sequence[Prompt], questions: Questions) -> np.ndarray:
-    """Say which prompt each file is asked: (files, prompts) bool.
-
-    Raises:
-        DataError: Questions are given for a path that is not among the files.
-    """
-    wanted_FP = np.ones((len(paths), len(prompts)), dtype=bool)
-    if not isinstance(questions, Mapping):
-        return wanted_FP
-    if strangers := sorted(set(questions) - set(paths)):
-        raise DataError(
-            f"{len(strangers)} paths with questions are not among the audio: first {strangers[0]}"
-        )
-    own = [{question.strip() for question in questions.get(path, ())} for path in paths]
-    return np.array([[prompt.instruction in asked for prompt in prompts] for asked in own], dtype=bool)

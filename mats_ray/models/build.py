@@ -1,10 +1,14 @@
 """Configuration to modules: the one place where a fresh model is put together."""
 
+import json
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from mats_ray.config.model import CLAPConfig, MapperConfig, ModelConfig
 from mats_ray.models.clap import CLAP, load_clap
+from mats_ray.models.clap.settings import ClipSettings
 from mats_ray.models.llm import attach, embedding_table, load_llm, load_tokenizer
 from mats_ray.models.mapper import Connector, MLPMapper, TransformerMapper, init_connector
 from mats_ray.models.mats import MATS
@@ -24,6 +28,20 @@ def build_clap(config: CLAPConfig) -> CLAP:
         quantize_int16=config.quantize_int16,
         implementation=config.implementation,
     )
+
+
+def clap_window_seconds(config: CLAPConfig) -> float:
+    """Say how much the CLAP of a configuration hears at once; where its settings say so, without loading it.
+
+    Raises:
+        ModelError: See ``load_clap``.
+    """
+    assert config.ref is not None
+    settings = Path(config.ref) / "preprocessor_config.json"
+    if not settings.is_file():
+        return build_clap(config).window_seconds
+    clips = ClipSettings.of(json.loads(settings.read_text()))
+    return clips.window_samples / clips.sample_rate
 
 
 def build_connector(config: MapperConfig, *, clap_dim: int, llm_dim: int) -> Connector:

@@ -1,40 +1,11 @@
-"""Classification with any labels: how near each is to a sound in CLAP's space. No language model takes part.
-
-Shapes: N labels, C CLAP dim.
-"""
+"""What is a usable set of labels, for requests; ``infer.labels`` compares them with sounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-
+from mats_ray.infer.labels import TEMPERATURE, Match, match
 from mats_ray.serving.problems import RequestError
 
-TEMPERATURE = 0.07
-"""Of the softmax over cosines: what CLAP's training starts from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """How well a label fits."""
-
-    label: str
-    score: float
-    """Softmax over the labels."""
-    similarity: float
-    """Cosine."""
-
-
-def match(embedding_C: np.ndarray, labels_NC: np.ndarray, labels: Sequence[str]) -> list[Match]:
-    """Compare a sound with labels, the best first; equal ones stay in their order."""
-    unit_C = embedding_C / np.linalg.norm(embedding_C)
-    similarity_N = labels_NC @ unit_C / np.linalg.norm(labels_NC, axis=1)
-    weight_N = np.exp((similarity_N - similarity_N.max()) / TEMPERATURE)
-    score_N = weight_N / weight_N.sum()
-    return [
-        Match(label=str(labels[n]), score=float(score_N[n]), similarity=float(similarity_N[n]))
-        for n in np.argsort(-score_N, kind="stable")
-    ]
+__all__ = ["TEMPERATURE", "Match", "check_labels", "match"]
 
 
 def check_labels(labels: Sequence[str], *, max_labels: int, max_characters: int) -> None:

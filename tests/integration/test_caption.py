@@ -1,6 +1,7 @@
 """Captioning a folder on Ray: one row per file and prompt whatever happens, the same words every time."""
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -237,6 +238,30 @@ def test_files_times_questions_and_only_what_is_new(ray_cluster, model_dir, tmp_
     pipeline = MATSPipeline.from_pretrained(model_dir)
     for row in rows[:4]:
         assert row["answer"] == pipeline.ask(read_audio(row["path"]), row["prompt"]).text
+
+
+def test_windows_of_long_audio_resume_whole(ray_cluster, model_dir, tmp_path):
+    folder = write_good(tmp_path / "clips", 3)
+    (folder / "long.flac").write_bytes(encoded(sound(7, 25), format="FLAC"))
+    wanted = config(window="clap", hop=2, batch_size=3, format="jsonl")
+    what = {"audio": str(folder), "out": str(tmp_path / "out"), "model": str(model_dir)}
+
+    first = caption(wanted, **what)
+    parts = sorted((tmp_path / "out").iterdir())
+    lines = [line for part in parts for line in part.read_text().splitlines()]
+    rows = sorted(map(json.loads, lines), key=lambda row: (row["path"], row["segment"]))
+    assert (first.files, first.rows, first.ok) == (4, 15, 15)
+    times = [(row["segment_start_s"], row["segment_end_s"]) for row in rows[3:]]
+    assert times == [(start, min(start + 4, 25)) for start in range(0, 23, 2)]
+    for part in parts:
+        left = [line for line in part.open() if '"segment": 5' not in line]
+        part.write_text("".join(left))
+
+    again = caption(wanted, **what)  # its other windows go with the one that is missing
+
+    assert (again.rows, again.written) == (15, 12)
+    found = [json.loads(line) for path in (tmp_path / "out").iterdir() for line in path.open()]
+    assert sorted(found, key=lambda row: (row["path"], row["segment"])) == rows
 
 
 def test_another_model_replaces_rows_and_a_broken_one_does_not(captioned, mixed, tmp_path):

@@ -101,3 +101,32 @@ def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):
 
     assert decoding({}) == "fast, at most 12 tokens"
     assert decoding({"generation": {"max_new_tokens": 5}}) == "paper, at most 5 tokens"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_dry_run_counts_and_touches_nothing(model, audio, tmp_path, capsys):
+    (tmp_path / "list.csv").write_text(f"path,question\n{audio}/a.wav,Dog?\n{audio}/empty.wav,\n")
+    (tmp_path / "labels.txt").write_text("dog barks\nrain falls\n")
+    what = ["--audio", str(tmp_path / "list.csv"), "--labels", str(tmp_path / "labels.txt"), "--ask", "Rain?"]
+    out = tmp_path / "out"
+
+    assert main(["caption", *what, "--out", str(out), "--model", model, "--dry-run"]) == 0
+
+    said = capsys.readouterr().out
+    assert "2 files, 0.0 MB; 5 files times prompts, 3 different prompts" in said
+    assert "to do: 2 files, 0.0 MB; 5 answers" in said
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_windows_are_checked_before_anything_runs(model, audio, tmp_path, capsys):
+    where = ["--audio", audio, "--out", str(tmp_path / "out"), "--model", model]
+
+    assert main(["caption", *where, "--hop", "3"]) == 2
+    assert "hop=3 is given without a window" in said(capsys)
+    assert main(["caption", *where, "--window", "2", "--hop", "3"]) == 2
+    assert "hop=3 is more than window=2" in said(capsys)
+    assert main(["caption", *where, "--window", "clap", "--hop", "5"]) == 2
+    assert "caption.hop=5 is more than CLAP's window of 4 s" in said(capsys)
+    assert main(["caption", *where, "--window", "all"]) == 2
+    assert "caption.window" in said(capsys)

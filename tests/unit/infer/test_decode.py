@@ -10,10 +10,14 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from mats_ray.data import objects
+from mats_ray.data.audio import Limits
 from mats_ray.data.objects import open_storage
+from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError
 from mats_ray.infer import decode
-from mats_ray.infer.decode import BATCHES, LISTED, Decoder, batches_of, clips_of
+from mats_ray.infer.clips import BATCHES, LongFile, batches_of, clips_of
+from mats_ray.infer.decode import LISTED, Decoder, Opener
 from tests.s3 import s3_server
 
 
@@ -30,8 +34,12 @@ def listed(*paths, size=1):
     return pa.Table.from_pylist(rows, schema=LISTED)
 
 
-def decoder(files=None, *, max_seconds=10.0, batch_size=8):
-    return Decoder(files=files, max_seconds=max_seconds, batch_size=batch_size)
+def opener(files=None, **limits):
+    return Opener(stores={"s3": files} if files else {}, limits=Limits(**{"max_seconds": 10.0} | limits))
+
+
+def decoder(files=None, *, batch_size=8, cut=None, **limits):
+    return Decoder(opener=opener(files, **limits), batch_size=batch_size, cut=cut)
 
 
 def outcomes(tables):
@@ -106,14 +114,20 @@ def test_objects_of_a_bucket():
         remote, _ = open_storage("s3://clips")
         there = decoder(pickle.loads(pickle.dumps(remote)))
 
-        rows = listed("s3://clips/good name # 1.wav", "s3://clips/empty.wav", "s3://clips/deleted.wav")
-        assert outcomes(there(rows)) == [[[0.25] * 3, "empty", "not_found"]]
+        (good,) = outcomes(there(listed("s3://clips/good name # 1.wav", size=len(wav(np.ones(3))))))
+        assert good == [[0.25] * 3]
+        assert outcomes(there(listed("s3://clips/empty.wav", size=0))) == [["empty"]]
+        assert outcomes(there(listed("s3://clips/deleted.wav"))) == [["not_found"]]
         assert outcomes(there(listed("s3://clips/x.wav", size=2**40))) == [["too_large"]]
 
 
-def test_trouble_with_the_storage_is_told_apart_from_a_bad_file():
+def test_trouble_with_the_storage_is_told_apart_from_a_bad_file(monkeypatch):
+    monkeypatch.setattr(objects, "FIRST_WAIT_SECONDS", 0)
+
     class Flaky:
-        def cat_file(self, path):
+        protocol = "s3"
+
+        def cat_file(self, path, **more):
             raise ConnectionResetError("connection reset by peer")
 
     (table,) = decoder(Flaky())(listed("s3://clips/a.wav"))
@@ -132,3 +146,85 @@ def test_decoding_processes_import_no_torch():
         ).returncode
         == 0
     )
+
+
+def rows_of(tables, *names):
+    rows = [row for table in tables for batch in batches_of(table) for row in batch.to_pylist()]
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+TIMES = ("segment", "is_last", "start_s", "end_s", "error_code")
+
+
+def test_windows_are_clips_with_times(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(np.arange(40_000) / 65_536))
+    (tmp_path / "b.wav").write_bytes(wav(np.zeros(8_000)))
+    tables = list(decoder(batch_size=2, cut=Cut(seconds=1, hop=1))(listed(*sorted(tmp_path.iterdir()))))
+
+    assert rows_of(tables, *TIMES) == [
+        (0, False, 0, 1, None),
+        (1, False, 1, 2, None),
+        (2, True, 2, 2.5, None),
+        (0, True, 0, 0.5, None),
+    ]
+    samples = [clip for batch in outcomes(tables) for clip in batch]
+    assert [len(clip) for clip in samples] == [16_000, 16_000, 8_000, 8_000]
+    assert np.concatenate(samples[:3]).tolist() == (np.arange(40_000) / 65_536).tolist()
+
+
+def test_damage_ends_the_windows_of_a_file_where_it_is(tmp_path):
+    samples = np.zeros(30 * 44_100)
+    samples[-50_000] = np.nan
+    (tmp_path / "a.wav").write_bytes(wav(samples, 44_100))
+    tables = decoder(cut=Cut(seconds=10, hop=10), max_seconds=60)(listed(tmp_path / "a.wav"))
+
+    # blocks of 2**20 samples: 23.8 s
+    assert rows_of(tables, *TIMES) == [
+        (0, False, 0, 10, None),
+        (1, False, 10, 20, None),
+        (2, True, 20, None, "not_finite"),
+    ]
+
+
+def test_a_file_that_is_bad_from_the_start_has_one_row(tmp_path):
+    (tmp_path / "a.wav").write_text("no sound")
+
+    tables = decoder(cut=Cut(seconds=1, hop=1))(listed(tmp_path / "a.wav"))
+    assert rows_of(tables, *TIMES) == [(0, True, None, None, "not_audio")]
+
+
+def test_a_file_too_long_to_be_sent_is_named(paths, monkeypatch):
+    monkeypatch.setattr(decode, "BATCH_BYTES", 4 * 3)
+    tables = list(decoder()(listed(*paths, size=7)))
+
+    heard = [clip for table in tables for batch in batches_of(table) for clip in clips_of(batch)]
+    assert heard[3:] == [LongFile(str(paths[3]), 7), LongFile(str(paths[4]), 7)]
+    assert rows_of(tables, *TIMES)[3:] == [(0, True, None, None, None)] * 2
+
+
+def test_three_hours_take_no_more_memory_than_a_batch(tmp_path):
+    """The peak of a process that decodes three hours in windows; whole, they would take 345 MB."""
+    with soundfile.SoundFile(tmp_path / "long.flac", "w", 8_000, 1) as file:
+        for _ in range(18):  # ten minutes each
+            file.write(np.zeros(8_000 * 600, np.int16))
+    code = f"""
+import resource, sys
+from mats_ray.data.windows import Cut
+from tests.unit.infer.test_decode import decoder, listed
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode = decoder(cut=Cut(seconds=60, hop=60), batch_size=16, max_seconds=40_000)
+batches = decode(listed({str(tmp_path / "long.flac")!r}))
+first = next(batches); before = peak()
+print(1 + sum(1 for _ in batches), peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    num_batches, grown_kilobytes = map(int, done.stdout.split())
+
+    assert num_batches == 12  # of sixteen minutes, 31 MB
+    assert grown_kilobytes < 120_000

@@ -7,18 +7,21 @@ import pytest
 from mats_ray.config.infer import GenerationConfig
 from mats_ray.data.listing import AudioObject
 from mats_ray.errors import AudioError, DataError
+from mats_ray.infer.asked import CAPTION, ask
 from mats_ray.infer.ledger import Ledger
 from mats_ray.infer.parts import PartStore
-from mats_ray.infer.rows import Respondent, Source, error_row, ok_row, prompts_for, to_table
+from mats_ray.infer.rows import Prompt, Respondent, Source, error_row, ok_row, to_table
+from mats_ray.tasks import Task
 from mats_ray.types import Answer
 
 RESPONDENT = Respondent(model_id="m@1", generation=GenerationConfig())
 OBJECTS = [AudioObject(path=path, size=1, etag=f"etag {path}") for path in ("a", "b", "c")]
-PROMPTS = prompts_for(["Dog?", "Rain?"])
+ASKED = ask(["a", "b", "c"], everyone=["Dog?", "Rain?"])
+PROMPTS = ASKED.prompts
 
 
-def row(path, prompt=PROMPTS[0], *, etag=None, respondent=RESPONDENT, text="yes", error=None):
-    source = Source(path=path, etag=etag or f"etag {path}", seconds=1.0)
+def row(path, prompt=PROMPTS[0], *, etag=None, respondent=RESPONDENT, text="yes", error=None, **window):
+    source = Source(path=path, etag=etag or f"etag {path}", start_s=0.0, end_s=1.0, **window)
     if error:
         return error_row(source, prompt, respondent, AudioError(f"{path} is bad", code=error))
     return ok_row(source, prompt, respondent, Answer(text=text, num_tokens=1, finish_reason="stop"))
@@ -26,7 +29,7 @@ def row(path, prompt=PROMPTS[0], *, etag=None, respondent=RESPONDENT, text="yes"
 
 @pytest.fixture
 def ledger():
-    return Ledger(OBJECTS, PROMPTS, RESPONDENT)
+    return Ledger(OBJECTS, ASKED, RESPONDENT)
 
 
 @pytest.fixture
@@ -44,11 +47,11 @@ def tidy(ledger, store):
 
 
 def test_nothing_is_done_at_first(ledger):
-    assert ledger.done_FP.shape == (3, 2)
-    assert not ledger.done_FP.any()
+    assert ledger.done_K.shape == (6,)
+    assert not ledger.done_K.any()
 
 
-def test_rows_are_counted_by_outcome(ledger):
+def test_rows_are_counted_by_outcome(ledger, store):
     rows = [
         row("a"),
         row("b", error="empty"),
@@ -56,8 +59,10 @@ def test_rows_are_counted_by_outcome(ledger):
         row("c", error="too_long"),
     ]
 
-    assert ledger.enter(to_table(rows)).all()
-    assert ledger.done_FP.tolist() == [[True, False], [True, True], [True, False]]
+    store.write("part-1.parquet", to_table(rows))
+
+    assert ledger.enter_all(store) == {}
+    assert ledger.done_K.reshape(3, 2).tolist() == [[True, False], [True, True], [True, False]]
     assert (ledger.num_ok, dict(ledger.errors), ledger.first_error) == (
         1,
         {"empty": 2, "too_long": 1},
@@ -81,7 +86,7 @@ def test_what_is_out_of_date_is_done_again(ledger, store, stale):
 
     tidy(ledger, store)
 
-    assert ledger.done_FP.tolist() == [[False, False], [True, False], [False, False]]
+    assert ledger.done_K.reshape(3, 2).tolist() == [[False, False], [True, False], [False, False]]
     assert store.names() == ["part-1.parquet"]
     assert store.read("part-1.parquet").column("path").to_pylist() == ["b"]
 
@@ -101,24 +106,24 @@ def test_errors_of_the_file_itself_stay(ledger, store):
 
     tidy(ledger, store)
 
-    assert ledger.done_FP[0, 0]
+    assert ledger.done_K[0]
     assert len(store.read("part-1.parquet")) == 1
 
 
 def test_rows_of_other_files_and_prompts_are_left_alone(ledger, store):
-    foreign = [row("elsewhere"), row("a", prompts_for(["Cat?"])[0]), row("a", prompts_for([])[0], etag="old")]
+    foreign = [row("elsewhere"), row("a", Prompt(Task.QA, "Cat?")), row("a", CAPTION, etag="old")]
     store.write("part-1.parquet", to_table(foreign))
 
     tidy(ledger, store)
 
-    assert not ledger.done_FP.any()
+    assert not ledger.done_K.any()
     assert len(store.read("part-1.parquet")) == 3
 
 
 def test_a_complete_output_passes(ledger, store):
     store.write("part-1.parquet", everything(error="read_failed"))  # an outcome like any other at the end
 
-    assert ledger.check(store).done_FP.all()
+    assert ledger.check(store).done_K.all()
 
 
 def test_a_missing_row_is_named(ledger, store):
@@ -134,3 +139,66 @@ def test_a_surplus_row_is_told(ledger, store):
 
     with pytest.raises(DataError, match=r"0 of 6 rows are missing; 2 are there twice"):
         ledger.check(store)
+
+
+def windows(path, count, of=3, prompt=PROMPTS[0], **kind):
+    return [row(path, prompt, segment=n, is_last=n == of - 1, **kind) for n in range(count)]
+
+
+def test_windows_count_together(ledger, store):
+    a, b = windows("a", 3), windows("b", 2)
+    store.write("part-1.parquet", to_table([b[1], a[2], a[0]]))
+    store.write("part-2.parquet", to_table([a[1], b[0], row("c", error="empty", segment=1)]))
+
+    tidy(ledger, store)
+
+    assert ledger.done_K.reshape(3, 2).tolist() == [[True, False], [False, False], [False, False]]
+    assert (ledger.num_rows, ledger.num_ok, dict(ledger.errors)) == (3, 3, {})
+    kept = [store.read(name).to_pylist() for name in store.names()]
+    assert [(one["path"], one["segment"]) for part in kept for one in part] == [("a", 2), ("a", 0), ("a", 1)]
+
+
+def test_windows_before_trouble_with_the_storage_are_done_again(ledger, store):
+    store.write("part-1.parquet", to_table([*windows("a", 2), row("a", segment=2, error="read_failed")]))
+
+    tidy(ledger, store)
+
+    assert not ledger.done_K.any()
+    assert store.names() == []
+
+
+def test_windows_that_are_there_twice_go_once(ledger, store):
+    store.write("part-1.parquet", to_table([*windows("a", 3), *windows("a", 2)]))
+
+    tidy(ledger, store)
+
+    assert ledger.num_rows == len(store.read("part-1.parquet")) == 3
+
+
+def test_windows_of_another_cut_are_out_of_date(ledger, store):
+    cut = dataclasses.replace(RESPONDENT, hearing="windows of 7 s every 7 s")
+    store.write("part-1.parquet", to_table(windows("a", 3, respondent=cut)))
+
+    tidy(ledger, store)
+
+    assert store.names() == []
+
+
+def test_a_missing_window_is_told(ledger, store):
+    pairs = [(path, prompt) for path in "abc" for prompt in PROMPTS]
+    rows = [one for path, prompt in pairs for one in windows(path, 3, prompt=prompt)]
+    store.write("part-1.parquet", to_table(rows))
+    assert ledger.check(store).num_rows == 18
+
+    store.write("part-1.parquet", to_table(rows[:-2] + rows[-1:]))
+    with pytest.raises(DataError, match=r"1 of 6 rows are missing, the first of c; 2 are there twice"):
+        ledger.check(store)
+
+
+def test_what_a_file_owes(ledger, store):
+    store.write("part-1.parquet", to_table([row("a"), *(row("b", prompt) for prompt in PROMPTS)]))
+
+    ledger.enter_all(store)
+
+    assert [ledger.owed(file) for file in range(3)] == [[1], [], [0, 1]]
+    assert ledger.files_done().tolist() == [False, True, False]

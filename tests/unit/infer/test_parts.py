@@ -16,6 +16,7 @@ def table(*paths):
     blank = dict.fromkeys(SCHEMA.names) | dict.fromkeys(
         ["etag", "status", "task", "prompt", "model_id", "decoding"], "x"
     )
+    blank |= {"segment": 0, "is_last_segment": True}
     return pa.Table.from_pylist([blank | {"path": path} for path in paths], schema=SCHEMA)
 
 

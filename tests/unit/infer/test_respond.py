@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from mats_ray.config.infer import GenerationConfig
-from mats_ray.data.audio import read_audio
+from mats_ray.data.audio import Limits, read_audio
+from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError, ModelError
-from mats_ray.infer.decode import LISTED, Decoder
+from mats_ray.infer.asked import ask
+from mats_ray.infer.decode import LISTED, Decoder, Opener
 from mats_ray.infer.pipeline import AudioEncoder, MATSPipeline
 from mats_ray.infer.respond import Responder, ResponderSettings
-from mats_ray.infer.rows import SCHEMA, Respondent, prompts_for
+from mats_ray.infer.rows import SCHEMA, Respondent
 from tests.unit.infer.test_decode import wav
 from tests.world import tiny_model_dir
 
@@ -55,8 +57,9 @@ def paths(tmp_path_factory):
     return [str(path) for path in [*made[:3], folder / "note.wav", *made[3:]]]
 
 
-def respond(model, paths, questions=(), *, batch_size=3, owed=None):
-    prompts = prompts_for(questions)
+def respond(model, paths, questions=(), *, batch_size=3, owed=None, labels=(), cut=None, pool=None):
+    prompts = ask(paths, everyone=questions, labels=labels).prompts
+    opener = Opener(stores={}, limits=Limits(max_seconds=60))
     rows = [
         {"path": path, "etag": "e", "size": 1, "prompts": (owed or {}).get(path, list(range(len(prompts))))}
         for path in paths
@@ -68,8 +71,10 @@ def respond(model, paths, questions=(), *, batch_size=3, owed=None):
         batch_size=batch_size,
         num_threads=1,
         device="cpu",
+        opener=opener,
+        pool=pool,
     )
-    decoder = Decoder(files=None, max_seconds=60, batch_size=batch_size)
+    decoder = Decoder(opener=opener, batch_size=batch_size, cut=cut)
     responder = Responder(settings)
     tables = [responder(table) for table in decoder(pa.Table.from_pylist(rows, schema=LISTED))]
     assert all(table.schema == SCHEMA for table in tables)
@@ -161,3 +166,39 @@ def test_a_clip_that_clap_refuses_spoils_no_other(model, paths, monkeypatch):
 def test_no_model_is_told(paths, tmp_path):
     with pytest.raises(ModelError, match="no model directory"):
         respond(str(tmp_path / "nowhere"), paths)
+
+
+def test_windows_have_rows_that_say_what_they_would_say_alone(model, paths, tmp_path):
+    rows = respond(model, paths[:4], cut=Cut(seconds=3, hop=2), batch_size=2)
+
+    long = [row for row in rows if row["path"] == paths[2]]  # 9 s
+    times = [(row["segment_start_s"], row["segment_end_s"], row["is_last_segment"]) for row in long]
+    assert times == [(0, 3, False), (2, 5, False), (4, 7, False), (6, 9, True)]
+    assert [row["path"] for row in rows] == [paths[0]] + [paths[1]] * 2 + [paths[2]] * 4 + [paths[3]]
+    sound = read_audio(paths[2]).samples
+    for row in long:
+        start, end = (round(row[f"segment_{name}_s"] * 16_000) for name in ("start", "end"))
+        (tmp_path / "alone.wav").write_bytes(wav(sound[start:end]))
+        (alone,) = respond(model, [str(tmp_path / "alone.wav")])
+        assert row["caption"] == alone["caption"]
+
+
+def test_labels_are_scored(model, paths):
+    labels = ["dog barks", "rain falls", "bell rings"]
+    rows = respond(model, paths[:4], ["Is there a dog?"], labels=labels)
+    answered, classified = rows[::2], rows[1::2]
+
+    assert [row["task"] for row in rows] == ["qa", "classification"] * 4
+    assert [row["status"] for row in classified] == ["ok", "ok", "ok", "error"]
+    assert all(row["num_tokens"] and row["scores"] is None for row in answered[:3])
+    clap = MATSPipeline.from_pretrained(model).encoder.clap
+    for row in classified[:3]:
+        clip = read_audio(row["path"])
+        (cosine_N,) = (
+            clap.encode_audio([clip.samples], clip.sample_rate) @ clap.encode_text(labels).T
+        ).numpy()
+        assert row["answer"] == row["scores"][0]["label"] == labels[cosine_N.argmax()]
+        assert {one["label"]: one["similarity"] for one in row["scores"]} == pytest.approx(
+            dict(zip(labels, cosine_N.tolist(), strict=True)), abs=1e-5
+        )
+        assert sum(one["score"] for one in row["scores"]) == pytest.approx(1)

@@ -1,0 +1,147 @@
+"""Captioning many files against doing it one at a time, both sides in one run.
+
+    python -m benchmarks.bench_caption santa                                  # seconds
+    python -m benchmarks.bench_caption decode --audio ../shared/data/esc10
+    python -m benchmarks.bench_caption files --audio ../shared/data/esc10 --model out/demo/model
+
+``santa``: the transfer of a batch against a loop over rows and clusters. ``decode``: x real time on one core,
+per format, with and without resampling to 44.1 kHz. ``files``: decode, CLAP, beam-4 generation one file at a
+time, as upstream does, against the stages of the batch job in one process; other text is a failure.
+"""
+
+import argparse
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+import torch
+
+FORMATS = ("wav", "flac", "mp3", "ogg", "m4a")
+
+
+def seconds_of(action: Callable[[], Any], *, repeats: int = 3) -> tuple[float, Any]:
+    """Time an action, the best of some."""
+    best, result = float("inf"), None
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = action()
+        best = min(best, time.perf_counter() - started)
+    return best, result
+
+
+def santa(_: argparse.Namespace) -> None:
+    """Memory of 5,172 x 1,024, K=100, L=32, batch 256."""
+    from mats_ray.models.santa import SantaMemory
+
+    draw = torch.Generator().manual_seed(0)
+    memory = SantaMemory.build(torch.randn(5_172, 1_024, generator=draw), num_clusters=100)
+    audio_BC = torch.nn.functional.normalize(torch.randn(256, 1_024, generator=draw), dim=-1)
+    batched, together = seconds_of(lambda: memory.transfer(audio_BC), repeats=10)
+    looped, alone = seconds_of(lambda: torch.stack([_by_loop(memory, row) for row in audio_BC]))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    print(f"santa: batch {batched * 1e3:.1f} ms, loop {looped * 1e3:.0f} ms, {looped / batched:.0f} x")
+
+
+def _by_loop(memory: Any, audio_C: torch.Tensor) -> torch.Tensor:
+    """Transfer one row as one would write it first: look at every cluster, then at its members."""
+    distances = [(audio_C - centroid_C).square().sum().item() for centroid_C in memory.centroids_KC]
+    nearest = int(np.argmin(distances))
+    members = memory.embeddings_NC[memory.offsets_K1[nearest] : memory.offsets_K1[nearest + 1]]
+    similarity = torch.stack([member_C @ audio_C for member_C in members])
+    best = similarity.topk(min(32, len(members)))
+    weight = torch.softmax(best.values / 0.1, dim=0)
+    return torch.nn.functional.normalize(0.7 * audio_C + 0.3 * (weight @ members[best.indices]), dim=-1)
+
+
+def decode(args: argparse.Namespace) -> None:
+    """Some minutes of real sound, encoded in each format in memory."""
+    from mats_ray.data.audio import decode_audio, read_audio
+    from tests.sounds import SNDFILE_KINDS, ffmpeg_bytes
+
+    paths = sorted(Path(args.audio).rglob("*.ogg"))[:40]
+    clips = [read_audio(path, sample_rate=48_000) for path in paths]
+    samples_T = np.concatenate([clip.samples for clip in clips])
+    for kind in FORMATS:
+        made = ffmpeg_bytes(samples_T, kind, rate=48_000) if kind == "m4a" else None
+        data = made or _encoded(samples_T, 48_000, **SNDFILE_KINDS[kind])
+        plain, clip = seconds_of(lambda data=data: decode_audio(data, name="it"))
+        resampled, _ = seconds_of(lambda data=data: decode_audio(data, name="it", sample_rate=44_100))
+        real = clip.seconds
+        print(f"decode {kind}: {real / plain:.0f} x real time, resampled {real / resampled:.0f} x")
+
+
+def _encoded(samples_T: np.ndarray, rate: int, **kind: Any) -> bytes:
+    """Encode second by second: libsndfile overflows its stack on minutes of Vorbis at once."""
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate, 1, **kind) as file:
+        for start in range(0, len(samples_T), rate):
+            file.write(samples_T[start : start + rate])
+    return buffer.getvalue()
+
+
+def files(args: argparse.Namespace) -> None:
+    """The stages of the job without Ray: what batching alone gives."""
+    from mats_ray.config import RunConfig
+    from mats_ray.data.audio import read_audio
+    from mats_ray.infer.job import CaptionJob
+    from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.infer.respond import Responder
+
+    config = RunConfig.model_validate(
+        {"toy": {}, "generation": {"profile": "paper"}, "caption": {"batch_size": args.batch_size}}
+    )
+    job = CaptionJob.plan(config, audio=args.audio, out="/nowhere", model=args.model, touch=False)
+    listed = job.todo()[: max(1, args.files // args.batch_size)]
+    paths = [path for table in listed for path in table.column("path").to_pylist()]
+    pipeline, responder = MATSPipeline.from_pretrained(args.model), Responder(job.responder)
+    torch.set_num_threads(args.threads)
+    generation = job.responder.respondent.generation
+
+    def one_by_one() -> list[str]:
+        said = list[str]()
+        for path in paths:
+            embedding = pipeline.encoder.encode([read_audio(path)])
+            prompt = job.responder.prompts[0].instruction
+            (answer,) = pipeline.answerer.answer(embedding, [prompt], generation=generation)
+            said.append(answer.text)
+        return said
+
+    def in_batches() -> list[str]:
+        rows = pa.concat_tables(responder(batch) for table in listed for batch in job.decoder(table))
+        return rows.column("caption").to_pylist()
+
+    def decoding() -> int:
+        return sum(len(batch) for table in listed for batch in job.decoder(table))
+
+    alone, expected = seconds_of(one_by_one, repeats=1)
+    batched, found = seconds_of(in_batches, repeats=1)
+    share, _ = seconds_of(decoding, repeats=1)
+    assert found == expected, "batching changed words"
+    print(
+        f"files: {len(paths)}, one by one {len(paths) / alone:.1f}/s, in batches of {args.batch_size} "
+        f"{len(paths) / batched:.1f}/s, {alone / batched:.1f} x, same text; "
+        f"decoding {share / batched:.0%} of it"
+    )
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=("santa", "decode", "files"))
+    parser.add_argument("--audio", default="../shared/data/esc10")
+    parser.add_argument("--model", default="out/demo/model")
+    parser.add_argument("--files", type=int, default=320)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    {"santa": santa, "decode": decode, "files": files}[args.part](args)
+
+
+if __name__ == "__main__":
+    main()

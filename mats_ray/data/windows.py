@@ -1,0 +1,72 @@
+"""Fixed windows over audio that is decoded block by block.
+
+No window depends on chance, none is held longer than it takes to hand it on.
+
+Shapes: T samples.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_REST_SECONDS = 0.01
+"""A rest shorter than this belongs to the window before it: nobody wants a row about 3 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How audio is cut: ``seconds`` long windows, one every ``hop`` seconds, hop at most seconds."""
+
+    seconds: float
+    hop: float
+
+    def __str__(self) -> str:
+        """Name it in the rows."""
+        return f"windows of {self.seconds:g} s every {self.hop:g} s"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A part of a file."""
+
+    samples: np.ndarray
+    """(T,) float32."""
+    start_s: float
+    end_s: float
+    is_last: bool
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return self.end_s - self.start_s
+
+
+def cut_blocks(blocks: Iterable[np.ndarray], sample_rate: int, cut: Cut) -> Iterator[Window]:
+    """Cut blocks (T,) into windows; the last one reaches to the end and may be shorter.
+
+    What iterating the blocks raises comes after all windows that were whole before it.
+    """
+    size, hop = (max(1, round(seconds * sample_rate)) for seconds in (cut.seconds, cut.hop))
+    # as soon as there is more than a window, that window is not the last
+    enough = size + round(MIN_REST_SECONDS * sample_rate)
+    held, num_held, start = list[np.ndarray](), 0, 0
+    for block_T in blocks:
+        held.append(block_T)
+        num_held += len(block_T)
+        if num_held <= enough:
+            continue
+        joined_T = held[0] if len(held) == 1 else np.concatenate(held)
+        begin = 0
+        while len(joined_T) - begin > enough:
+            yield _window(joined_T[begin : begin + size], start + begin, sample_rate, is_last=False)
+            begin += hop
+        held, start = [joined_T[begin:]], start + begin
+        num_held = len(held[0])
+    if num_held:
+        yield _window(np.concatenate(held), start, sample_rate, is_last=True)
+
+
+def _window(samples_T: np.ndarray, start: int, sample_rate: int, *, is_last: bool) -> Window:
+    end = start + len(samples_T)
+    return Window(samples_T, start / sample_rate, end / sample_rate, is_last)

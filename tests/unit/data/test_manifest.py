@@ -1,0 +1,103 @@
+"""A manifest names files and, where it likes, what they are asked."""
+
+import csv
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mats_ray.data.manifest import is_manifest, read_manifest
+from mats_ray.errors import DataError
+from tests.s3 import s3_server
+
+ROWS = [
+    {"path": "clips/b, 1 # ü.wav", "question": 'Is "it" a dog,\nor rain?'},
+    {"path": "clips/a.wav", "question": ""},
+    {"path": "clips/b, 1 # ü.wav", "question": "12"},
+    {"path": "clips/gone.wav", "question": "NA"},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in ("a.wav", "b, 1 # ü.wav"):
+        (tmp_path / "clips" / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows).append_column("more", [list(range(len(rows)))]), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_files_once_each_with_their_questions(folder, suffix):
+    objects, questions = read_manifest(write(folder / f"list.{suffix}", ROWS))
+
+    a, b, gone = (str(folder / "clips" / name) for name in ("a.wav", "b, 1 # ü.wav", "gone.wav"))
+    assert [(one.path, one.size, bool(one.etag)) for one in objects] == [
+        (a, 5, True),
+        (b, len("b, 1 # ü.wav".encode()), True),
+        (gone, 0, False),
+    ]
+    assert questions == {b: ['Is "it" a dog,\nor rain?', "12"], gone: ["NA"]}
+
+
+def test_a_column_of_questions_is_not_needed(folder):
+    objects, questions = read_manifest(write(folder / "list.csv", [{"path": str(folder / "clips/a.wav")}]))
+
+    assert ([one.path for one in objects], questions) == ([str(folder / "clips/a.wav")], {})
+
+
+def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
+    with s3_server("sounds") as files:
+        files.pipe_file("sounds/in/a.wav", b"12345")
+        rows = [{"path": "a.wav"}, {"path": "s3://sounds/in/none.wav"}, {"path": str(folder / "clips/a.wav")}]
+        files.pipe_file("sounds/in/list.jsonl", "\n".join(map(json.dumps, rows)).encode())
+
+        objects, _ = read_manifest("s3://sounds/in/list.jsonl")
+
+    assert [(one.path, one.size, bool(one.etag)) for one in objects] == [
+        (str(folder / "clips/a.wav"), 5, True),
+        ("s3://sounds/in/a.wav", 5, True),
+        ("s3://sounds/in/none.wav", 0, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("list.csv", "file,question\na.wav,Dog?\n", "has no column 'path', its columns are file, question"),
+        ("list.csv", "", "cannot be read"),
+        ("list.csv", "path\n", "names no files"),
+        ("list.parquet", "PAR1", "cannot be read"),
+        ("list.jsonl", '{"path": "a.wav"}\n{"path": ""}', "row 2 names no file"),
+        ("list.jsonl", '{"path": "a.wav"}\n{"path"', "line 2: no JSON"),
+        ("list.jsonl", '["a.wav"]', "line 1: no JSON object"),
+        ("list.jsonl", '{"path": "a.wav", "question": 3}', "the question of row 1 is no text: 3"),
+    ],
+)
+def test_a_bad_manifest_is_named(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(DataError) as caught:
+        read_manifest(str(tmp_path / name))
+    assert said in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_manifest_that_is_not_there():
+    with pytest.raises(DataError, match=r"no manifest /nowhere/list\.csv"):
+        read_manifest("/nowhere/list.csv")
+    assert is_manifest("s3://a/b.JSONL")
+    assert not is_manifest("/clips")

@@ -1,0 +1,68 @@
+"""Any length is heard, and how a file came does not matter."""
+
+import numpy as np
+import pytest
+
+from mats_ray.data.audio import Limits, read_audio
+from mats_ray.data.windows import Cut
+from mats_ray.errors import AudioError
+from mats_ray.infer.clips import LongFile
+from mats_ray.infer.decode import Opener
+from mats_ray.infer.hearing import Heard, Hearing
+from mats_ray.infer.pipeline import AudioEncoder
+from mats_ray.models.clap import load_clap
+from tests.unit.infer.test_decode import wav
+from tests.world import SAMPLE_RATE, tiny_clap
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return AudioEncoder(load_clap(tiny_clap(tmp_path_factory.mktemp("clap"))))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """90.5 s: 22 windows of CLAP's 4 s and a rest, more than are heard at a time."""
+    draw = np.random.default_rng(0)
+    loud = np.repeat(draw.uniform(0, 0.5, 181), SAMPLE_RATE // 2)
+    made = tmp_path_factory.mktemp("clips") / "long.wav"
+    made.write_bytes(wav((loud * draw.uniform(-1, 1, len(loud))).astype(np.float32), SAMPLE_RATE))
+    return str(made)
+
+
+def hearing(encoder, pool=None):
+    return Hearing(encoder=encoder, opener=Opener(stores={}, limits=Limits()), pool=pool)
+
+
+def test_a_file_that_was_too_long_to_be_sent_is_heard_like_one_that_was_not(encoder, path):
+    clip = read_audio(path)
+    sent, opened = hearing(encoder).hear([clip, LongFile(path, 1)])
+
+    assert sent.seconds == opened.seconds == 90.5
+    np.testing.assert_array_equal(sent.embedding_C, encoder.encode([clip])[0])
+    np.testing.assert_allclose(opened.embedding_C, sent.embedding_C, atol=2e-6)
+
+
+@pytest.mark.parametrize(("seconds", "hop"), [(7, 7), (10, 2.5), (200, 200)])
+def test_the_mean_over_windows_weighs_them_by_their_length(encoder, path, seconds, hop):
+    clip = read_audio(path)
+    pool = Cut(seconds=seconds, hop=hop)
+    sent, opened = hearing(encoder, pool).hear([clip, LongFile(path, 1)])
+
+    total = 0
+    for start in np.arange(0, max(90.5 - (seconds - hop), hop), hop):
+        piece = clip.samples[round(start * SAMPLE_RATE) : round((start + seconds) * SAMPLE_RATE)]
+        total = total + len(piece) * encoder.clap.encode_audio([piece], SAMPLE_RATE)[0].numpy()
+    np.testing.assert_allclose(sent.embedding_C, total / np.linalg.norm(total), atol=2e-6)
+    np.testing.assert_array_equal(opened.embedding_C, sent.embedding_C)
+
+
+def test_what_cannot_be_heard_spoils_nothing(encoder, path, tmp_path):
+    bad = AudioError("bad", code="damaged")
+    items = [bad, read_audio(path), LongFile(str(tmp_path / "gone.wav"), 1), read_audio(path)]
+    before, good, gone, again = hearing(encoder).hear(items)
+
+    assert before is bad
+    assert gone.code == "not_found"
+    assert isinstance(good, Heard)
+    np.testing.assert_array_equal(good.embedding_C, again.embedding_C)
