@@ -18,9 +18,11 @@ from transformers import ClapConfig, ClapModel, PreTrainedTokenizerFast
 
 from examples.esc10.classes import NAMES
 from examples.esc10.sounds import FRONT_END, NUM_MELS, SPEC_SIZE, augmented
-from mats_ray.toy.llm import learning_rate_scale
+from mats_ray.config.train import ScheduleConfig
+from mats_ray.train.optim import learning_rate
 
-DIM, BATCH_SIZE, LEARNING_RATE = 128, 32, 1e-3
+DIM, BATCH_SIZE = 128, 32
+LEARNING_RATE, SCHEDULE = 1e-3, ScheduleConfig(type="cosine", warmup_steps=40)
 SCALE = 8.0
 """Unit vectors are small inputs for a classifier."""
 
@@ -91,7 +93,8 @@ def fit_clap(
     )
     labels_NK, began = one_hot(torch.tensor(kinds_N), len(NAMES)).float(), time.monotonic()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_scale(step, steps)
+        lr = learning_rate(step, lr=LEARNING_RATE, num_steps=steps, schedule=SCHEDULE)
+        optimizer.param_groups[0]["lr"] = lr
         rows = rng.choice(len(mels_NFM), BATCH_SIZE, replace=False)
         mels_BFM, labels_BK = augmented(mels_NFM[rows], labels_NK[rows], rng)
         kinds_B = rng.integers(len(NAMES), size=BATCH_SIZE)

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ def llm(config: RunConfig, data: Path) -> None:
     """Fit the language model that MATS takes as given: it reads a text and answers as the triplets do."""
     rows = triplets(captions_by_class(data / "annotations"), seed=config.seed)
     tokenizer = AutoTokenizer.from_pretrained(_tokenizer(config))
-    pretrain_llm(Path(config.llm_path), rows, tokenizer, LANGUAGE_MODEL, seed=config.seed)
+    lessons = [list(lesson) for _, lesson in groupby(rows, lambda row: row.text)]
+    pretrain_llm(Path(config.llm_path), lessons, tokenizer, LANGUAGE_MODEL, seed=config.seed)
 
 
 def _tokenizer(config: RunConfig) -> str:
