@@ -94,36 +94,25 @@ class CaptionJob:
             model: Model directory.
             questions: Asked of every file, or of each path its own.
             labels: To classify every file with.
-            touch: Make the output folder if it is absent.
+            touch: Make the output folder.
 
         Raises:
             ConfigError: A question is empty.
-            ModelError: There is no usable model directory.
-            DataError: There is no audio, or the output folder cannot be used.
+            ModelError, DataError: The model directory, the audio or the output folder cannot be used.
         """
-        started = time.monotonic()
-        info = read_info(model)
+        started, info, settings = time.monotonic(), read_info(model), config.caption
         objects, asked = _listed(audio, questions, labels)
-        cut, settings = _cut(config.caption, info), config.caption
+        cut = _cut(settings, info)
         ledger = Ledger(objects, asked, _respondent(config, info, cut))
-        store = PartStore(out, touch=touch)
-        opener = _opener(objects, settings)
-        windows = cut if settings.pool is None else None
+        store, opener = PartStore(out, touch=touch), _opener(objects, settings)
         return cls(
             ledger=ledger,
             store=store,
             outdated=ledger.enter_all(store),
-            decoder=Decoder(opener=opener, batch_size=settings.batch_size, cut=windows),
-            responder=ResponderSettings(
-                model=str(info.directory.resolve()),
-                respondent=ledger.respondent,
-                prompts=asked.prompts,
-                batch_size=settings.batch_size,
-                num_threads=max(1, int(settings.cpus_per_actor)),
-                device="cuda" if settings.gpus_per_actor else "cpu",
-                opener=opener,
-                pool=cut if settings.pool == "mean" else None,
+            decoder=Decoder(
+                opener=opener, batch_size=settings.batch_size, cut=None if settings.pool else cut
             ),
+            responder=_responder(info, ledger, settings, opener, cut),
             settings=settings,
             started=started,
         )
@@ -238,6 +227,21 @@ def _cut(settings: CaptionConfig, info: ModelInfo) -> Cut | None:
     if settings.hop is not None and settings.hop > seconds:
         raise ConfigError(f"caption.hop={settings.hop:g} is more than CLAP's window of {seconds:g} s")
     return Cut(seconds=seconds, hop=settings.hop or seconds)
+
+
+def _responder(
+    info: ModelInfo, ledger: Ledger, settings: CaptionConfig, opener: Opener, cut: Cut | None
+) -> ResponderSettings:
+    return ResponderSettings(
+        model=str(info.directory.resolve()),
+        respondent=ledger.respondent,
+        prompts=ledger.asked.prompts,
+        batch_size=settings.batch_size,
+        num_threads=max(1, int(settings.cpus_per_actor)),
+        device="cuda" if settings.gpus_per_actor else "cpu",
+        opener=opener,
+        pool=cut if settings.pool == "mean" else None,
+    )
 
 
 def _opener(objects: Sequence[AudioObject], settings: CaptionConfig) -> Opener:

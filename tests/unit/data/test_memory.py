@@ -109,7 +109,7 @@ def test_a_memory_that_is_cut_off_is_refused_before_anyone_trains(out):
 
 
 def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_give(tmp_path, monkeypatch):
-    monkeypatch.setattr("mats_ray.data.memory.load_clap", lambda _: CountingCLAP())
+    monkeypatch.setattr("mats_ray.data.memory.build_clap", lambda _: CountingCLAP())
     memories = []
     for name in ("stored", "online"):
         plan = plan_of(tmp_path / name, rows_of(60, texts=20), embed={"mode": name, "num_partitions": 2})
