@@ -109,9 +109,7 @@ class CaptionJob:
             ledger=ledger,
             store=store,
             outdated=ledger.enter_all(store),
-            decoder=Decoder(
-                opener=opener, batch_size=settings.batch_size, cut=None if settings.pool else cut
-            ),
+            decoder=Decoder(opener=opener, batch_size=settings.batch_size, cut=_row_cut(settings, cut)),
             responder=_responder(info, ledger, settings, opener, cut),
             settings=settings,
             started=started,
@@ -242,6 +240,11 @@ def _responder(
         opener=opener,
         pool=cut if settings.pool == "mean" else None,
     )
+
+
+def _row_cut(settings: CaptionConfig, cut: Cut | None) -> Cut | None:
+    """How files become rows: pooled windows are one."""
+    return None if settings.pool else cut
 
 
 def _opener(objects: Sequence[AudioObject], settings: CaptionConfig) -> Opener:
