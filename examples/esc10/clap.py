@@ -19,6 +19,7 @@ from transformers import ClapConfig, ClapModel, PreTrainedTokenizerFast
 from examples.esc10.classes import NAMES
 from examples.esc10.sounds import FRONT_END, NUM_MELS, SPEC_SIZE, augmented
 from mats_ray.config.train import ScheduleConfig
+from mats_ray.toy.clap import clap_config as toy_config
 from mats_ray.train.optim import learning_rate
 
 DIM, BATCH_SIZE = 128, 32
@@ -28,39 +29,12 @@ SCALE = 8.0
 
 
 def clap_config(tokenizer: PreTrainedTokenizerFast) -> ClapConfig:
-    """About 0.9 M parameters: Swin stages of width 64 and 128 on 8 x 8 patches, a text tower of width 96."""
-    return ClapConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 192,
-            "max_position_embeddings": int(tokenizer.model_max_length) + 2,
-            "pad_token_id": tokenizer.pad_token_id,
-            "layer_norm_eps": 1e-5,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-            "projection_dim": DIM,
-            "initializer_factor": 2.0,
-        },
-        audio_config={
-            "num_mel_bins": NUM_MELS,
-            "spec_size": SPEC_SIZE,
-            "patch_size": 8,
-            "patch_stride": [8, 8],
-            "patch_embeds_hidden_size": 64,
-            "hidden_size": 128,
-            "depths": [2, 2],
-            "num_attention_heads": [4, 8],
-            "num_hidden_layers": 2,
-            "window_size": 4,
-            "mlp_ratio": 2.0,
-            "hidden_dropout_prob": 0.0,
-            "projection_dim": DIM,
-        },
-        projection_dim=DIM,
-    )
+    """The toy's with finer spectrograms, one layer more and transformers' first weights: 0.9 M parameters."""
+    config = toy_config(tokenizer, dim=DIM)
+    config.audio_config.num_mel_bins, config.audio_config.spec_size = NUM_MELS, SPEC_SIZE
+    config.audio_config.depths = [2, 2]
+    config.audio_config.initializer_factor = config.initializer_factor = 1.0
+    return config
 
 
 def fit_clap(

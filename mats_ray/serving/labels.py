@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 
-from mats_ray.infer.labels import TEMPERATURE, Match, match
 from mats_ray.serving.problems import RequestError
-
-__all__ = ["TEMPERATURE", "Match", "check_labels", "match"]
 
 
 def check_labels(labels: Sequence[str], *, max_labels: int, max_characters: int) -> None:

@@ -13,7 +13,8 @@ from contextlib import aclosing
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.serving.labels import Match, check_labels, match
+from mats_ray.infer.labels import Match, match
+from mats_ray.serving.labels import check_labels
 from mats_ray.serving.metrics import Metrics
 from mats_ray.serving.parts import Answerer, Ask, Decoder, Encoder, ModelCard, Reply, Told, Upload
 from mats_ray.serving.problems import RequestError

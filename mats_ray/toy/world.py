@@ -117,8 +117,8 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
 
 def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
     split = split_of(config)
-    lessons = [all_triplets(clip, prefix) for clip, prefix in _described(config, split)]
-    rows = text_triplets(config, split)
+    described = [(clip, all_triplets(clip, prefix)) for clip, prefix in _described(config, split)]
+    lessons = [lesson for _, lesson in described]
     tokenizer = train_tokenizer(
         text
         for row in itertools.chain(*lessons)
@@ -130,6 +130,7 @@ def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
     pretrain_llm(folder / "llm", lessons, tokenizer, toy, seed=config.seed)
     target = Path(config.triplets_path).expanduser()
     target.mkdir(parents=True, exist_ok=True)
+    rows = [row for clip, lesson in described for row in _taught(lesson, clip)]
     pq.write_table(triplet_table(rows), target / "toy.parquet")
 
 
@@ -150,7 +151,11 @@ def training_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
     A caption says more about its sounds than any answer, and what the language model can answer about a text
     it mostly can about an embedding in its place.
     """
-    caption, *questions = all_triplets(clip, id_prefix)
+    return _taught(all_triplets(clip, id_prefix), clip)
+
+
+def _taught(lesson: list[Triplet], clip: SceneClip) -> list[Triplet]:
+    caption, *questions = lesson
     by_kind = {kind: list(rows) for kind, rows in itertools.groupby(questions, lambda row: kind_of(row.id))}
     rng = clip.rng(3)
     asked = list(by_kind.values())[int(rng.integers(len(by_kind)))]
