@@ -47,6 +47,8 @@ class UpstreamOptions:
 
     clap: str
     """The CLAP it was trained with: anything ``load_clap`` takes."""
+    clap_tokenizer: str | None = None
+    """Of its text tower, where no hub can be asked for the family's own; the model directory keeps it."""
     llm: str
     """The language model it was trained on: directory or hub id in transformers' format."""
     santa: Path | None = None
@@ -117,7 +119,7 @@ def convert_upstream(checkpoint: str | Path, out_dir: str | Path, options: Upstr
         raise ModelError(f"{out_dir} is not empty")
     source = str(checkpoint)
     parts = sort_keys(unwrap(read_torch_file(checkpoint), source=source), source=source)
-    clap = load_clap(options.clap)
+    clap = load_clap(options.clap, tokenizer=options.clap_tokenizer)
     memory = _memory(options, dim=clap.dim)
     model, config, different = _assemble(parts, clap, options, out_dir, source=source)
     _write(out_dir, model, config, clap, options)
@@ -161,7 +163,7 @@ def _assemble(
     adapted = put_on(llm, parts.lora, lora, source=source)
     path, different = base_model(parts.llm, options.llm, out_dir / "llm", source=source)
     config = ModelConfig(
-        clap=CLAPConfig(ref=options.clap, dim=clap_dim),
+        clap=CLAPConfig(ref=options.clap, dim=clap_dim, tokenizer=options.clap_tokenizer),
         mapper=mapper,
         llm=LLMConfig(path=path, dtype=options.dtype, lora=lora),
     )

@@ -34,12 +34,15 @@ def test_a_released_checkpoint_becomes_a_model_directory(tmp_path, capsys):
         bases["llm"],
     ]
 
-    code = main([*words, "--lora-alpha", "16", "--dtype", "bfloat16"])
+    code = main(
+        [*words, "--clap-tokenizer", bases["clap"], "--lora-alpha", "16", "--dtype", "bfloat16"],
+    )
 
     assert code == 0
     assert "mats.pth (sha256 " in capsys.readouterr().out
-    llm = read_info(tmp_path / "out").model.llm
-    assert (llm.lora.alpha, llm.dtype) == (16, "bfloat16")
+    model = read_info(tmp_path / "out").model
+    assert (model.llm.lora.alpha, model.llm.dtype) == (16, "bfloat16")
+    assert model.clap.tokenizer == bases["clap"]
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["lora_alpha"] == 16
 
 
