@@ -107,7 +107,7 @@ def config_of(work: Path):
                 "embed": {"concurrency": 2},
                 "prepare": {"sources": [{"source": "openaqa", "path": p, "split": "train"} for p in files]},
             },
-            "train": {"global_batch_size": 96, "micro_batch_size": 96},
+            "train": {"global_batch_size": 125, "micro_batch_size": 125},  # of which any size is a multiple
         }
     )
 
@@ -119,7 +119,7 @@ def stream(config, rows: int) -> int:
     from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 
     place, seen = StreamPlace(0, rows, 0, 1), 0
-    for table in training_rows(config, inspect(config.embedded_path), place, micro_batch_size=96):
+    for table in training_rows(config, inspect(config.embedded_path), place):
         embeddings_BC = embedding_matrix(table.column(EMBEDDING))
         instructions, answers = table.column("instruction").to_pylist(), table.column("answer").to_pylist()
         assert len(embeddings_BC) == len(instructions) == len(answers)

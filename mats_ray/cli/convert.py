@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     upstream = kinds.add_parser("upstream", help="a released MATS checkpoint to a model directory")
     _add_paths(upstream)
     upstream.add_argument("--clap", required=True, metavar="REF", help="the CLAP it was trained with")
-    upstream.add_argument(
-        "--clap-tokenizer", metavar="REF", help="directory or hub id (default: the family's, if it can be had)"
-    )
+    upstream.add_argument("--clap-tokenizer", metavar="REF", help="directory or hub id (default: its own)")
     upstream.add_argument("--llm", required=True, metavar="PATH", help="the language model it was trained on")
     upstream.add_argument(
         "--santa", type=Path, metavar="FILE", help="upstream's memory file; without it, no Santa"

@@ -39,13 +39,19 @@ def evaluate(model: Path, embeddings_NC: np.ndarray, clips: Sequence[TestClip]) 
         embeddings_NC: One per clip; audio as it is, moved by Santa, or text.
         clips: With their questions.
     """
-    answerer = Answerer.from_pretrained(model)
+    return ask(Answerer.from_pretrained(model), embeddings_NC, clips, name=model.parent.name)
+
+
+def ask(
+    answerer: Answerer, embeddings_NC: np.ndarray, clips: Sequence[TestClip], *, name: str = "the toy"
+) -> Score:
+    """Do the same with a model that is loaded already."""
     rows = [(i, instruction_for(Task.CAPTION)) for i in range(len(clips))]
     rows += [
         (i, instruction_for(Task.QA, qa.question)) for i, clip in enumerate(clips) for qa in clip.questions
     ]
     texts: list[str] = []
-    with Progress(f"evaluate {model.parent.name}", total=len(rows), unit="answer") as progress:
+    with Progress(f"evaluate {name}", total=len(rows), unit="answer") as progress:
         for start in range(0, len(rows), BATCH_SIZE):
             batch = rows[start : start + BATCH_SIZE]
             embeddings = embeddings_NC[[i for i, _ in batch]]

@@ -1,6 +1,11 @@
 """Embedding and streaming with Ray Data: each text once, the same stream for any number of workers."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +28,7 @@ from mats_ray.toy.world import ensure_world
 from tests.toy import tiny_config
 
 pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +156,47 @@ def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embe
     matrices = [embedding_matrix(table.column(EMBEDDING)) for table in (rows, unbroken)]
     np.testing.assert_allclose(matrices[0], matrices[1], atol=1e-3)  # float16, batched otherwise
     assert not (tmp_path / "broken" / "_shuffle").exists()
+
+
+KILLED = """
+import sys, ray
+from mats_ray.data.embedding.on_ray import embed
+from tests.integration.test_embedding import in_many_parts
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+embed(in_many_parts(*sys.argv[2:]))
+"""
+
+
+def in_many_parts(output_dir, embedded):
+    return tiny_config(Path(output_dir), data={"embedded": embedded, "embed": {"num_partitions": 200}})
+
+
+def kill_at(num_parts, out, command):
+    """SIGKILL a driver once so many files are whole; return those that are."""
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as driver:
+        deadline = time.monotonic() + 120
+        while len(list(out.glob("*.parquet"))) < num_parts and driver.poll() is None:
+            assert time.monotonic() < deadline, f"{num_parts} files did not come"
+            time.sleep(0.005)
+        driver.kill()
+    assert driver.returncode == -signal.SIGKILL, "it ended before it could be killed"
+
+
+def test_a_driver_killed_twice_leaves_what_an_unbroken_run_gives(embedded, ray_cluster, tmp_path):
+    unbroken, summary = embedded
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, ray_cluster["gcs_address"], unbroken.output_dir, str(out)]
+    for num_parts in (1, 60):
+        kill_at(num_parts, out, command)
+
+    rerun = embed(in_many_parts(unbroken.output_dir, str(out)))
+
+    assert rerun.num_texts == summary.num_texts
+    assert rerun.num_encoded < summary.num_texts
+    rows, expected = (table_of(path).sort_by("id") for path in (out, unbroken.embedded_path))
+    assert rows.drop_columns(EMBEDDING).equals(expected.drop_columns(EMBEDDING))
+    matrices = [embedding_matrix(table.column(EMBEDDING)) for table in (rows, expected)]
+    np.testing.assert_allclose(matrices[0], matrices[1], atol=1e-3)  # float16, batched otherwise
 
 
 def test_online_training_reads_the_stream_that_stored_embeddings_give(embedded, tmp_path):

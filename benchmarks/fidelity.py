@@ -1,0 +1,277 @@
+"""What each deliberate difference from the paper and from upstream does to the toy (docs/fidelity.md).
+
+    mats demo --config configs/toy.yaml         # first: the world, and the model the variants are made of
+    python benchmarks/fidelity.py [--tables santa answers training]
+
+Every line changes one thing and asks the demo's 200 held-out clips for captions and answers: the share of
+captions that name all sounds, of questions answered right, and both against the first line of its table.
+Differences of two or three hundredths are chance: the last Santa lines show as much from another seed alone.
+The table ``training`` trains a model for each line (``fidelity_training.py``), a minute or two each.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from fidelity_training import training_lines
+from torch.nn.functional import normalize
+
+from mats_ray.config import RunConfig, load_config
+from mats_ray.config.infer import DECODING, GenerationConfig
+from mats_ray.config.model import SantaConfig
+from mats_ray.data.audio import read_audio
+from mats_ray.data.embedded import distinct_embeddings
+from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.models import mats
+from mats_ray.models.clap import load_clap
+from mats_ray.models.kmeans import kmeans
+from mats_ray.models.noise import inject_noise
+from mats_ray.models.santa import SantaMemory
+from mats_ray.tasks import Task, instruction_for
+from mats_ray.toy.systems import BATCH_SIZE, ask
+from mats_ray.toy.testset import Score, TestClip, score, write_test_set
+
+Line = tuple[str, Callable[[], Score]]
+
+
+class World:
+    """The demo's data and model."""
+
+    def __init__(self, config: RunConfig, clips: list[TestClip]) -> None:
+        self.config, self.clips = config, clips
+        self.audio = [read_audio(clip.path) for clip in clips]
+        self.encoder = AudioEncoder.from_pretrained(config.model_dir)
+        self.answerer = Answerer.from_pretrained(config.model_dir)
+        self.audio_NC = self.encoder.encode(self.audio)
+        raw = replace_normalize(self.encoder)
+        self.raw_NC = raw.encode(self.audio)
+
+    def texts(self, seed: int) -> torch.Tensor:
+        rows = self.config.memory.num_rows
+        return torch.from_numpy(
+            distinct_embeddings(self.config.embedded_path, num_rows=rows, seed=seed)[0].copy()
+        )
+
+    def noised(self, seed: int = 0) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        variance = self.config.memory.noise_variance
+        return inject_noise(self.texts(seed), variance=variance, generator=generator)
+
+    def santa(self, **changes) -> SantaConfig:
+        return self.answerer.santa.model_copy(update=changes)
+
+    def ask(self, embeddings_NC: np.ndarray | None = None, **changes) -> Score:
+        """Score a changed answerer, Santa and all, on the test clips."""
+        answerer = replace(self.answerer, **changes)
+        moved_NC = answerer.move(self.audio_NC if embeddings_NC is None else embeddings_NC).numpy()
+        return ask(answerer, moved_NC, self.clips)
+
+
+def replace_normalize(encoder: AudioEncoder) -> AudioEncoder:
+    return AudioEncoder(encoder.clap, long_audio=encoder.long_audio, normalize=False)
+
+
+def clustered(rows_NC: torch.Tensor, *, num_clusters: int = 100, start: torch.Tensor | None = None):
+    return SantaMemory.of_clusters(
+        rows_NC, kmeans(rows_NC, num_clusters=num_clusters, seed=0, initial_rows_K=start)
+    )
+
+
+def shuffled_as_upstream(world: World) -> SantaMemory:
+    """Upstream's ``random.shuffle`` on a tensor: each swap copies a row over another."""
+    rows_NC = world.texts(0)
+    random.Random(0).shuffle(rows_NC)  # noqa: S311
+    print(f"    random.shuffle left {len(torch.unique(rows_NC, dim=0))} distinct rows of {len(rows_NC)}")
+    generator = torch.Generator().manual_seed(0)
+    return clustered(inject_noise(rows_NC, variance=world.config.memory.noise_variance, generator=generator))
+
+
+def santa_lines(world: World) -> list[Line]:
+    """Variants of the memory and of what is done with it."""
+    upstream, clean = world.santa(compat="upstream"), world.texts(0)
+    noisy = world.santa(compat="upstream", neighbour_noise_variance=world.config.memory.noise_variance)
+    start = torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))[:100]
+    memory = world.answerer.memory
+    assert memory is not None
+    sizes = [len(pool) for pool in memory.nearest_clusters(torch.from_numpy(world.audio_NC))]
+    empty = int((memory.offsets_K1.diff() == 0).sum())
+    small = np.mean(np.array(sizes) < 32)
+    paper_NC, filled_NC = (
+        normalize(replace(world.answerer, santa=one).move(world.audio_NC), dim=-1)
+        for one in (world.santa(), upstream)
+    )
+    print(f"    {empty} empty clusters; of the clips {small:.3f} meet one smaller than L = 32")
+    print(
+        f"    filled up: cosine to ours {(paper_NC * filled_NC).sum(1).mean():.6f}, least "
+        f"{(paper_NC * filled_NC).sum(1).min():.6f}; CLAP's audio is {norm(world.raw_NC):.1f} long"
+    )
+    return [
+        ("ours", world.ask),
+        ("Santa off", lambda: world.ask(memory=None)),
+        ("the paper's mix of 0.3", lambda: world.ask(santa=world.santa(mix=0.3))),
+        ("upstream: audio as long as CLAP gives it", lambda: world.ask(world.raw_NC, santa=upstream)),
+        ("upstream: clusters filled up with copies", lambda: world.ask(santa=upstream)),
+        ("upstream: noise on the neighbours", lambda: world.ask(santa=noisy, memory=clustered(clean))),
+        (
+            "upstream: no clusters",
+            lambda: world.ask(santa=upstream, memory=clustered(world.noised(), num_clusters=1)),
+        ),
+        ("upstream: random.shuffle", lambda: world.ask(memory=shuffled_as_upstream(world))),
+        (
+            "upstream: K-means from random rows",
+            lambda: world.ask(memory=clustered(world.noised(), start=start)),
+        ),
+        ("other texts drawn, other noise (seed 1)", lambda: world.ask(memory=clustered(world.noised(1)))),
+        ("other texts drawn, other noise (seed 2)", lambda: world.ask(memory=clustered(world.noised(2)))),
+    ]
+
+
+def norm(rows_NC: np.ndarray) -> float:
+    return float(np.linalg.norm(rows_NC, axis=1).mean())
+
+
+def answer_lines(world: World) -> list[Line]:
+    """Variants of how words are chosen, and of CLAP's front end."""
+    fast = GenerationConfig(profile="fast", max_new_tokens=world.config.generation.max_new_tokens)
+    return [
+        ("ours: beam 4, no bigram twice, penalty 2", world.ask),
+        ("profile fast: greedy", lambda: world.ask(generation=fast)),
+        ("transformers' penalty behind inputs_embeds", lambda: transformers_penalty(world)),
+        ("upstream: a batch ends with its first row", lambda: ends_with_the_first(world)),
+        ("str.capitalize() on the answer", lambda: capitalized(world)),
+        ("language model in float16", lambda: in_float16(world)),
+        ("CLAP: lowest frequency 0 Hz", lambda: world.ask(heard(world, frequency_min=0))),
+        ("CLAP: audio rounded to 16 bits", lambda: world.ask(heard(world, quantize_int16=True))),
+    ]
+
+
+def transformers_penalty(world: World) -> Score:
+    ours = mats._own_penalties
+    mats._own_penalties = lambda decoding: decoding
+    try:
+        return world.ask()
+    finally:
+        mats._own_penalties = ours
+
+
+def answers(world: World) -> tuple[list[str], list[str]]:
+    """Captions and answers, and the same with each batch cut to the length of its first."""
+    moved_NC = world.answerer.move(world.audio_NC).numpy()
+    rows = [(i, instruction_for(Task.CAPTION)) for i in range(len(world.clips))]
+    rows += [
+        (i, instruction_for(Task.QA, qa.question))
+        for i, clip in enumerate(world.clips)
+        for qa in clip.questions
+    ]
+    said, ends = [], []
+    for first in range(0, len(rows), BATCH_SIZE):
+        batch = rows[first : first + BATCH_SIZE]
+        ids = world.answerer.model.generate(
+            torch.from_numpy(moved_NC[[i for i, _ in batch]]),
+            [world.answerer.prompts.after(text) for _, text in batch],
+            max_new_tokens=world.config.generation.max_new_tokens,
+            **DECODING["paper"],
+        )
+        said += [one.ids for one in ids]
+        ends += [len(ids[0].ids)] * len(ids)
+    texts = [world.answerer.prompts.decode(ids) for ids in said]
+    cut = [world.answerer.prompts.decode(ids[:end]) for ids, end in zip(said, ends, strict=True)]
+    return texts, cut
+
+
+def judged(world: World, texts: list[str]) -> Score:
+    rest = iter(texts[len(world.clips) :])
+    return score(
+        world.clips, texts[: len(world.clips)], [[next(rest) for _ in clip.questions] for clip in world.clips]
+    )
+
+
+def ends_with_the_first(world: World) -> Score:
+    texts, cut = answers(world)
+    print(f"    {np.mean([a != b for a, b in zip(texts, cut, strict=True)]):.3f} of the answers are cut")
+    return judged(world, cut)
+
+
+def capitalized(world: World) -> Score:
+    texts, _ = answers(world)
+    changed = [text[1:] != text.capitalize()[1:] for text in texts]
+    print(f"    {np.mean(changed):.3f} of the answers lose a capital letter behind the first")
+    return judged(world, [text.capitalize() for text in texts])
+
+
+def in_float16(world: World) -> Score:
+    other = Answerer.from_pretrained(world.config.model_dir)
+    return ask(
+        replace(other, model=other.model.half()), world.answerer.move(world.audio_NC).numpy(), world.clips
+    )
+
+
+def heard(
+    world: World, *, frequency_min: int | None = None, quantize_int16: bool | None = None
+) -> np.ndarray:
+    """The clips through a CLAP with another front end."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(shutil.copytree(world.config.clap_ref, Path(scratch) / "clap"))
+        settings = json.loads((folder / "preprocessor_config.json").read_text())
+        if frequency_min is not None:
+            settings["frequency_min"] = frequency_min
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+        audio_NC = AudioEncoder(load_clap(folder, quantize_int16=quantize_int16)).encode(world.audio)
+    cosine_N = (audio_NC * world.audio_NC).sum(1)
+    print(f"    cosine to ours {cosine_N.mean():.6f}, least {cosine_N.min():.6f}")
+    return audio_NC
+
+
+def table(title: str, lines: list[Line]) -> None:
+    print(f"== {title}", flush=True)
+    base: Score | None = None
+    for name, measure in lines:
+        got = measure()
+        base = base or got
+        captions = got.caption_all_sounds - base.caption_all_sounds
+        questions = got.questions_right - base.questions_right
+        print(
+            f"{name:<44} captions {got.caption_all_sounds:.3f} ({captions:+.3f})  "
+            f"questions {got.questions_right:.3f} ({questions:+.3f})",
+            flush=True,
+        )
+
+
+TABLES: dict[str, tuple[str, Callable[[World], list[Line]]]] = {
+    "santa": ("Santa", santa_lines),
+    "answers": ("Decoding and CLAP, with Santa", answer_lines),
+    "training": (
+        "Training, without Santa",
+        lambda world: training_lines(world.config, world.audio_NC, world.clips),
+    ),
+}
+
+
+def main() -> None:
+    """Measure line by line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=Path("configs/toy.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mats")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    config = load_config(args.config, args.set)
+    with tempfile.TemporaryDirectory() as scratch:
+        world = World(config, write_test_set(config, Path(scratch)))
+        for name in args.tables:
+            title, lines = TABLES[name]
+            table(title, lines(world))
+
+
+if __name__ == "__main__":
+    main()
