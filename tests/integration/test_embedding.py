@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -159,37 +158,36 @@ def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embe
 
 
 KILLED = """
-import sys, ray
-from mats_ray.data.embedding.on_ray import embed
-from tests.integration.test_embedding import in_many_parts
+import os, signal, sys, ray
+from mats_ray.data.embedding import on_ray
+from tests.integration.test_embedding import in_eight_parts
+
+class Progress(on_ray.Progress):
+    def advance(self, *args, **more):
+        if self.label == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().advance(*args, **more)
+
+on_ray.Progress = Progress
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-embed(in_many_parts(*sys.argv[2:]))
+on_ray.embed(in_eight_parts(*sys.argv[3:]))
 """
 
 
-def in_many_parts(output_dir, embedded):
-    return tiny_config(Path(output_dir), data={"embedded": embedded, "embed": {"num_partitions": 200}})
-
-
-def kill_at(num_parts, out, command):
-    """SIGKILL a driver once so many files are whole; return those that are."""
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as driver:
-        deadline = time.monotonic() + 120
-        while len(list(out.glob("*.parquet"))) < num_parts and driver.poll() is None:
-            assert time.monotonic() < deadline, f"{num_parts} files did not come"
-            time.sleep(0.005)
-        driver.kill()
-    assert driver.returncode == -signal.SIGKILL, "it ended before it could be killed"
+def in_eight_parts(output_dir, embedded):
+    return tiny_config(Path(output_dir), data={"embedded": embedded, "embed": {"num_partitions": 8}})
 
 
 def test_a_driver_killed_twice_leaves_what_an_unbroken_run_gives(embedded, ray_cluster, tmp_path):
     unbroken, summary = embedded
     out = tmp_path / "killed"
-    command = [sys.executable, "-c", KILLED, ray_cluster["gcs_address"], unbroken.output_dir, str(out)]
-    for num_parts in (1, 60):
-        kill_at(num_parts, out, command)
+    for stage in ("shuffle", "embed"):
+        command = [sys.executable, "-c", KILLED, ray_cluster["gcs_address"], stage]
+        command += [unbroken.output_dir, str(out)]
+        killed = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+        assert killed.returncode == -signal.SIGKILL
 
-    rerun = embed(in_many_parts(unbroken.output_dir, str(out)))
+    rerun = embed(in_eight_parts(unbroken.output_dir, str(out)))
 
     assert rerun.num_texts == summary.num_texts
     assert rerun.num_encoded < summary.num_texts
