@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from mats_ray.config.infer import AutoscalingConfig, EncoderDeploymentConfig, ServeConfig
+from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
 from mats_ray.serving.on_ray import build_app
 
 
@@ -16,6 +16,22 @@ def test_replicas_hold_several_batches_and_scale_as_configured():
     assert encoder.max_ongoing_requests >= 40
     assert encoder._deployment_config.autoscaling_config.max_replicas == 7
     assert encoder.ray_actor_options.items() >= {"num_cpus": 0.5, "num_gpus": 0.5}.items()
+
+
+def test_a_roll_out_waits_for_the_new_replica_and_for_the_end_of_streams():
+    for deployment in parts(build_app(ServeConfig(stream_timeout_seconds=500))).values():
+        config = deployment._deployment_config
+        assert config.max_surge_percent == 100
+        assert config.graceful_shutdown_timeout_s >= 500
+
+
+def test_scaling_is_as_configured():
+    scaling = AutoscalingConfig(min_replicas=0, upscale_delay_seconds=1, downscale_delay_seconds=2)
+
+    answerer = parts(build_app(ServeConfig(answerer=DeploymentConfig(autoscaling=scaling))))["Answerer"]
+
+    made = answerer._deployment_config.autoscaling_config
+    assert (made.min_replicas, made.upscale_delay_s, made.downscale_delay_s) == (0, 1, 2)
 
 
 def test_the_model_is_found_from_any_working_directory(tmp_path, monkeypatch):
