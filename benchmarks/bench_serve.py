@@ -67,7 +67,7 @@ def overhead(model: str) -> None:
     print(f"| answers equal the pipeline's | {len(load.replies[:60])} compared | {equal} |")
 
 
-def throughput(model: str) -> None:
+def throughput(model: str, seconds: float = 20) -> None:
     """16 clients against one request at a time, and against plain ``@serve.batch``."""
     rates: dict[str, float] = {}
     texts: dict[int, set[str | None]] = {}
@@ -82,7 +82,7 @@ def throughput(model: str) -> None:
         more = {} if module is None else {"module": module}
         with serving(model, *settings, *ONE_REPLICA, **more) as (server, _):
             asyncio.run(closed_loop(server.url, clients, 3))
-            load = asyncio.run(closed_loop(server.url, clients, 20))
+            load = asyncio.run(closed_loop(server.url, clients, seconds))
         for reply in load.of(200):
             texts.setdefault(reply.number, set()).add(reply.text)
         rates[name] = load.rate
@@ -262,12 +262,14 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=int, default=120, help="of overload, of deaths (default: %(default)s)"
     )
+    parser.add_argument("--window", type=int, help="seconds for each side of throughput (default: 20)")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(f"{time.strftime('%Y-%m-%d')}, {environment()}, model {args.model}\n\n| what | | |\n|---|---|---|")
     for name in args.parts or PARTS:
         model = str(Path(args.model).resolve())
         sizes = {"hostile": args.hostile, "overload": args.seconds, "kill": args.seconds}
+        sizes |= {} if args.window is None else {"throughput": args.window}
         PARTS[name](model, *([sizes[name]] if name in sizes else []))
         sys.stdout.flush()
 
