@@ -14,7 +14,7 @@ from ray.serve.schema import LoggingConfig
 
 from mats_ray.serving.on_ray import REPLICA_ENVIRONMENT
 
-SIZES = (0, 16_000, 64_000, 128_000, 250_000, 500_000, 1_000_000, 4_000_000)
+SIZES = (0, 16_000, 64_000, 128_000, 250_000, 500_000, 1_000_000)
 """Samples of float32; 64,000 are 4 s at 16 kHz."""
 OPTIONS = {
     "ray_actor_options": {"num_cpus": 0.1, "runtime_env": {"env_vars": REPLICA_ENVIRONMENT}},

@@ -173,22 +173,28 @@ def every(seconds: int, do: Callable[[int], object]) -> Callable[[int], None]:
     return lambda second: do(second) and None if second and second % seconds == 0 else None
 
 
-def scale(model: str) -> None:
-    """Cold start, a second answerer after a step in load and its end after it, the way to and from zero."""
-    autoscaling = (
-        "{min_replicas: %d, target_ongoing_requests: 2, upscale_delay_seconds: 3, downscale_delay_seconds: 5}"
-    )
-    with serving(model, f"answerer.autoscaling={autoscaling % 1}") as (server, cold):
+SCALING = (
+    "{min_replicas: %d, target_ongoing_requests: 2, upscale_delay_seconds: 3, downscale_delay_seconds: 5}"
+)
+
+
+def scale(model: str, seconds: float = 60) -> None:
+    """Cold start, a second answerer after a step in load, its end after the load."""
+    with serving(model, f"answerer.autoscaling={SCALING % 1}") as (server, cold):
         print(f"| cold start to the first answer | {cold:.1f} s | |", flush=True)
         calm = asyncio.run(closed_loop(server.url, 8, 5))
         watch = Watch(server)
-        load = asyncio.run(open_loop(server.url, 0.8 * calm.rate, 60, each_second=watch.look))
+        load = asyncio.run(open_loop(server.url, 0.8 * calm.rate, seconds, each_second=watch.look))
         step = f"a step to {0.8 * calm.rate:.0f} requests/s"
         print(f"| second answerer serves after {step} | {watch.said} | {load.counts()} |")
         gone = seconds_until(lambda: len(server.replicas("Answerer")) == 1, at_most=90)
         print(f"| and has gone after the load's end | {gone} | |", flush=True)
-    zero = [f"{name}.autoscaling={autoscaling % 0}" for name in ("encoder", "answerer")]
-    with serving(model, *zero) as (server, _):
+
+
+def zero(model: str) -> None:
+    """Both models scaled to zero, and the first answer after that."""
+    settings = [f"{name}.autoscaling={SCALING % 0}" for name in ("encoder", "answerer")]
+    with serving(model, *settings) as (server, _):
         gone = seconds_until(
             lambda: not server.replicas("Answerer") + server.replicas("Encoder"), at_most=120
         )
@@ -250,7 +256,7 @@ def same_answers(before: Load, after: Load) -> bool:
 
 
 PARTS: dict[str, Callable[..., None]] = {
-    part.__name__: part for part in (overhead, throughput, overload, kill, hostile, scale)
+    part.__name__: part for part in (overhead, throughput, overload, kill, hostile, scale, zero)
 }
 
 
@@ -262,14 +268,14 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=int, default=120, help="of overload, of deaths (default: %(default)s)"
     )
-    parser.add_argument("--window", type=int, help="seconds for each side of throughput (default: 20)")
+    parser.add_argument("--window", type=int, help="seconds for each side of throughput (20), of scale (60)")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(f"{time.strftime('%Y-%m-%d')}, {environment()}, model {args.model}\n\n| what | | |\n|---|---|---|")
     for name in args.parts or PARTS:
         model = str(Path(args.model).resolve())
         sizes = {"hostile": args.hostile, "overload": args.seconds, "kill": args.seconds}
-        sizes |= {} if args.window is None else {"throughput": args.window}
+        sizes |= {} if args.window is None else {"throughput": args.window, "scale": args.window}
         PARTS[name](model, *([sizes[name]] if name in sizes else []))
         sys.stdout.flush()
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from functools import cached_property
 from typing import Any, TypeVar
 
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
@@ -21,10 +22,12 @@ from mats_ray.serving.problems import RequestError
 from mats_ray.types import AudioClip
 
 ResultT = TypeVar("ResultT")
-_DEAD = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError, AioRpcError)
-_STORED_BYTES = 1_000_000
+_DEAD = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
+_BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.INTERNAL, StatusCode.UNKNOWN)
+"""What gRPC says of a connection whose other end has gone."""
+_STORED_BYTES = 600_000
 """Sounds from this size on go through Ray's object store, smaller ones straight to the replica by gRPC: one
-then takes 2 ms instead of 5 to 10, but with megabytes more (benchmarks/serving.md)."""
+then takes 2 ms instead of 5, but with a megabyte more; at 4 MB it takes none (benchmarks/serving.md)."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
@@ -184,7 +187,8 @@ def _is_death(error: Exception) -> bool:
     """Whether the replica has gone; what a replica itself raises comes as another error."""
     # Serve's words for a stream whose replica dies before its first item
     lost = isinstance(error, RuntimeError) and str(error).startswith("Unexpected error (StatusCode.")
-    return lost or isinstance(error, _DEAD)
+    broken = isinstance(error, AioRpcError) and error.code() in _BROKEN
+    return lost or broken or isinstance(error, _DEAD)
 
 
 def raise_as_ours(error: Exception) -> None:
