@@ -107,8 +107,8 @@ async def closed_once(url: str, number: int) -> Reply:
 
 
 def overload(model: str, seconds: float = 120) -> None:
-    """Five times the load that can be sustained."""
-    with serving(model, *ONE_REPLICA) as (server, _):
+    """Five times the load that can be sustained; as many in flight as one answerer computes at once."""
+    with serving(model, *ONE_REPLICA, "max_requests_in_flight=16") as (server, _):
         asyncio.run(closed_loop(server.url, 16, 3))
         calm = asyncio.run(closed_loop(server.url, 16, 15))
         memory: list[float] = [server.memory_mb()]

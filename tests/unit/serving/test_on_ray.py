@@ -1,10 +1,19 @@
 """What the deployments are configured to; no cluster."""
 
+import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
+import pytest
+
+from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
-from mats_ray.serving.on_ray import build_app
+from mats_ray.serving.on_ray import AnswererReplica, EncoderReplica, build_app
+from mats_ray.serving.problems import RequestError
+from mats_ray.serving.service import WARM_UP_CLIP
+
+OPTIONS = AnswerOptions(profile="fast", max_new_tokens=3)
 
 
 def test_replicas_hold_several_batches_and_scale_as_configured():
@@ -50,6 +59,26 @@ def test_the_ingress_imports_no_torch():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert out.strip() == "False"
+
+
+def test_an_answerer_takes_its_own_encoders_embeddings_only(model_dir):
+    config = ServeConfig(model=str(model_dir))
+    encoder, answerer = (one.func_or_class(config) for one in (EncoderReplica, AnswererReplica))
+
+    async def ask():
+        embedded = await encoder.encode(WARM_UP_CLIP)
+        told = await answerer.answer(embedded, "A dog?", OPTIONS)
+        pieces = [piece async for piece in answerer.stream(embedded, "A dog?", OPTIONS)]
+        for call in (answerer.answer, lambda *asked: anext(answerer.stream(*asked))):
+            with pytest.raises(RequestError) as caught:
+                await call(replace(embedded, space="another CLAP"), "A dog?", OPTIONS)
+            assert caught.value.code == "rolling_out"
+        return told, pieces
+
+    told, (card, *_, last) = asyncio.run(ask())
+
+    assert told.by == last.by == card
+    assert card.id.startswith("tiny")
 
 
 def parts(app):
