@@ -6,7 +6,9 @@ Prints one Markdown line per number; dated results stand in serving.md. Every pa
 import argparse
 import asyncio
 import os
+import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -65,6 +67,52 @@ def overhead(model: str) -> None:
     print(f"| overhead, one client | bare {own:.1f} ms, served {served:.1f} ms | {served - own:.1f} ms |")
     equal = all(reply.text == texts[n % 15] for n, reply in enumerate(load.replies[:60]))
     print(f"| answers equal the pipeline's | {len(load.replies[:60])} compared | {equal} |")
+
+
+def stages(model: str) -> None:
+    """Where the time of a request goes, from the service's own spans; and the same parts in one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MATS_SPANS"] = f"{folder}/spans"
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        )
+        with serving(model, *ONE_REPLICA, "tracing={exporter: serve_spans:ToFile}") as (server, _):
+            asyncio.run(closed_loop(server.url, 1, 3))
+            load = asyncio.run(closed_loop(server.url, 1, 20))
+        lines = [line.split("\t") for line in Path(os.environ["MATS_SPANS"]).read_text().splitlines()]
+    took: dict[str, list[float]] = {}
+    for name, milli in lines[-4 * len(load.replies) :]:  # four spans per request; the first were warming up
+        took.setdefault(name, []).append(float(milli))
+    bare = bare_stages(model)
+    for name, values in took.items():
+        print(f"| {name} | {statistics.median(values):.1f} ms | bare {bare.get(name, float('nan')):.1f} ms |")
+    print(f"| at the client | {milliseconds(load.of(200), 50):.1f} ms | |")
+
+
+def bare_stages(model: str) -> dict[str, float]:
+    """Milliseconds, p50, of the parts of the pipeline in this process."""
+    import torch
+
+    from mats_ray.data.audio import decode_audio
+    from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.tasks import Task, instruction_for
+
+    torch.set_num_threads(1)
+    pipeline = MATSPipeline.from_pretrained(model)
+    took: dict[str, list[float]] = {"mats.decode": [], "mats.encode": [], "mats.answer": []}
+    for number in range(60):
+        question = QUESTIONS[number % len(QUESTIONS)]
+        instruction = instruction_for(Task.QA, question) if question else instruction_for(Task.CAPTION)
+        times = [time.perf_counter()]
+        clip = decode_audio(EXAMPLES[number % len(EXAMPLES)].read_bytes(), name="x")
+        times.append(time.perf_counter())
+        embeddings = pipeline.encoder.encode([clip])
+        times.append(time.perf_counter())
+        pipeline.answerer.answer(embeddings, [instruction])
+        times.append(time.perf_counter())
+        for name, began, ended in zip(took, times, times[1:], strict=False):
+            took[name].append(1e3 * (ended - began))
+    return {name: statistics.median(values) for name, values in took.items()}
 
 
 def throughput(model: str, seconds: float = 20) -> None:
@@ -256,7 +304,7 @@ def same_answers(before: Load, after: Load) -> bool:
 
 
 PARTS: dict[str, Callable[..., None]] = {
-    part.__name__: part for part in (overhead, throughput, overload, kill, hostile, scale, zero)
+    part.__name__: part for part in (overhead, stages, throughput, overload, kill, hostile, scale, zero)
 }
 
 

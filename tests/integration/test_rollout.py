@@ -31,7 +31,7 @@ pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
 ASKED = "Is there a dog?"
-CLIENTS = 3
+CLIENTS = 2
 PATIENCE = 100
 """Seconds that anything here may take before a test gives up."""
 
