@@ -157,13 +157,13 @@ class AudioService:
 
     async def _replied(self, ask: Ask, clip: AudioClip, windows: Sequence[tuple[Window, Told]]) -> Reply:
         told = [one for _, one in windows]
-        self._card = told[0].by or self._card
+        self._card = card = told[0].by or await self.model()
         answer = told[0].answer
         if ask.window is not None:
             answer = join_answers([(window, one.answer) for window, one in windows])
         return Reply(
             answer=answer,
-            model=(await self.model()).id,
+            model=card.id,
             audio_seconds=clip.seconds,
             prompt_tokens=sum(one.prompt_tokens for one in told),
             windows=tuple(windows),
