@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding_bag, normalize
 
 from mats_ray.errors import ModelError
 from mats_ray.models.kmeans import KMeansResult, assign, kmeans
@@ -156,14 +156,18 @@ class SantaMemory:
             ValueError: The embeddings are of another width than the memory.
         """
         audio_BC = normalize(audio_embeddings.float(), dim=-1)
-        moved_BC = torch.empty_like(audio_BC)
-        for row, pool_MC in enumerate(self.nearest_clusters(audio_BC)):
-            # pool rows are unit vectors, so the nearest by distance are the most similar ones
-            similarity_M = pool_MC @ audio_BC[row]
-            top_L, index_L = similarity_M.topk(min(num_neighbours, len(pool_MC)))
-            weights_L = (top_L / temperature).softmax(dim=0)
-            moved_BC[row] = (1 - mix) * audio_BC[row] + mix * weights_L @ pool_MC[index_L]
-        return normalize(moved_BC, dim=-1)
+        if not len(audio_BC):
+            return audio_BC
+        first_B, size_B = self._nearest_clusters(audio_BC)
+        # pool rows are unit vectors, so the nearest by distance are the most similar ones
+        similarity_BM = self._similarities(audio_BC, first_B, size_B, at_least=num_neighbours)
+        top_BL, index_BL = similarity_BM.topk(num_neighbours)
+        weights_BL = (top_BL / temperature).softmax(dim=1)
+        # where a cluster has fewer, the weight is 0 and any row of it will do
+        rows_BL = first_B[:, None] + index_BL.minimum(size_B[:, None] - 1)
+        text_BC = embedding_bag(rows_BL, self.embeddings_NC, mode="sum", per_sample_weights=weights_BL)
+        moved_BC = text_BC.mul_(mix).add_(audio_BC, alpha=1 - mix)  # in place: fresh memory is slow memory
+        return moved_BC.div_(moved_BC.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
 
     def nearest_clusters(self, audio_BC: Tensor) -> list[Tensor]:
         """Return the rows (M, C) of the non-empty cluster nearest to each embedding, without copying them.
@@ -171,12 +175,38 @@ class SantaMemory:
         Raises:
             ValueError: The embeddings are of another width than the memory.
         """
+        first_B, size_B = self._nearest_clusters(audio_BC)
+        return self._pools(first_B, size_B)
+
+    def _nearest_clusters(self, audio_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """First row and number of rows of the non-empty cluster nearest to each embedding."""
         if audio_BC.shape[-1] != self.dim:
             raise ValueError(f"embeddings are {audio_BC.shape[-1]}-d, the Santa memory is {self.dim}-d")
-        filled_F = self.offsets_K1.diff().nonzero()[:, 0]
+        sizes_K = self.offsets_K1.diff()
+        filled_F = sizes_K.nonzero()[:, 0]
         cluster_B = filled_F[assign(audio_BC, self.centroids_KC[filled_F])]
-        bounds = torch.stack([self.offsets_K1[cluster_B], self.offsets_K1[cluster_B + 1]], dim=1).tolist()
-        return [self.embeddings_NC[start:stop] for start, stop in bounds]
+        return self.offsets_K1[cluster_B], sizes_K[cluster_B]
+
+    def _pools(self, first_B: Tensor, size_B: Tensor) -> list[Tensor]:
+        spans = zip(first_B.tolist(), size_B.tolist(), strict=True)
+        return [self.embeddings_NC[first : first + size] for first, size in spans]
+
+    def _similarities(self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, *, at_least: int) -> Tensor:
+        """Compare each embedding with its cluster, one product each: (B, M), minus infinity where it ends.
+
+        Not one product per cluster: its last bits would hang on how many embeddings share it. M is that of
+        the largest cluster of all for the same reason.
+        """
+        pools, rows = self._pools(first_B, size_B), audio_BC.unbind()
+        found = [audio_BC] * len(rows)
+        for (
+            b
+        ) in first_B.argsort().tolist():  # embeddings of one cluster follow each other: it stays in the cache
+            found[b] = torch.mv(pools[b], rows[b])
+        width = max(int(self.offsets_K1.diff().max()), at_least)
+        is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
+        similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
+        return similarity_BM.masked_scatter_(is_member_BM, torch.cat(found))
 
     def _check(self, path: str | Path) -> None:
         offsets_K1, num_clusters = self.offsets_K1, len(self.centroids_KC)
