@@ -87,12 +87,8 @@ def main() -> None:
             job = {"address": nodes.cluster.address, "model": str(tiny_model_dir(home / "model")), "log": log}
             job |= {"audio": str(clips_in(home / "clips", args.files)), "kill_node": nodes.kill_one}
             Job(**job, out=str(home / "unbroken")).run(iter(()))
-            expected, kills, num_hits, rounds = (
-                rows_at(home / "unbroken"),
-                Kill.draw(KINDS, seed=args.seed),
-                0,
-                0,
-            )
+            expected, kills = rows_at(home / "unbroken"), Kill.draw(KINDS, seed=args.seed)
+            num_hits = rounds = 0
             while num_hits < args.kills:
                 rounds += 1
                 out = home / f"out {rounds}"

@@ -159,14 +159,15 @@ class SantaMemory:
         if not len(audio_BC):
             return audio_BC
         first_B, size_B = self._nearest_clusters(audio_BC)
+        order_B = first_B.argsort()  # those of one cluster in a row: it stays in the processor's cache
         # pool rows are unit vectors, so the nearest by distance are the most similar ones
-        similarity_BM = self._similarities(audio_BC, first_B, size_B, at_least=num_neighbours)
+        similarity_BM = self._similarities(audio_BC, first_B, size_B, order_B, at_least=num_neighbours)
         top_BL, index_BL = similarity_BM.topk(num_neighbours)
         weights_BL = (top_BL / temperature).softmax(dim=1)
         # where a cluster has fewer, the weight is 0 and any row of it will do
-        rows_BL = first_B[:, None] + index_BL.minimum(size_B[:, None] - 1)
+        rows_BL = first_B[order_B, None] + index_BL.minimum(size_B[order_B, None] - 1)
         text_BC = embedding_bag(rows_BL, self.embeddings_NC, mode="sum", per_sample_weights=weights_BL)
-        moved_BC = text_BC.mul_(mix).add_(audio_BC, alpha=1 - mix)  # in place: fresh memory is slow memory
+        moved_BC = ((1 - mix) * audio_BC).index_add_(0, order_B, text_BC, alpha=mix)
         return moved_BC.div_(moved_BC.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
 
     def nearest_clusters(self, audio_BC: Tensor) -> list[Tensor]:
@@ -175,8 +176,8 @@ class SantaMemory:
         Raises:
             ValueError: The embeddings are of another width than the memory.
         """
-        first_B, size_B = self._nearest_clusters(audio_BC)
-        return self._pools(first_B, size_B)
+        spans = zip(*(found_B.tolist() for found_B in self._nearest_clusters(audio_BC)), strict=True)
+        return [self.embeddings_NC[first : first + size] for first, size in spans]
 
     def _nearest_clusters(self, audio_BC: Tensor) -> tuple[Tensor, Tensor]:
         """First row and number of rows of the non-empty cluster nearest to each embedding."""
@@ -187,24 +188,23 @@ class SantaMemory:
         cluster_B = filled_F[assign(audio_BC, self.centroids_KC[filled_F])]
         return self.offsets_K1[cluster_B], sizes_K[cluster_B]
 
-    def _pools(self, first_B: Tensor, size_B: Tensor) -> list[Tensor]:
-        spans = zip(first_B.tolist(), size_B.tolist(), strict=True)
-        return [self.embeddings_NC[first : first + size] for first, size in spans]
+    def _similarities(
+        self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, order_B: Tensor, *, at_least: int
+    ) -> Tensor:
+        """Compare embeddings, in a given order, with their clusters: (B, M), minus infinity where one ends.
 
-    def _similarities(self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, *, at_least: int) -> Tensor:
-        """Compare each embedding with its cluster, one product each: (B, M), minus infinity where it ends.
-
-        Not one product per cluster: its last bits would hang on how many embeddings share it. M is that of
-        the largest cluster of all for the same reason.
+        One product each, not one per cluster: its last bits would hang on how many embeddings share it. M is
+        that of the largest cluster of all for the same reason.
         """
-        pools, rows = self._pools(first_B, size_B), audio_BC.unbind()
-        found = [audio_BC] * len(rows)
-        for (
-            b
-        ) in first_B.argsort().tolist():  # embeddings of one cluster follow each other: it stays in the cache
-            found[b] = torch.mv(pools[b], rows[b])
+        rows, spans = audio_BC.unbind(), list(zip(first_B.tolist(), size_B.tolist(), strict=True))
+        found, span, pool_MC = list[Tensor](), (0, 0), self.embeddings_NC[:0]
+        for b in order_B.tolist():
+            if spans[b] != span:
+                span = first, size = spans[b]
+                pool_MC = self.embeddings_NC[first : first + size]
+            found.append(torch.mv(pool_MC, rows[b]))
         width = max(int(self.offsets_K1.diff().max()), at_least)
-        is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
+        is_member_BM = torch.arange(width, device=size_B.device) < size_B[order_B, None]
         similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
         return similarity_BM.masked_scatter_(is_member_BM, torch.cat(found))
 

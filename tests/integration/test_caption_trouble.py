@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,13 +43,14 @@ class Expiry:
 
     def __init__(self, *, also_writes):
         self.also_writes, self.renewed, self.read = also_writes, False, set()
+        self.lock = threading.Lock()  # the storage answers several at a time
 
     def __call__(self, key, attempt):
-        if "part-" in key:
-            expired = self.also_writes and len(self.read) >= NUM_GOOD
-        else:
-            expired = key.endswith(".wav") and key not in self.read and len(self.read) >= NUM_GOOD
-            self.read |= {key} if key.endswith(".wav") and not expired else set()
+        with self.lock:
+            if key.endswith(".wav") and len(self.read) < NUM_GOOD:
+                self.read.add(key)
+            concerned = key.endswith(".wav") or ("part-" in key and self.also_writes)
+            expired = concerned and len(self.read) == NUM_GOOD and key not in self.read
         return "expired" if expired and not self.renewed else None
 
 
