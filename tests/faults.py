@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
+from urllib.parse import unquote
 
 import httpx2
 import pytest
 
 Fault = str
-"""``500``, ``503``, ``expired``, ``reset``, ``truncated`` (half a body), ``short`` (as if whole)."""
+"""``500``, ``503``, ``expired``, ``reset``, ``timeout`` (no answer), ``truncated`` (half a body), ``short``
+(as if whole)."""
 
 _ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -22,7 +24,7 @@ _ERRORS = {
 
 @contextlib.contextmanager
 def faults(endpoint: str, choose: Callable[[str, int], Fault | None]) -> Iterator[Counter[str]]:
-    """Point the AWS environment at a proxy; ``choose(key, attempt)`` names what goes wrong with a GET.
+    """Point the AWS environment at a proxy; ``choose(key, attempt)`` names what goes wrong with a GET or PUT.
 
     Yields the attempts per key.
     """
@@ -47,23 +49,29 @@ class _Proxy(BaseHTTPRequestHandler):
     attempts: ClassVar[Counter[str]]
 
     def do_GET(self) -> None:
-        key = self.path.partition("?")[0]
+        key = unquote(self.path.partition("?")[0])
         type(self).attempts[key] += 1
         fault = type(self).__dict__["choose"](key, self.attempts[key])
         if fault in _ERRORS:
             status, code, words = _ERRORS[fault]
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = f"<Error><Code>{code}</Code><Message>{words}</Message></Error>".encode()
             self._answer(status, {"Content-Type": "application/xml"}, body)
+        elif fault == "timeout":
+            self.rfile.read(1)  # comes back when the other side has had enough
+            self.close_connection = True
         elif fault == "reset":
             self.close_connection = True
             self.connection.close()
         else:
             self._pass_on(fault)
 
+    do_PUT = do_GET
+
     def do_any(self) -> None:
         self._pass_on(None)
 
-    do_HEAD = do_PUT = do_POST = do_DELETE = do_any
+    do_HEAD = do_POST = do_DELETE = do_any
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""
