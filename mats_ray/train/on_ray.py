@@ -13,6 +13,7 @@ import ray.train
 import torch
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
@@ -72,7 +73,7 @@ def train(config: RunConfig) -> TrainResult:
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    board: Any = _Board.remote()  # an actor handle; Ray types it as the class itself
+    board, store = _board_beside_driver(), open_store(config)
     metrics = join(run_dir(config), "metrics.jsonl")
     follower = Follower(
         lambda index: ray.get(board.since.remote(index)),
@@ -81,8 +82,8 @@ def train(config: RunConfig) -> TrainResult:
         num_steps=config.train.num_steps,
         log_every=config.train.log_every,
         trackers=open_trackers(config),
+        remembered=store.records(store.committed()[-1]) if store.committed() else (),
     )
-    store = open_store(config)
     with follower:
         try:
             if store.find(config.train.num_steps) is None:  # or the run is finished: nothing need be started
@@ -101,6 +102,12 @@ def train(config: RunConfig) -> TrainResult:
     return TrainResult(config.model_dir, store.uri(last), metrics, steps, loss)
 
 
+def _board_beside_driver() -> Any:
+    """Ray would put the board anywhere, and the run would end with whatever node that is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _Board.options(scheduling_strategy=here).remote()
+
+
 def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrainer:
     scaling, on_gpu = config.scaling, config.scaling.use_gpu
     return TorchTrainer(
@@ -115,6 +122,7 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             num_workers=scaling.num_workers,  # two of them: elastic
             use_gpu=on_gpu,
             resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(on_gpu)},
+            elastic_resize_monitor_interval_s=scaling.resize_seconds,
         ),
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         run_config=ray.train.RunConfig(
