@@ -56,9 +56,15 @@ def until(condition: Callable[[], bool], *, what: str) -> None:
 
 @contextlib.contextmanager
 def driver(config: RunConfig, address: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``mats train`` on a cluster, as ``ray job submit`` does, in a process one may kill."""
+    """Run ``mats train`` on a cluster, as ``ray job submit`` does, in a process one may kill.
+
+    Args:
+        config: Of a run whose parts are all there: it builds no toy world.
+        address: Of the cluster.
+        log: Takes what it says.
+    """
     file = log.with_suffix(".yaml")
-    file.write_text(config.to_yaml(), "utf-8")
+    file.write_text(config.replace(toy=None).to_yaml(), "utf-8")
     environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "mats_ray", "train", "--config", str(file)]
     with (

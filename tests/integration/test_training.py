@@ -165,7 +165,7 @@ def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
 
     with pytest.raises(
         TrainingError,
-        match=r"worker \d is stuck in step 0: (starting|loading the model) took longer than train\.stall_sec",
+        match=r"worker \d is stuck in step 0: (starting|loading a checkpoint|loading the model) took longer",
     ):
         train(config)
 

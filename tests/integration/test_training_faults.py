@@ -62,6 +62,24 @@ def test_a_killed_driver_costs_nothing_but_time(world, unbroken, ray_cluster, tm
     assert trained_and_moments(config) == trained_and_moments(reference_config)
 
 
+def test_a_killed_node_costs_nothing_but_time(world, unbroken, nodes, tmp_path):
+    """As many workers before and after: another node takes its place."""
+    _, reference_config = unbroken
+    first, second = (nodes.add_node(num_cpus=2) for _ in range(2))
+    config = other_run(world, "nodeless", scaling={"cpus_per_worker": 2})
+    with driver(config, nodes.address, tmp_path / "driver.log") as process:
+        until(lambda: last_step(config) >= 1, what="the first record")
+        nodes.remove_node(second, allow_graceful=False)
+        third = nodes.add_node(num_cpus=2)
+        until(lambda: train_worker_pids(pid_of(third)), what="a training worker on the new node")
+        assert process.wait(120) == 0, (tmp_path / "driver.log").read_text()
+
+    assert losses(metrics_of(config)) == losses(metrics_of(reference_config))
+    assert trained_and_moments(config) == trained_and_moments(reference_config)
+    for node in (first, third):
+        nodes.remove_node(node)
+
+
 def alone(config, num_steps):
     """Losses by step of the plain loop in this process: no workers, no Ray, no DeepSpeed."""
     config = config.replace(
@@ -88,13 +106,14 @@ def test_a_lost_node_shrinks_the_run_and_a_new_one_grows_it(world, nodes, tmp_pa
         world,
         "elastic",
         train={
-            "num_steps": 100_000,
+            "num_steps": 400,
             "global_batch_size": 96,
             "schedule": {"type": "constant", "warmup_steps": 0},
             "checkpoint": {"every_steps": 2},
             "validation": {"data": None},
             "max_failures": 4,
         },
+        data={"chunk_rows": 4096},
         scaling={"num_workers": [1, 2], "cpus_per_worker": 2, "resize_seconds": 2},
     )
     with driver(config, nodes.address, tmp_path / "driver.log"):
@@ -108,23 +127,5 @@ def test_a_lost_node_shrinks_the_run_and_a_new_one_grows_it(world, nodes, tmp_pa
     assert [count for count, _ in itertools.groupby(workers_by_step(config))] == [2, 1, 2]
     assert sorted(found) == list(range(1, len(found) + 1))
     assert found == pytest.approx(alone(config, len(found)), rel=1e-4)
-    for node in (first, third):
-        nodes.remove_node(node)
-
-
-def test_a_killed_node_costs_nothing_but_time(world, unbroken, nodes, tmp_path):
-    """As many workers before and after: another node takes its place."""
-    _, reference_config = unbroken
-    first, second = (nodes.add_node(num_cpus=2) for _ in range(2))
-    config = other_run(world, "nodeless", scaling={"cpus_per_worker": 2})
-    with driver(config, nodes.address, tmp_path / "driver.log") as process:
-        until(lambda: last_step(config) >= 1, what="the first record")
-        nodes.remove_node(second, allow_graceful=False)
-        third = nodes.add_node(num_cpus=2)
-        until(lambda: train_worker_pids(pid_of(third)), what="a training worker on the new node")
-        assert process.wait(120) == 0, (tmp_path / "driver.log").read_text()
-
-    assert losses(metrics_of(config)) == losses(metrics_of(reference_config))
-    assert trained_and_moments(config) == trained_and_moments(reference_config)
     for node in (first, third):
         nodes.remove_node(node)
