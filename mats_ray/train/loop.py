@@ -68,14 +68,11 @@ def fit(
         window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
         record: Record = {"step": done}
         if due.log:
-            record |= {"lr": lr, "grad_norm": result.grad_norm, "num_workers": context.num_workers}
-            record |= window.rates(meter)
+            record |= {"lr": lr, "grad_norm": result.grad_norm, **window.rates(meter)}
             window = Window()
-        _log(engine, context, record, validation if due.validate else None)
-        records += [record] * (len(record) > 1)
+        _log(engine, context, record, records, validation if due.validate else None)
         if due.keep:
-            last = finish if done == train.num_steps else None
-            _checkpoint(engine, context, config, record, records, last)
+            _checkpoint(engine, context, config, record, records, finish if due.end else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +82,23 @@ class _Due:
     log: bool
     validate: bool
     keep: bool
+    end: bool
 
     @classmethod
     def at(cls, done: int, train: TrainConfig) -> "_Due":
         last = done == train.num_steps
         keep = last or done % train.checkpoint.every_steps == 0
         validate = keep or done % train.validation.every_steps == 0  # the best checkpoint is to be known
-        return cls(last or done % train.log_every == 0, validate, keep)
+        return cls(last or done % train.log_every == 0, validate, keep, last)
 
 
-def _log(engine: TrainEngine, context: TrainContext, record: Record, validation: Validation | None) -> None:
+def _log(
+    engine: TrainEngine,
+    context: TrainContext,
+    record: Record,
+    records: deque[Record],
+    validation: Validation | None,
+) -> None:
     """Add the held-out loss, if it is due, and hand the record over, if it says anything."""
     samples: list[Sample] = []
     if validation is not None:
@@ -102,6 +106,8 @@ def _log(engine: TrainEngine, context: TrainContext, record: Record, validation:
         record["validation_loss"] = validation.loss(engine)
         samples = validation.samples(engine)
     if len(record) > 1:
+        record["num_workers"] = context.num_workers
+        records.append(record)
         context.log(record, samples)
 
 
