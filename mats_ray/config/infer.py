@@ -49,6 +49,8 @@ class DataConfig(StrictConfig):
     """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
     embedded: str | None = None
     """The same rows with their CLAP embedding."""
+    splits: tuple[str, ...] = ("train",)
+    """Rows of other splits are not trained on, nor in the memory; those that name no split are."""
     prepare: PrepareConfig = PrepareConfig()
     mixture: MixtureConfig = MixtureConfig()
     embed: EmbedConfig = EmbedConfig()

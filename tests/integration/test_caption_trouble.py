@@ -83,7 +83,7 @@ def rows_in(files):
 
 def test_trouble_is_waited_out_or_told_and_the_next_run_tries_again(ray_cluster, model_dir, bucket):
     trouble = Trouble()
-    with faults(os.environ["AWS_ENDPOINT_URL"], trouble) as attempts:
+    with faults(os.environ["AWS_ENDPOINT_URL"], trouble, methods=("GET", "PUT")) as attempts:
         run = job(model_dir)
         first = run()
         rows, num_rows = rows_in(bucket)
@@ -113,7 +113,7 @@ def test_trouble_is_waited_out_or_told_and_the_next_run_tries_again(ray_cluster,
 
 def test_keys_that_expire_half_way_lose_nothing(ray_cluster, model_dir, bucket):
     expiry = Expiry()
-    with faults(os.environ["AWS_ENDPOINT_URL"], expiry):
+    with faults(os.environ["AWS_ENDPOINT_URL"], expiry, methods=("GET", "PUT")):
         run = job(model_dir)
         with pytest.raises(DataError, match=r"s3://sounds/out/part-\S+ cannot be written: .*expired"):
             run()
