@@ -64,7 +64,7 @@ def _try_once(files: AbstractFileSystem) -> None:
     A file system forgets this on its way to another process.
     """
     if hasattr(files, "retries"):
-        files.retries = 1
+        cast("Any", files).retries = 1
 
 
 def read_bytes(files: AbstractFileSystem, path: str) -> bytes:
