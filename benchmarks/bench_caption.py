@@ -5,8 +5,9 @@
     python -m benchmarks.bench_caption files --audio ../shared/data/esc10 --model out/demo/model
 
 ``santa``: the transfer of a batch against a loop over rows and clusters. ``decode``: x real time on one core,
-per format, with and without resampling to 44.1 kHz. ``files``: decode, CLAP, beam-4 generation one file at a
-time, as upstream does, against the stages of the batch job in one process; other text is a failure.
+per format, with and without resampling to 44.1 kHz. ``files``: decode, CLAP, beam-4 generation by the same
+pipeline, one file at a time against the stages of the batch job in one process, without Ray; other text is a
+failure. Upstream's way against the whole job is in ``bench_pipeline``.
 """
 
 import argparse

@@ -6,8 +6,11 @@ Prints one Markdown line per number; dated results stand in serving.md. Every pa
 import argparse
 import asyncio
 import os
+import statistics
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from serve_load import (
     QUESTIONS,
     Load,
     Reply,
+    Server,
     chat,
     closed_loop,
     environment,
@@ -27,7 +31,8 @@ from serve_load import (
 )
 
 PLAIN = (str(Path(__file__).with_name("serve_plain.py")),)
-FAST = "generation={profile: fast, max_new_tokens: 60}"
+ONE_REPLICA = ("encoder.autoscaling.max_replicas=1", "answerer.autoscaling.max_replicas=1")
+"""So that autoscaling does not change what is measured."""
 
 
 def overhead(model: str) -> None:
@@ -64,10 +69,56 @@ def overhead(model: str) -> None:
     print(f"| answers equal the pipeline's | {len(load.replies[:60])} compared | {equal} |")
 
 
-def throughput(model: str) -> None:
+def stages(model: str) -> None:
+    """Where the time of a request goes, from the service's own spans; and the same parts in one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MATS_SPANS"] = f"{folder}/spans"
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        )
+        with serving(model, *ONE_REPLICA, "tracing={exporter: serve_spans:ToFile}") as (server, _):
+            asyncio.run(closed_loop(server.url, 1, 3))
+            load = asyncio.run(closed_loop(server.url, 1, 20))
+        lines = [line.split("\t") for line in Path(os.environ["MATS_SPANS"]).read_text().splitlines()]
+    took: dict[str, list[float]] = {}
+    for name, milli in lines[-4 * len(load.replies) :]:  # four spans per request; the first were warming up
+        took.setdefault(name, []).append(float(milli))
+    bare = bare_stages(model)
+    for name, values in took.items():
+        print(f"| {name} | {statistics.median(values):.1f} ms | bare {bare.get(name, float('nan')):.1f} ms |")
+    print(f"| at the client | {milliseconds(load.of(200), 50):.1f} ms | |")
+
+
+def bare_stages(model: str) -> dict[str, float]:
+    """Milliseconds, p50, of the parts of the pipeline in this process."""
+    import torch
+
+    from mats_ray.data.audio import decode_audio
+    from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.tasks import Task, instruction_for
+
+    torch.set_num_threads(1)
+    pipeline = MATSPipeline.from_pretrained(model)
+    took: dict[str, list[float]] = {"mats.decode": [], "mats.encode": [], "mats.answer": []}
+    for number in range(60):
+        question = QUESTIONS[number % len(QUESTIONS)]
+        instruction = instruction_for(Task.QA, question) if question else instruction_for(Task.CAPTION)
+        times = [time.perf_counter()]
+        clip = decode_audio(EXAMPLES[number % len(EXAMPLES)].read_bytes(), name="x")
+        times.append(time.perf_counter())
+        embeddings = pipeline.encoder.encode([clip])
+        times.append(time.perf_counter())
+        pipeline.answerer.answer(embeddings, [instruction])
+        times.append(time.perf_counter())
+        for name, began, ended in zip(took, times, times[1:], strict=False):
+            took[name].append(1e3 * (ended - began))
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def throughput(model: str, seconds: float = 20) -> None:
     """16 clients against one request at a time, and against plain ``@serve.batch``."""
     rates: dict[str, float] = {}
-    texts: dict[str, dict[int, str]] = {}
+    texts: dict[int, set[str | None]] = {}
     one = ("answerer.max_batch_size=1", "encoder.max_batch_size=1", "max_requests_in_flight=64")
     sides = {
         "one at a time, one client": (1, ("max_requests_in_flight=64",), None),
@@ -77,10 +128,11 @@ def throughput(model: str) -> None:
     }
     for name, (clients, settings, module) in sides.items():
         more = {} if module is None else {"module": module}
-        with serving(model, *settings, *scale_of(2), **more) as (server, _):
+        with serving(model, *settings, *ONE_REPLICA, **more) as (server, _):
             asyncio.run(closed_loop(server.url, clients, 3))
-            load = asyncio.run(closed_loop(server.url, clients, 20))
-            texts[name] = {n: asyncio.run(closed_once(server.url, n)) for n in range(15)}
+            load = asyncio.run(closed_loop(server.url, clients, seconds))
+        for reply in load.of(200):
+            texts.setdefault(reply.number, set()).add(reply.text)
         rates[name] = load.rate
         print(
             f"| {name} | {load.rate:.1f} requests/s | p50 {milliseconds(load.of(200), 50):.0f} ms, "
@@ -90,30 +142,25 @@ def throughput(model: str) -> None:
     ours = rates.pop("continuous, 16 clients")
     for name, rate in rates.items():
         print(f"| continuous / {name} | {ours / rate:.2f} x | |")
-    print(f"| answers equal on all sides | | {len({str(sorted(t.items())) for t in texts.values()}) == 1} |")
+    equal = all(len(said) == 1 for said in texts.values())
+    print(f"| answers equal on all sides | {len(texts)} requests of the series | {equal} |")
 
 
-def scale_of(replicas: int) -> tuple[str, ...]:
-    """Fix the number of replicas, so that autoscaling does not change what is measured."""
-    del replicas
-    return ("encoder.autoscaling.max_replicas=1", "answerer.autoscaling.max_replicas=1")
-
-
-async def closed_once(url: str, number: int) -> str:
+async def closed_once(url: str, number: int) -> Reply:
     import aiohttp
     from serve_load import send
 
     async with aiohttp.ClientSession() as session:
-        return (await send(session, url, chat(number))).text or ""
+        return await send(session, url, chat(number))
 
 
 def overload(model: str, seconds: float = 120) -> None:
-    """Five times the load that can be sustained."""
-    with serving(model, *scale_of(1)) as (server, _):
+    """Five times the load that can be sustained; as many in flight as one answerer computes at once."""
+    with serving(model, *ONE_REPLICA, "max_requests_in_flight=16") as (server, _):
         asyncio.run(closed_loop(server.url, 16, 3))
         calm = asyncio.run(closed_loop(server.url, 16, 15))
         memory: list[float] = [server.memory_mb()]
-        watch = every(10, lambda: memory.append(server.memory_mb()))
+        watch = every(10, lambda _: memory.append(server.memory_mb()))
         load = asyncio.run(open_loop(server.url, 5 * calm.rate, seconds, each_second=watch))
         after = asyncio.run(closed_loop(server.url, 1, 3))
     rejected, strange = load.of(429, 503), [r for r in load.replies if r.status not in {200, 429, 503}]
@@ -130,63 +177,122 @@ def overload(model: str, seconds: float = 120) -> None:
 
 
 def kill(model: str, seconds: float = 120) -> None:
-    """A replica of the model killed every ten seconds at half load, each deployment in turn."""
-    with serving(model, *scale_of(1)) as (server, _):
-        asyncio.run(closed_loop(server.url, 16, 3))
-        calm = asyncio.run(closed_loop(server.url, 8, 10))
-        deaths: list[str] = []
+    """A replica killed every ten seconds at half load, of each deployment in turn; there are two of each."""
+    two = [
+        f"{name}.autoscaling={{min_replicas: 2, max_replicas: 2}}"
+        for name in ("ingress", "encoder", "answerer")
+    ]
+    # one of two ingresses must be able to carry all that waits for the other's successor
+    with serving(model, *two, "max_requests_in_flight=128") as (server, _):
+        asyncio.run(closed_loop(server.url, 16, 5))
+        calm = asyncio.run(closed_loop(server.url, 16, 10))
+        deaths: list[tuple[float, str]] = []
 
-        def strike() -> None:
-            name = ("Answerer", "Encoder")[len(deaths) % 2]
+        def strike(second: int) -> None:
+            name = ("Answerer", "Encoder", "Ingress")[len(deaths) % 3]
             for process in server.replicas(name)[:1]:
                 process.kill()
-                deaths.append(name)
+                deaths.append((second, name))
 
         load = asyncio.run(open_loop(server.url, calm.rate / 2, seconds, each_second=every(10, strike)))
+        after = asyncio.run(closed_loop(server.url, 1, 3))
     failed = [reply for reply in load.replies if reply.status != 200]
     print(f"| {len(deaths)} replicas killed at {calm.rate / 2:.0f} requests/s | {load.counts()} | |")
     print(f"| failed | {len(failed)} of {len(load.replies)} | {len(failed) / len(load.replies):.2%} |")
-    print(f"| refusals at once (429, 503) among them | {len(load.of(429, 503))} | |")
+    blamed = Counter((victim_of(reply, deaths), reply.status, reply.code) for reply in failed)
+    for (victim, status, code), number in blamed.items():
+        print(f"| of them after a death of {victim} | {number} x {status} {code} | |")
     middle, slow = milliseconds(load.of(200), 50), milliseconds(load.of(200), 99)
     print(f"| answered in | p50 {middle:.0f} ms | p99 {slow:.0f} ms |")
+    print(
+        f"| before, 16 clients | {calm.rate:.1f} requests/s | p99 {milliseconds(calm.of(200), 99):.0f} ms |"
+    )
+    print(f"| afterwards | {after.counts()} | |")
 
 
-def every(seconds: int, do: Callable[[], None]) -> Callable[[int], None]:
+def victim_of(reply: Reply, deaths: list[tuple[float, str]]) -> str:
+    """Who was killed last before a request ended."""
+    before = [name for second, name in deaths if second <= reply.at + reply.seconds]
+    return before[-1] if before else "nobody"
+
+
+def every(seconds: int, do: Callable[[int], object]) -> Callable[[int], None]:
     """Do something each so many seconds, not at the start."""
-    return lambda second: do() if second and second % seconds == 0 else None
+    return lambda second: do(second) and None if second and second % seconds == 0 else None
 
 
-def scale(model: str) -> None:
-    """Cold start, and the second replica after a step in load."""
-    with serving(model, "answerer.autoscaling.target_ongoing_requests=2") as (server, cold):
+SCALING = (
+    "{min_replicas: %d, target_ongoing_requests: 2, upscale_delay_seconds: 3, downscale_delay_seconds: 5}"
+)
+
+
+def scale(model: str, seconds: float = 60) -> None:
+    """Cold start, a second answerer after a step in load, its end after the load."""
+    with serving(model, f"answerer.autoscaling={SCALING % 1}") as (server, cold):
         print(f"| cold start to the first answer | {cold:.1f} s | |", flush=True)
-        asyncio.run(closed_loop(server.url, 1, 3))
-        asyncio.run(closed_loop(server.url, 12, 0.1))
-        started, second = time.monotonic(), []
+        calm = asyncio.run(closed_loop(server.url, 8, 5))
+        watch = Watch(server)
+        load = asyncio.run(open_loop(server.url, 0.8 * calm.rate, seconds, each_second=watch.look))
+        step = f"a step to {0.8 * calm.rate:.0f} requests/s"
+        print(f"| second answerer serves after {step} | {watch.said} | {load.counts()} |")
+        gone = seconds_until(lambda: len(server.replicas("Answerer")) == 1, at_most=90)
+        print(f"| and has gone after the load's end | {gone} | |", flush=True)
 
-        def look(_: int) -> None:
-            if not second and len(server.replicas("Answerer")) > 1:
-                second.append(time.monotonic() - started)
 
-        load = asyncio.run(open_loop(server.url, 40, 60, each_second=look))
-    when = f"{second[0]:.0f} s" if second else "not within 60 s"
-    print(f"| second answerer after a step to 40 requests/s | {when} | {load.counts()} |")
+def zero(model: str) -> None:
+    """Both models scaled to zero, and the first answer after that."""
+    settings = [f"{name}.autoscaling={SCALING % 0}" for name in ("encoder", "answerer")]
+    with serving(model, *settings) as (server, _):
+        gone = seconds_until(
+            lambda: not server.replicas("Answerer") + server.replicas("Encoder"), at_most=120
+        )
+        print(f"| no replica of either model after the last request | {gone} | |", flush=True)
+        first = asyncio.run(closed_once(server.url, 0))
+        print(f"| first answer from zero | {first.seconds:.1f} s | status {first.status} |")
+
+
+class Watch:
+    """When the second answerer began to serve."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._since = server, time.monotonic()
+        self._before = self._started()
+        self.said = "not while the load lasted"
+
+    def _started(self) -> int:
+        return self._server.logged("Answerer", "started successfully")
+
+    def look(self, _: int) -> None:
+        if self.said.startswith("not") and self._started() > self._before:
+            self.said = f"{time.monotonic() - self._since:.0f} s"
+
+
+def seconds_until(condition: Callable[[], bool], *, at_most: float) -> str:
+    """Wait for something; say how long it took."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > at_most:
+            return f"not within {at_most:.0f} s"
+        time.sleep(0.5)
+    return f"{time.monotonic() - started:.0f} s"
 
 
 def hostile(model: str, number: int = 10_000) -> None:
     """Requests nobody means well with; see serve_hostile.py."""
     from serve_hostile import attack
 
-    settings = ("max_audio_seconds=60", "max_upload_bytes=3000000", *scale_of(1))
+    settings = ("max_audio_seconds=60", "max_upload_bytes=3000000", *ONE_REPLICA)
     with serving(model, *settings) as (server, _):
         before = asyncio.run(closed_loop(server.url, 1, 3))
-        start_mb = server.memory_mb()
-        result = attack(server.url, number)
+        result = attack(server.url, number, server.memory_mb)
         after = asyncio.run(closed_loop(server.url, 1, 3))
         print(f"| {result.number} hostile requests in {result.seconds:.0f} s | {result.counts()} | |")
         print(f"| 5xx, or no reply | {len(result.bad)} | {result.bad[:3]} |")
         print(f"| slowest | {result.slowest:.2f} s | |")
-        print(f"| memory | {start_mb:.0f} MB before | {server.memory_mb():.0f} MB after |")
+        before_mb, between_mb, after_mb = result.memory_mb
+        print(
+            f"| memory | {before_mb:.0f} MB before | {between_mb:.0f} after two thirds, {after_mb:.0f} MB |"
+        )
         same = same_answers(before, after)
         print(f"| afterwards | {after.counts()} | answers as before: {same} |")
 
@@ -197,8 +303,8 @@ def same_answers(before: Load, after: Load) -> bool:
     return all(a.text == b.text and a.text is not None for a, b in pairs)
 
 
-PARTS: dict[str, Callable[[str], None]] = {
-    part.__name__: part for part in (overhead, throughput, overload, kill, hostile, scale)
+PARTS: dict[str, Callable[..., None]] = {
+    part.__name__: part for part in (overhead, stages, throughput, overload, kill, hostile, scale, zero)
 }
 
 
@@ -207,12 +313,18 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--model", default="out/demo/model")
     parser.add_argument("--hostile", type=int, default=10_000, help="hostile requests (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=int, default=120, help="of overload, of deaths (default: %(default)s)"
+    )
+    parser.add_argument("--window", type=int, help="seconds for each side of throughput (20), of scale (60)")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(f"{time.strftime('%Y-%m-%d')}, {environment()}, model {args.model}\n\n| what | | |\n|---|---|---|")
     for name in args.parts or PARTS:
         model = str(Path(args.model).resolve())
-        hostile(model, args.hostile) if name == "hostile" else PARTS[name](model)
+        sizes = {"hostile": args.hostile, "overload": args.seconds, "kill": args.seconds}
+        sizes |= {} if args.window is None else {"throughput": args.window, "scale": args.window}
+        PARTS[name](model, *([sizes[name]] if name in sizes else []))
         sys.stdout.flush()
 
 

@@ -6,10 +6,11 @@ import io
 import json
 import random
 import struct
+import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -32,6 +33,9 @@ class Result:
     bad: list[str] = field(default_factory=list)
     slowest: float = 0.0
     seconds: float = 0.0
+    memory_mb: list[float] = field(default_factory=list)
+    """Of the server: before, between the two kinds of attack, after."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def number(self) -> int:
@@ -41,29 +45,34 @@ class Result:
         return ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items()))
 
     def note(self, status: int, seconds: float, what: str) -> None:
-        self.statuses[status] += 1
-        self.slowest = max(self.slowest, seconds)
-        if status == 0 or (status >= 500 and status != 503):
-            self.bad.append(f"{status} {what[:200]}")
+        with self._lock:
+            self.statuses[status] += 1
+            self.slowest = max(self.slowest, seconds)
+            if status == 0 or (status >= 500 and status != 503):
+                self.bad.append(f"{status} {what[:200]}")
 
 
-def attack(url: str, number: int) -> Result:
+def attack(url: str, number: int, memory_mb: Callable[[], float]) -> Result:
     """Send hostile requests: two thirds made from the description, one third bad audio."""
     result, started = Result(), time.monotonic()
+    result.memory_mb.append(memory_mb())
     by_description(url, 2 * number // 3, result)
+    result.memory_mb.append(memory_mb())
     by_corpus(url, number - result.number, result)
+    result.memory_mb.append(memory_mb())
     result.seconds = time.monotonic() - started
     return result
 
 
 def by_description(url: str, number: int, result: Result) -> None:
-    """Valid and invalid requests to every route."""
+    """Valid and invalid requests to every route, four routes at a time."""
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]
     share = number // (2 * len(operations)) + 1
-    for operation in operations:
-        for mode in GenerationMode:
-            _explore(operation.as_strategy(generation_mode=mode), share, url, result)
+    with ThreadPoolExecutor(4) as threads:
+        for operation in operations:
+            for mode in GenerationMode:
+                threads.submit(_explore, operation.as_strategy(generation_mode=mode), share, url, result)
 
 
 def _explore(strategy: object, share: int, url: str, result: Result) -> None:
@@ -92,7 +101,13 @@ def _explore(strategy: object, share: int, url: str, result: Result) -> None:
         explore()
     except Exception as error:  # noqa: BLE001  a route for which nothing (invalid) can be made
         if "Unsatisfiable" not in type(error).__name__:
-            print(f"  schemathesis: {type(error).__name__}: {str(error)[:120]}")
+            print(f"  schemathesis: {type(error).__name__}: {str(error)[:120]} {causes_of(error)}")
+
+
+def causes_of(error: BaseException) -> str:
+    """The errors within an error."""
+    inner = [*getattr(error, "exceptions", ()), *filter(None, [error.__cause__])]
+    return "; ".join(f"{type(one).__name__}: {str(one)[:200]} {causes_of(one)}" for one in inner)
 
 
 def by_corpus(url: str, number: int, result: Result) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import random
 import signal
@@ -10,9 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +32,10 @@ class Reply:
     seconds: float
     text: str | None = None
     code: str | None = None
+    at: float = 0.0
+    """Seconds after the load began."""
+    number: int = 0
+    """Which of the series was asked."""
 
 
 @dataclass
@@ -74,6 +79,14 @@ class Server:
             except psutil.Error:
                 continue
         return total / 2**20
+
+    def logged(self, *words: str) -> int:
+        """How many lines of Serve's controller hold all of these words."""
+        raylet = next(one for one in self.process.children(recursive=True) if one.name() == "raylet")
+        session = next(arg for arg in raylet.cmdline() if arg.startswith("--session_dir=")).partition("=")[2]
+        logs = Path(session).glob("logs/serve/controller_*.log")
+        lines = [line for log in logs for line in log.read_text().splitlines()]
+        return sum(all(word in line for word in words) for line in lines)
 
     def replicas(self, name: str) -> list[psutil.Process]:
         found = []
@@ -122,8 +135,8 @@ async def _until_ready(server: Server, process: subprocess.Popen) -> None:
     raise TimeoutError("the server did not become ready")
 
 
-def chat(number: int, **options: object) -> dict[str, object]:
-    """Make the n-th request of a fixed, mixed series."""
+def chat(number: int, **options: object) -> bytes:
+    """Make the n-th request of a fixed, mixed series; encoded once, not at each sending."""
     sound = {
         "data": base64.b64encode(EXAMPLES[number % len(EXAMPLES)].read_bytes()).decode(),
         "format": "ogg",
@@ -131,13 +144,17 @@ def chat(number: int, **options: object) -> dict[str, object]:
     content: list[dict[str, object]] = [{"type": "input_audio", "input_audio": sound}]
     if question := QUESTIONS[number % len(QUESTIONS)]:
         content.append({"type": "text", "text": question})
-    return {"model": "mats", "messages": [{"role": "user", "content": content}], **options}
+    body = {"model": "mats", "messages": [{"role": "user", "content": content}], **options}
+    return json.dumps(body).encode()
 
 
-async def send(session: aiohttp.ClientSession, url: str, body: object) -> Reply:
+_JSON = {"Content-Type": "application/json"}
+
+
+async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
     started = time.perf_counter()
     try:
-        async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+        async with session.post(f"{url}/v1/chat/completions", data=body, headers=_JSON) as response:
             said = await response.json(content_type=None)
             seconds = time.perf_counter() - started
             if response.status == 200:
@@ -163,7 +180,8 @@ async def closed_loop(url: str, clients: int, seconds: float, **options: object)
 
         async def client() -> None:
             while time.monotonic() < until:
-                load.replies.append(await send(session, url, bodies[next(numbers) % len(bodies)]))
+                number = next(numbers) % len(bodies)
+                load.replies.append(replace(await send(session, url, bodies[number]), number=number))
 
         started = time.monotonic()
         await asyncio.gather(*(client() for _ in range(clients)))
@@ -184,11 +202,15 @@ async def open_loop(
             while second < due:
                 each_second(second)
                 second += 1
-            tasks.append(asyncio.create_task(send(session, url, bodies[len(tasks) % len(bodies)])))
+            tasks.append(asyncio.create_task(_dated(send(session, url, bodies[len(tasks) % 15]), due)))
             due += chance.expovariate(rate)
         load.replies = list(await asyncio.gather(*tasks))
         load.seconds = time.monotonic() - started
     return load
+
+
+async def _dated(sending: Awaitable[Reply], at: float) -> Reply:
+    return replace(await sending, at=at)
 
 
 def environment() -> str:

@@ -19,7 +19,7 @@ from ray.serve.config import HTTPOptions
 from mats_ray.infer.pipeline import Answerer, AudioEncoder
 from mats_ray.models.directory import read_info
 from mats_ray.serving.on_ray import Ingress
-from mats_ray.serving.parts import ModelCard, Told
+from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.serving.settings import load_serve_config
 
 
@@ -33,7 +33,7 @@ class PlainEncoder:
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)
     async def encode(self, clips):
-        return list(self._encoder.encode(clips))
+        return [Embedded(vector) for vector in self._encoder.encode(clips)]
 
 
 @serve.deployment(name="Answerer", max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.5})
@@ -50,8 +50,8 @@ class PlainAnswerer:
     async def describe(self):
         return self._card
 
-    async def answer(self, embedding, instruction, options):
-        return await self._answer((embedding, instruction))
+    async def answer(self, embedded, instruction, options):
+        return await self._answer((embedded.vectors, instruction))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)
     async def _answer(self, asked):

@@ -49,6 +49,8 @@ class DataConfig(StrictConfig):
     """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
     embedded: str | None = None
     """The same rows with their CLAP embedding."""
+    splits: tuple[str, ...] = ("train",)
+    """Rows of other splits are not trained on, nor in the memory; those that name no split are."""
     prepare: PrepareConfig = PrepareConfig()
     mixture: MixtureConfig = MixtureConfig()
     embed: EmbedConfig = EmbedConfig()
@@ -105,6 +107,11 @@ class AutoscalingConfig(StrictConfig):
     min_replicas: Annotated[int, Field(ge=0)] = 1
     max_replicas: PositiveInt = 2
     target_ongoing_requests: PositiveFloat = 16
+    """Of one replica, on the average of the last half minute; with more there is another one."""
+    upscale_delay_seconds: Annotated[float, Field(ge=0)] = 10
+    """Load must have been high for so long."""
+    downscale_delay_seconds: Annotated[float, Field(ge=0)] = 600
+    """Load must have been low for so long."""
 
     @model_validator(mode="after")
     def bounds_in_order(self) -> "AutoscalingConfig":
@@ -135,6 +142,15 @@ class EncoderDeploymentConfig(DeploymentConfig):
 
     batch_wait_seconds: Annotated[float, Field(ge=0)] = 0
     """An idle replica waits this long for company; while it is busy the next batch gathers anyway."""
+
+
+class TracingConfig(StrictConfig):
+    """OpenTelemetry spans of requests and their stages."""
+
+    exporter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """``module:name`` of a span exporter's class, made without arguments: ``OTEL_*`` variables set it up."""
+    sampling_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the requests whose caller has not decided it (``traceparent``)."""
 
 
 class ServeConfig(StrictConfig):
@@ -186,3 +202,5 @@ class ServeConfig(StrictConfig):
     """``host`` or ``host:port`` from which an ``audio_url`` may be fetched; none unless given."""
     page: bool = True
     """Show the page at /."""
+    tracing: TracingConfig | None = None
+    """Where spans go; none are made unless given."""

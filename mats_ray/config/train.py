@@ -79,6 +79,8 @@ class ScalingConfig(StrictConfig):
 
     num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
     """Or [min, max]: the run shrinks when a node is lost and grows when one comes."""
+    resize_seconds: PositiveFloat = 60
+    """How often a run of [min, max] looks for room for more workers."""
     use_gpu: bool = False
     cpus_per_worker: PositiveFloat = 1
     threads_per_worker: PositiveInt = 1

@@ -3,11 +3,14 @@
 Shapes: N rows, C CLAP dim.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -15,6 +18,7 @@ from mats_ray.data.order import RowGroup
 from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import (
     EMBEDDING,
+    SPLIT,
     check_columns,
     check_identity,
     embedding_matrix,
@@ -34,12 +38,14 @@ def part_name(partition: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedTriplets:
-    """What is known of a data set from its footers alone."""
+    """What is known of a data set from its footers, and from its splits where some are left out."""
 
     groups: tuple[RowGroup, ...]
     identity: CLAPIdentity
     stored: bool = True
     """Whether the embeddings are in the files; otherwise CLAP runs while training."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Rows of other splits than were asked for, by split."""
 
     @property
     def num_rows(self) -> int:
@@ -47,12 +53,15 @@ class EmbeddedTriplets:
         return sum(group.num_rows for group in self.groups)
 
 
-def inspect(path: str, *, expected: CLAPIdentity | None = None) -> EmbeddedTriplets:
+def inspect(
+    path: str, *, expected: CLAPIdentity | None = None, splits: Sequence[str] | None = None
+) -> EmbeddedTriplets:
     """Read the footers of all files of a data set.
 
     Args:
         path: File, folder or s3:// prefix.
         expected: Refuse embeddings of another CLAP.
+        splits: Leave rows of others out; those that name no split stay. All of them by default.
 
     Raises:
         DataError: No files, a file cut off, columns missing, or embeddings of different CLAPs.
@@ -60,7 +69,7 @@ def inspect(path: str, *, expected: CLAPIdentity | None = None) -> EmbeddedTripl
     filesystem, files = parquet_files(path)
     groups: list[RowGroup] = []
     identity = expected
-    stored = set[bool]()
+    stored, left_out = set[bool](), Counter[str]()
     for file in files:
         metadata, schema = _footer(filesystem, file)
         check_columns(schema.names, where=file)
@@ -68,26 +77,58 @@ def inspect(path: str, *, expected: CLAPIdentity | None = None) -> EmbeddedTripl
         identity = identity or found
         check_identity(found, identity, where=file)
         stored.add(EMBEDDING in schema.names)
-        groups += [RowGroup(file, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+        for i in range(metadata.num_row_groups):
+            group = RowGroup(file, i, metadata.row_group(i).num_rows)
+            if splits is not None:
+                group = _of_splits(filesystem, group, metadata, tuple(splits), left_out)
+            groups += [group] * (group.num_rows > 0 or not group.splits)
     assert identity is not None
     if len(stored) > 1:
         raise DataError(f"some files at {path} hold embeddings and some do not; run `mats embed` again")
-    return EmbeddedTriplets(tuple(groups), identity, stored.pop())
+    return EmbeddedTriplets(tuple(groups), identity, stored.pop(), left_out)
+
+
+def _of_splits(
+    filesystem: fs.FileSystem,
+    group: RowGroup,
+    metadata: pq.FileMetaData,
+    splits: tuple[str, ...],
+    left_out: Counter[str],
+) -> RowGroup:
+    """Count what a row group has of some splits; its column is read only where the footer does not tell."""
+    place = metadata.schema.names.index(SPLIT)
+    told = metadata.row_group(group.index).column(place).statistics
+    if told is not None and told.has_min_max and told.min == told.max and told.null_count == 0:
+        found = Counter({str(told.min): group.num_rows})
+    else:
+        found = Counter[str](read_group(filesystem, group, [SPLIT]).column(SPLIT).to_pylist())
+    others = {split: count for split, count in found.items() if split not in ("", *splits)}
+    left_out.update(others)
+    if not others:
+        return group
+    return RowGroup(group.path, group.index, group.num_rows - sum(others.values()), splits)
 
 
 def read_group(filesystem: fs.FileSystem, group: RowGroup, columns: list[str]) -> pa.Table:
-    """Read some columns of one row group."""
+    """Read some columns of one row group, the rows that are used."""
     with filesystem.open_input_file(group.path) as source:
-        return pq.ParquetFile(source).read_row_group(group.index, columns=columns)
+        file = pq.ParquetFile(source)
+        if not group.splits:
+            return file.read_row_group(group.index, columns=columns)
+        table = file.read_row_group(group.index, columns=[*columns, SPLIT])
+    used = pc.call_function(
+        "is_in", [table.column(SPLIT)], pc.SetLookupOptions(pa.array(["", *group.splits]))
+    )
+    return table.filter(used).select(columns)
 
 
-def distinct_texts(path: str, *, num_rows: int, seed: int) -> list[str]:
+def distinct_texts(path: str, *, num_rows: int, seed: int, splits: Sequence[str] | None = None) -> list[str]:
     """Draw distinct texts, the same as ``distinct_embeddings``, of triplets that are embedded while training.
 
     Raises:
         DataError: See ``inspect``; or there are no rows.
     """
-    data = _with_rows(path)
+    data = _with_rows(path, splits)
     filesystem, _ = parquet_files(path)
     kept: dict[str, None] = {}
     for group in data.groups:
@@ -97,7 +138,9 @@ def distinct_texts(path: str, *, num_rows: int, seed: int) -> list[str]:
     return [text for text, _ in _smallest(kept, num_rows, seed)]
 
 
-def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndarray, CLAPIdentity]:
+def distinct_embeddings(
+    path: str, *, num_rows: int, seed: int, splits: Sequence[str] | None = None
+) -> tuple[np.ndarray, CLAPIdentity]:
     """Draw embeddings of distinct texts.
 
     Which texts are drawn follows from a hash of (seed, text), so files and row order do not matter, and
@@ -109,7 +152,7 @@ def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndar
     Raises:
         DataError: See ``inspect``; or there are no rows.
     """
-    data = _with_rows(path)
+    data = _with_rows(path, splits)
     filesystem, _ = parquet_files(path)
     kept: dict[str, np.ndarray] = {}
     for group in data.groups:
@@ -124,11 +167,21 @@ def distinct_embeddings(path: str, *, num_rows: int, seed: int) -> tuple[np.ndar
     return np.stack([embedding for _, embedding in chosen]), data.identity
 
 
-def _with_rows(path: str) -> EmbeddedTriplets:
-    data = inspect(path)
-    if data.num_rows == 0:
-        raise DataError(f"the embedded triplets at {path} hold no rows")
+def _with_rows(path: str, splits: Sequence[str] | None) -> EmbeddedTriplets:
+    data = inspect(path, splits=splits)
+    check_rows(data, where=path)
     return data
+
+
+def check_rows(data: EmbeddedTriplets, *, where: str) -> None:
+    """Refuse data that is empty, or empty without the rows left out.
+
+    Raises:
+        DataError: Says which.
+    """
+    if data.num_rows == 0:
+        only = f" of data.splits, only of {', '.join(sorted(data.left_out))}" if data.left_out else ""
+        raise DataError(f"the embedded triplets at {where} hold no rows{only}")
 
 
 def _smallest(kept: dict[str, _Value], count: int, seed: int) -> list[tuple[str, _Value]]:

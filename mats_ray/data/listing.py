@@ -56,13 +56,18 @@ def list_audio(root: str) -> list[AudioObject]:
     Raises:
         DataError: Nothing is there, no audio is there, or the storage cannot be reached.
     """
-    found = sorted(_remote(root) if is_remote(root) else _local(root), key=lambda one: one.path)
-    audio = [one for one in found if _is_audio(one.path)]
-    single_file = len(found) == 1 and _same_file(found[0].path, root)
-    if not audio and not single_file:
+    audio, others, num_others = list[AudioObject](), list[AudioObject](), 0
+    for one in _remote(root) if is_remote(root) else _local(root):
+        if _is_audio(one.path):
+            audio.append(one)
+        else:
+            others, num_others = [one], num_others + 1
+    if not audio and num_others == 1 and _same_file(others[0].path, root):
+        return others
+    if not audio:
         known = " ".join(sorted(EXTENSIONS))
-        raise DataError(f"no audio below {root}: {len(found)} files, none ends in one of {known}")
-    return found if single_file else audio
+        raise DataError(f"no audio below {root}: {num_others} files, none ends in one of {known}")
+    return sorted(audio, key=lambda one: one.path)
 
 
 def look_at(path: str) -> AudioObject:
@@ -108,25 +113,51 @@ def _local_object(path: Path) -> AudioObject:
 
 def _remote(root: str) -> Iterator[AudioObject]:
     files, prefix = open_storage(root)
-    for key, info in _find(files, prefix, root).items():
-        if info.get("type") != "directory" and not key.endswith("/"):
-            yield AudioObject(
-                path=str(files.unstrip_protocol(key)),
-                size=int(info.get("size") or 0),
-                etag=_remote_etag(info),
-            )
-
-
-def _find(files: AbstractFileSystem, prefix: str, root: str) -> dict[str, dict[str, Any]]:
+    found = _pages(files, prefix) if "s3" in files.protocol else _found(files, prefix)
+    num_found = 0
     try:
-        found = cast("dict[str, dict[str, Any]]", persistently(lambda: files.find(prefix, detail=True)))
+        for key, info in found:
+            num_found += 1
+            if info.get("type") != "directory" and not key.endswith("/"):
+                path = str(files.unstrip_protocol(key))
+                yield AudioObject(path=path, size=int(info.get("size") or 0), etag=_remote_etag(info))
     except FileNotFoundError:
-        found = {}
-    except Exception as error:  # every kind of store has its own
+        pass
+    except OSError as error:
         raise DataError(f"{root} cannot be listed: {type(error).__name__}: {error}") from error
-    if not found:
+    if not num_found:
         raise DataError(f"nothing at {root}")
-    return found
+
+
+def _found(files: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield keys and what the store says of them, all from one answer."""
+    found = cast("dict[str, dict[str, Any]]", persistently(lambda: files.find(prefix, detail=True)))
+    yield from found.items()
+
+
+def _pages(files: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the same from S3 page by page, each tried again by itself: millions of keys are not held twice.
+
+    s3fs keeps a dictionary of a kilobyte per object until it has all of them.
+    """
+    bucket, _, folder = prefix.partition("/")
+    where = {"Bucket": bucket, "Prefix": f"{folder.rstrip('/')}/" if folder else ""}
+    more: str | None = None
+    num_found = 0
+    while True:
+        page = persistently(lambda more=more: _page(files, where, more))
+        for one in page.get("Contents", []):
+            num_found += 1
+            yield f"{bucket}/{one['Key']}", {"size": one["Size"], "ETag": one["ETag"]}
+        more = page.get("NextContinuationToken")
+        if not more:
+            break
+    if folder and not num_found:  # an object, not a folder
+        yield prefix, cast("dict[str, Any]", persistently(lambda: files.info(prefix)))
+
+
+def _page(files: Any, where: dict[str, str], more: str | None) -> dict[str, Any]:
+    return files.call_s3("list_objects_v2", **where, **({"ContinuationToken": more} if more else {}))
 
 
 def _remote_etag(info: dict[str, Any]) -> str:

@@ -52,11 +52,11 @@ def build_memory(config: RunConfig) -> SantaMemory:
 
 def _draw(config: RunConfig) -> tuple[np.ndarray, CLAPIdentity]:
     """Draw the memory's texts; where their embeddings are not stored, embed just these."""
-    path, num_rows = config.embedded_path, config.memory.num_rows
+    path, num_rows, splits = config.embedded_path, config.memory.num_rows, config.data.splits
     data = inspect(path)
     if data.stored:
-        return distinct_embeddings(path, num_rows=num_rows, seed=config.seed)
-    texts = distinct_texts(path, num_rows=num_rows, seed=config.seed)
+        return distinct_embeddings(path, num_rows=num_rows, seed=config.seed, splits=splits)
+    texts = distinct_texts(path, num_rows=num_rows, seed=config.seed, splits=splits)
     clap = build_clap(config.clap)
     check_identity(clap.identity, data.identity, where=config.clap_ref)
     return clap.encode_text(texts).numpy(), data.identity

@@ -54,13 +54,22 @@ def open_storage(path: str) -> tuple[AbstractFileSystem, str]:
         files = fsspec.filesystem(protocol, **options)
     except (ValueError, ImportError) as error:
         raise DataError(f"{path}: no access to {protocol}:// paths: {error}") from error
-    if hasattr(files, "retries"):
-        files.retries = 1  # s3fs's own: without chance, and on top of ours
+    _try_once(files)
     return files, files._strip_protocol(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
+
+
+def _try_once(files: AbstractFileSystem) -> None:
+    """Switch s3fs's own retries off: they know no chance, are nested in one another, and multiply ours.
+
+    A file system forgets this on its way to another process.
+    """
+    if hasattr(files, "retries"):
+        cast("Any", files).retries = 1
 
 
 def read_bytes(files: AbstractFileSystem, path: str) -> bytes:
     """Fetch one whole object."""
+    _try_once(files)
     # s3fs would ask for its size first, to read large ones in parts at once
     more = {"max_concurrency": 1} if "s3" in files.protocol else {}
     return cast("bytes", files.cat_file(path, **more))
@@ -73,6 +82,7 @@ def fetch_into(sink: BinaryIO, files: AbstractFileSystem, path: str, size: int) 
         FileNotFoundError: It is gone.
         OSError: The last attempt failed; also where the object is no longer as long as it was listed.
     """
+    _try_once(files)
     if size <= CHUNK_BYTES:
         sink.write(persistently(lambda: _of_length(read_bytes(files, path), size, path)))
         return

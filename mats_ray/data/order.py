@@ -24,6 +24,9 @@ class RowGroup:
     path: str
     index: int
     num_rows: int
+    """That are used: all of them, or those of ``splits``."""
+    splits: tuple[str, ...] = ()
+    """Where rows are left out: the splits whose rows are used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ COLUMNS = ("id", "text", "instruction", "answer", "task", "source", "split", "li
 """All strings."""
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 EMBEDDING = "embedding"
+SPLIT = "split"
 CLAP_METADATA_KEY = b"mats_clap_identity"
 
 

@@ -1,5 +1,6 @@
 """A batch job without its engine: what is to be done, what came out. ``on_ray`` does the work between."""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ from mats_ray.models.directory import ModelInfo, read_info
 
 MAX_DECODED_BYTES = 2**40
 """No limit of its own: ``caption.max_seconds`` is one."""
+
+_MOST_BATCHES = 16
+"""In a table: what a decoder that dies does again."""
+
+_ROWS_AT_A_TIME = 8_192
+"""Of the files to do: as Python objects there are never more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,16 +137,25 @@ class CaptionJob:
         """Whether no row is missing."""
         return bool(self.ledger.done_K.all())
 
-    def todo(self) -> list[pa.Table]:
-        """Tables of ``LISTED`` rows, ``batch_size`` files each: the grain of work and of progress."""
+    def todo(self, *, num_tables: int | None = None) -> list[pa.Table]:
+        """Tables of ``LISTED`` rows, of ``batch_size`` files each or of some times as many.
+
+        Args:
+            num_tables: How many are enough; as many as there are batches by default.
+        """
         ledger = self.ledger
-        rows = [
+        rows = (
             {"path": one.path, "etag": one.etag, "size": one.size, "prompts": owed}
             for file, one in enumerate(ledger.objects)
             if (owed := ledger.owed(file))
-        ]
-        table = pa.Table.from_pylist(rows, schema=LISTED)
+        )
+        chunks = [LISTED.empty_table()]
+        while some := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
+            chunks.append(pa.Table.from_pylist(some, schema=LISTED))
+        table = pa.concat_tables(chunks).combine_chunks()
         size = self.responder.batch_size
+        if num_tables is not None:
+            size *= max(1, min(_MOST_BATCHES, len(table) // (size * num_tables)))
         return [table.slice(start, size) for start in range(0, len(table), size)]
 
     def forecast(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources, TaskPoolStrategy
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.debug import log_once
@@ -23,6 +23,7 @@ from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.failures import only_warnings, told_plainly
 from mats_ray.infer.asked import Questions
+from mats_ray.infer.decode import BATCH_BYTES
 from mats_ray.infer.job import CaptionJob, CaptionSummary
 from mats_ray.infer.parts import PartWriter
 from mats_ray.infer.respond import Responder
@@ -33,6 +34,14 @@ logger = logging.getLogger(__name__)
 MAX_RETRIES = 2
 """Of a batch whose process died (a segmentation fault, out of memory). Ray Data's own default is for ever."""
 DECODER_CPUS = 1
+
+TASKS_PER_DECODER = 8
+"""At least, where there are files enough: between two tasks a decoder waits for the driver, so with many
+files a task decodes several batches. Each goes on its way as soon as it is there."""
+
+AHEAD_BYTES = 2 * BATCH_BYTES
+"""Decoded sound that waits for each process of the job. Ray Data's own measure is a share of the machine, and
+decoding, where it is the faster stage, would fill it: memory that grows with the number of files."""
 
 
 def caption(
@@ -100,10 +109,8 @@ def _num_files_ended(rows: pa.Table) -> int:
 def _stream(job: CaptionJob) -> Iterator[pa.Table]:
     """Yield finished rows block by block, in the order they finish."""
     _warn_if_too_small(job.settings)
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
     log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
-    with DataContext.current(context), only_warnings():
+    with DataContext.current(_context(job.settings)), only_warnings():
         try:
             for block in _dataset(job).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(block, pa.Table)
@@ -112,9 +119,20 @@ def _stream(job: CaptionJob) -> Iterator[pa.Table]:
             raise told_plainly(error) from error
 
 
+def _context(settings: CaptionConfig) -> DataContext:
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.target_max_block_size = 1  # a batch is a block: none waits for others of its task
+    processes, options = settings.concurrency + settings.decode_concurrency, context.execution_options
+    bound = ExecutionResources.for_limits(object_store_memory=processes * AHEAD_BYTES)
+    options.resource_limits = options.resource_limits.min(bound)
+    return context
+
+
 def _dataset(job: CaptionJob) -> Dataset:
     settings = job.settings
-    decoded = ray.data.from_arrow(job.todo()).map_batches(
+    tables = job.todo(num_tables=TASKS_PER_DECODER * settings.decode_concurrency)
+    decoded = ray.data.from_arrow(tables).map_batches(
         job.decoder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
         batch_size=None,
         batch_format="pyarrow",

@@ -22,6 +22,7 @@ from mats_ray.models.build import build_clap
 from mats_ray.models.clap import CLAP
 from mats_ray.models.clap.frontend import LongAudio
 from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
+from mats_ray.models.llm import merged
 from mats_ray.models.mats import MATS, Generated
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
@@ -107,6 +108,7 @@ class Answerer:
     def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "Answerer":
         """The same with the settings already read."""
         model, prompts = load_model(info)
+        model.llm = merged(model.llm)
         memory = SantaMemory.load(info.directory / SANTA).to(device) if info.santa.enabled else None
         if memory is not None and memory.dim != info.model.clap.dim:
             raise ModelError(

@@ -63,6 +63,12 @@ class ModelInfo(ModelSettings):
     model_id: str
     """Name and content hash of the trained parts; stands in every batch row."""
 
+    @property
+    def space(self) -> str:
+        """What embeds its sounds; embeddings of two spaces have nothing to do with each other."""
+        scale = "as upstream" if self.santa.compat == "upstream" else "normalised"
+        return f"{self.clap}, long audio by {self.model.clap.long_audio}, {scale}"
+
 
 def save_model(
     directory: Path,

@@ -17,8 +17,13 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from mats_ray.models.beams import beam_search
 from mats_ray.models.mapper import Connector
+from mats_ray.models.search import Penalties
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
+
+_PLAIN_CACHES = frozenset({"llama", "gpt2"})
+"""Language models that keep keys and values of every token; of others, ``generate`` knows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,37 @@ class MATS(nn.Module):
             One result per row, each ended by its own EOS; none depends on what else is in the batch.
         """
         spliced = pad_left(self.prompt(clap_BC, after_ids))
+        if self._can_search_beams(decoding):
+            ids = self._beam_search(spliced, max_new_tokens=max_new_tokens, **decoding)
+        else:
+            ids = self.generated(spliced, max_new_tokens=max_new_tokens, **decoding)
+        return [self._cut(row) for row in ids]
+
+    def prompt(self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]]) -> Spliced:
+        """Embed one prompt per embedding, padded right; see ``generate`` for the arguments."""
+        return self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
+
+    def _can_search_beams(self, decoding: dict[str, Any]) -> bool:
+        """Whether ``beams`` finds what ``generate`` would: no other options, a cache rows are cut from."""
+        config = self._base().config
+        plain = getattr(config, "sliding_window", None) is None and config.model_type in _PLAIN_CACHES
+        own = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
+        return plain and decoding.get("num_beams", 1) > 1 and decoding.keys() <= own
+
+    def _beam_search(
+        self, spliced: Spliced, *, max_new_tokens: int, num_beams: int, **penalties: Any
+    ) -> list[list[int]]:
+        return beam_search(
+            self.llm,
+            spliced,
+            num_beams=num_beams,
+            eos_id=self.eos_id,
+            max_new_tokens=max_new_tokens,
+            penalties=Penalties(**penalties),
+        )
+
+    def generated(self, spliced: Spliced, *, max_new_tokens: int, **decoding: Any) -> list[list[int]]:
+        """Answer prompts, padded left, by transformers' ``generate``: ids, EOS and padding included."""
         ids_BT = self.llm.generate(  # pyright: ignore[reportCallIssue]
             inputs_embeds=spliced.embeds_BSL,
             attention_mask=spliced.mask_BS,
@@ -135,11 +171,7 @@ class MATS(nn.Module):
             pad_token_id=self.eos_id,
             **_own_penalties(decoding),
         )
-        return [self._cut(row) for row in ids_BT.tolist()]
-
-    def prompt(self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]]) -> Spliced:
-        """Embed one prompt per embedding, padded right; see ``generate`` for the arguments."""
-        return self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
+        return ids_BT.tolist()
 
     def _cut(self, ids: list[int]) -> Generated:
         ended = self.eos_id in ids

@@ -8,14 +8,17 @@ the audio embedding is normalised first; a cluster smaller than L uses what it h
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding_bag, normalize
 
 from mats_ray.errors import ModelError
 from mats_ray.models.kmeans import KMeansResult, assign, kmeans
@@ -156,14 +159,19 @@ class SantaMemory:
             ValueError: The embeddings are of another width than the memory.
         """
         audio_BC = normalize(audio_embeddings.float(), dim=-1)
-        moved_BC = torch.empty_like(audio_BC)
-        for row, pool_MC in enumerate(self.nearest_clusters(audio_BC)):
-            # pool rows are unit vectors, so the nearest by distance are the most similar ones
-            similarity_M = pool_MC @ audio_BC[row]
-            top_L, index_L = similarity_M.topk(min(num_neighbours, len(pool_MC)))
-            weights_L = (top_L / temperature).softmax(dim=0)
-            moved_BC[row] = (1 - mix) * audio_BC[row] + mix * weights_L @ pool_MC[index_L]
-        return normalize(moved_BC, dim=-1)
+        if not len(audio_BC):
+            return audio_BC
+        first_B, size_B = self._nearest_clusters(audio_BC)
+        order_B = first_B.argsort()  # those of one cluster in a row: it stays in the processor's cache
+        # pool rows are unit vectors, so the nearest by distance are the most similar ones
+        similarity_BM = self._similarities(audio_BC, first_B, size_B, order_B, at_least=num_neighbours)
+        top_BL, index_BL = similarity_BM.topk(num_neighbours)
+        weights_BL = (top_BL / temperature).softmax(dim=1)
+        # where a cluster has fewer, the weight is 0 and any row of it will do
+        rows_BL = first_B[order_B, None] + index_BL.minimum(size_B[order_B, None] - 1)
+        text_BC = embedding_bag(rows_BL, self.embeddings_NC, mode="sum", per_sample_weights=weights_BL)
+        moved_BC = ((1 - mix) * audio_BC).index_add_(0, order_B, text_BC, alpha=mix)
+        return moved_BC.div_(moved_BC.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
 
     def nearest_clusters(self, audio_BC: Tensor) -> list[Tensor]:
         """Return the rows (M, C) of the non-empty cluster nearest to each embedding, without copying them.
@@ -171,12 +179,42 @@ class SantaMemory:
         Raises:
             ValueError: The embeddings are of another width than the memory.
         """
+        spans = zip(*(found_B.tolist() for found_B in self._nearest_clusters(audio_BC)), strict=True)
+        return [self.embeddings_NC[first : first + size] for first, size in spans]
+
+    def _nearest_clusters(self, audio_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """First row and number of rows of the non-empty cluster nearest to each embedding."""
         if audio_BC.shape[-1] != self.dim:
             raise ValueError(f"embeddings are {audio_BC.shape[-1]}-d, the Santa memory is {self.dim}-d")
-        filled_F = self.offsets_K1.diff().nonzero()[:, 0]
+        sizes_K = self.offsets_K1.diff()
+        filled_F = sizes_K.nonzero()[:, 0]
         cluster_B = filled_F[assign(audio_BC, self.centroids_KC[filled_F])]
-        bounds = torch.stack([self.offsets_K1[cluster_B], self.offsets_K1[cluster_B + 1]], dim=1).tolist()
-        return [self.embeddings_NC[start:stop] for start, stop in bounds]
+        return self.offsets_K1[cluster_B], sizes_K[cluster_B]
+
+    def _similarities(
+        self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, order_B: Tensor, *, at_least: int
+    ) -> Tensor:
+        """Compare embeddings, in a given order, with their clusters: (B, M), minus infinity where one ends.
+
+        One product each, not one per cluster: its last bits would hang on how many embeddings share it. M is
+        that of the largest cluster of all for the same reason.
+        """
+        memory_NC: Any = self.embeddings_NC
+        rows: Sequence[Any] = audio_BC.unbind()
+        dot, joined = torch.mv, torch.cat
+        if audio_BC.device.type == "cpu":  # numpy's library takes two thirds of the time of torch's for these
+            memory_NC, rows, dot, joined = memory_NC.numpy(), list(audio_BC.detach().numpy()), np.dot, _joined
+        spans = list(zip(first_B.tolist(), size_B.tolist(), strict=True))
+        found, span, pool_MC = list[Any](), (0, 0), memory_NC[:0]
+        for b in order_B.tolist():
+            if spans[b] != span:
+                span = first, size = spans[b]
+                pool_MC = memory_NC[first : first + size]
+            found.append(dot(pool_MC, rows[b]))
+        width = max(int(self.offsets_K1.diff().max()), at_least)
+        is_member_BM = torch.arange(width, device=size_B.device) < size_B[order_B, None]
+        similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
+        return similarity_BM.masked_scatter_(is_member_BM, joined(found))
 
     def _check(self, path: str | Path) -> None:
         offsets_K1, num_clusters = self.offsets_K1, len(self.centroids_KC)
@@ -189,3 +227,7 @@ class SantaMemory:
         )
         if not fits:
             raise ModelError(f"{path} is not a Santa memory: its tensors do not fit each other")
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays))

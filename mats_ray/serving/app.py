@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
 import mats_ray
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.infer import ServeConfig, TracingConfig
 from mats_ray.errors import AudioError, ConfigError
 from mats_ray.serving.access import Access
 from mats_ray.serving.admittance import Admittance
@@ -25,6 +25,7 @@ from mats_ray.serving.readiness import Readiness
 from mats_ray.serving.remote import RemoteFiles
 from mats_ray.serving.routes import answer_routes, encoder_routes, model_routes, status_routes
 from mats_ray.serving.service import AudioService
+from mats_ray.serving.tracing import RequestSpans, TracedAnswerer, TracedDecoder, TracedEncoder, Tracing
 
 _CODES = {400: "malformed_body", 404: "route_not_found", 405: "method_not_allowed"}
 
@@ -47,10 +48,11 @@ def make_app(
         echo_request_id: Send X-Request-Id back; Ray Serve's proxy already does.
 
     Raises:
-        ConfigError: There are no keys where the configuration says they are.
+        ConfigError: There are no keys where the configuration says they are, or no exporter for spans.
     """
     readiness, prometheus = Readiness(service), PrometheusSink()
     service.metrics = Metrics([prometheus, *sinks])
+    tracing = _trace(service, config.tracing)
     keys = keys or KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
     app = FastAPI(
         title="mats_ray",
@@ -60,11 +62,25 @@ def make_app(
         docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
         redoc_url=None,
         lifespan=_lifespan(service, readiness),
-        middleware=_guards(config, keys, service.metrics, echo_request_id=echo_request_id),
+        middleware=[
+            *tracing,
+            *_guards(config, keys, service.metrics, echo_request_id=echo_request_id),
+        ],
     )
     _explain_errors(app)
     _include_routes(app, service, readiness, prometheus, config)
     return app
+
+
+def _trace(service: AudioService, config: TracingConfig | None) -> list[Middleware]:
+    """Have a service's stages traced; what traces requests stands in front of every guard."""
+    if config is None:
+        return []
+    tracing = Tracing(config)
+    service.decoder = TracedDecoder(service.decoder, tracing)
+    service.encoder = TracedEncoder(service.encoder, tracing)
+    service.answerer = TracedAnswerer(service.answerer, tracing)
+    return [Middleware(RequestSpans, tracing=tracing)]
 
 
 def _explain_errors(app: FastAPI) -> None:

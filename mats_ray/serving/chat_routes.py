@@ -46,19 +46,20 @@ def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
     @router.post(CHAT, response_model=None, responses=responses)
     async def complete(request: Request, body: Annotated[ChatRequest, Body(examples=[_EXAMPLE])]) -> Response:
         """Answer a question about a sound, at once or piece by piece."""
-        model = (await service.model()).id
+        model = (await service.model(None if body.model == _ALIAS else body.model)).id
         if body.model not in {None, model, _ALIAS}:
             raise RequestError(
                 f"no model {body.model!r}; there is {model!r}", code="model_not_found", param="model"
             )
         ask = await _ask_of(body, remote)
-        head = {"id": f"chatcmpl-{request.state.request_id}", "created": int(time.time()), "model": model}
+        head = {"id": f"chatcmpl-{request.state.request_id}", "created": int(time.time())}
         if not body.stream:
             reply = await service.reply(ask)
             note(request, reply)
             whole = completion(reply, id_=head["id"], created=head["created"])
             return JSONResponse(whole.model_dump())
         pieces = _noted(service.stream(ask), request)
+        head["model"] = (await anext(pieces)).id
         first = await anext(pieces)
         waited = time.perf_counter() - request.state.started
         service.metrics.record("mats_time_to_first_token_seconds", waited)
@@ -76,7 +77,7 @@ async def _ask_of(body: ChatRequest, remote: RemoteFiles) -> Ask:
     return Ask(upload=upload, question=asked.question, options=body.options(), window=body.mats.window)
 
 
-async def _noted(pieces: AsyncIterator[str | Reply], request: Request) -> AsyncIterator[str | Reply]:
+async def _noted(pieces: AsyncIterator[Any], request: Request) -> AsyncIterator[Any]:
     """Leave what the last item says in the request's facts."""
     async for piece in pieces:
         if isinstance(piece, Reply):

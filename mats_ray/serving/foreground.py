@@ -52,11 +52,21 @@ def put_haproxy_in_front(environment: MutableMapping[str, str]) -> None:
         return
     for name, value in _HAPROXY.items():
         environment.setdefault(name, value)
+    for name in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
+        environment.setdefault(name, str(_free_port()))  # so that there may be two services on a machine
+
+
+def _free_port() -> int:
+    with socket.create_server(("", 0)) as listening:
+        return listening.getsockname()[1]
 
 
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # what fits into a buffer can be repeated; at worst every connection has two of them
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**18),
+    "RAY_SERVE_HAPROXY_MAXCONN": "1024",
     # nothing else is in front that would have to learn of a replica's end
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # it is a process to start, and a busy machine may take longer than Serve's five seconds

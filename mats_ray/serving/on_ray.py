@@ -7,7 +7,7 @@ Each scales on its own. torch is imported in the two model replicas only, so the
 
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import AutoscalingConfig as ScalingConfig
 from mats_ray.config.infer import DeploymentConfig, GenerationConfig, ReplicaConfig, ServeConfig
 from mats_ray.errors import ModelError
 from mats_ray.serving.access import log_as_json
+from mats_ray.serving.agreement import check_space
 from mats_ray.serving.app import make_app
 from mats_ray.serving.batches import BatchThread
 from mats_ray.serving.decoders import DecoderPool
@@ -30,12 +32,14 @@ from mats_ray.serving.foreground import check_loopback, last_words
 from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
 from mats_ray.serving.keys import KeyRing
 from mats_ray.serving.monitor.on_ray import LoadGauges, RaySink, listening_host
-from mats_ray.serving.parts import ModelCard, Told
+from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.serving.service import WARM_UP_CLIP, AudioService
 from mats_ray.types import AudioClip
 
 APP_NAME = "mats"
 _RETRY_AFTER_SECONDS = 1
+_HEALTH_CHECK_SECONDS = 1.0
+"""A dead replica is replaced after so long; Serve's own ten would be the longer part of its absence."""
 REPLICA_ENVIRONMENT = {
     # Our methods never block: they hand their work to threads of their own. Two event loops and their threads
     # less save a third of the time between a request and the model (benchmarks/serving.md).
@@ -50,21 +54,24 @@ class EncoderReplica:
 
     def __init__(self, config: ServeConfig) -> None:
         from mats_ray.infer.pipeline import AudioEncoder
+        from mats_ray.models.directory import read_info
 
         device = _start_torch(config.threads, gpus=config.encoder.gpus)
-        self._encoder = AudioEncoder.from_pretrained(config.model, device=device)
+        info = read_info(config.model)
+        self._space = info.space
+        self._encoder = AudioEncoder.from_info(info, device=device)
         self._encoder.encode([WARM_UP_CLIP])
         size, wait = config.encoder.max_batch_size, config.encoder.batch_wait_seconds
         self._clips = BatchThread(self._encode, max_items=size, wait_seconds=wait)
         self._labels = BatchThread(self._encode_labels, max_items=1)
 
-    async def encode(self, clip: AudioClip) -> np.ndarray:
+    async def encode(self, clip: AudioClip) -> Embedded:
         """Embed one clip: (C,) float32."""
-        return await self._clips.do(clip)
+        return Embedded(await self._clips.do(clip), self._space)
 
-    async def encode_labels(self, labels: Sequence[str]) -> np.ndarray:
+    async def encode_labels(self, labels: Sequence[str]) -> Embedded:
         """Embed texts: (N, C) float32."""
-        return await self._labels.do(labels)
+        return Embedded(await self._labels.do(labels), self._space)
 
     def _encode(self, clips: Sequence[AudioClip]) -> list[np.ndarray]:
         return list(self._encoder.encode(clips))
@@ -85,9 +92,14 @@ class AnswererReplica:
 
         device = _start_torch(config.threads, gpus=config.answerer.gpus)
         info = read_info(config.model)
-        self._card = ModelCard(id=info.model_id, created=int((info.directory / CONFIG).stat().st_mtime))
+        self._space = info.space
         answerer = Answerer.from_info(info, device=device)
         answerer = replace(answerer, generation=config.generation or answerer.generation)
+        self._card = ModelCard(
+            id=info.model_id,
+            created=int((info.directory / CONFIG).stat().st_mtime),
+            version=f"{info.model_id} {answerer.generation.model_dump_json()}",
+        )
         one_token = GenerationConfig(profile="fast", max_new_tokens=1)
         answerer.answer(np.ones((1, info.model.clap.dim), np.float32), ["warm-up"], generation=one_token)
         self._teller = Teller(AnswerEngine(answerer, max_answers=config.answerer.max_batch_size), answerer)
@@ -97,19 +109,23 @@ class AnswererReplica:
         """Say which model this is."""
         return self._card
 
-    async def answer(self, embedding: np.ndarray, instruction: str, options: AnswerOptions) -> Told:
+    async def answer(self, embedded: Embedded, instruction: str, options: AnswerOptions) -> Told:
         """Answer one instruction about one embedding (C,)."""
         self._gauges.show(self._teller.load)
-        return await self._teller.answer(embedding, instruction, options)
+        check_space(embedded, self._space)
+        told = await self._teller.answer(embedded.vectors, instruction, options)
+        return replace(told, by=self._card)
 
     async def stream(
-        self, embedding: np.ndarray, instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[str | Told]:
-        """Answer in pieces; the last item is the whole."""
+        self, embedded: Embedded, instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[ModelCard | str | Told]:
+        """Answer in pieces; the first item says who speaks, the last is the whole."""
         self._gauges.show(self._teller.load)
-        async with aclosing(self._teller.stream(embedding, instruction, options)) as pieces:
+        check_space(embedded, self._space)
+        yield self._card
+        async with aclosing(self._teller.stream(embedded.vectors, instruction, options)) as pieces:
             async for piece in pieces:
-                yield piece
+                yield replace(piece, by=self._card) if isinstance(piece, Told) else piece
 
 
 @serve.deployment(name="Ingress")
@@ -136,6 +152,7 @@ class Ingress:
             max_answer_tokens=config.max_answer_tokens,
             max_windows=config.max_windows,
             max_labels=config.max_labels,
+            retry_seconds=config.retry_seconds,
         )
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -187,7 +204,8 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
         serve.start(http_options=HTTPOptions(host=host, port=port))
         _deploy(config)
         yield f"http://{host}:{port}"
-        serve.delete(APP_NAME)  # lets requests under way end
+        with suppress(TimeoutError):
+            serve.delete(APP_NAME)  # lets requests under way end, if they do within a minute
     finally:
         ray.shutdown()
 
@@ -203,8 +221,11 @@ def _deploy(config: ServeConfig) -> None:
 
 def _replica_options(config: ReplicaConfig, service: ServeConfig) -> dict[str, Any]:
     return {
-        "graceful_shutdown_timeout_s": service.request_timeout_seconds,  # what has begun is answered first
-        "autoscaling_config": AutoscalingConfig(**config.autoscaling.model_dump()),
+        # what has begun is answered first, to the end of its stream
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds + service.stream_timeout_seconds,
+        "max_surge_percent": 100,  # in a roll-out a replica goes when its successor answers, not before
+        "health_check_period_s": _HEALTH_CHECK_SECONDS,
+        "autoscaling_config": _scaling(config.autoscaling),
         "ray_actor_options": {
             "num_cpus": config.cpus,
             "num_gpus": config.gpus,
@@ -213,6 +234,16 @@ def _replica_options(config: ReplicaConfig, service: ServeConfig) -> dict[str, A
         "logging_config": LoggingConfig(enable_access_log=False),  # the ingress writes its own
         "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=_RETRY_AFTER_SECONDS),
     }
+
+
+def _scaling(config: ScalingConfig) -> AutoscalingConfig:
+    return AutoscalingConfig(
+        min_replicas=config.min_replicas,
+        max_replicas=config.max_replicas,
+        target_ongoing_requests=config.target_ongoing_requests,
+        upscale_delay_s=config.upscale_delay_seconds,
+        downscale_delay_s=config.downscale_delay_seconds,
+    )
 
 
 def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class ModelCard:
     id: str
     created: int
     """Unix seconds."""
+    version: str = ""
+    """Changes with whatever may change an answer, so also with the decoding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +30,23 @@ class Upload:
     name: str
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Embedded:
+    """Embeddings, and where they come from: while a new model rolls out there may be two encoders."""
+
+    vectors: np.ndarray
+    """(C,) of a clip, (N, C) of labels; float32."""
+    space: str = ""
+    """Embeddings of two spaces have nothing to do with each other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """An answer as the model's replica gives it."""
 
     answer: Answer
+    by: ModelCard | None = None
+    """Who said it; while a new model rolls out, not always the same."""
     prompt_tokens: int = 0
     waited_seconds: float = 0.0
     """In the replica, until its first token was computed."""
@@ -67,11 +81,11 @@ class Reply:
 class Encoder(Protocol):
     """Sounds and labels to embeddings."""
 
-    async def encode(self, clip: AudioClip) -> np.ndarray:
+    async def encode(self, clip: AudioClip) -> Embedded:
         """Embed one clip: (C,) float32."""
         ...
 
-    async def encode_labels(self, labels: Sequence[str]) -> np.ndarray:
+    async def encode_labels(self, labels: Sequence[str]) -> Embedded:
         """Embed texts: (N, C) float32."""
         ...
 
@@ -79,14 +93,22 @@ class Encoder(Protocol):
 class Answerer(Protocol):
     """Embeddings and instructions to text."""
 
-    async def answer(self, embedding: np.ndarray, instruction: str, options: AnswerOptions) -> Told:
-        """Answer one instruction about one embedding (C,)."""
+    async def answer(self, embedded: Embedded, instruction: str, options: AnswerOptions) -> Told:
+        """Answer one instruction about one embedding (C,).
+
+        Raises:
+            RequestError: ``rolling_out``: the embedding is another model's.
+        """
         ...
 
     def stream(
-        self, embedding: np.ndarray, instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[str | Told]:
-        """Answer in pieces that add up to the answer; the last item is the whole."""
+        self, embedded: Embedded, instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[ModelCard | str | Told]:
+        """Answer in pieces that add up to the answer; the first item says who speaks, the last is the whole.
+
+        Raises:
+            RequestError: As for ``answer``, before the first piece.
+        """
         ...
 
     async def describe(self) -> ModelCard:

@@ -29,6 +29,7 @@ STATUS = {
     "rate_limited": 429,
     "internal": 500,
     "not_ready": 503,
+    "rolling_out": 503,
     "unavailable": 503,
 }
 """HTTP status by error code; the codes of ``AudioError`` are among them."""

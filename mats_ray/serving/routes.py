@@ -134,8 +134,8 @@ def model_routes(service: AudioService) -> APIRouter:
         prefix="/v1/models", tags=["models"], responses={n: AUDIO_ERRORS[n] for n in (401, 408, 503)}
     )
 
-    async def model() -> ModelBody:
-        card = await service.model()
+    async def model(wanted: str | None = None) -> ModelBody:
+        card = await service.model(wanted)
         return ModelBody(id=card.id, created=card.created)
 
     @router.get("")
@@ -146,7 +146,7 @@ def model_routes(service: AudioService) -> APIRouter:
     @router.get("/{model_id:path}", responses={404: {"model": ErrorBody}})
     async def retrieve_model(model_id: str) -> ModelBody:
         """Describe a model by its id."""
-        one = await model()
+        one = await model(model_id)
         if model_id != one.id:
             raise RequestError(f"no model {model_id!r}; there is {one.id!r}", code="model_not_found")
         return one

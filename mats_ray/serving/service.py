@@ -14,9 +14,10 @@ import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.infer.labels import Match, match
+from mats_ray.serving.agreement import Agreement, check_one_space, check_one_voice
 from mats_ray.serving.labels import check_labels
 from mats_ray.serving.metrics import Metrics
-from mats_ray.serving.parts import Answerer, Ask, Decoder, Encoder, ModelCard, Reply, Told, Upload
+from mats_ray.serving.parts import Answerer, Ask, Decoder, Embedded, Encoder, ModelCard, Reply, Told, Upload
 from mats_ray.serving.problems import RequestError
 from mats_ray.serving.windows import Window, cut_windows, join_answers
 from mats_ray.tasks import Task, instruction_for
@@ -34,7 +35,7 @@ class AudioService:
         max_answer_tokens: Nobody may ask for more.
         max_windows: Of one sound.
         max_labels: Of one classification.
-        metrics: Where answers are counted.
+        retry_seconds: How long a request that meets two models in a roll-out is repeated.
     """
 
     def __init__(
@@ -47,14 +48,16 @@ class AudioService:
         max_answer_tokens: int = 512,
         max_windows: int = 60,
         max_labels: int = 100,
-        metrics: Metrics | None = None,
+        retry_seconds: float = 0.0,
     ) -> None:
         self.encoder, self.answerer, self.decoder = encoder, answerer, decoder
-        self.metrics = metrics or Metrics()
+        self.metrics = Metrics()
+        """Where answers are counted; whoever shows them puts another here."""
         self._max_labels = max_labels
         self._max_question_characters = max_question_characters
         self._max_answer_tokens = max_answer_tokens
         self._max_windows = max_windows
+        self._agreement = Agreement(retry_seconds)
         self._card: ModelCard | None = None
 
     async def reply(self, ask: Ask) -> Reply:
@@ -66,11 +69,11 @@ class AudioService:
         """
         instruction = self._instruction(ask)
         clip, windows = await self.hear(ask.upload, ask.window)
-        told = await asyncio.gather(*(self._tell(window, instruction, ask.options) for window in windows))
+        told = await self._agreement.reach(lambda: self._tell_all(windows, instruction, ask.options))
         return await self._replied(ask, clip, list(zip(windows, told, strict=True)))
 
-    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
-        """Answer a request in pieces that add up to its answer; the last item is the reply.
+    async def stream(self, ask: Ask) -> AsyncIterator[ModelCard | str | Reply]:
+        """Answer in pieces that add up to the answer; the first item says who speaks, the last is the reply.
 
         Windows are answered at once and told in their order, each whole.
 
@@ -82,8 +85,7 @@ class AudioService:
         if ask.window is not None:
             pieces = self._stream_windows(windows, instruction, ask.options)
         else:
-            embedding = await self.encoder.encode(clip)
-            pieces = self.answerer.stream(embedding, instruction, ask.options)
+            pieces = self._stream_whole(clip, instruction, ask.options)
         told: list[Told] = []
         async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  async generators
             async for piece in pieces:
@@ -95,23 +97,51 @@ class AudioService:
             self._record(one)
         yield await self._replied(ask, clip, list(zip(windows, told, strict=True)))
 
+    async def _stream_whole(
+        self, clip: AudioClip, instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[ModelCard | str | Told]:
+        async def begin() -> tuple[ModelCard | str | Told, AsyncIterator[ModelCard | str | Told]]:
+            pieces = self.answerer.stream(await self.encoder.encode(clip), instruction, options)
+            return await anext(pieces), pieces
+
+        first, pieces = await self._agreement.reach(begin)
+        async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  an async generator
+            yield first
+            async for piece in pieces:
+                yield piece
+
     async def _stream_windows(
         self, windows: Sequence[Window], instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[str | Told]:
-        telling = [asyncio.create_task(self._tell(window, instruction, options)) for window in windows]
+    ) -> AsyncIterator[ModelCard | str | Told]:
+        telling = [
+            asyncio.create_task(
+                self._agreement.reach(lambda window=window: self._tell(window, instruction, options))
+            )
+            for window in windows
+        ]
         try:
             for number, (window, task) in enumerate(zip(windows, telling, strict=True)):
                 told = await task
+                check_one_voice([told, await telling[0]])
+                if not number and told.by is not None:
+                    yield told.by
                 yield ("\n" if number else "") + f"{window.times} {told.answer.text}"
                 yield told
         finally:
             for task in telling:
                 task.cancel()
 
+    async def _tell_all(
+        self, windows: Sequence[Window], instruction: str, options: AnswerOptions
+    ) -> list[Told]:
+        told = await asyncio.gather(*(self._tell(window, instruction, options) for window in windows))
+        check_one_voice(told)
+        return told
+
     async def _tell(self, window: Window, instruction: str, options: AnswerOptions) -> Told:
         started = time.perf_counter()
-        embedding = await self.encoder.encode(window.clip)
-        told = await self.answerer.answer(embedding, instruction, options)
+        embedded = await self.encoder.encode(window.clip)
+        told = await self.answerer.answer(embedded, instruction, options)
         self._record(told, seconds=time.perf_counter() - started)
         return told
 
@@ -127,12 +157,13 @@ class AudioService:
 
     async def _replied(self, ask: Ask, clip: AudioClip, windows: Sequence[tuple[Window, Told]]) -> Reply:
         told = [one for _, one in windows]
+        self._card = card = told[0].by or await self.model()
         answer = told[0].answer
         if ask.window is not None:
             answer = join_answers([(window, one.answer) for window, one in windows])
         return Reply(
             answer=answer,
-            model=(await self.model()).id,
+            model=card.id,
             audio_seconds=clip.seconds,
             prompt_tokens=sum(one.prompt_tokens for one in told),
             windows=tuple(windows),
@@ -184,8 +215,14 @@ class AudioService:
             AudioError, RequestError: As for ``reply``.
         """
         _, windows = await self.hear(upload, window)
-        embeddings = await asyncio.gather(*(self.encoder.encode(window.clip) for window in windows))
-        return list(zip(windows, embeddings, strict=True))
+
+        async def encode() -> list[Embedded]:
+            embedded = await asyncio.gather(*(self.encoder.encode(window.clip) for window in windows))
+            check_one_space(embedded)
+            return embedded
+
+        embedded = await self._agreement.reach(encode)
+        return [(window, one.vectors) for window, one in zip(windows, embedded, strict=True)]
 
     async def classify(self, upload: Upload, labels: Sequence[str]) -> tuple[AudioClip, list[Match]]:
         """Say how well each label fits a sound, the best first.
@@ -195,23 +232,31 @@ class AudioService:
         """
         check_labels(labels, max_labels=self._max_labels, max_characters=self._max_question_characters)
         clip, _ = await self.hear(upload, None)
-        embedding_C, labels_NC = await asyncio.gather(
-            self.encoder.encode(clip), self.encoder.encode_labels(labels)
-        )
-        return clip, match(embedding_C, labels_NC, labels)
 
-    async def model(self) -> ModelCard:
-        """Say which model answers."""
-        if self._card is None:
+        async def encode() -> tuple[Embedded, Embedded]:
+            both = await asyncio.gather(self.encoder.encode(clip), self.encoder.encode_labels(labels))
+            check_one_space(both)
+            return both
+
+        sound, words = await self._agreement.reach(encode)
+        return clip, match(sound.vectors, words.vectors, labels)
+
+    async def model(self, wanted: str | None = None) -> ModelCard:
+        """Say which model answers; one that is wanted and not known may have rolled out just now."""
+        if self._card is None or wanted not in {None, self._card.id}:
             self._card = await self.answerer.describe()
         return self._card
 
     async def warm_up(self) -> ModelCard:
         """Answer one request end to end, about a sound of our own."""
         clip = await self.decoder.decode(_WARM_UP_FILE, name=WARM_UP_CLIP.name)
-        embedding = await self.encoder.encode(clip)
         options = AnswerOptions(profile="fast", max_new_tokens=1)
-        await self.answerer.answer(embedding, instruction_for(Task.CAPTION), options)
+
+        async def answer() -> Told:
+            embedded = await self.encoder.encode(clip)
+            return await self.answerer.answer(embedded, instruction_for(Task.CAPTION), options)
+
+        self._card = (await self._agreement.reach(answer)).by or self._card
         return await self.model()
 
     def close(self) -> None:

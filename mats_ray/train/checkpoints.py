@@ -19,9 +19,10 @@ from pathlib import Path
 from pyarrow import fs
 
 from mats_ray.data.storage import locate
-from mats_ray.errors import DataError, TrainingError
+from mats_ray.errors import TrainingError
+from mats_ray.train.context import Record
 from mats_ray.train.engine import EngineState
-from mats_ray.train.state import COMMITTED, STATE, RunState, load_checkpoint, run_state
+from mats_ray.train.state import COMMITTED, RECORDS, STATE, RunState, load_checkpoint, run_state
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,14 @@ class CheckpointStore:
         with self._files.open_input_file(f"{stored.path}/{STATE}") as source:
             return run_state(json.loads(source.read()))
 
+    def records(self, stored: Stored) -> list[Record]:
+        """Read the metrics a checkpoint remembers; none if it is damaged or an earlier version wrote it."""
+        try:
+            with self._files.open_input_file(f"{stored.path}/{RECORDS}") as source:
+                return [json.loads(line) for line in source.read().splitlines()]
+        except (OSError, ValueError):
+            return []
+
     def load(self, stored: Stored, scratch: Path) -> tuple[EngineState, RunState]:
         """Download a checkpoint into a folder of its own and read it.
 
@@ -119,8 +128,9 @@ class CheckpointStore:
     def _upload(self, folder: Path, target: str) -> None:
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         names.sort(key=COMMITTED.__eq__)
+        for parent in sorted({f"{target}/{name}".rsplit("/", 1)[0] for name in names}):
+            self._files.create_dir(parent, recursive=True)  # four requests to S3
         for name in names:
-            self._files.create_dir(f"{target}/{name}".rsplit("/", 1)[0], recursive=True)
             with self._files.open_output_stream(f"{target}/{name}") as sink:
                 sink.write((folder / name).read_bytes())
 
@@ -163,7 +173,7 @@ class Uploader:
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
         self._thread: threading.Thread | None = None
-        self._error: TrainingError | DataError | None = None
+        self._error: Exception | None = None
 
     def submit(self, folder: Path, step: int) -> None:
         """Take a folder over; waits while the last one is still on its way.
@@ -190,7 +200,7 @@ class Uploader:
     def _put(self, folder: Path, step: int) -> None:
         try:
             self._store.put(folder, step)
-        except (TrainingError, DataError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it was: a thread that ends in silence loses a run)
             self._error = error
         finally:
             shutil.rmtree(folder, ignore_errors=True)

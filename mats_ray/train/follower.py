@@ -23,12 +23,13 @@ class Follower:
     Args:
         poll: Returns what was logged from an index on.
         path: Of ``metrics.jsonl``; records of an interrupted run are kept, later ones of a step win. What the
-        model
-            said to fixed questions lies beside it in ``samples.jsonl``.
+            model said to fixed questions lies beside it in ``samples.jsonl``.
         label: Of the progress line.
         num_steps: Of the run.
         log_every: Steps between records: the first one tells where the run started.
         trackers: Take every record, too.
+        remembered: Records of the checkpoint the run goes on from: a driver that was killed had written down
+            most of them.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Follower:
         num_steps: int,
         log_every: int,
         trackers: Sequence[Tracker] = (),
+        remembered: Sequence[Record] = (),
     ) -> None:
         self._poll_records, self._path, self._seen = poll, path, 0
         self._trackers = trackers
@@ -47,6 +49,7 @@ class Follower:
         self._samples = _read_samples(self._samples_path)
         self._log_every = log_every
         self._by_step = read_records(path)
+        self._unwritten = [record for record in remembered if int(record["step"]) not in self._by_step]
         self._progress = Progress(label, total=num_steps, unit="step")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -58,6 +61,7 @@ class Follower:
 
     def __enter__(self) -> "Follower":
         self._progress.__enter__()
+        self._write_down(self._unwritten)
         self._thread.start()
         return self
 
@@ -80,17 +84,20 @@ class Follower:
             if self._seen == 0:
                 self._progress.start_at((step - 1) // self._log_every * self._log_every)
             self._seen += 1
-            self._by_step[step] = record
             if samples:
                 self._samples[step] = [json.dumps({"step": step, **sample}) for sample in samples]
             self._progress.update(step, note=_note(record))
             for tracker in self._trackers:
                 tracker.log(record, samples)
-        if new:
-            _write_lines(self._path, [json.dumps(self._by_step[step]) for step in sorted(self._by_step)])
+        self._write_down([record for record, _ in new])
         if any(samples for _, samples in new):
             by_step = sorted(self._samples.items())
             _write_lines(self._samples_path, [line for _, lines in by_step for line in lines])
+
+    def _write_down(self, records: Sequence[Record]) -> None:
+        self._by_step |= {int(record["step"]): record for record in records}
+        if records:
+            _write_lines(self._path, [json.dumps(self._by_step[step]) for step in sorted(self._by_step)])
 
 
 def _note(record: Record) -> str:

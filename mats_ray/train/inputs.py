@@ -1,13 +1,17 @@
 """What a run needs is looked at on the driver, before workers start and hours pass."""
 
+import logging
+
 from mats_ray.config import RunConfig
-from mats_ray.data.embedded import EmbeddedTriplets, inspect
+from mats_ray.data.embedded import EmbeddedTriplets, check_rows, inspect
 from mats_ray.data.memory import check_memory
 from mats_ray.data.storage import exists
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.train.assemble import check_same_run, open_store
 from mats_ray.train.tracking import check_trackers
+
+logger = logging.getLogger(__name__)
 
 
 def check_inputs(config: RunConfig) -> EmbeddedTriplets:
@@ -23,9 +27,9 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
             f"no Santa memory at {config.memory_path}; run `mats memory` first or set santa.enabled=false"
         )
     check_trackers(config)
-    data = inspect(config.embedded_path)
-    if data.num_rows == 0:
-        raise DataError(f"the embedded triplets at {config.embedded_path} hold no rows")
+    data = inspect(config.embedded_path, splits=config.data.splits)
+    _say_left_out(data, config)
+    check_rows(data, where=config.embedded_path)
     if data.identity.dim != config.model.clap.dim:
         raise DataError(
             f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
@@ -43,6 +47,18 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         inspect(config.train.validation.data, expected=data.identity)
     _check_checkpoints(config)
     return data
+
+
+def _say_left_out(data: EmbeddedTriplets, config: RunConfig) -> None:
+    if data.left_out:
+        by_split = ", ".join(f"{count} of {split!r}" for split, count in sorted(data.left_out.items()))
+        logger.warning(
+            "%s: training leaves out rows of splits other than data.splits=%s: %s; %d rows remain",
+            config.embedded_path,
+            list(config.data.splits),
+            by_split,
+            data.num_rows,
+        )
 
 
 def _check_checkpoints(config: RunConfig) -> None:

@@ -4,11 +4,15 @@ import hashlib
 import itertools
 import json
 import math
+import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from mats_ray import __version__
 from mats_ray.config import RunConfig
@@ -25,6 +29,8 @@ from mats_ray.train.validation import Validation
 
 Finish = Callable[[Path, EngineState], None]
 NAMED_SAMPLES = 8
+REMEMBERED_RECORDS = 1000
+"""Kept in checkpoints: what a killed driver had not yet written down is among them."""
 
 
 def fit(
@@ -54,7 +60,7 @@ def fit(
         TrainingError: The loss is not finite, or the data ended early.
     """
     train = config.train
-    window, source = Window(), iter(batches)
+    window, source, records = Window(), iter(batches), deque[Record](maxlen=REMEMBERED_RECORDS)
     for done in range(start_step + 1, train.num_steps + 1):
         due, began = _Due.at(done, train), time.monotonic()
         micro_batches, waited = _take(source, context, train, step=done)
@@ -64,9 +70,9 @@ def fit(
         if due.log:
             record |= {"lr": lr, "grad_norm": result.grad_norm, **window.rates(meter)}
             window = Window()
-        _log(engine, context, record, validation if due.validate else None)
+        _log(engine, context, record, records, validation if due.validate else None)
         if due.keep:
-            _checkpoint(engine, context, config, record, finish if done == train.num_steps else None)
+            _checkpoint(engine, context, config, record, records, finish if due.end else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +82,23 @@ class _Due:
     log: bool
     validate: bool
     keep: bool
+    end: bool
 
     @classmethod
     def at(cls, done: int, train: TrainConfig) -> "_Due":
         last = done == train.num_steps
         keep = last or done % train.checkpoint.every_steps == 0
         validate = keep or done % train.validation.every_steps == 0  # the best checkpoint is to be known
-        return cls(last or done % train.log_every == 0, validate, keep)
+        return cls(last or done % train.log_every == 0, validate, keep, last)
 
 
-def _log(engine: TrainEngine, context: TrainContext, record: Record, validation: Validation | None) -> None:
+def _log(
+    engine: TrainEngine,
+    context: TrainContext,
+    record: Record,
+    records: deque[Record],
+    validation: Validation | None,
+) -> None:
     """Add the held-out loss, if it is due, and hand the record over, if it says anything."""
     samples: list[Sample] = []
     if validation is not None:
@@ -93,6 +106,8 @@ def _log(engine: TrainEngine, context: TrainContext, record: Record, validation:
         record["validation_loss"] = validation.loss(engine)
         samples = validation.samples(engine)
     if len(record) > 1:
+        record["num_workers"] = context.num_workers
+        records.append(record)
         context.log(record, samples)
 
 
@@ -114,6 +129,8 @@ def run_hash(config: RunConfig) -> str:
     for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
         tree["data"]["embed"].pop(key)
     tree["data"].pop("group_by_length")
+    if config.data.splits == type(config.data)().splits:  # a run begun before there was a choice goes on
+        tree["data"].pop("splits")
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -171,7 +188,12 @@ def _check(result: StepResult, micro_batches: Sequence[TrainBatch], *, step: int
 
 
 def _checkpoint(
-    engine: TrainEngine, context: TrainContext, config: RunConfig, record: Record, finish: Finish | None
+    engine: TrainEngine,
+    context: TrainContext,
+    config: RunConfig,
+    record: Record,
+    records: Iterable[Record],
+    finish: Finish | None,
 ) -> None:
     """Every worker collects, the first one writes; the context takes the folder over."""
     step = int(record["step"])
@@ -183,10 +205,11 @@ def _checkpoint(
     run = RunState(step, samples, run_hash(config), __version__, record.get("validation_loss"))
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
-        save_checkpoint(directory, state, run)
+        save_checkpoint(directory, state, run, records)
         if finish is not None:
             finish(directory, state)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(directory, ignore_errors=True)  # half a checkpoint on a full disk helps nobody
         raise TrainingError(
             f"the checkpoint of step {step} cannot be written to {directory}: {error}"
         ) from error

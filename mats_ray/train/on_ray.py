@@ -3,16 +3,18 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 import torch
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
@@ -22,8 +24,7 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
-from mats_ray.models.mats import TrainBatch
-from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.train.ahead import Ahead
 from mats_ray.train.assemble import (
     build_engine,
     meter_of,
@@ -37,15 +38,18 @@ from mats_ray.train.assemble import (
 )
 from mats_ray.train.checkpoints import CheckpointStore, Uploader
 from mats_ray.train.context import Record, Sample
-from mats_ray.train.engine import EngineState, TrainEngine
+from mats_ray.train.engine import EngineState
 from mats_ray.train.export import MODEL_SUBFOLDER, export
 from mats_ray.train.follower import Follower, Logged
 from mats_ray.train.inputs import check_inputs
 from mats_ray.train.loop import fit
+from mats_ray.train.state import RunState
 from mats_ray.train.tracking import open_trackers
 from mats_ray.train.validation import load_validation
 from mats_ray.train.watchdog import Watchdog
 
+TABLES_AHEAD, STEPS_AHEAD = 64, 2
+"""Micro-batches as rows, and steps of them as tensors, that wait for a worker: megabytes at most."""
 SECONDS_TO_SAY_WHY = 5.0
 """A worker that ends itself waits so long for its reason to arrive."""
 
@@ -72,7 +76,7 @@ def train(config: RunConfig) -> TrainResult:
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    board: Any = _Board.remote()  # an actor handle; Ray types it as the class itself
+    board, store = _board_beside_driver(), open_store(config)
     metrics = join(run_dir(config), "metrics.jsonl")
     follower = Follower(
         lambda index: ray.get(board.since.remote(index)),
@@ -81,8 +85,8 @@ def train(config: RunConfig) -> TrainResult:
         num_steps=config.train.num_steps,
         log_every=config.train.log_every,
         trackers=open_trackers(config),
+        remembered=store.records(store.committed()[-1]) if store.committed() else (),
     )
-    store = open_store(config)
     with follower:
         try:
             if store.find(config.train.num_steps) is None:  # or the run is finished: nothing need be started
@@ -101,6 +105,12 @@ def train(config: RunConfig) -> TrainResult:
     return TrainResult(config.model_dir, store.uri(last), metrics, steps, loss)
 
 
+def _board_beside_driver() -> Any:
+    """Ray would put the board anywhere, and the run would end with whatever node that is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _Board.options(scheduling_strategy=here).remote()
+
+
 def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrainer:
     scaling, on_gpu = config.scaling, config.scaling.use_gpu
     return TorchTrainer(
@@ -115,6 +125,7 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             num_workers=scaling.num_workers,  # two of them: elastic
             use_gpu=on_gpu,
             resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(on_gpu)},
+            elastic_resize_monitor_interval_s=scaling.resize_seconds,
         ),
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         run_config=ray.train.RunConfig(
@@ -156,70 +167,69 @@ def _worker(arguments: dict[str, Any]) -> None:
 def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayContext") -> None:
     torch.set_num_threads(config.scaling.threads_per_worker)
     device = "cuda" if config.scaling.use_gpu else "cpu"
-    context.enter("loading the model", 0)
-    model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
-    meter = meter_of(config, model, device=device, num_workers=context.num_workers)
-    engine = build_engine(config, model, device)
     context.enter("loading a checkpoint", 0)
-    start = _resume(engine, config, open_store(config), rank=context.rank)
-    context.enter("reading the validation data", start)
-    validation = load_validation(
-        config, prompts, data.identity, rank=context.rank, num_workers=context.num_workers
-    )
+    found = _newest(open_store(config), rank=context.rank)
+    start = found[1].step if found else 0
+    with contextlib.closing(_rows(config, data, context, start_step=start)) as rows:
+        context.enter("loading the model", start)
+        model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
+        meter = meter_of(config, model, device=device, num_workers=context.num_workers)
+        engine = build_engine(config, model, device)
+        if found:
+            take_up(engine, *found, config)
+        del found  # gigabytes
+        context.enter("reading the validation data", start)
+        validation = load_validation(
+            config, prompts, data.identity, rank=context.rank, num_workers=context.num_workers
+        )
 
-    def finish(directory: Path, state: EngineState) -> None:
-        settings, home = model_settings(config, data), config.model_dir
-        save_model(directory / MODEL_SUBFOLDER, model, prompts, settings, home=home, trained=state.trained)
+        def finish(directory: Path, state: EngineState) -> None:
+            settings, home = model_settings(config, data), config.model_dir
+            save_model(
+                directory / MODEL_SUBFOLDER, model, prompts, settings, home=home, trained=state.trained
+            )
 
-    batches = _batches(config, data, prompts, context, start_step=start)
-    fit(
-        engine,
-        batches,
-        context,
-        config,
-        start_step=start,
-        validation=validation,
-        meter=meter,
-        finish=finish,
-    )
+        depth = STEPS_AHEAD * config.train.accumulation_steps(context.num_workers)
+        with contextlib.closing(Ahead(to_batches(rows, prompts, config), depth=depth)) as batches:
+            fit(
+                engine,
+                batches,
+                context,
+                config,
+                start_step=start,
+                validation=validation,
+                meter=meter,
+                finish=finish,
+            )
     context.enter("uploading the last checkpoint", config.train.num_steps)
     context.uploader.wait()
 
 
-def _resume(engine: TrainEngine, config: RunConfig, store: CheckpointStore, *, rank: int) -> int:
-    """Load the run's newest checkpoint, if any, and return the number of updates done.
+def _newest(store: CheckpointStore, *, rank: int) -> tuple[EngineState, RunState] | None:
+    """Read the run's newest checkpoint, if any.
 
     The first worker chooses: a worker thought dead may just be committing another one.
     """
     newest = read_newest(store) if rank == 0 else None
     step = broadcast_from_rank_zero(newest[0].step if newest else None)
-    if step is None:
-        return 0
-    if newest is not None:
-        _, state, run = newest
-    else:
-        stored = store.find(step)
-        if stored is None:
-            raise TrainingError(
-                f"{store.path}: the first worker sees a checkpoint of step {step}, this one does not"
-            )
-        state, run = read(store, stored)
-    return take_up(engine, state, run, config)
+    if step is None or newest is not None:
+        return newest[1:] if newest else None
+    stored = store.find(step)
+    if stored is None:
+        raise TrainingError(
+            f"{store.path}: the first worker sees a checkpoint of step {step}, this one does not"
+        )
+    return read(store, stored)
 
 
-def _batches(
-    config: RunConfig,
-    data: EmbeddedTriplets,
-    prompts: PromptTokenizer,
-    context: "_RayContext",
-    *,
-    start_step: int,
-) -> Iterator[TrainBatch]:
+def _rows(
+    config: RunConfig, data: EmbeddedTriplets, context: "_RayContext", *, start_step: int
+) -> Ahead[pa.Table]:
+    """Begin to read at once: it takes Ray Data seconds to start, and loading the model takes as long."""
     size = config.train.global_batch_size
     place = StreamPlace(start_step * size, config.train.num_steps * size, context.rank, context.num_workers)
-    if place.start == place.stop:
-        return iter(())
-    return to_batches(training_rows(config, data, place), prompts, config)
+    rows = training_rows(config, data, place) if place.start < place.stop else ()
+    return Ahead(rows, depth=TABLES_AHEAD)
 
 
 class _RayContext:

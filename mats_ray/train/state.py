@@ -1,8 +1,8 @@
 """Checkpoints of a run: small, independent of the number of workers, complete or refused.
 
-A folder with ``trained.safetensors``, ``moments.safetensors``, ``state.json`` and, written last,
-``COMMITTED.json``, which holds the size and SHA-256 of the others: a copy that was cut off is recognised
-whatever order its files arrived in.
+A folder with ``trained.safetensors``, ``moments.safetensors``, ``state.json``, ``records.jsonl`` (the metrics
+so far, should the driver die before it has written them) and, written last, ``COMMITTED.json``, which holds
+the size and SHA-256 of the others: a copy that was cut off is recognised whatever order its files arrived in.
 
 DeepSpeed's own checkpoints are tied to the number of workers that wrote them. What MATS trains is small, so
 every checkpoint holds it consolidated; any number of workers can go on from it.
@@ -10,7 +10,7 @@ every checkpoint holds it consolidated; any number of workers can go on from it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from torch import Tensor
 from mats_ray.errors import TrainingError
 from mats_ray.train.engine import EngineState
 
-TRAINED, MOMENTS, STATE, COMMITTED = (
+TRAINED, MOMENTS, STATE, RECORDS, COMMITTED = (
     "trained.safetensors",
     "moments.safetensors",
     "state.json",
+    "records.jsonl",
     "COMMITTED.json",
 )
 
@@ -44,13 +45,17 @@ class RunState:
     """Of these weights, where there is validation data: the best checkpoint is kept."""
 
 
-def save_checkpoint(directory: Path, engine: EngineState, run: RunState) -> None:
+def save_checkpoint(
+    directory: Path, engine: EngineState, run: RunState, records: Iterable[Mapping[str, float]] = ()
+) -> None:
     """Write a checkpoint folder, commit marker last."""
     directory.mkdir(parents=True, exist_ok=True)
     save_file({name: t.contiguous() for name, t in engine.trained.items()}, directory / TRAINED)
     save_file({name: t.contiguous() for name, t in engine.moments.items()}, directory / MOMENTS)
     (directory / STATE).write_text(json.dumps(asdict(run), indent=2) + "\n", "utf-8")
-    marker = {name: _fingerprint(directory / name) for name in (TRAINED, MOMENTS, STATE)}
+    lines = [json.dumps(dict(record)) + "\n" for record in records]
+    (directory / RECORDS).write_text("".join(lines), "utf-8")
+    marker = {name: _fingerprint(directory / name) for name in (TRAINED, MOMENTS, STATE, RECORDS)}
     (directory / COMMITTED).write_text(json.dumps(marker, indent=2) + "\n", "utf-8")
 
 

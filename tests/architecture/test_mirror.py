@@ -40,6 +40,7 @@ COVERED_ELSEWHERE = {
     "mats_ray/infer/job.py": "tests/integration/test_caption.py",
     "mats_ray/infer/clips.py": "tests/unit/infer/test_decode.py",
     "mats_ray/infer/load.py": "tests/unit/infer/test_engine.py",
+    "mats_ray/models/cache.py": "tests/unit/models/test_stepwise.py",
     "mats_ray/serving/chat_reply.py": "tests/unit/serving/test_chat.py",
     "mats_ray/serving/chat_routes.py": "tests/unit/serving/test_chat.py",
     "mats_ray/serving/decoder.py": "tests/unit/serving/test_decoders.py",

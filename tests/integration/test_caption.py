@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from ray.data import DataContext
 
 from mats_ray.config import RunConfig
 from mats_ray.data.audio import read_audio
@@ -339,6 +340,28 @@ def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
 
     assert job.responder.device == "cuda"
     assert "Responder" in str(on_ray._dataset(job))
+
+
+def test_a_task_takes_several_batches_where_there_are_files_enough(mixed, model_dir, tmp_path):
+    job = CaptionJob.plan(
+        config(batch_size=2), audio=str(mixed), out=str(tmp_path), model=str(model_dir), questions=()
+    )
+    paths = sorted(str(path) for path in mixed.iterdir())
+
+    for num_tables, size in ((None, 2), (100, 2), (4, 6), (1, 30)):
+        tables = [table.column("path").to_pylist() for table in job.todo(num_tables=num_tables)]
+        assert [path for table in tables for path in table] == paths
+        assert {len(table) for table in tables[:-1]} == {size}
+
+
+def test_sound_that_waits_is_bounded_by_the_number_of_processes(ray_cluster):
+    def bound_of(**changes):
+        limits = on_ray._context(config(**changes).caption).execution_options.resource_limits
+        return limits.object_store_memory
+
+    assert bound_of() == 2 * on_ray.AHEAD_BYTES
+    assert bound_of(concurrency=3, decode_concurrency=2) == 5 * on_ray.AHEAD_BYTES
+    assert DataContext.get_current().execution_options.resource_limits.object_store_memory > bound_of()
 
 
 def test_a_cluster_that_is_too_small_is_named(ray_cluster, caplog):

@@ -41,7 +41,7 @@ class SlowAnswerer(FakeAnswerer):
     async def stream(self, embedding, instruction, options):
         async for piece in super().stream(embedding, instruction, options):
             yield piece
-            while not self.gate.is_set():
+            while isinstance(piece, str) and not self.gate.is_set():
                 await asyncio.sleep(0.01)
 
 

@@ -62,7 +62,8 @@ def _load_transformers(
     load_weights(clap, _read_weights(files), source=str(path))
     return TowerCLAP(
         TransformersTowers(clap),
-        log_mel=LogMel.from_settings(settings),
+        # only what was converted from LAION's files says how it quantises: it convolves as that package does
+        log_mel=LogMel.from_settings(settings, convolve="quantize_int16" in settings),
         clips=ClipSettings.of(settings, quantize_int16=quantize_int16),
         tokens=roberta_tokens(tokenizer or str(path), config, owner=str(path)),
         identity=CLAPIdentity(

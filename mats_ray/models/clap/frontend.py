@@ -1,8 +1,9 @@
 """CLAP's audio front end: waveform -> fixed windows -> log-mel spectrogram, on the model's device.
 
-On the CPU the Fourier transform is a convolution with windowed sine and cosine kernels, as in the reference
-packages: its rounding noise in near-empty mel bands is part of the reference (``torch.stft`` is up to 0.1 dB
-off there, which moves embeddings by 1e-6).
+The published packages (LAION, MS-CLAP) compute the Fourier transform as a float32 convolution with windowed
+sine and cosine kernels, and on the CPU so does this: its rounding noise in near-empty mel bands is part of
+the reference (``torch.stft`` is up to 0.1 dB off there, which moves embeddings by 1e-6). Transformers'
+extractor takes a float64 FFT, and so does this for its models, in a quarter of the time.
 
 Shapes: B batch, T samples, F frames, K frequency bins, M mel bands.
 """
@@ -33,6 +34,7 @@ class LogMel(nn.Module):
         f_min: Lower edge of the first band in Hz.
         f_max: Upper edge of the last band in Hz.
         mel_scale: "slaney" (area-normalised, as librosa) or "htk" (not normalised, as torchaudio).
+        convolve: On the CPU, compute the Fourier transform as the published packages do.
     """
 
     kernels: Tensor
@@ -48,10 +50,12 @@ class LogMel(nn.Module):
         f_min: float,
         f_max: float,
         mel_scale: MelScale = "slaney",
+        convolve: bool = True,
     ) -> None:
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = hop_length
+        self.convolve = convolve
         bank_KM = mel_filter_bank(
             n_fft // 2 + 1,
             num_mels,
@@ -65,7 +69,7 @@ class LogMel(nn.Module):
         self.register_buffer("bank_KM", torch.from_numpy(bank_KM).float(), persistent=False)
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any], *, convolve: bool = True) -> Self:
         """Build from the keys of ``preprocessor_config.json`` (transformers' ``ClapFeatureExtractor``).
 
         As there, ``truncation: fusion`` means the HTK bank and ``rand_trunc`` the Slaney bank. One key is
@@ -79,13 +83,19 @@ class LogMel(nn.Module):
             f_min=settings["frequency_min"],
             f_max=settings["frequency_max"],
             mel_scale="htk" if settings["truncation"] == "fusion" else "slaney",
+            convolve=convolve,
         )
 
     def forward(self, waveforms_BT: Tensor) -> Tensor:
         """Return the log-mel spectrogram (B, F, M) in dB, floored at -100."""
         # GPUs round convolutions to TF32 by default, which costs far more than the FFT's own noise.
         on_cpu = waveforms_BT.device.type == "cpu"
-        power_BKF = self._convolved(waveforms_BT) if on_cpu else self._transformed(waveforms_BT)
+        if on_cpu and self.convolve:
+            power_BKF = self._convolved(waveforms_BT)
+        elif on_cpu:  # one by one: what a batch needs in float64 does not fit into a processor's cache
+            power_BKF = torch.cat([self._transformed(one_1T) for one_1T in waveforms_BT.split(1)])
+        else:
+            power_BKF = self._transformed(waveforms_BT)
         mel_BFM = power_BKF.transpose(1, 2) @ self.bank_KM
         return 10 * mel_BFM.clamp(min=_POWER_FLOOR).log10()
 
@@ -97,11 +107,12 @@ class LogMel(nn.Module):
         return real_BKF.square() + imag_BKF.square()
 
     def _transformed(self, waveforms_BT: Tensor) -> Tensor:
-        window = torch.hann_window(self.n_fft, device=waveforms_BT.device)
+        exact_BT = waveforms_BT.double() if waveforms_BT.device.type == "cpu" else waveforms_BT
+        window = torch.hann_window(self.n_fft, device=exact_BT.device, dtype=exact_BT.dtype)
         spectrum_BKF = torch.stft(
-            waveforms_BT, self.n_fft, self.hop_length, window=window, return_complex=True, pad_mode="reflect"
+            exact_BT, self.n_fft, self.hop_length, window=window, return_complex=True, pad_mode="reflect"
         )
-        return spectrum_BKF.real.square() + spectrum_BKF.imag.square()
+        return (spectrum_BKF.real.square() + spectrum_BKF.imag.square()).to(waveforms_BT.dtype)
 
 
 def _fourier_kernels(n_fft: int) -> Tensor:

@@ -58,7 +58,7 @@ from mats_ray.errors import ConfigError
         (
             ScalingConfig,
             "gpus=1",
-            "unknown key gpus = 1; allowed here: cpus_per_worker, num_workers, threads_",
+            "unknown key gpus = 1; allowed here: cpus_per_worker, num_workers, resize_seconds, threads_",
         ),
     ],
 )

@@ -28,10 +28,9 @@ def embedding_of(texts, dim=8):
 
 
 def write(path, texts, *, identity=OURS, row_group_size=4):
-    columns = [
-        pa.array([f"{path.stem}/{name}/{row}" for row, _ in enumerate(texts)] if name == "id" else texts)
-        for name in SCHEMA.names
-    ]
+    ids = [f"{path.stem}/id/{row}" for row, _ in enumerate(texts)]
+    special = {"id": ids, "split": ["train"] * len(texts)}
+    columns = [pa.array(special.get(name, texts), pa.string()) for name in SCHEMA.names]
     table = pa.Table.from_arrays(
         [*columns, embedding_array(embedding_of(texts, identity.dim))], schema=embedded_schema(identity)
     )

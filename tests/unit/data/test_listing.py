@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mats_ray.data import listing, objects
 from mats_ray.data.listing import list_audio
 from mats_ray.data.objects import open_storage
 from mats_ray.errors import DataError
@@ -113,6 +114,38 @@ def test_a_prefix_is_searched_like_a_folder(bucket):
     ]
     assert list_audio("s3://sounds/in/") == found
     assert len({one.etag for one in found}) == len(found)
+
+
+def test_pages_are_put_together_and_asked_for_again_alone(bucket, monkeypatch):
+    expected, asked, page = list_audio("s3://sounds/in"), [], listing._page
+
+    def small_page(files, where, more):
+        asked.append(more)
+        if len(asked) == 2:
+            raise OSError("SlowDown")
+        return page(files, where | {"MaxKeys": 2}, more)
+
+    monkeypatch.setattr(listing, "_page", small_page)
+    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
+
+    assert list_audio("s3://sounds/in") == expected
+    assert asked[1] == asked[2]
+    assert len(set(asked)) == len(asked) - 1 == 4  # seven objects by two
+
+
+def test_a_listing_that_breaks_off_is_no_shorter_listing(bucket, monkeypatch):
+    page = listing._page
+
+    def break_off(files, where, more):
+        if more:
+            raise OSError("SlowDown")
+        return page(files, where | {"MaxKeys": 2}, more)
+
+    monkeypatch.setattr(listing, "_page", break_off)
+    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
+
+    with pytest.raises(DataError, match="s3://sounds/in cannot be listed: OSError: SlowDown"):
+        list_audio("s3://sounds/in")
 
 
 def test_an_object_is_taken_whatever_its_name(bucket):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 
 import pytest
 
@@ -67,6 +68,20 @@ def test_trouble_that_lasts_is_an_error(attempts, fault):
     # aiohttp by itself tries a reset once more
     num_attempts = attempts[f"/sounds/{fault}"] // (2 if fault == "reset" else 1)
     assert num_attempts == (ATTEMPTS_REFUSED if fault == "expired" else ATTEMPTS)
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "truncated"])
+@pytest.mark.usefixtures("no_waiting")
+def test_another_process_tries_no_more_often(attempts, fault):
+    files, path = open_storage(f"s3://sounds/{fault}")
+    sent = pickle.dumps(files)
+    type(files).clear_instance_cache()  # or it would come back as it is
+    before = attempts[f"/{path}"]
+
+    with pytest.raises(OSError):  # noqa: PT011  (words of many libraries)
+        fetch_into(io.BytesIO(), pickle.loads(sent), path, len(DATA))
+
+    assert attempts[f"/{path}"] - before == ATTEMPTS * (2 if fault == "reset" else 1)
 
 
 @pytest.mark.usefixtures("no_waiting")

@@ -22,7 +22,7 @@ DIM, NUM_ROWS = 8, 30
 CLAP = CLAPIdentity(family="transformers", checkpoint_hash="0" * 16, dim=DIM)
 
 
-def write_embedded(folder, *, num_rows=NUM_ROWS, group_size=7, identity=CLAP):
+def write_embedded(folder, *, num_rows=NUM_ROWS, group_size=7, identity=CLAP, split_of=lambda _: "train"):
     """Rows whose answers are of many lengths, in row groups of seven."""
     folder.mkdir(parents=True)
     rows = triplet_table(
@@ -33,7 +33,7 @@ def write_embedded(folder, *, num_rows=NUM_ROWS, group_size=7, identity=CLAP):
             answer="a" * (row * 7 % 11),
             task=Task.QA,
             source="test",
-            split="train",
+            split=split_of(row),
             license="none",
         )
         for row in range(num_rows)
@@ -59,7 +59,8 @@ def config(tmp_path):
 
 def read(config, start, stop, *, rank=0, num_workers=1):
     place = StreamPlace(start, stop, rank, num_workers)
-    reader = SpanReader(config, inspect(config.embedded_path), place)
+    data = inspect(config.embedded_path, splits=config.data.splits)
+    reader = SpanReader(config, data, place)
     return pa.concat_tables([reader.read(span) for span in plan_of(config, place)])
 
 
@@ -115,3 +116,24 @@ def test_noise_belongs_to_row_and_epoch(config):
         assert np.array_equal(embedding, noised[row, 0])
     assert all(not np.array_equal(noised[f"r/{row}", 0], noised[f"r/{row}", 1]) for row in range(30))
     assert np.allclose([np.linalg.norm(one) for one in noised.values()], 1, atol=1e-5)
+
+
+def test_rows_of_other_splits_never_come(config, tmp_path):
+    """Groups of one split, of none and of several; the rest is a stream like any other."""
+    split_of = {"whole group": range(7), "test": range(9, 14), "": (15, 22)}
+    folder = write_embedded(
+        tmp_path / "mixed",
+        split_of=lambda row: next((split for split, rows in split_of.items() if row in rows), "train"),
+    )
+    mixed = config.replace(data={"embedded": str(folder)})
+
+    ids = read(mixed, 0, 36).column("id").to_pylist()
+
+    kept = sorted(f"r/{row}" for row in range(7, 30) if row not in range(9, 14))
+    assert sorted(ids[:18]) == sorted(ids[18:]) == kept
+    assert read(mixed, 12, 36).equals(read(mixed, 0, 36).slice(12))
+    data = inspect(str(folder), splits=["train"])
+    assert (data.num_rows, data.left_out) == (18, {"whole group": 7, "test": 5})
+    assert len(data.groups) == 4  # of five
+    assert inspect(str(folder), splits=["train", "test"]).num_rows == 23
+    assert inspect(str(folder)).num_rows == 30

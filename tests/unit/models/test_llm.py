@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from mats_ray.config.model import LLMConfig, LoRAConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.llm import attach, embedding_table, load_adapter, load_llm, load_tokenizer
+from mats_ray.models.llm import attach, embedding_table, load_adapter, load_llm, load_tokenizer, merged
 from tests.world import tiny_llm
 
 
@@ -123,3 +123,26 @@ def test_an_adapter_of_another_model_is_refused(path, tmp_path):
 
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_adapter(other, tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(("dtype", "is_merged"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_a_merged_adapter_says_the_same_and_coarse_weights_keep_theirs_beside(path, dtype, is_merged):
+    model = adapted(path, alpha=8).to(dtype).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+
+        one = merged(model)
+
+        torch.testing.assert_close(one(input_ids=ids).logits, expected)
+    assert isinstance(one, PeftModel) is not is_merged
+    assert merged(one) is one
+
+
+def test_a_model_without_an_adapter_stays_as_it_is(path):
+    llm = load_llm(str(path))
+
+    assert merged(llm) is llm

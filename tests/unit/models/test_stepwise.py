@@ -8,6 +8,7 @@ from mats_ray.config.infer import DECODING
 from mats_ray.errors import ModelError
 from mats_ray.models.mats import MATS
 from mats_ray.models.search import BeamSearch, LineSearch, Penalties
+from mats_ray.models.splice import pad_left
 from mats_ray.models.stepwise import StepDecoder
 from tests.world import seeded
 
@@ -65,6 +66,14 @@ def search_of(profile, max_new_tokens):
     return LineSearch(**common)
 
 
+def by_transformers(model, clap_1C, prompt, *, max_new_tokens, **decoding):
+    """What ``generate`` answers: ids up to EOS, and whether there is one."""
+    with torch.no_grad():
+        prompts = pad_left(model.prompt(clap_1C, [prompt]))
+    (ids,) = model.generated(prompts, max_new_tokens=max_new_tokens, **decoding)
+    return (ids[: ids.index(EOS)], True) if EOS in ids else (ids, False)
+
+
 @pytest.mark.parametrize("profile", DECODING)
 def test_latecomers_change_nothing(model, clap, profile):
     limits = [12, 3, 9, 1, 12]
@@ -84,10 +93,8 @@ def test_latecomers_change_nothing(model, clap, profile):
             ids[:] = search.ids
 
     for n, search in enumerate(searches):
-        expected = model.generate(
-            clap[n : n + 1], [PROMPTS[n]], max_new_tokens=limits[n], **DECODING[profile]
-        )[0]
-        assert (search.ids, search.ended) == (expected.ids, expected.ended), n
+        decoding = {"max_new_tokens": limits[n], **DECODING[profile]}
+        assert (search.ids, search.ended) == by_transformers(model, clap[n : n + 1], PROMPTS[n], **decoding)
 
 
 def test_some_end_by_themselves(model, clap):
@@ -108,8 +115,10 @@ def test_one_that_is_dropped_leaves_the_others_as_they_are(model, clap):
         decoder.step()
 
     for n, profile in ((1, "fast"), (2, "paper")):
-        expected = model.generate(clap[n : n + 1], [PROMPTS[n]], max_new_tokens=8, **DECODING[profile])[0]
-        assert searches[n].ids == expected.ids
+        expected, _ = by_transformers(
+            model, clap[n : n + 1], PROMPTS[n], max_new_tokens=8, **DECODING[profile]
+        )
+        assert searches[n].ids == expected
 
 
 def test_the_batch_shrinks_when_the_longest_has_left(model, clap):

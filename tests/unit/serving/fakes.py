@@ -6,8 +6,11 @@ import threading
 import numpy as np
 
 from mats_ray.errors import AudioError
-from mats_ray.serving.parts import ModelCard, Told
+from mats_ray.serving.agreement import check_space
+from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.types import Answer, AudioClip
+
+CARD = ModelCard(id="toy-0123", created=1_700_000_000, version="1")
 
 
 class FakeDecoder:
@@ -27,9 +30,10 @@ class FakeDecoder:
 
 
 class FakeEncoder:
-    """The embedding is the clip's length; an error to raise, a gate to wait at."""
+    """The embedding is the clip's length; an error to raise, a gate to wait at, other spaces at first."""
 
     def __init__(self):
+        self.spaces = []
         self.error = None
         self.gate = None
         self.arrived = threading.Semaphore(0)
@@ -40,28 +44,33 @@ class FakeEncoder:
             await asyncio.to_thread(self.gate.wait)
         if self.error is not None:
             raise self.error
-        return np.array([clip.seconds], np.float32)
+        return Embedded(np.array([clip.seconds], np.float32), self.spaces.pop(0) if self.spaces else "")
 
     async def encode_labels(self, labels):
-        return np.array([[1.0 if label == "dog" else -1.0] for label in labels], np.float32)
+        return Embedded(np.array([[1.0 if label == "dog" else -1.0] for label in labels], np.float32))
 
 
 class FakeAnswerer:
-    """Says the instruction and the embedding, a word at a time; an error to raise midway."""
+    """Says instruction and embedding, a word at a time; an error to raise midway, other cards at first."""
 
     def __init__(self):
+        self.cards = []
+        self.card = CARD
         self.error = None
         self.asked = []
         self.left = 0
 
-    async def answer(self, embedding, instruction, options):
+    async def answer(self, embedded, instruction, options):
         self.asked.append(options)
-        return told(embedding, instruction)
+        check_space(embedded, "")
+        return told(embedded, instruction, by=self.cards.pop(0) if self.cards else self.card)
 
-    async def stream(self, embedding, instruction, options):
+    async def stream(self, embedded, instruction, options):
         self.asked.append(options)
-        whole = told(embedding, instruction)
+        check_space(embedded, "")
+        whole = told(embedded, instruction, by=self.card)
         try:
+            yield self.card
             for number, word in enumerate(whole.answer.text.split(" ")):
                 yield f" {word}" if number else word
                 if self.error is not None:
@@ -71,9 +80,9 @@ class FakeAnswerer:
             self.left += 1
 
     async def describe(self):
-        return ModelCard(id="toy-0123", created=1_700_000_000)
+        return self.card
 
 
-def told(embedding, instruction):
-    answer = Answer(text=f"{instruction} {embedding[0]:g}", num_tokens=3, finish_reason="stop")
-    return Told(answer=answer, prompt_tokens=40, waited_seconds=0.01, batch_size=2)
+def told(embedded, instruction, *, by):
+    answer = Answer(text=f"{instruction} {embedded.vectors[0]:g}", num_tokens=3, finish_reason="stop")
+    return Told(answer=answer, by=by, prompt_tokens=40, waited_seconds=0.01, batch_size=2)

@@ -80,3 +80,14 @@ def test_haproxy_is_put_in_front_unless_told_otherwise():
 
     assert chosen["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
     assert free["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+
+
+def test_two_services_on_a_machine_do_not_want_the_same_ports():
+    one, other = {}, {}
+
+    put_haproxy_in_front(one)
+    put_haproxy_in_front(other)
+
+    ports = [name for name in one if name.endswith("_PORT")]
+    assert len(ports) == 2
+    assert not {one[name] for name in ports} & {other[name] for name in ports}

@@ -1,10 +1,19 @@
 """What the deployments are configured to; no cluster."""
 
+import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
-from mats_ray.config.infer import AutoscalingConfig, EncoderDeploymentConfig, ServeConfig
-from mats_ray.serving.on_ray import build_app
+import pytest
+
+from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
+from mats_ray.serving.on_ray import AnswererReplica, EncoderReplica, build_app
+from mats_ray.serving.problems import RequestError
+from mats_ray.serving.service import WARM_UP_CLIP
+
+OPTIONS = AnswerOptions(profile="fast", max_new_tokens=3)
 
 
 def test_replicas_hold_several_batches_and_scale_as_configured():
@@ -16,6 +25,22 @@ def test_replicas_hold_several_batches_and_scale_as_configured():
     assert encoder.max_ongoing_requests >= 40
     assert encoder._deployment_config.autoscaling_config.max_replicas == 7
     assert encoder.ray_actor_options.items() >= {"num_cpus": 0.5, "num_gpus": 0.5}.items()
+
+
+def test_a_roll_out_waits_for_the_new_replica_and_for_the_end_of_streams():
+    for deployment in parts(build_app(ServeConfig(stream_timeout_seconds=500))).values():
+        config = deployment._deployment_config
+        assert config.max_surge_percent == 100
+        assert config.graceful_shutdown_timeout_s >= 500
+
+
+def test_scaling_is_as_configured():
+    scaling = AutoscalingConfig(min_replicas=0, upscale_delay_seconds=1, downscale_delay_seconds=2)
+
+    answerer = parts(build_app(ServeConfig(answerer=DeploymentConfig(autoscaling=scaling))))["Answerer"]
+
+    made = answerer._deployment_config.autoscaling_config
+    assert (made.min_replicas, made.upscale_delay_s, made.downscale_delay_s) == (0, 1, 2)
 
 
 def test_the_model_is_found_from_any_working_directory(tmp_path, monkeypatch):
@@ -34,6 +59,26 @@ def test_the_ingress_imports_no_torch():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert out.strip() == "False"
+
+
+def test_an_answerer_takes_its_own_encoders_embeddings_only(model_dir):
+    config = ServeConfig(model=str(model_dir))
+    encoder, answerer = (one.func_or_class(config) for one in (EncoderReplica, AnswererReplica))
+
+    async def ask():
+        embedded = await encoder.encode(WARM_UP_CLIP)
+        told = await answerer.answer(embedded, "A dog?", OPTIONS)
+        pieces = [piece async for piece in answerer.stream(embedded, "A dog?", OPTIONS)]
+        for call in (answerer.answer, lambda *asked: anext(answerer.stream(*asked))):
+            with pytest.raises(RequestError) as caught:
+                await call(replace(embedded, space="another CLAP"), "A dog?", OPTIONS)
+            assert caught.value.code == "rolling_out"
+        return told, pieces
+
+    told, (card, *_, last) = asyncio.run(ask())
+
+    assert told.by == last.by == card
+    assert card.id.startswith("tiny")
 
 
 def parts(app):

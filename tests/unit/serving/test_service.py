@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from mats_ray.errors import AudioError
 from mats_ray.serving.parts import Ask, Upload
 from mats_ray.serving.problems import RequestError
 from mats_ray.serving.service import AudioService
-from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder
+from tests.unit.serving.fakes import CARD, FakeAnswerer, FakeDecoder, FakeEncoder
 
 UPLOAD = Upload(data=b"seconds:3", name="a.wav")
 
@@ -71,12 +72,13 @@ def test_windows_are_answered_one_by_one_and_joined():
 def test_a_stream_adds_up_to_the_reply(window):
     asked = ask("A dog?", window=window)
 
-    *pieces, streamed = asyncio.run(collect(service().stream(asked)))
+    card, *pieces, streamed = asyncio.run(collect(service().stream(asked)))
 
     whole = asyncio.run(service().reply(asked))
     assert "".join(pieces) == whole.answer.text == streamed.answer.text
     assert streamed.prompt_tokens == whole.prompt_tokens
     assert len(pieces) == 3
+    assert card == CARD
 
 
 def test_a_stream_given_up_is_given_up_behind_it():
@@ -101,3 +103,59 @@ def test_labels_are_sorted_by_how_well_they_fit():
 
 def test_the_warm_up_goes_all_the_way():
     assert asyncio.run(service().warm_up()).id == "toy-0123"
+
+
+def rolling_out(**options):
+    """A service in the middle of a roll-out, with a new card for the model it knows."""
+    one = service(retry_seconds=60, **options)
+    one._card = replace(CARD, id="old", version="0")
+    return one
+
+
+def test_an_embedding_of_another_clap_is_made_again():
+    one = rolling_out()
+    one.encoder.spaces = ["another CLAP", "another CLAP", ""]
+
+    reply = asyncio.run(one.reply(ask("A dog?")))
+
+    assert reply.answer.text == "A dog? 3"
+    assert len(one.answerer.asked) == 3
+
+
+def test_a_stream_begins_anew_with_an_embedding_of_its_own_clap():
+    one = rolling_out()
+    one.encoder.spaces = ["another CLAP"]
+
+    _, *pieces, _ = asyncio.run(collect(one.stream(ask("A dog?"))))
+
+    assert "".join(pieces) == "A dog? 3"
+
+
+def test_windows_answered_by_two_models_are_asked_again():
+    one = rolling_out()
+    one.answerer.cards = [replace(CARD, version="0")]
+
+    reply = asyncio.run(one.reply(ask("A dog?", window=1.25)))
+
+    assert {told.by for _, told in reply.windows} == {CARD}
+
+
+def test_a_reply_names_the_model_that_gave_it():
+    assert asyncio.run(rolling_out().reply(ask("A dog?"))).model == CARD.id
+
+
+def test_a_model_just_rolled_out_is_found():
+    one = rolling_out()
+
+    assert asyncio.run(one.model()).id == "old"
+    assert asyncio.run(one.model(CARD.id)) == CARD
+
+
+def test_sound_and_labels_are_embedded_by_one_clap():
+    one = rolling_out()
+    one.encoder.spaces = ["another CLAP"]
+
+    _, matches = asyncio.run(one.classify(UPLOAD, ["dog", "rain"]))
+
+    assert [match.label for match in matches] == ["dog", "rain"]
+    assert not one.encoder.spaces

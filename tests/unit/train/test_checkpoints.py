@@ -1,6 +1,7 @@
 """The store of a run's checkpoints: what counts, what stays, and what happens when storage fails."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -11,7 +12,8 @@ from mats_ray.data.storage import exists
 from mats_ray.errors import TrainingError
 from mats_ray.train.checkpoints import CheckpointStore, Uploader
 from mats_ray.train.engine import EngineState
-from mats_ray.train.state import COMMITTED, RunState, save_checkpoint
+from mats_ray.train.state import COMMITTED, MOMENTS, RunState, save_checkpoint
+from tests.faults import faults
 from tests.s3 import s3_server
 
 
@@ -96,7 +98,7 @@ def test_the_mark_is_written_last(tmp_path, monkeypatch):
 
     assert order[-1] == COMMITTED
     assert order.count(COMMITTED) == 1
-    assert len(order) == 4
+    assert len(order) == 5
 
 
 class Failing:
@@ -160,6 +162,32 @@ def test_s3_and_its_outage(tmp_path):
             store.put(checkpoint(tmp_path, 4), 4)
 
 
+def test_an_outage_of_s3_in_the_middle_of_an_upload(tmp_path):
+    """The second file of the second checkpoint is refused, until it is over."""
+    down = threading.Event()
+    with s3_server("runs"):
+        spoil = faults(
+            os.environ["AWS_ENDPOINT_URL"],
+            lambda key, _: "denied" if down.is_set() and key.endswith(MOMENTS) else None,
+            methods=("PUT", "POST"),
+        )
+        with spoil as attempts:
+            store = store_at("s3://runs/x/checkpoints")
+            store.put(checkpoint(tmp_path, 1), 1)
+            down.set()
+            folder = checkpoint(tmp_path, 2)
+
+            with pytest.raises(TrainingError, match=r"step 2 .* in 3 tries: .*; the one of step 1 is intact"):
+                store.put(folder, 2)
+
+            assert attempts[f"/runs/x/checkpoints/step-00000002/{MOMENTS}"] >= 3
+            assert steps(store) == [1]
+            assert store.load(store.committed()[-1], tmp_path / "back")[1].step == 1
+            down.clear()
+            store.put(folder, 2)
+            assert steps(store) == [1, 2]
+
+
 def test_uploads_happen_while_training_goes_on(tmp_path):
     store, folder = store_at(tmp_path / "store"), checkpoint(tmp_path, 1)
     gate, real = threading.Event(), store._files
@@ -194,8 +222,49 @@ def test_a_failed_upload_is_raised_by_the_next_one(tmp_path):
         uploader.submit(checkpoint(tmp_path, 2), 2)
 
 
+def test_no_failure_of_an_upload_goes_unsaid(tmp_path, monkeypatch):
+    """Also one that nobody has thought of: training would go on, and nothing be kept."""
+    uploader = Uploader(store_at(tmp_path / "store"))
+    monkeypatch.setattr(CheckpointStore, "put", lambda *_: [].pop())
+    uploader.submit(checkpoint(tmp_path, 1), 1)
+
+    with pytest.raises(IndexError, match="pop from empty list"):
+        uploader.wait()
+
+
+def test_a_disk_that_fills_up_during_an_upload_leaves_earlier_checkpoints(tmp_path):
+    """The system call fails half way through a file; the rest of the run is told, what was there stays."""
+    store = store_at(tmp_path / "store")
+    store.put(checkpoint(tmp_path, 1), 1)
+    folder = checkpoint(tmp_path, 2)
+    (tmp_path / "store/step-00000002").mkdir()
+    (tmp_path / "store/step-00000002/moments.safetensors").symlink_to("/dev/full")
+
+    with pytest.raises(
+        TrainingError, match=r"step 2 .* in 3 tries: .*No space left on device.*step 1 is intact"
+    ):
+        store.put(folder, 2)
+
+    assert steps(store) == [1]
+    assert store.load(store.committed()[-1], tmp_path / "back")[1].step == 1
+
+
 def test_a_store_that_does_not_exist_is_empty(tmp_path):
     assert store_at(tmp_path / "nowhere").committed() == []
+
+
+def test_metrics_are_remembered_unless_damaged_or_older(tmp_path):
+    store, folder = store_at(tmp_path / "store"), tmp_path / "local"
+    state = EngineState({"w": torch.zeros(1)}, {}, 1)
+    save_checkpoint(folder, state, RunState(2, 16, "hash", "0.1.0"), [{"step": 1.0}, {"step": 2.0}])
+    stored = store.put(folder, 2)
+
+    assert store.records(stored) == [{"step": 1.0}, {"step": 2.0}]
+    kept = tmp_path / "store/step-00000002/records.jsonl"
+    kept.write_text('{"step')
+    assert store.records(stored) == []
+    kept.unlink()
+    assert store.records(stored) == []
 
 
 def test_the_state_is_read_without_tensors(tmp_path):

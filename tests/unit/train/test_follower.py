@@ -14,7 +14,7 @@ def record(step, loss=1.0):
     return {"step": step, "loss": loss, "lr": 1e-3, "samples_per_s": 10.0}
 
 
-def follow(records, path, *, log_every=1, num_steps=8):
+def follow(records, path, *, log_every=1, num_steps=8, remembered=()):
     """What the driver does, with records that are all there already."""
     follower = Follower(
         lambda index: [(one, ()) for one in records[index:]],
@@ -22,6 +22,7 @@ def follow(records, path, *, log_every=1, num_steps=8):
         label="train x",
         num_steps=num_steps,
         log_every=log_every,
+        remembered=remembered,
     )
     with follower:
         pass
@@ -54,6 +55,14 @@ def test_a_resumed_run_keeps_what_was_and_replaces_what_it_did_again(path):
     follow([record(3, loss=0.3), record(4)], path)
 
     assert read_records(path) == {1: record(1), 2: record(2), 3: record(3, loss=0.3), 4: record(4)}
+
+
+def test_what_a_killed_driver_had_not_written_comes_from_the_checkpoint(path):
+    follow([record(1), record(2)], path)
+
+    follow([record(5)], path, remembered=[record(2, loss=7.0), record(3), record(4)])
+
+    assert read_records(path) == {step: record(step) for step in range(1, 6)}
 
 
 def test_a_run_without_new_records_knows_the_last_one(path):

@@ -54,6 +54,22 @@ def test_no_rows_are_refused(config, tmp_path):
         check_inputs(config.replace(data={"embedded": str(empty)}))
 
 
+def test_rows_of_other_splits_are_counted_and_said(config, tmp_path, caplog):
+    mixed = write_embedded(tmp_path / "mixed", split_of=lambda row: ("train", "val", "test")[row % 3])
+
+    data = check_inputs(config.replace(data={"embedded": str(mixed)}))
+
+    assert data.num_rows == 10
+    assert "data.splits=['train']: 10 of 'test', 10 of 'val'; 10 rows remain" in caplog.text
+
+
+def test_data_without_a_row_to_train_on_is_refused(config, tmp_path):
+    tests = write_embedded(tmp_path / "tests", split_of=lambda _: "test")
+
+    with pytest.raises(DataError, match=r"hold no rows of data\.splits, only of test"):
+        check_inputs(config.replace(data={"embedded": str(tests)}))
+
+
 def test_validation_data_of_another_clap_is_refused(config, tmp_path):
     other = CLAPIdentity(family="laion", checkpoint_hash="1" * 16, dim=DIM)
     held_out = write_embedded(tmp_path / "held_out", identity=other)

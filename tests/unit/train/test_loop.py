@@ -1,15 +1,19 @@
 """The loop: what it logs and keeps and when, that a stop changes nothing, and how it gives up."""
 
 import itertools
+import json
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.train.context import LocalContext
 from mats_ray.train.loop import fit, run_hash
 from mats_ray.train.optim import learning_rate
-from mats_ray.train.state import load_checkpoint
+from mats_ray.train.state import RECORDS, load_checkpoint
 from tests.unit.train.small import fresh_engine, small_run, stream
 
 
@@ -92,6 +96,14 @@ def test_a_record_is_about_all_steps_since_the_last_one(config):
     assert {"samples_per_s", "tokens_per_s", "data_wait_share"} <= third.records[0].keys()
 
 
+def test_a_checkpoint_remembers_the_metrics_so_far(config):
+    _, context = train(config)
+
+    for folder, steps in zip(context.checkpoints, (2, 4, 6), strict=True):
+        lines = (folder / RECORDS).read_text().splitlines()
+        assert [json.loads(line) for line in lines] == context.records[:steps]
+
+
 def test_the_model_is_put_beside_the_last_checkpoint_once(config):
     finished = []
 
@@ -122,14 +134,23 @@ def test_every_stage_is_named_before_it_begins(config):
     ]
 
 
-def test_a_full_disk_is_said_with_the_step(config, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["of Python", "of safetensors"],
+)
+def test_a_full_disk_is_said_with_the_step_and_nothing_half_done_stays(config, monkeypatch, error):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("mats_ray.train.loop.save_checkpoint", full)
+    monkeypatch.setattr("mats_ray.train.state.save_file", full)
 
     with pytest.raises(TrainingError, match=r"the checkpoint of step 2 cannot be written to .*No space left"):
         train(config)
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
 def test_workers_of_one_step_draw_different_dropout(config):

@@ -4,18 +4,21 @@ import asyncio
 
 import numpy as np
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.errors import AudioError
 from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
-from mats_ray.serving.parts import Told
+from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.serving.problems import RequestError
-from mats_ray.types import Answer
+from mats_ray.types import Answer, AudioClip
 
 TOLD = Told(answer=Answer(text="a dog barks", num_tokens=3, finish_reason="stop"))
-ASKED = (np.zeros(2, np.float32), "?", AnswerOptions())
+ASKED = (Embedded(np.zeros(2, np.float32)), "?", AnswerOptions())
+OLD, NEW = (ModelCard(id=name, created=0, version=name) for name in ("old", "new"))
 
 
 class Handle:
@@ -26,7 +29,9 @@ class Handle:
         self.calls = []
         self.encode = self.answer = self.describe = self.stream = self
 
-    def options(self, **_):
+    def options(self, *, _by_reference=None, stream=False):
+        if _by_reference is not None:
+            self.by_reference = _by_reference
         return self
 
     def remote(self, *args):
@@ -58,7 +63,11 @@ class Call:
 
 
 def encode(*endings, **options):
-    return asyncio.run(RemoteEncoder(Handle(*endings), **options).encode(None))
+    return asyncio.run(RemoteEncoder(Handle(*endings), **options).encode(clip()))
+
+
+def clip(samples=1):
+    return AudioClip(samples=np.zeros(samples, np.float32), sample_rate=8000, name="a.wav")
 
 
 async def tell(remote):
@@ -76,11 +85,13 @@ def test_a_result_comes_through():
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (AioRpcError(StatusCode.INTERNAL, Metadata(), Metadata(), "reset"), "unavailable"),
+        (RuntimeError("Unexpected error (StatusCode.UNAVAILABLE): Socket closed."), "unavailable"),
         (BackPressureError(5, 5), "overloaded"),
         (ActorDiedError(), "unavailable"),
         (DeploymentUnavailableError("Encoder"), "unavailable"),
     ],
-    ids=["full queue", "dead replica", "failed deployment"],
+    ids=["broken connection", "connection never made", "full queue", "dead replica", "failed deployment"],
 )
 def test_what_ray_says_becomes_what_a_client_may_read(error, code):
     with pytest.raises(RequestError) as caught:
@@ -111,22 +122,49 @@ def test_a_dead_replicas_call_is_repeated_and_counted():
     assert retried == ["Encoder", "Encoder"]
 
 
+def test_an_error_of_the_model_is_not_taken_for_a_death():
+    with pytest.raises(RuntimeError, match="shapes"):
+        encode(RuntimeError("shapes do not match"), "done", retry_seconds=60)
+
+
+@pytest.mark.parametrize(("samples", "by_reference"), [(1000, False), (250_000, True)])
+def test_only_long_sounds_go_through_the_object_store(samples, by_reference):
+    handle = Handle("done")
+
+    asyncio.run(RemoteEncoder(handle).encode(clip(samples)))
+
+    assert handle.by_reference == by_reference
+
+
 def test_a_full_queue_is_not_asked_again():
     with pytest.raises(RequestError, match="too many"):
         encode(BackPressureError(1, 1), "done", retry_seconds=60)
 
 
 def test_a_stream_whose_replica_dies_goes_on_where_it_was():
-    handle = Handle(["a", " do", ActorDiedError()], ["a d", "og b", "arks", TOLD])
+    handle = Handle([OLD, "a", " do", ActorDiedError()], [OLD, "a d", "og b", "arks", TOLD])
 
     pieces = asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
 
-    assert pieces == ["a", " do", "g b", "arks", TOLD]
+    assert pieces == [OLD, "a", " do", "g b", "arks", TOLD]
+
+
+def test_a_stream_does_not_end_in_another_models_words():
+    handle = Handle([OLD, "a", ActorDiedError()], [NEW, "the dog", TOLD])
+
+    with pytest.raises(RequestError, match="new model has taken over"):
+        asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
+
+
+def test_a_stream_that_has_said_nothing_may_begin_with_another_model():
+    handle = Handle([OLD, ActorDiedError()], [NEW, "a dog", TOLD])
+
+    assert asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60))) == [NEW, "a dog", TOLD]
 
 
 def test_a_stream_that_cannot_go_on_says_so():
     with pytest.raises(RequestError, match="not running"):
-        asyncio.run(tell(RemoteAnswerer(Handle(["a", ActorDiedError()]))))
+        asyncio.run(tell(RemoteAnswerer(Handle([OLD, "a", ActorDiedError()]))))
 
 
 def test_a_request_given_up_is_cancelled_in_the_replica():
@@ -139,7 +177,7 @@ def test_a_request_given_up_is_cancelled_in_the_replica():
 
 
 def test_a_stream_given_up_is_cancelled_in_the_replica():
-    handle = Handle(["a", "b", TOLD])
+    handle = Handle([OLD, "a", "b", TOLD])
 
     async def scenario():
         pieces = RemoteAnswerer(handle).stream(*ASKED)

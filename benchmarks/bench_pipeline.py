@@ -1,0 +1,251 @@
+"""The whole captioning job on Ray, on this machine's cores: against upstream's way, its stages, its memory.
+
+    python -m benchmarks.bench_pipeline speed --audio ../shared/data/esc10 --model out/demo/model
+    python -m benchmarks.bench_pipeline scaling --audio ../shared/data/esc10 --model out/demo/model
+    python -m benchmarks.bench_pipeline memory --model out/demo/model --files 2000 20000
+
+``speed``: files one at a time as upstream does it (decode, CLAP, transformers' beam-4 ``generate`` on the
+language model with its adapter beside it, as many threads as torch likes) against the job; other text is a
+failure. Rates are counted while the job's processes work, as models are loaded before on both sides; the
+whole time stands beside. ``scaling``: decoders and models. ``memory``: peak of the whole machine above what
+it held before, and how busy the stages are, on sounds of two seconds (links to 100 files).
+"""
+
+import argparse
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}.items():
+    os.environ.setdefault(name, value)
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+LOG = os.environ.setdefault("MATS_BENCH_LOG", tempfile.mkdtemp(prefix="bench_pipeline_"))
+"""Where the processes of a job, which inherit this, write what they did when."""
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import soundfile
+import torch
+
+from mats_ray.config import RunConfig
+from mats_ray.config.infer import DECODING
+from mats_ray.data.audio import read_audio
+from mats_ray.infer import on_ray
+from mats_ray.infer.decode import Decoder
+from mats_ray.infer.job import CaptionJob
+from mats_ray.infer.respond import Responder
+
+PROMPT = "Describe the following audio in a caption."
+
+
+class TimedDecoder(Decoder):
+    """Notes when it decodes."""
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Decode."""
+        batches, started = super().__call__(table), time.time()
+        for batch in batches:
+            note("decode", started)
+            yield batch
+            started = time.time()
+
+
+class TimedResponder(Responder):
+    """Notes when it answers."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Answer."""
+        started = time.time()
+        rows = super().__call__(table)
+        note("answer", started, len(rows))
+        return rows
+
+
+def note(stage: str, started: float, num_rows: int = 0) -> None:
+    """Append a line to this process's own file."""
+    with (Path(LOG) / str(os.getpid())).open("a") as file:
+        file.write(f"{stage} {started} {time.time()} {num_rows}\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What a job did."""
+
+    rows: list[dict[str, Any]]
+    total_s: float
+    working_s: float
+    """From the first batch that was begun to the last one that was ended, of the models' processes."""
+    busy: dict[str, float]
+    """Share of their time that the processes of a stage work, from its first to its last batch."""
+    peak_mb: float
+    """Of the machine, above what it held before."""
+
+    @property
+    def rate(self) -> float:
+        """Files a second while it works."""
+        return len(self.rows) / self.working_s
+
+
+def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_size: int = 32) -> Ran:
+    """Caption a folder into a new one."""
+    shutil.rmtree(LOG)
+    Path(LOG).mkdir()
+    settings = {"batch_size": batch_size, "concurrency": models, "decode_concurrency": decoders}
+    config = RunConfig.model_validate({"toy": {}, "generation": {"profile": "paper"}, "caption": settings})
+    with tempfile.TemporaryDirectory() as out, Peak() as peak:
+        job = CaptionJob.plan(config, audio=audio, out=out, model=model)
+        on_ray.Responder = TimedResponder
+        started = time.perf_counter()
+        on_ray.carry_out(replace(job, decoder=TimedDecoder(**vars(job.decoder))))
+        total = time.perf_counter() - started
+        rows = pq.read_table(out).to_pylist()
+    noted = [line.split() for path in Path(LOG).iterdir() for line in path.read_text().splitlines()]
+    spans = {
+        stage: np.array([[float(start), float(end)] for kind, start, end, _ in noted if kind == stage])
+        for stage in ("decode", "answer")
+    }
+    lasted = {stage: span[:, 1].max() - span[:, 0].min() for stage, span in spans.items()}
+    workers = {"decode": decoders, "answer": models}
+    busy = {s: float((t[:, 1] - t[:, 0]).sum() / lasted[s] / workers[s]) for s, t in spans.items()}
+    return Ran(rows=rows, total_s=total, working_s=float(lasted["answer"]), busy=busy, peak_mb=peak.megabytes)
+
+
+class Peak:
+    """The most memory this machine held meanwhile, above what it held before: nothing else may run."""
+
+    def __enter__(self) -> "Peak":
+        self.megabytes, self._ended = 0.0, threading.Event()
+        self._before = psutil.virtual_memory().available
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            held = self._before - psutil.virtual_memory().available
+            self.megabytes = max(self.megabytes, held / 1e6)
+
+
+@torch.inference_mode()
+def one_by_one(paths: list[str], model: str) -> tuple[float, dict[str, str]]:
+    """Caption files as upstream does; files a second and captions."""
+    from mats_ray.infer.pipeline import Answerer, AudioEncoder
+    from mats_ray.models.directory import load_model, read_info
+    from mats_ray.models.splice import pad_left
+
+    info = read_info(model)
+    encoder, mover = AudioEncoder.from_info(info), Answerer.from_info(info)
+    mats, prompts = load_model(info)  # the adapter beside the weights
+    encoder.encode([read_audio(paths[0])])
+    started, said = time.perf_counter(), dict[str, str]()
+    for path in paths:
+        moved = mover.move(encoder.encode([read_audio(path)]))
+        spliced = pad_left(mats.prompt(moved, [prompts.after(PROMPT)]))
+        (ids,) = mats.generated(spliced, max_new_tokens=200, **DECODING["paper"])
+        ids = ids[: ids.index(mats.eos_id)] if mats.eos_id in ids else ids
+        said[Path(path).name] = prompts.decode(ids)
+    return len(paths) / (time.perf_counter() - started), said
+
+
+def links(files: list[Path], number: int, folder: Path) -> str:
+    """Make many files of some."""
+    folder.mkdir()
+    for n in range(number):
+        source = files[n % len(files)]
+        (folder / f"{n:06d} {source.name}").symlink_to(source.resolve())
+    return str(folder)
+
+
+def speed(args: argparse.Namespace) -> None:
+    """One at a time against the job."""
+    files = sorted(Path(args.audio).rglob("*.ogg"))
+    alone, said = one_by_one([str(path) for path in files], args.model)
+    ray_init()
+    with tempfile.TemporaryDirectory() as folder:
+        ran = run(links(files, args.copies * len(files), Path(folder) / "in"), args.model, **shape(args))
+    wrong = [row["path"] for row in ran.rows if row["caption"] != said[row["path"].split(" ", 1)[1]]]
+    assert not wrong, f"{len(wrong)} captions differ, the first of {wrong[0]}"
+    print(
+        f"speed: one by one {alone:.1f} files/s ({len(files)} files); the job {ran.rate:.1f} files/s "
+        f"({len(ran.rows)} files, {ran.total_s:.0f} s with starting): {ran.rate / alone:.1f} x, same text; "
+        f"{busy_words(ran)}"
+    )
+
+
+def scaling(args: argparse.Namespace) -> None:
+    """Files a second by numbers of processes."""
+    files = sorted(Path(args.audio).rglob("*.ogg"))
+    with tempfile.TemporaryDirectory() as folder:
+        audio = links(files, args.copies * len(files), Path(folder) / "in")
+        for decoders, models in ((1, 1), (2, 1), (1, 2), (2, 2)):
+            ran = run(audio, args.model, decoders=decoders, models=models, batch_size=args.batch_size)
+            words = f"{ran.rate:.1f} files/s, {busy_words(ran)}"
+            print(f"scaling: {decoders} decoders, {models} models: {words}", flush=True)
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Peak memory and how busy the stages are, by number of files."""
+    draw = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for n in range(100):
+            sound = (
+                0.3 * np.sin(np.arange(2 * 44_100) * draw.uniform(0.01, 0.3)) + 0.05 * draw.standard_normal()
+            )
+            soundfile.write(Path(folder) / f"{n}.wav", sound, 44_100)
+        files = sorted(Path(folder).glob("*.wav"))
+        for number in args.files:
+            ran = run(links(files, number, Path(folder) / f"in {number}"), args.model, **shape(args))
+            assert len(ran.rows) == number
+            words = f"{ran.rate:.1f} files/s, {ran.total_s:.0f} s with starting; {busy_words(ran)}"
+            print(f"memory: {number} files: peak {ran.peak_mb:.0f} MB; {words}", flush=True)
+
+
+def shape(args: argparse.Namespace) -> dict[str, int]:
+    """How many of what."""
+    return {"decoders": args.decoders, "models": args.models, "batch_size": args.batch_size}
+
+
+def busy_words(ran: Ran) -> str:
+    """Say how busy the stages are."""
+    return "busy: " + ", ".join(f"{stage} {share:.0%}" for stage, share in ran.busy.items())
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=("speed", "scaling", "memory"))
+    parser.add_argument("--audio", default="../shared/data/esc10")
+    parser.add_argument("--model", default="out/demo/model")
+    parser.add_argument("--copies", type=int, default=6)
+    parser.add_argument("--files", type=int, nargs="+", default=[2_000, 20_000])
+    parser.add_argument("--decoders", type=int, default=1)
+    parser.add_argument("--models", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32)
+    args = parser.parse_args()
+    if args.part != "speed":
+        ray_init()
+    {"speed": speed, "scaling": scaling, "memory": memory}[args.part](args)
+    ray.shutdown()
+
+
+def ray_init() -> None:
+    """Start a cluster of more processors than there are: Ray counts them, it does not use them."""
+    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The service while its replicas die and are replaced: nobody who asks notices."""
+
+import base64
+import io
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import yaml
+from click.testing import CliRunner
+from ray import serve
+from ray.serve.scripts import cli as serve_cli
+
+from mats_ray.data.audio import decode_audio
+from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.serving.on_ray import APP_NAME
+from tests.integration.test_serving import free_port, wait_until_ready
+from tests.world import tiny_model_dir
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+ASKED = "Is there a dog?"
+CLIENTS = 2
+PATIENCE = 100
+"""Seconds that anything here may take before a test gives up."""
+
+
+@pytest.fixture(scope="module")
+def server(ray_cluster, model_dir, tmp_path_factory):
+    """One replica of each deployment, as shipped; a client of it that also deploys."""
+    config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    config["http_options"]["port"] = free_port()
+    for deployment in ("encoder", "answerer"):
+        config["applications"][0]["args"][deployment]["autoscaling"]["max_replicas"] = 1
+    path = tmp_path_factory.mktemp("rollout") / "config.yaml"
+
+    def deploy(**args):
+        config["applications"][0]["args"] |= args
+        path.write_text(yaml.safe_dump(config))
+        result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(path)])
+        assert result.exit_code == 0, result.output
+
+    deploy(model=str(model_dir), request_timeout_seconds=PATIENCE, retry_seconds=PATIENCE)
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=PATIENCE
+    ) as client:
+        wait_until_ready(client)
+        client.deploy = deploy
+        yield client
+    serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    noise = 0.1 * np.random.default_rng(0).normal(size=16_000)
+    file = io.BytesIO()
+    soundfile.write(file, noise.astype(np.float32), 16_000, format="wav")
+    return file.getvalue()
+
+
+def test_killed_replicas_fail_no_request(server, clip, model_dir):
+    with asking(server, clip) as replies:
+        for deployment in ("Answerer", "Encoder"):
+            wait_for_more(replies)
+            victim = replicas(deployment)[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: set(replicas(deployment)) - {victim} and running(deployment))  # noqa: B023
+        wait_for_more(replies)
+
+    assert set(replies) == {pipelines_answer(model_dir, clip)}
+
+
+def test_a_model_with_another_clap_rolls_out_without_a_failed_or_mixed_answer(
+    server, clip, model_dir, tmp_path
+):
+    other = tiny_model_dir(tmp_path / "other", name="other", seed=1)
+    old, new = pipelines_answer(model_dir, clip), pipelines_answer(other, clip)
+
+    with asking(server, clip) as replies:
+        wait_for_more(replies)
+        server.deploy(model=str(other))
+        wait_until(lambda: replies[-2 * CLIENTS :] == [new] * 2 * CLIENTS)
+        wait_until(lambda: all(running(name) for name in ("Ingress", "Encoder", "Answerer")))
+
+    assert old != new
+    assert set(replies) == {old, new}
+    assert server.get("/v1/models").json()["data"][0]["id"] == new[0]
+
+
+@contextmanager
+def asking(server, clip):
+    """Ask from several threads until the block ends, every other time as a stream; yields the answers."""
+    replies, done, until = [], threading.Event(), time.monotonic() + 2 * PATIENCE
+
+    def keep_asking():
+        number = 0
+        while not done.is_set() and time.monotonic() < until:
+            number += 1
+            replies.append(said(server, clip, stream=number % 2 == 0))
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        askers = [threads.submit(keep_asking) for _ in range(CLIENTS)]
+        try:
+            yield replies
+        finally:
+            done.set()
+    for asker in askers:
+        asker.result()
+
+
+def said(server, clip, *, stream):
+    """Return the model's name and its answer, or the status and the body of a failure."""
+    sound = {"data": base64.b64encode(clip).decode(), "format": "wav"}
+    content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": ASKED}]
+    body = {"messages": [{"role": "user", "content": content}], "stream": stream}
+    reply = server.post("/v1/chat/completions", json=body)
+    if reply.status_code != 200 or (stream and not reply.text.endswith("[DONE]\n\n")):
+        return reply.status_code, reply.text
+    if not stream:
+        return reply.json()["model"], reply.json()["choices"][0]["message"]["content"]
+    chunks = [json.loads(line.removeprefix("data: ")) for line in reply.text.split("\n\n")[:-2]]
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    return chunks[-1]["model"], text
+
+
+def pipelines_answer(model_dir, clip):
+    pipeline = MATSPipeline.from_pretrained(model_dir)
+    return pipeline.model_id, pipeline.ask(decode_audio(clip, name="clip"), ASKED).text
+
+
+def replicas(deployment):
+    """Process ids of a deployment's replicas on this machine, of this test's cluster only."""
+    title = f"ray::ServeReplica:{APP_NAME}:{deployment}"
+    family = psutil.Process().children(recursive=True)
+    return [process.pid for process in family if process.is_running() and title in " ".join(cmdline(process))]
+
+
+def cmdline(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def running(deployment):
+    states = serve.status().applications[APP_NAME].deployments[deployment].replica_states
+    return states == {"RUNNING": 1}
+
+
+def wait_for_more(replies):
+    wanted = len(replies) + 2 * CLIENTS
+    wait_until(lambda: len(replies) > wanted)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

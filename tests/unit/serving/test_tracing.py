@@ -1,0 +1,112 @@
+"""Spans of requests and their stages, collected in memory."""
+
+import json
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from mats_ray.config.infer import TracingConfig
+from mats_ray.errors import ConfigError
+from mats_ray.serving.tracing import Tracing
+
+QUESTION = "Is there a secret dog?"
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Kept(InMemorySpanExporter):
+    """Of whom the test knows the last one made."""
+
+    def __init__(self):
+        super().__init__()
+        Kept.last = self
+
+
+TRACING = {"exporter": f"{__name__}:Kept"}
+
+
+def ask(client, *, stream=False, headers=None):
+    message = [
+        {"type": "input_audio", "input_audio": {"data": "c2Vjb25kczoz", "format": "wav"}},
+        {"type": "text", "text": QUESTION},
+    ]
+    body = {"messages": [{"role": "user", "content": message}], "stream": stream}
+    return client.post("/v1/chat/completions", json=body, headers=headers or {})
+
+
+def spans(client):
+    """End the client's app, which sends what is left; return spans of requests by name."""
+    client.__exit__(None, None, None)
+    spans = Kept.last.get_finished_spans()
+    requests = {span.context.trace_id for span in spans if span.kind is SpanKind.SERVER}
+    return {span.name: span for span in spans if span.context.trace_id in requests}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_is_one_trace_of_its_stages(make_client, stream):
+    client = make_client(tracing=TRACING)
+
+    assert ask(client, stream=stream, headers={"traceparent": CALLER}).status_code == 200
+
+    by_name = spans(client)
+    request = by_name["POST /v1/chat/completions"]
+    assert f"{request.context.trace_id:032x}" in CALLER
+    assert f"{request.parent.span_id:016x}" in CALLER
+    for name in ("mats.decode", "mats.encode", "mats.answer"):
+        assert by_name[name].parent.span_id == request.context.span_id
+    assert request.attributes["http.response.status_code"] == 200
+    assert request.attributes["mats.audio_seconds"] == 3
+    assert by_name["mats.answer"].attributes["mats.completion_tokens"] == 3
+
+
+def test_spans_hold_neither_text_nor_names_nor_keys(make_client):
+    client = make_client(tracing=TRACING)
+
+    ask(client)
+    client.post("/v1/audio/captions", files={"file": ("secret.wav", b"error:empty")})
+    client.post("/v1/secret")
+
+    said = "".join(json.dumps(json.loads(span.to_json())) for span in spans(client).values())
+    assert "mats.decode" in said
+    assert "secret" not in said
+
+
+def test_a_failure_is_marked_by_its_kind(make_client):
+    client = make_client(tracing=TRACING)
+
+    client.post("/v1/audio/captions", files={"file": ("a.wav", b"error:empty")})
+
+    by_name = spans(client)
+    assert by_name["mats.decode"].attributes["error.type"] == "AudioError"
+    assert by_name["POST /v1/audio/captions"].attributes["mats.error"] == "empty"
+
+
+def test_health_checks_leave_no_spans(make_client):
+    client = make_client(tracing=TRACING)
+
+    client.get("/health")
+
+    assert not any("health" in name or name == "GET" for name in spans(client))
+
+
+def test_none_of_the_requests_may_be_sampled(make_client):
+    client = make_client(tracing=TRACING | {"sampling_ratio": 0.0})
+
+    ask(client)
+
+    assert not spans(client)
+    assert not Kept.last.get_finished_spans()
+
+
+@pytest.mark.parametrize(
+    ("exporter", "message"),
+    [
+        ("not_installed.anywhere:Exporter", "pip install"),
+        (f"{__name__}:Nothing", "has no 'Nothing'"),
+        ("builtins:int_", "has no"),
+        ("json:loads", "cannot be made"),
+    ],
+)
+def test_an_exporter_that_is_not_there_is_one_clear_error(exporter, message):
+    with pytest.raises(ConfigError, match=message):
+        Tracing(TracingConfig(exporter=exporter))
