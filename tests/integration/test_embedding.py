@@ -180,14 +180,14 @@ def in_eight_parts(output_dir, embedded):
 
 def test_a_driver_killed_twice_leaves_what_an_unbroken_run_gives(embedded, ray_cluster, tmp_path):
     unbroken, summary = embedded
-    out = tmp_path / "killed"
+    out = str(tmp_path / "killed")
     for stage in ("shuffle", "embed"):
         command = [sys.executable, "-c", KILLED, ray_cluster["gcs_address"], stage]
-        command += [unbroken.output_dir, str(out)]
+        command += [unbroken.output_dir, out]
         killed = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
         assert killed.returncode == -signal.SIGKILL
 
-    rerun = embed(in_eight_parts(unbroken.output_dir, str(out)))
+    rerun = embed(in_eight_parts(unbroken.output_dir, out))
 
     assert rerun.num_texts == summary.num_texts
     assert rerun.num_encoded < summary.num_texts
