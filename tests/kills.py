@@ -106,7 +106,8 @@ class Job:
             finally:
                 driver.kill()
         assert driver.returncode == 0 or num_hits, f"the driver failed by itself:\n{said.read_text()}"
-        ended = "ended by itself" if driver.returncode == 0 else "failed, and is run again"
+        last = (said.read_text().strip().splitlines() or [""])[-1]
+        ended = "ended by itself" if driver.returncode == 0 else f"failed ({last}), and is run again"
         self.log(f"the job {ended}, {num_rows(self.out)} rows written")
         return num_hits, driver.returncode == 0
 

@@ -28,9 +28,6 @@ from mats_ray.models.directory import ModelInfo, read_info
 MAX_DECODED_BYTES = 2**40
 """No limit of its own: ``caption.max_seconds`` is one."""
 
-_MOST_BATCHES = 16
-"""In a table: what a decoder that dies does again."""
-
 _ROWS_AT_A_TIME = 8_192
 """Of the files to do: as Python objects there are never more."""
 
@@ -137,12 +134,8 @@ class CaptionJob:
         """Whether no row is missing."""
         return bool(self.ledger.done_K.all())
 
-    def todo(self, *, num_tables: int | None = None) -> list[pa.Table]:
-        """Tables of ``LISTED`` rows, of ``batch_size`` files each or of some times as many.
-
-        Args:
-            num_tables: How many are enough; as many as there are batches by default.
-        """
+    def todo(self) -> list[pa.Table]:
+        """Tables of ``LISTED`` rows, ``batch_size`` files each: the grain of work and of progress."""
         ledger = self.ledger
         rows = (
             {"path": one.path, "etag": one.etag, "size": one.size, "prompts": owed}
@@ -154,8 +147,6 @@ class CaptionJob:
             chunks.append(pa.Table.from_pylist(some, schema=LISTED))
         table = pa.concat_tables(chunks).combine_chunks()
         size = self.responder.batch_size
-        if num_tables is not None:
-            size *= max(1, min(_MOST_BATCHES, len(table) // (size * num_tables)))
         return [table.slice(start, size) for start in range(0, len(table), size)]
 
     def forecast(self) -> str:

@@ -35,10 +35,6 @@ MAX_RETRIES = 2
 """Of a batch whose process died (a segmentation fault, out of memory). Ray Data's own default is for ever."""
 DECODER_CPUS = 1
 
-TASKS_PER_DECODER = 8
-"""At least, where there are files enough: between two tasks a decoder waits for the driver, so with many
-files a task decodes several batches. Each goes on its way as soon as it is there."""
-
 AHEAD_BYTES = 2 * BATCH_BYTES
 """Decoded sound that waits for each process of the job. Ray Data's own measure is a share of the machine, and
 decoding, where it is the faster stage, would fill it: memory that grows with the number of files."""
@@ -122,7 +118,6 @@ def _stream(job: CaptionJob) -> Iterator[pa.Table]:
 def _context(settings: CaptionConfig) -> DataContext:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.target_max_block_size = 1  # a batch is a block: none waits for others of its task
     processes, options = settings.concurrency + settings.decode_concurrency, context.execution_options
     bound = ExecutionResources.for_limits(object_store_memory=processes * AHEAD_BYTES)
     options.resource_limits = options.resource_limits.min(bound)
@@ -131,8 +126,7 @@ def _context(settings: CaptionConfig) -> DataContext:
 
 def _dataset(job: CaptionJob) -> Dataset:
     settings = job.settings
-    tables = job.todo(num_tables=TASKS_PER_DECODER * settings.decode_concurrency)
-    decoded = ray.data.from_arrow(tables).map_batches(
+    decoded = ray.data.from_arrow(job.todo()).map_batches(
         job.decoder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
         batch_size=None,
         batch_format="pyarrow",

@@ -342,18 +342,6 @@ def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
     assert "Responder" in str(on_ray._dataset(job))
 
 
-def test_a_task_takes_several_batches_where_there_are_files_enough(mixed, model_dir, tmp_path):
-    job = CaptionJob.plan(
-        config(batch_size=2), audio=str(mixed), out=str(tmp_path), model=str(model_dir), questions=()
-    )
-    paths = sorted(str(path) for path in mixed.iterdir())
-
-    for num_tables, size in ((None, 2), (100, 2), (4, 6), (1, 30)):
-        tables = [table.column("path").to_pylist() for table in job.todo(num_tables=num_tables)]
-        assert [path for table in tables for path in table] == paths
-        assert {len(table) for table in tables[:-1]} == {size}
-
-
 def test_sound_that_waits_is_bounded_by_the_number_of_processes(ray_cluster):
     def bound_of(**changes):
         limits = on_ray._context(config(**changes).caption).execution_options.resource_limits

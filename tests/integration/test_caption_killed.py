@@ -17,7 +17,7 @@ pytestmark = pytest.mark.ray
 
 NUM_FILES = 80
 KINDS = ["decoder", "model", "driver"]
-NUM_KILLS = int(os.environ.get("MATS_KILLS", "4"))
+NUM_KILLS = int(os.environ.get("MATS_KILLS", "3"))
 logger = logging.getLogger(__name__)
 
 
