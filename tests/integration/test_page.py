@@ -114,7 +114,7 @@ def test_an_example_is_heard_seen_and_asked_about(open_page, answerer):
     answerer.gate.clear()
     page.get_by_role("textbox", name="Question").fill("Is there a bell?")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('answer').textContent === 'Is'")  # the rest is to come
+    playwright.expect(page.locator("#answer")).to_have_text("Is")  # the rest is to come
     page.screenshot(path=SHOTS / "streaming.png")
     answerer.gate.set()
     page.get_by_text("Is there a bell? 4", exact=True).wait_for()
