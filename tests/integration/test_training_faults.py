@@ -62,6 +62,7 @@ def test_a_killed_driver_costs_nothing_but_time(world, unbroken, ray_cluster, tm
     assert trained_and_moments(config) == trained_and_moments(reference_config)
 
 
+@pytest.mark.slow
 def test_a_killed_node_costs_nothing_but_time(world, unbroken, nodes, tmp_path):
     """As many workers before and after: another node takes its place."""
     _, reference_config = unbroken
