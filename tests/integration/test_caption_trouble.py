@@ -81,6 +81,7 @@ def rows_in(files):
     return {row["path"].rpartition("/")[2].removesuffix(".wav"): row for row in rows}, len(rows)
 
 
+@pytest.mark.slow
 def test_trouble_is_waited_out_or_told_and_the_next_run_tries_again(ray_cluster, model_dir, bucket):
     trouble = Trouble()
     with faults(os.environ["AWS_ENDPOINT_URL"], trouble, methods=("GET", "PUT")) as attempts:
