@@ -34,9 +34,8 @@ from mats_ray.models.clap import load_clap
 from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
-from mats_ray.tasks import Task, instruction_for
-from mats_ray.toy.systems import BATCH_SIZE, ask
-from mats_ray.toy.testset import Score, TestClip, score, write_test_set
+from mats_ray.toy.systems import BATCH_SIZE, ask, judged, prompts_of
+from mats_ray.toy.testset import Score, TestClip, write_test_set
 
 Line = tuple[str, Callable[[], Score]]
 
@@ -153,23 +152,19 @@ def answer_lines(world: World) -> list[Line]:
 
 
 def transformers_penalty(world: World) -> Score:
-    ours = mats._own_penalties
-    mats._own_penalties = lambda decoding: decoding
+    """By ``generate``, which our own beam search is in place of."""
+    ours, searches = mats._own_penalties, mats.MATS._can_search_beams
+    mats._own_penalties, mats.MATS._can_search_beams = (lambda decoding: decoding), (lambda *_: False)
     try:
         return world.ask()
     finally:
-        mats._own_penalties = ours
+        mats._own_penalties, mats.MATS._can_search_beams = ours, searches
 
 
 def answers(world: World) -> tuple[list[str], list[str]]:
     """Captions and answers, and the same with each batch cut to the length of its first."""
     moved_NC = world.answerer.move(world.audio_NC).numpy()
-    rows = [(i, instruction_for(Task.CAPTION)) for i in range(len(world.clips))]
-    rows += [
-        (i, instruction_for(Task.QA, qa.question))
-        for i, clip in enumerate(world.clips)
-        for qa in clip.questions
-    ]
+    rows = prompts_of(world.clips)
     said, ends = [], []
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
@@ -186,24 +181,17 @@ def answers(world: World) -> tuple[list[str], list[str]]:
     return texts, cut
 
 
-def judged(world: World, texts: list[str]) -> Score:
-    rest = iter(texts[len(world.clips) :])
-    return score(
-        world.clips, texts[: len(world.clips)], [[next(rest) for _ in clip.questions] for clip in world.clips]
-    )
-
-
 def ends_with_the_first(world: World) -> Score:
     texts, cut = answers(world)
     print(f"    {np.mean([a != b for a, b in zip(texts, cut, strict=True)]):.3f} of the answers are cut")
-    return judged(world, cut)
+    return judged(world.clips, cut)
 
 
 def capitalized(world: World) -> Score:
     texts, _ = answers(world)
     changed = [text[1:] != text.capitalize()[1:] for text in texts]
     print(f"    {np.mean(changed):.3f} of the answers lose a capital letter behind the first")
-    return judged(world, [text.capitalize() for text in texts])
+    return judged(world.clips, [text.capitalize() for text in texts])
 
 
 def in_float16(world: World) -> Score:

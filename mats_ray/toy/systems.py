@@ -46,10 +46,7 @@ def ask(
     answerer: Answerer, embeddings_NC: np.ndarray, clips: Sequence[TestClip], *, name: str = "the toy"
 ) -> Score:
     """Do the same with a model that is loaded already."""
-    rows = [(i, instruction_for(Task.CAPTION)) for i in range(len(clips))]
-    rows += [
-        (i, instruction_for(Task.QA, qa.question)) for i, clip in enumerate(clips) for qa in clip.questions
-    ]
+    rows = prompts_of(clips)
     texts: list[str] = []
     with Progress(f"evaluate {name}", total=len(rows), unit="answer") as progress:
         for start in range(0, len(rows), BATCH_SIZE):
@@ -57,6 +54,19 @@ def ask(
             embeddings = embeddings_NC[[i for i, _ in batch]]
             texts += [a.text for a in answerer.answer(embeddings, [text for _, text in batch], moved=True)]
             progress.advance(len(batch))
+    return judged(clips, texts)
+
+
+def prompts_of(clips: Sequence[TestClip]) -> list[tuple[int, str]]:
+    """Index of a clip and an instruction: a caption of each, then every clip's questions."""
+    rows = [(i, instruction_for(Task.CAPTION)) for i in range(len(clips))]
+    return rows + [
+        (i, instruction_for(Task.QA, qa.question)) for i, clip in enumerate(clips) for qa in clip.questions
+    ]
+
+
+def judged(clips: Sequence[TestClip], texts: Sequence[str]) -> Score:
+    """Score what was said to ``prompts_of`` the clips, in its order."""
     answers = iter(texts[len(clips) :])
     return score(clips, texts[: len(clips)], [[next(answers) for _ in clip.questions] for clip in clips])
 
