@@ -208,7 +208,9 @@ def memory(args: argparse.Namespace) -> None:
             soundfile.write(Path(folder) / f"{n}.wav", sound, 44_100)
         files = sorted(Path(folder).glob("*.wav"))
         for number in args.files:
+            ray_init()  # a new one each: the object store keeps the memory it has once touched
             ran = run(links(files, number, Path(folder) / f"in {number}"), args.model, **shape(args))
+            ray.shutdown()
             assert len(ran.rows) == number
             words = f"{ran.rate:.1f} files/s, {ran.total_s:.0f} s with starting; {busy_words(ran)}"
             print(f"memory: {number} files: peak {ran.peak_mb:.0f} MB; {words}", flush=True)
@@ -236,7 +238,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
-    if args.part != "speed":
+    if args.part == "scaling":
         ray_init()
     {"speed": speed, "scaling": scaling, "memory": memory}[args.part](args)
     ray.shutdown()

@@ -1,11 +1,13 @@
 """Training against the plain way: transformers' Trainer with peft, random batches, logits at all positions.
 
     python benchmarks/bench_train.py            # ours, the plain way, and ours with one idea less at a time
+    python benchmarks/bench_train.py --annotations ../shared/data/annotations   # real captions and questions
     python benchmarks/bench_train.py --part ray # what Ray Train and DeepSpeed cost; waits for data
 
-Both sides train the same random LLaMA with LoRA and mapper on the same rows in the same global batches, each
-in a process of its own, single-threaded, and print non-padding text tokens per second of CPU time (of wall
-time for ``--part ray``, which has processes that help), peak memory and losses.
+Rows are the toy grammar's, all about as long, or real ones. Both sides train the same random LLaMA with LoRA
+and mapper on the same rows in the same global batches, each in a process of its own, single-threaded, and
+print non-padding text tokens per second of CPU time (of wall time for ``--part ray``, which has processes
+that help), peak memory and losses.
 """
 
 import argparse
@@ -27,6 +29,7 @@ VARIANTS = {
     "all-gradients": "ours, gradients for frozen weights",
     "no-cache": "ours, every row tokenised each time",
 }
+TRAINED_ON = ("audiocaps_train.csv", "clotho_train.csv", "musiccaps-public.csv", "EvalMusicQA.json")
 WARM_STEPS = 2
 LR, BETAS, DECAY = 1e-3, (0.9, 0.98), 0.05
 
@@ -40,10 +43,9 @@ def build(folder: Path, args: argparse.Namespace):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from mats_ray.config import load_config
-    from mats_ray.data.triplets import embedded_schema, embedding_array, triplet_table
+    from mats_ray.data.triplets import embedded_schema, embedding_array
     from mats_ray.tasks import prompt_halves
     from mats_ray.toy.tokenizer import train_tokenizer
-    from mats_ray.toy.world import split_of, text_triplets
     from mats_ray.types import CLAPIdentity
 
     config = load_config("configs/toy.yaml").replace(
@@ -68,9 +70,12 @@ def build(folder: Path, args: argparse.Namespace):
         scaling={"num_workers": 1},
         toy={"num_texts": args.texts},
     )
-    rows = text_triplets(config, split_of(config))
-    parts = (part for row in rows for part in (row.text, *prompt_halves(row.instruction), row.answer))
-    tokenizer = train_tokenizer(parts)
+    table = grammar_rows(config) if args.annotations is None else annotated_rows(config, args)
+    rows = table.to_pylist()
+    parts = (
+        part for row in rows for part in (row["text"], *prompt_halves(row["instruction"]), row["answer"])
+    )
+    tokenizer = train_tokenizer(parts, vocab_size=1500 if args.annotations is None else args.vocab)
     torch.manual_seed(0)
     llama = LlamaConfig(
         vocab_size=args.vocab,
@@ -87,12 +92,43 @@ def build(folder: Path, args: argparse.Namespace):
     matrix = np.random.default_rng(0).standard_normal((len(rows), dim))
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     clap = CLAPIdentity(family="transformers", checkpoint_hash="0" * 16, dim=dim)
-    table = triplet_table(rows)
     order = np.random.default_rng(1).permutation(len(rows))
     table = pa.Table.from_arrays([*table.columns, embedding_array(matrix)], schema=embedded_schema(clap))
     (folder / "embedded").mkdir()
     pq.write_table(table.take(pa.array(order)), folder / "embedded/part-00000.parquet", row_group_size=1024)
     return config
+
+
+def grammar_rows(config):
+    """The toy's triplets."""
+    from mats_ray.data.triplets import triplet_table
+    from mats_ray.toy.world import split_of, text_triplets
+
+    return triplet_table(text_triplets(config, split_of(config)))
+
+
+def annotated_rows(config, args: argparse.Namespace):
+    """As many rows, drawn from all that real annotation files give, through ``mats prepare``'s own reader."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from bench_annotations import FILES
+
+    from mats_ray.data.prepare.plan import plan
+    from mats_ray.data.prepare.unit import read_unit
+
+    sources = [
+        {"source": source, "path": str(args.annotations.absolute() / name), "split": split, "splits": [split]}
+        for source, name, split, _ in FILES
+        if name in TRAINED_ON
+    ]
+    config = config.replace(data={"prepare": {"sources": sources}})
+    Path(config.triplets_path).mkdir()
+    for unit in plan(config.data.prepare):
+        for _ in read_unit(unit, config, write=True):
+            pass
+    table = pq.read_table(config.triplets_path)
+    return table.take(pa.array(np.random.default_rng(2).permutation(len(table))[: args.texts]))
 
 
 def micro_batches(config):
@@ -125,12 +161,7 @@ def run_ours(config, variant: str) -> list[dict]:
 
         def forward(self, batch):
             spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
-            logits = self.llm(
-                inputs_embeds=spliced.embeds_BSL,
-                attention_mask=spliced.mask_BS,
-                position_ids=spliced.positions_BS,
-                use_cache=False,
-            ).logits
+            logits = self.llm(inputs_embeds=spliced.embeds_BSL, use_cache=False).logits
             ahead = batch.labels_BT.new_full(
                 (len(logits), logits.shape[1] - batch.labels_BT.shape[1]), IGNORED
             )
@@ -341,6 +372,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--micro-batch", type=int, default=16)
     parser.add_argument("--texts", type=int, default=2000)
+    parser.add_argument("--annotations", type=Path, help="folder of real annotation files")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--vocab", type=int, default=8000)

@@ -1,6 +1,6 @@
 """Captioning a folder or bucket with Ray Data: decode on CPUs, answer on an actor pool, write on the driver.
 
-    list -> [decode: tasks] -> [answer: actors] -> driver: progress, Parquet parts
+    list -> [decode: actors] -> [answer: actors] -> driver: progress, Parquet parts
 
 The driver writes because only one process can tell what is written and what is not, and because text is
 small: finished rows come to it, audio never does.
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.debug import log_once
@@ -126,16 +126,20 @@ def _context(settings: CaptionConfig) -> DataContext:
 
 def _dataset(job: CaptionJob) -> Dataset:
     settings = job.settings
-    decoded = ray.data.from_arrow(job.todo()).map_batches(
-        job.decoder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=TaskPoolStrategy(size=settings.decode_concurrency),
-        num_cpus=DECODER_CPUS,
-    )
     with warnings.catch_warnings():
         # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
         warnings.simplefilter("ignore", RayDeprecationWarning)
+        # Actors: they have their next batch with them while they decode one, where a task waits for the driver.
+        # One to begin with: all at once could take the processors that the models' processes still need.
+        decoded = ray.data.from_arrow(job.todo()).map_batches(
+            type(job.decoder),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+            fn_constructor_kwargs=vars(job.decoder),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=settings.decode_concurrency),
+            num_cpus=DECODER_CPUS,
+            max_task_retries=MAX_RETRIES,
+        )
         return decoded.map_batches(
             Responder,  # pyright: ignore[reportArgumentType]
             fn_constructor_args=[job.responder],

@@ -91,7 +91,8 @@ class MATS(nn.Module):
 
         A sum, not a mean: the caller divides by the answer tokens of the whole global batch, so the result
         does not depend on how the batch was split. Logits exist only at columns where some row has a label;
-        they are the model's own: some architectures scale or cap what their output layer gives.
+        they are the model's own: some architectures scale or cap what their output layer gives. There is no
+        mask: padding is at the right end, where causal attention never looks; flash attention takes none.
         """
         spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
         columns_U = (batch.labels_BT != IGNORED).any(dim=0).nonzero()[:, 0]
@@ -99,8 +100,6 @@ class MATS(nn.Module):
         before_answer = spliced.mask_BS.shape[1] - batch.labels_BT.shape[1] - 1
         logits_BUV = self.llm(
             inputs_embeds=spliced.embeds_BSL,
-            attention_mask=spliced.mask_BS,
-            position_ids=spliced.positions_BS,
             use_cache=False,
             logits_to_keep=before_answer + columns_U,
         ).logits

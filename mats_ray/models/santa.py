@@ -8,12 +8,10 @@ the audio embedding is normalised first; a cluster smaller than L uses what it h
 """
 
 import json
-from collections.abc import Sequence
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -196,25 +194,24 @@ class SantaMemory:
     ) -> Tensor:
         """Compare embeddings, in a given order, with their clusters: (B, M), minus infinity where one ends.
 
-        One product each, not one per cluster: its last bits would hang on how many embeddings share it. M is
-        that of the largest cluster of all for the same reason.
+        A sampled product computes the members' dot products one by one. Matrix products, of a row or of all
+        rows of a cluster, differ in the last bits with the rows beside; M is that of the largest cluster of
+        all for the same reason.
         """
-        memory_NC: Any = self.embeddings_NC
-        rows: Sequence[Any] = audio_BC.unbind()
-        dot, joined = torch.mv, torch.cat
-        if audio_BC.device.type == "cpu":  # numpy's library takes two thirds of the time of torch's for these
-            memory_NC, rows, dot, joined = memory_NC.numpy(), list(audio_BC.detach().numpy()), np.dot, _joined
-        spans = list(zip(first_B.tolist(), size_B.tolist(), strict=True))
-        found, span, pool_MC = list[Any](), (0, 0), memory_NC[:0]
-        for b in order_B.tolist():
-            if spans[b] != span:
-                span = first, size = spans[b]
-                pool_MC = memory_NC[first : first + size]
-            found.append(dot(pool_MC, rows[b]))
+        first_B, size_B = first_B[order_B], size_B[order_B]
+        ends_B1 = torch.cat([size_B.new_zeros(1), size_B.cumsum(0)])
+        num_members = int(ends_B1[-1])
+        skipped_B = first_B - ends_B1[:-1]
+        members = torch.arange(num_members, device=size_B.device) + skipped_B.repeat_interleave(size_B)
+        zeros, size = audio_BC.new_zeros(num_members), (len(order_B), len(self.embeddings_NC))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+            asked_BN = torch.sparse_csr_tensor(ends_B1, members, zeros, size, check_invariants=False)
+        found = torch.sparse.sampled_addmm(asked_BN, audio_BC[order_B], self.embeddings_NC.T, beta=0.0)
         width = max(int(self.offsets_K1.diff().max()), at_least)
-        is_member_BM = torch.arange(width, device=size_B.device) < size_B[order_B, None]
+        is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
         similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
-        return similarity_BM.masked_scatter_(is_member_BM, joined(found))
+        return similarity_BM.masked_scatter_(is_member_BM, found.values())
 
     def _check(self, path: str | Path) -> None:
         offsets_K1, num_clusters = self.offsets_K1, len(self.centroids_KC)
@@ -227,7 +224,3 @@ class SantaMemory:
         )
         if not fits:
             raise ModelError(f"{path} is not a Santa memory: its tensors do not fit each other")
-
-
-def _joined(arrays: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(arrays))
