@@ -129,7 +129,7 @@ def _dataset(job: CaptionJob) -> Dataset:
     with warnings.catch_warnings():
         # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        # Actors: they have their next batch with them while they decode one, where a task waits for the driver.
+        # Actors have their next batch with them while they decode one, where a task waits for the driver.
         # One to begin with: all at once could take the processors that the models' processes still need.
         decoded = ray.data.from_arrow(job.todo()).map_batches(
             type(job.decoder),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
