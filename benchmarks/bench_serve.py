@@ -164,9 +164,11 @@ def overload(model: str, seconds: float = 120) -> None:
         load = asyncio.run(open_loop(server.url, 5 * calm.rate, seconds, each_second=watch))
         after = asyncio.run(closed_loop(server.url, 1, 3))
     rejected, strange = load.of(429, 503), [r for r in load.replies if r.status not in {200, 429, 503}]
+    plain = [reply for reply in rejected if (reply.code or "").startswith("no JSON")]
     calm_99, busy_99 = milliseconds(calm.of(200), 99), milliseconds(load.of(200), 99)
     print(f"| overload, {5 * calm.rate:.0f} requests/s for {seconds:.0f} s | {load.counts()} | |")
     print(f"| neither 200 nor 429/503 | {len(strange)} of {len(load.replies)} | {strange[:2]} |")
+    print(f"| rejected without our JSON | {len(plain)} of {len(rejected)} | {plain[:1]} |")
     print(
         f"| rejected in | p50 {milliseconds(rejected, 50):.0f} ms | p99 {milliseconds(rejected, 99):.0f} ms |"
     )

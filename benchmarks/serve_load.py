@@ -155,8 +155,11 @@ async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
     started = time.perf_counter()
     try:
         async with session.post(f"{url}/v1/chat/completions", data=body, headers=_JSON) as response:
-            said = await response.json(content_type=None)
+            body = await response.read()
             seconds = time.perf_counter() - started
+            if response.content_type != "application/json":
+                return Reply(response.status, seconds, code=f"no JSON: {body[:60]!r}")
+            said = json.loads(body)
             if response.status == 200:
                 return Reply(200, seconds, text=said["choices"][0]["message"]["content"])
             return Reply(response.status, seconds, code=(said or {}).get("error", {}).get("code"))

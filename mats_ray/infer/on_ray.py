@@ -7,7 +7,6 @@ small: finished rows come to it, audio never does.
 """
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -15,13 +14,10 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
-from ray.exceptions import RayError
-from ray.util.annotations import RayDeprecationWarning
-from ray.util.debug import log_once
 
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
-from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
 from mats_ray.infer.asked import Questions
 from mats_ray.infer.decode import BATCH_BYTES
 from mats_ray.infer.job import CaptionJob, CaptionSummary
@@ -31,8 +27,6 @@ from mats_ray.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-MAX_RETRIES = 2
-"""Of a batch whose process died (a segmentation fault, out of memory). Ray Data's own default is for ever."""
 DECODER_CPUS = 1
 
 AHEAD_BYTES = 2 * BATCH_BYTES
@@ -105,51 +99,40 @@ def _num_files_ended(rows: pa.Table) -> int:
 def _stream(job: CaptionJob) -> Iterator[pa.Table]:
     """Yield finished rows block by block, in the order they finish."""
     _warn_if_too_small(job.settings)
-    log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
-    with DataContext.current(_context(job.settings)), only_warnings():
-        try:
-            for block in _dataset(job).iter_batches(batch_size=None, batch_format="pyarrow"):
-                assert isinstance(block, pa.Table)
-                yield block
-        except RayError as error:
-            raise told_plainly(error) from error
+    with execution() as context:
+        _bound(context, job.settings)
+        yield from finished_blocks(_dataset(job), prefetch=1)
 
 
-def _context(settings: CaptionConfig) -> DataContext:
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
+def _bound(context: DataContext, settings: CaptionConfig) -> None:
     processes, options = settings.concurrency + settings.decode_concurrency, context.execution_options
     bound = ExecutionResources.for_limits(object_store_memory=processes * AHEAD_BYTES)
     options.resource_limits = options.resource_limits.min(bound)
-    return context
 
 
 def _dataset(job: CaptionJob) -> Dataset:
     settings = job.settings
-    with warnings.catch_warnings():
-        # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        # Actors have their next batch with them while they decode one, where a task waits for the driver.
-        # One to begin with: all at once could take the processors that the models' processes still need.
-        decoded = ray.data.from_arrow(job.todo()).map_batches(
-            type(job.decoder),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
-            fn_constructor_kwargs=vars(job.decoder),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=settings.decode_concurrency),
-            num_cpus=DECODER_CPUS,
-            max_task_retries=MAX_RETRIES,
-        )
-        return decoded.map_batches(
-            Responder,  # pyright: ignore[reportArgumentType]
-            fn_constructor_args=[job.responder],
-            batch_size=1,  # a packed batch
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=settings.concurrency),
-            num_cpus=settings.cpus_per_actor,
-            num_gpus=settings.gpus_per_actor or None,
-            max_task_retries=MAX_RETRIES,
-        )
+    # Actors have their next batch with them while they decode one, where a task waits for the driver.
+    # One to begin with: all at once could take the processors that the models' processes still need.
+    decoded = ray.data.from_arrow(job.todo()).map_batches(
+        type(job.decoder),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        fn_constructor_kwargs=vars(job.decoder),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=1, max_size=settings.decode_concurrency),
+        num_cpus=DECODER_CPUS,
+        max_task_retries=MAX_RETRIES,
+    )
+    return decoded.map_batches(
+        Responder,  # pyright: ignore[reportArgumentType]
+        fn_constructor_args=[job.responder],
+        batch_size=1,  # a packed batch
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=settings.concurrency),
+        num_cpus=settings.cpus_per_actor,
+        num_gpus=settings.gpus_per_actor or None,
+        max_task_retries=MAX_RETRIES,
+    )
 
 
 def _warn_if_too_small(settings: CaptionConfig) -> None:

@@ -40,6 +40,10 @@ APP_NAME = "mats"
 _RETRY_AFTER_SECONDS = 1
 _HEALTH_CHECK_SECONDS = 1.0
 """A dead replica is replaced after so long; Serve's own ten would be the longer part of its absence."""
+_CONNECTIONS = 1024
+"""More than these ``foreground`` never lets HAProxy open at once."""
+_NICENESS = 5
+"""Of processes that compute where the ingress may run, too: a refusal must not wait for an answer."""
 REPLICA_ENVIRONMENT = {
     # Our methods never block: they hand their work to threads of their own. Two event loops and their threads
     # less save a third of the time between a request and the model (benchmarks/serving.md).
@@ -179,9 +183,9 @@ def build_app(args: ServeConfig) -> serve.Application:
     answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
     ingress = Ingress.options(
         **_replica_options(args.ingress, args),
-        # the app refuses by itself, in JSON; what Serve's proxy would say is only the second line
-        max_ongoing_requests=2 * args.max_requests_in_flight + 16,
-        max_queued_requests=args.max_requests_in_flight,
+        # the app refuses by itself, in JSON; Serve's own refusals, plain text, are never to be needed
+        max_ongoing_requests=_CONNECTIONS,
+        max_queued_requests=_CONNECTIONS,
     )
     return ingress.bind(encoder, answerer, args)
 
@@ -256,8 +260,11 @@ def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[st
 
 
 def _start_torch(threads: int, *, gpus: float) -> str:
-    """Limit torch's threads and return the device."""
+    """Limit torch's threads and return the device; on a CPU step back behind the ingress."""
     import torch
 
     torch.set_num_threads(threads)
-    return "cuda" if gpus > 0 else "cpu"
+    if gpus > 0:
+        return "cuda"
+    os.nice(_NICENESS)
+    return "cpu"

@@ -19,6 +19,7 @@ from ray.data import DataContext
 
 from mats_ray.config import RunConfig
 from mats_ray.data.audio import read_audio
+from mats_ray.data.execution.on_ray import execution
 from mats_ray.errors import DataError, ModelError
 from mats_ray.infer import on_ray
 from mats_ray.infer.job import CaptionJob
@@ -344,8 +345,9 @@ def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
 
 def test_sound_that_waits_is_bounded_by_the_number_of_processes(ray_cluster):
     def bound_of(**changes):
-        limits = on_ray._context(config(**changes).caption).execution_options.resource_limits
-        return limits.object_store_memory
+        with execution() as context:
+            on_ray._bound(context, config(**changes).caption)
+            return context.execution_options.resource_limits.object_store_memory
 
     assert bound_of() == 2 * on_ray.AHEAD_BYTES
     assert bound_of(concurrency=3, decode_concurrency=2) == 5 * on_ray.AHEAD_BYTES

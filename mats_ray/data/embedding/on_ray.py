@@ -1,18 +1,13 @@
 """``mats embed`` on Ray Data: shuffle tasks, then an actor pool with CLAP; the driver keeps the ledger."""
 
 import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import ray.data
 import torch
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
-from ray.exceptions import RayError
-from ray.util.annotations import RayDeprecationWarning
-from ray.util.debug import log_once
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import EmbedConfig
@@ -20,12 +15,9 @@ from mats_ray.config.model import CLAPConfig
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
-from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
 from mats_ray.data.storage import storage_environment, use_storage_environment
 from mats_ray.progress import Progress
-
-MAX_RETRIES = 2
-"""Of a partition whose process died; Ray Data's own default is for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +72,18 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
     missing = [index for index in range(len(plan.files)) if index not in there]
     if not missing or len(ledger.done()) == plan.num_partitions:
         return
-    dataset = _items(missing).map_batches(
-        _scatter,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
-        fn_kwargs={"plan": plan, "environment": storage_environment()},
-        batch_size=1,
-        batch_format="numpy",
-        num_cpus=0.5,
-        compute=TaskPoolStrategy(size=min(2, len(missing))),
-    )
-    with Progress("shuffle", total=plan.num_rows, unit="row") as progress:
+    with execution(), Progress("shuffle", total=plan.num_rows, unit="row") as progress:
+        dataset = _items(missing).map_batches(
+            _scatter,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+            fn_kwargs={"plan": plan, "environment": storage_environment()},
+            batch_size=1,
+            batch_format="numpy",
+            num_cpus=0.5,
+            compute=TaskPoolStrategy(size=min(2, len(missing))),
+        )
         progress.start_at(sum(plan.files[index].num_rows for index in there))
-        for row in _rows(dataset):
-            progress.advance(row["num_rows"])
+        for table in finished_blocks(dataset):
+            progress.advance(sum(table.column("num_rows").to_pylist()))
 
 
 def _scatter(batch: dict[str, Any], *, plan: EmbedPlan, environment: dict[str, str]) -> pa.Table:
@@ -104,10 +96,8 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
     missing = [index for index in range(plan.num_partitions) if index not in done]
     if not missing:
         return
-    settings = config.data.embed
-    with warnings.catch_warnings():
-        # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
-        warnings.simplefilter("ignore", RayDeprecationWarning)
+    settings, texts = config.data.embed, sum(one.num_texts for one in done.values())
+    with execution(), Progress("embed", total=plan.num_rows, unit="row") as progress:
         dataset = _items(missing).map_batches(
             _PartitionWriter,  # pyright: ignore[reportArgumentType]
             fn_constructor_args=[plan, config.clap, settings, storage_environment()],
@@ -118,12 +108,11 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
             num_gpus=settings.gpus_per_actor or None,
             max_task_retries=MAX_RETRIES,
         )
-    texts = sum(one.num_texts for one in done.values())
-    with Progress("embed", total=plan.num_rows, unit="row") as progress:
         progress.start_at(sum(one.num_rows for one in done.values()))
-        for row in _rows(dataset):
-            texts += row["num_texts"]
-            progress.advance(row["num_rows"], note=f"{texts} texts")
+        for table in finished_blocks(dataset):
+            for row in table.to_pylist():
+                texts += row["num_texts"]
+                progress.advance(row["num_rows"], note=f"{texts} texts")
 
 
 class _PartitionWriter:
@@ -151,19 +140,4 @@ class _PartitionWriter:
 
 
 def _items(indices: list[int]) -> Dataset:
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    with DataContext.current(context):
-        return ray.data.from_items(indices, override_num_blocks=len(indices))
-
-
-def _rows(dataset: Dataset) -> Iterator[dict[str, int]]:
-    """Yield what tasks report, as they do."""
-    log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
-    with only_warnings():
-        try:
-            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                table: Any = block
-                yield from table.to_pylist()
-        except RayError as error:
-            raise told_plainly(error) from error
+    return ray.data.from_items(indices, override_num_blocks=len(indices))

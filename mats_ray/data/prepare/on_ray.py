@@ -8,11 +8,10 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 from pyarrow import fs
-from ray.data import DataContext, TaskPoolStrategy
-from ray.exceptions import RayError
+from ray.data import TaskPoolStrategy
 
 from mats_ray.config import RunConfig
-from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.data.execution.on_ray import execution, finished_blocks
 from mats_ray.data.prepare.plan import FILE_PATTERN, Unit, plan
 from mats_ray.data.prepare.report import Counts, PrepareReport
 from mats_ray.data.prepare.unit import read_unit
@@ -76,12 +75,9 @@ def _carry_out(config: RunConfig, units: list[Unit], report: PrepareReport, *, w
 
 def _messages(config: RunConfig, units: list[Unit], *, write: bool) -> Iterator[dict[str, Any]]:
     """Yield what the tasks say, as they say it."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.target_max_block_size = (
-        1  # a message is a block: it comes when it is said, not when its task ends
-    )
-    with DataContext.current(context), only_warnings():
+    with execution() as context:
+        # a message is a block: it comes when it is said, not when its task ends
+        context.target_max_block_size = 1
         dataset = ray.data.from_items(list(range(len(units))), override_num_blocks=len(units)).map_batches(
             _read,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
             fn_kwargs={
@@ -95,12 +91,8 @@ def _messages(config: RunConfig, units: list[Unit], *, write: bool) -> Iterator[
             compute=TaskPoolStrategy(size=min(config.data.prepare.concurrency, len(units))),
             num_cpus=1,
         )
-        try:
-            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                table: Any = block
-                yield from (json.loads(message) for message in table.column("message").to_pylist())
-        except RayError as error:
-            raise told_plainly(error) from error
+        for table in finished_blocks(dataset):
+            yield from (json.loads(message) for message in table.column("message").to_pylist())
 
 
 def _read(
