@@ -39,17 +39,24 @@ FILES = (
 SPLITS = ["train", "val", "test"]
 
 
-def config_of(folder: Path, out: Path) -> RunConfig:
-    """Configure a preparation of every file, all splits kept."""
-    sources = [
-        {"source": source, "path": str(folder / name), "split": split, "splits": SPLITS}
+def sources_of(folder: Path, *, splits: list[str] | None = None) -> list[dict[str, object]]:
+    """What ``data.prepare.sources`` says of every file; rows of its own split are kept, or those of some."""
+    return [
+        {"source": source, "path": str(folder / name), "split": split, "splits": splits or [split]}
         for source, name, split, _ in FILES
     ]
+
+
+def config_of(folder: Path, out: Path) -> RunConfig:
+    """Configure a preparation of every file, all splits kept."""
     return RunConfig.model_validate(
         {
             "output_dir": str(out),
             "model": {"clap": {"ref": str(out / "clap"), "dim": 64}, "llm": {"path": "none"}},
-            "data": {"prepare": {"sources": sources}, "embed": {"rows_per_partition": 20_000}},
+            "data": {
+                "prepare": {"sources": sources_of(folder, splits=SPLITS)},
+                "embed": {"rows_per_partition": 20_000},
+            },
         }
     )
 

@@ -188,6 +188,7 @@ def speed(args: argparse.Namespace) -> None:
 
 def scaling(args: argparse.Namespace) -> None:
     """Files a second by numbers of processes."""
+    ray_init()
     files = sorted(Path(args.audio).rglob("*.ogg"))
     with tempfile.TemporaryDirectory() as folder:
         audio = links(files, args.copies * len(files), Path(folder) / "in")
@@ -238,8 +239,6 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
-    if args.part == "scaling":
-        ray_init()
     {"speed": speed, "scaling": scaling, "memory": memory}[args.part](args)
     ray.shutdown()
 

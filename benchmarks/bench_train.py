@@ -29,7 +29,7 @@ VARIANTS = {
     "all-gradients": "ours, gradients for frozen weights",
     "no-cache": "ours, every row tokenised each time",
 }
-TRAINED_ON = ("audiocaps_train.csv", "clotho_train.csv", "musiccaps-public.csv", "EvalMusicQA.json")
+DRAWN_FROM = ("audiocaps_train.csv", "clotho_train.csv", "musiccaps-public.csv", "EvalMusicQA.json")
 WARM_STEPS = 2
 LR, BETAS, DECAY = 1e-3, (0.9, 0.98), 0.05
 
@@ -112,16 +112,12 @@ def annotated_rows(config, args: argparse.Namespace):
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from bench_annotations import FILES
+    from bench_annotations import sources_of
 
     from mats_ray.data.prepare.plan import plan
     from mats_ray.data.prepare.unit import read_unit
 
-    sources = [
-        {"source": source, "path": str(args.annotations.absolute() / name), "split": split, "splits": [split]}
-        for source, name, split, _ in FILES
-        if name in TRAINED_ON
-    ]
+    sources = [one for one in sources_of(args.annotations.absolute()) if Path(one["path"]).name in DRAWN_FROM]
     config = config.replace(data={"prepare": {"sources": sources}})
     Path(config.triplets_path).mkdir()
     for unit in plan(config.data.prepare):

@@ -155,11 +155,11 @@ async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
     started = time.perf_counter()
     try:
         async with session.post(f"{url}/v1/chat/completions", data=body, headers=_JSON) as response:
-            body = await response.read()
+            raw = await response.read()
             seconds = time.perf_counter() - started
             if response.content_type != "application/json":
-                return Reply(response.status, seconds, code=f"no JSON: {body[:60]!r}")
-            said = json.loads(body)
+                return Reply(response.status, seconds, code=f"no JSON: {raw[:60]!r}")
+            said = json.loads(raw)
             if response.status == 200:
                 return Reply(200, seconds, text=said["choices"][0]["message"]["content"])
             return Reply(response.status, seconds, code=(said or {}).get("error", {}).get("code"))

@@ -10,6 +10,9 @@ from collections.abc import MutableMapping
 
 from mats_ray.errors import ConfigError
 
+MAX_CONNECTIONS = 1024
+"""That HAProxy opens at once, for ``mats serve``."""
+
 
 def check_port_is_free(host: str, port: int) -> None:
     """Find out before everything is started.
@@ -66,7 +69,7 @@ _HAPROXY = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # what fits into a buffer can be repeated; at worst every connection has two of them
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**18),
-    "RAY_SERVE_HAPROXY_MAXCONN": "1024",
+    "RAY_SERVE_HAPROXY_MAXCONN": str(MAX_CONNECTIONS),
     # nothing else is in front that would have to learn of a replica's end
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # it is a process to start, and a busy machine may take longer than Serve's five seconds

@@ -28,7 +28,7 @@ from mats_ray.serving.agreement import check_space
 from mats_ray.serving.app import make_app
 from mats_ray.serving.batches import BatchThread
 from mats_ray.serving.decoders import DecoderPool
-from mats_ray.serving.foreground import check_loopback, last_words
+from mats_ray.serving.foreground import MAX_CONNECTIONS, check_loopback, last_words
 from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
 from mats_ray.serving.keys import KeyRing
 from mats_ray.serving.monitor.on_ray import LoadGauges, RaySink, listening_host
@@ -40,8 +40,6 @@ APP_NAME = "mats"
 _RETRY_AFTER_SECONDS = 1
 _HEALTH_CHECK_SECONDS = 1.0
 """A dead replica is replaced after so long; Serve's own ten would be the longer part of its absence."""
-_CONNECTIONS = 1024
-"""More than these ``foreground`` never lets HAProxy open at once."""
 _NICENESS = 5
 """Of processes that compute where the ingress may run, too: a refusal must not wait for an answer."""
 REPLICA_ENVIRONMENT = {
@@ -181,11 +179,10 @@ def build_app(args: ServeConfig) -> serve.Application:
         args = args.model_copy(update={"model": str(path.resolve())})
     encoder = EncoderReplica.options(**_batching_options(args.encoder, args)).bind(args)
     answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
+    # the app refuses by itself, in JSON; Serve's own refusals, plain text, are never to be needed
+    room = max(MAX_CONNECTIONS, 2 * args.max_requests_in_flight)
     ingress = Ingress.options(
-        **_replica_options(args.ingress, args),
-        # the app refuses by itself, in JSON; Serve's own refusals, plain text, are never to be needed
-        max_ongoing_requests=_CONNECTIONS,
-        max_queued_requests=_CONNECTIONS,
+        **_replica_options(args.ingress, args), max_ongoing_requests=room, max_queued_requests=room
     )
     return ingress.bind(encoder, answerer, args)
 
