@@ -10,6 +10,7 @@ from mats_ray.data.sources.prompts import draw_prompt, pick
 from mats_ray.data.sources.registry import Source
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Rejected, Row
 from mats_ray.data.sources.sentences import sentence
+from mats_ray.data.sources.values import is_missing_text, is_valid_unicode, text_or_missing
 from mats_ray.errors import DataError
 from mats_ray.tasks import Task
 
@@ -79,21 +80,13 @@ def _fault(row: Row) -> str | None:
     parts = (row.key, row.text, row.question, row.answer, *row.labels)
     if not row.key:
         return "no id"
-    if not row.labels and not row.text.strip():
+    if is_missing_text(row.text) and not row.labels:
         return "empty text"
-    if row.labels and not all(plain(label) for label in row.labels):
+    if any(is_missing_text(plain(label)) for label in row.labels):
         return "empty label"
     if any(len(part) > MAX_CHARACTERS for part in parts):
         return f"longer than {MAX_CHARACTERS} characters"
-    return None if all(part.isascii() or _is_text(part) for part in parts) else "not UTF-8"
-
-
-def _is_text(part: str) -> bool:
-    try:
-        part.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return None if is_valid_unicode(parts) else "not UTF-8"
 
 
 def read_descriptions(path: str | None) -> dict[str, tuple[str, ...]]:
@@ -119,9 +112,9 @@ def read_descriptions(path: str | None) -> dict[str, tuple[str, ...]]:
 
 
 def _texts_of(item: Any) -> list[str]:
-    if not isinstance(item, dict) or not isinstance(item.get("label"), str) or not item["label"].strip():
+    if not isinstance(item, dict) or not text_or_missing(item.get("label")):
         return []
     texts = item.get("texts", [item.get("text")])
-    if not isinstance(texts, list) or not all(isinstance(one, str) and one.strip() for one in texts):
+    if not isinstance(texts, list) or not all(map(text_or_missing, texts)):
         return []
     return [clean(str(one)) for one in texts]

@@ -1,5 +1,6 @@
 """AudioSet, weak and strong: labels are machine ids, their names are in a file beside."""
 
+import sys
 from collections.abc import Iterator
 
 from mats_ray.data.sources.labels import names_by_id
@@ -22,28 +23,19 @@ def read_weak(file: AnnotationFile) -> Iterator[Entry]:
 
 
 def read_strong(file: AnnotationFile) -> Iterator[Entry]:
-    """Read ``audioset_*_strong.tsv``: one line per event, the lines of a segment together.
+    """Read ``audioset_*_strong.tsv``: one line per event, a row per segment with all of its events.
 
-    Segment ids are held in memory, some 100,000, to tell if one comes back later.
+    The machine ids of the segments, some 100,000, are held in memory: the lines of one may stand apart.
     """
-    names, seen = names_by_id(file), set[str]()
-    segment, first, mids = "", 0, list[str]()
+    names, segments = names_by_id(file), dict[str, tuple[int, list[str]]]()
     for record in table_records(file, needed=_STRONG, delimiter="\t", quoted=False):
         if isinstance(record, Rejected):
             yield record
             continue
         number, cells = record
-        if cells["segment_id"] in seen and cells["segment_id"] != segment:
-            yield Rejected(number, "a segment whose other events stand elsewhere")
-            continue
-        if cells["segment_id"] != segment:
-            if segment:
-                yield labelled(first, segment, mids, names)
-            segment, first, mids = cells["segment_id"], number, []
-            seen.add(segment)
-        mids.append(cells["label"])
-    if segment:
-        yield labelled(first, segment, mids, names)
+        segments.setdefault(cells["segment_id"], (number, []))[1].append(sys.intern(cells["label"]))
+    for segment, (number, mids) in segments.items():
+        yield labelled(number, segment, mids, names)
 
 
 def labelled(number: int, key: str, mids: list[str], names: dict[str, str]) -> Entry:

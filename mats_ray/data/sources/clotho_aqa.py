@@ -4,65 +4,62 @@ Its splits are not Clotho's: 289 of its training clips are in Clotho's evaluatio
 only if its clip has captions in the Clotho files given beside (the development split); each makes one row.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from mats_ray.data.sources import clotho
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Rejected, Row
-from mats_ray.data.sources.tables import table_records
+from mats_ray.data.sources.tables import Record, table_records
 
 NOT_IN_CLOTHO = "clip not in Clotho's development split"
 NO_MAJORITY = "annotators disagree"
+_COLUMNS = ("file_name", "QuestionText", "answer")
 
 
 def read_raw(file: AnnotationFile) -> Iterator[Entry]:
     """Read ``clotho_aqa_{train,val,test}.csv``: the answer that most annotators gave, if two at least did."""
-    captions, group = _captions(file), list[tuple[int, dict[str, str]]]()
-    for record in table_records(file, needed=("file_name", "QuestionText", "answer"), encoding="latin-1"):
-        if isinstance(record, Rejected):
-            yield record
-            continue
-        if group and _question(record[1]) != _question(group[0][1]):
-            yield from _majority(group, captions)
-            group = []
-        group.append(record)
-    if group:
-        yield from _majority(group, captions)
+    yield from _questions(file, names=())
 
 
 def read_clean(file: AnnotationFile) -> Iterator[Entry]:
     """Read MWAFM's ``clotho_aqa_*_clean.csv``: one row per question, the answer in capitals."""
-    captions = _captions(file)
-    names = () if _has_header(file) else ("file_name", "QuestionText", "answer")
-    needed = ("file_name", "QuestionText", "answer")
-    for record in table_records(file, needed=needed, names=names, encoding="latin-1"):
-        if isinstance(record, Rejected):
-            yield record
-        else:
-            yield from _rows(*record, record[1]["answer"], captions)
+    yield from _questions(file, names=() if _has_header(file) else _COLUMNS)
 
 
 def _has_header(file: AnnotationFile) -> bool:
     return "QuestionText" in next(file.lines(), "")
 
 
+def _questions(file: AnnotationFile, *, names: tuple[str, ...]) -> Iterator[Entry]:
+    """Put the rows of a question together, wherever they stand: some 12,000 rows, held in memory."""
+    captions, groups = _captions(file), dict[tuple[str, str], list[Record]]()
+    for record in table_records(file, needed=_COLUMNS, names=names, encoding="latin-1"):
+        if isinstance(record, Rejected):
+            yield record
+        elif not all(record[1][name] for name in _COLUMNS):
+            yield Rejected(record[0], "empty question or answer")
+        else:
+            groups.setdefault(_question(record[1]), []).append(record)
+    for group in groups.values():
+        yield from _majority(group, captions)
+
+
 def _question(cells: dict[str, str]) -> tuple[str, str]:
-    return cells["file_name"], cells["QuestionText"]
+    return cells["file_name"], " ".join(cells["QuestionText"].casefold().split())
 
 
-def _majority(group: list[tuple[int, dict[str, str]]], captions: dict[str, list[str]]) -> Iterator[Entry]:
-    answers = [cells["answer"].lower() for _, cells in group]
-    best = max(answers, key=answers.count)
+def _majority(group: list[Record], captions: dict[str, list[str]]) -> Iterator[Entry]:
+    """Give the answer most rows have: two at least where there are several, and more than any other."""
+    votes = Counter(cells["answer"].lower() for _, cells in group)
+    (best, most), *others = votes.most_common(2)
     number, cells = group[0]
-    if len(answers) > 1 and answers.count(best) < 2:
+    if len(group) > 1 and (most < 2 or (others and others[0][1] == most)):
         yield Dropped(number, NO_MAJORITY)
     else:
         yield from _rows(number, cells, best, captions)
 
 
 def _rows(number: int, cells: dict[str, str], answer: str, captions: dict[str, list[str]]) -> Iterator[Entry]:
-    if not answer or not cells["QuestionText"]:
-        yield Rejected(number, "empty question or answer")
-        return
     texts = captions.get(cells["file_name"])
     if not texts:
         yield Dropped(number, NOT_IN_CLOTHO)
@@ -73,7 +70,7 @@ def _rows(number: int, cells: dict[str, str], answer: str, captions: dict[str, l
             f"{cells['file_name']}/{number}/{place}",
             text=text,
             question=cells["QuestionText"],
-            answer=answer.lower(),
+            answer=answer,
         )
 
 

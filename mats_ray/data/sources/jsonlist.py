@@ -1,7 +1,7 @@
 """JSON files whose one long list or mapping is read item by item: some have gigabytes.
 
-What lies between items is skipped. An item that cannot be read costs that item: reading goes on where the
-next one seems to begin.
+What lies between items is skipped. An item that cannot be read, or holds a string that is not valid Unicode,
+costs that item: reading goes on where the next one seems to begin.
 """
 
 import io
@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from mats_ray.data.sources.rows import AnnotationFile, Rejected
+from mats_ray.data.sources.values import is_valid_unicode
 from mats_ray.errors import DataError
 
 LOOK_AHEAD = 1 << 20
 """Characters seen of an item before it counts as broken; the longest real ones have a few thousand."""
+
+NOT_UTF8 = "not UTF-8"
 
 _GAP = re.compile(r"[\s,]*")
 _COLON = re.compile(r"\s*:\s*")
@@ -46,9 +49,13 @@ def json_lines(file: AnnotationFile) -> Iterator[tuple[int, Any] | Rejected]:
     for number, line in enumerate(file.lines(), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except ValueError as error:
+                yield _checked(number, json.loads(line))
+            except (ValueError, RecursionError) as error:
                 yield Rejected(number, f"not JSON: {error}")
+
+
+def _checked(number: int, item: Any) -> tuple[int, Any] | Rejected:
+    return (number, item) if is_valid_unicode(item) else Rejected(number, NOT_UTF8)
 
 
 def _scan(file: AnnotationFile, opening: str, *, what: str, pairs: bool) -> Iterator[Any]:
@@ -62,8 +69,8 @@ def _scan(file: AnnotationFile, opening: str, *, what: str, pairs: bool) -> Iter
             if window.at("]") or window.at("}"):
                 return
             try:
-                yield number, window.take(pairs=pairs)
-            except ValueError as error:
+                yield _checked(number, window.take(pairs=pairs))
+            except (ValueError, RecursionError) as error:
                 yield Rejected(number, f"not JSON: {str(error).split(':', 1)[0]}")
                 window.resynchronise()
         yield Rejected(number + 1, "the file ends inside its list (cut off?)")

@@ -7,6 +7,10 @@ import contextlib
 import os
 import sqlite3
 import tempfile
+from typing import Any
+
+from mats_ray.data.sources.rows import Rejected
+from mats_ray.data.sources.values import text_or_missing
 
 _BATCH = 10_000
 
@@ -51,3 +55,17 @@ class TextLookup:
     def _flush(self) -> None:
         self._base.executemany("INSERT INTO texts VALUES (?, ?)", self._pending)
         self._pending.clear()
+
+
+def add_caption(captions: TextLookup, found: tuple[int, Any] | Rejected, *, clip: str) -> None:
+    """Put a record of a companion file into a lookup; one without its clip's name or a caption adds nothing.
+
+    Args:
+        captions: The lookup.
+        found: What ``jsonlist.json_lines`` gave.
+        clip: Name of the field that names the clip.
+    """
+    if not isinstance(found, Rejected) and isinstance(found[1], dict):
+        name, caption = text_or_missing(found[1].get(clip)), text_or_missing(found[1].get("caption"))
+        if name and caption:
+            captions.add(name, caption)

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
+from mats_ray.data.sources.values import text_or_missing
 from mats_ray.errors import DataError
 
 
@@ -28,12 +29,13 @@ def read(file: AnnotationFile) -> Iterator[Entry]:
 
 
 def _captions(number: int, item: Any) -> Iterator[Entry]:
-    if not isinstance(item, dict) or not item.get("filename") or not item.get("annotations"):
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    if not isinstance(annotations, list) or not annotations or not text_or_missing(item.get("filename")):
         yield Rejected(number, "no filename or no annotations")
         return
-    for place, annotation in enumerate(item["annotations"], start=1):
+    for place, annotation in enumerate(annotations, start=1):
         sentence = annotation.get("sentence") if isinstance(annotation, dict) else None
-        if isinstance(sentence, str) and sentence.strip():
+        if text_or_missing(sentence):
             yield Row(number, f"{item['filename']}/{place}", text=sentence)
         else:
             yield Rejected(number, f"annotation {place} has no sentence")

@@ -1,10 +1,10 @@
 """MusicCaps: long captions, some with line breaks, and aspects as Python list literals."""
 
-import ast
 from collections.abc import Iterator
 
 from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
 from mats_ray.data.sources.tables import Record, table_records
+from mats_ray.data.sources.values import boolean, string_list
 
 _COLUMNS = ("ytid", "start_s", "aspect_list", "caption", "is_audioset_eval")
 
@@ -17,7 +17,7 @@ def read(file: AnnotationFile) -> Iterator[Entry]:
         elif not record[1]["caption"]:
             yield Rejected(record[0], "empty caption")
         else:
-            yield Row(record[0], _key(record), text=record[1]["caption"], split=_split(record))
+            yield _row(record, text=record[1]["caption"])
 
 
 def read_aspects(file: AnnotationFile) -> Iterator[Entry]:
@@ -25,27 +25,16 @@ def read_aspects(file: AnnotationFile) -> Iterator[Entry]:
     for record in table_records(file, needed=_COLUMNS):
         if isinstance(record, Rejected):
             yield record
-            continue
-        aspects = _aspects(record[1]["aspect_list"])
-        if aspects is None:
-            yield Rejected(record[0], "aspect_list is no list of strings")
+        elif (aspects := string_list(record[1]["aspect_list"])) is None:
+            yield Rejected(record[0], "aspect_list is not a list of strings")
         else:
-            yield Row(record[0], _key(record), labels=aspects, split=_split(record))
+            yield _row(record, labels=aspects)
 
 
-def _key(record: Record) -> str:
-    return f"{record[1]['ytid']}_{record[1]['start_s']}"
-
-
-def _split(record: Record) -> str:
-    return "test" if record[1]["is_audioset_eval"] == "True" else "train"
-
-
-def _aspects(literal: str) -> tuple[str, ...] | None:
-    try:
-        found = ast.literal_eval(literal)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
-        return None
-    return tuple(found)
+def _row(record: Record, *, text: str = "", labels: tuple[str, ...] = ()) -> Entry:
+    number, cells = record
+    is_test = boolean(cells["is_audioset_eval"])
+    if is_test is None:
+        return Rejected(number, f"is_audioset_eval is neither true nor false: {cells['is_audioset_eval']!r}")
+    key = f"{cells['ytid']}_{cells['start_s']}" if cells["ytid"] and cells["start_s"] else ""
+    return Row(number, key, text=text, labels=labels, split="test" if is_test else "train")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Reader, Rejected, Row, file_names
+from mats_ray.data.sources.values import split_of_folders
 
 _AUDIO = re.compile(r"\.(wav|au|mp3|flac|ogg)$", re.IGNORECASE)
 
@@ -54,4 +55,4 @@ def _read(file: AnnotationFile, *, pattern: re.Pattern[str], labels: Mapping[str
         if label is None:
             yield Rejected(number, f"no label in the file name {path!r}")
         else:
-            yield Row(number, path, labels=(label,), split="test" if "/test/" in f"/{path}" else "")
+            yield Row(number, path, labels=(label,), split=split_of_folders(path))

@@ -1,26 +1,33 @@
 """NSynth: one mapping of notes, each with its instrument family, source and qualities."""
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from mats_ray.data.sources.jsonlist import json_entries
 from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
+from mats_ray.data.sources.values import split_of_folders, text_or_missing
 
 
 def read(file: AnnotationFile) -> Iterator[Entry]:
     """Read ``examples.json``: "acoustic guitar" from source and family, then the qualities."""
+    split = split_of_folders(f"{PurePosixPath(file.path).parent.name}/")  # nsynth-test/examples.json
     for found in json_entries(file):
         if isinstance(found, Rejected):
             yield found
             continue
         number, (name, note) = found
         labels = _labels(note) if isinstance(note, dict) else None
-        yield Row(number, name, labels=labels) if labels else Rejected(number, "no instrument_family_str")
+        yield (
+            Row(number, name, labels=labels, split=split)
+            if labels
+            else Rejected(number, "no instrument_family_str")
+        )
 
 
 def _labels(note: dict[str, Any]) -> tuple[str, ...] | None:
     family, origin = note.get("instrument_family_str"), note.get("instrument_source_str", "")
-    if not isinstance(family, str) or not family:
-        return None
     qualities = note.get("qualities_str") or []
-    return (f"{origin} {family}".strip(), *(str(one) for one in qualities))
+    if not isinstance(qualities, list) or not all(map(text_or_missing, [family, *qualities])):
+        return None
+    return (f"{text_or_missing(origin)} {family}".strip(), *qualities)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from mats_ray.data.sources.jsonlist import json_items, json_lines
-from mats_ray.data.sources.lookup import TextLookup
+from mats_ray.data.sources.lookup import TextLookup, add_caption
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Rejected, Row
+from mats_ray.data.sources.values import text_or_missing
 
 OPEN = "open-ended question"
 CLOSED = "closed-ended (its text serves the questions)"
@@ -84,16 +85,14 @@ def _row(number: int, item: dict[str, str], text: str) -> Entry:
 
 def _complete(item: Any) -> bool:
     return isinstance(item, dict) and all(
-        isinstance(item.get(name), str) and item[name].strip()
-        for name in ("instruction", "audio_id", "task", "output")
+        text_or_missing(item.get(name)) for name in ("instruction", "audio_id", "task", "output")
     )
 
 
 def _fill(file: AnnotationFile, captions: TextLookup, labels: TextLookup) -> None:
     for path in file.companions.get("captions", ()):
         for found in json_lines(file.beside(path)):
-            if not isinstance(found, Rejected) and isinstance(found[1], dict):
-                captions.add(str(found[1].get("audio_id")), str(found[1].get("caption")))
+            add_caption(captions, found, clip="audio_id")
     for found in json_items(file):
         if isinstance(found, Rejected) or not _complete(found[1]):
             continue

@@ -3,6 +3,10 @@
 Python's reader takes an unclosed quote for a field that goes on to the end of the file. Here a record is a
 line, joined with the next ones while its quotes are odd; where that leads to nothing, the first line alone is
 rejected and reading goes on at the second.
+
+No record is kept in part: where the last column is needed, a line without a delimiter is the rest of a text
+that was written without quotes, and any other line with too few columns may be, so it takes the record before
+it along.
 """
 
 import csv
@@ -10,10 +14,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from mats_ray.data.sources.rows import AnnotationFile, Rejected
+from mats_ray.data.sources.values import MISSING
 from mats_ray.errors import DataError
 
 MAX_RECORD_LINES = 32
 """Captions with line breaks have a few."""
+MAX_TEXT_CHARACTERS = 20_000
+"""A longer text is not put together any further: it is no caption."""
+GOES_ON = "goes on in the next line, which has too few columns"
+"""Why a record is rejected that may be half of one."""
 
 Record = tuple[int, dict[str, str]]
 
@@ -29,7 +38,7 @@ def table_records(
     comment: str | None = None,
     encoding: str = "utf-8",
 ) -> Iterator[Record | Rejected]:
-    """Yield (line number, column -> cell) of each record, cells stripped.
+    """Yield (line number, column -> cell) of each record; cells are stripped, missing ones are empty.
 
     Args:
         file: What to read.
@@ -47,32 +56,57 @@ def table_records(
     columns = list(names)
     lines = _Lines(file.lines(), comment)
     dialect = {"delimiter": delimiter, "skipinitialspace": space_after_comma}
+    whole: tuple[int, list[str]] | None = None  # a record that the next line may go on with
     while (line := lines.next()) is not None:
         number = lines.number
         cells = _cells(line, lines, dialect) if quoted else line.split(delimiter)
         if cells is not None and not columns:
             columns = _header(cells, needed, file)
             continue
-        if cells is not None and not _fits(cells, columns, may_be_short=bool(names)):
+        fits = cells is not None and _fits(cells, columns, may_be_short=bool(names))
+        if cells is not None and not fits:
             lines.back(number)
-        yield _record(number, cells, columns, encoding, may_be_short=bool(names))
+        may_be_rest = not fits and not names and _may_be_rest(line, delimiter, columns, needed)
+        if whole and may_be_rest and _joined(whole[1], cells):
+            continue
+        if whole:
+            yield Rejected(whole[0], GOES_ON) if may_be_rest else _record(*whole, columns, encoding)
+        whole = (number, cells) if cells is not None and fits else None
+        if not whole:
+            yield _rejected(number, cells, columns)
+    if whole:
+        yield _record(*whole, columns, encoding)
+
+
+def _may_be_rest(line: str, delimiter: str, columns: list[str], needed: Sequence[str]) -> bool:
+    """Whether a line that is no record may be the rest of the text in the last column of the one before."""
+    return columns[-1] in needed and line.count(delimiter) < len(columns) - 1
+
+
+def _joined(record: list[str], rest: list[str] | None) -> bool:
+    """Put the rest of a text behind its beginning, where it is certain to be that."""
+    if rest is None or len(rest) != 1 or len(record[-1]) > MAX_TEXT_CHARACTERS:
+        return False
+    record[-1] += f" {rest[0]}"
+    return True
 
 
 def _fits(cells: list[str], columns: list[str], *, may_be_short: bool) -> bool:
     return len(cells) == len(columns) or (may_be_short and len(cells) < len(columns))
 
 
-def _record(
-    number: int, cells: list[str] | None, columns: list[str], encoding: str, *, may_be_short: bool
-) -> Record | Rejected:
+def _rejected(number: int, cells: list[str] | None, columns: list[str]) -> Rejected:
     if cells is None:
         return Rejected(number, "broken quoting")
-    if not _fits(cells, columns, may_be_short=may_be_short):
-        return Rejected(number, f"{len(cells)} columns instead of {len(columns)}")
+    return Rejected(number, f"{len(cells)} columns instead of {len(columns)}")
+
+
+def _record(number: int, cells: list[str], columns: list[str], encoding: str) -> Record | Rejected:
     decoded = _decoded(cells, encoding)
     if decoded is None:
         return Rejected(number, "not UTF-8")
-    return number, dict(zip(columns, decoded + [""] * (len(columns) - len(decoded)), strict=True))
+    values = ["" if cell in MISSING else cell for cell in decoded]
+    return number, dict(zip(columns, values + [""] * (len(columns) - len(values)), strict=True))
 
 
 def _header(cells: list[str], needed: Sequence[str], file: AnnotationFile) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from mats_ray.data.sources.jsonlist import json_items
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Reader, Rejected, Row
+from mats_ray.data.sources.values import text_or_missing
 from mats_ray.errors import DataError
 
 NO_BLACKLIST = "none"
@@ -29,9 +30,9 @@ def _read(file: AnnotationFile, *, part: str | None) -> Iterator[Entry]:
             yield found
             continue
         number, item = found
-        if not isinstance(item, dict) or not isinstance(item.get("caption"), str) or "id" not in item:
+        if not isinstance(item, dict) or not isinstance(item.get("id"), str | int) or "caption" not in item:
             yield Rejected(number, "no caption or no id")
-        elif not item["caption"].strip():
+        elif not text_or_missing(item.get("caption")):
             yield Rejected(number, "empty caption")
         elif clip_name(item["id"]) in forbidden:
             yield Dropped(number, "blacklist")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mats_ray.data.sources.clotho import license_name
+from mats_ray.data.sources.tables import GOES_ON
 from mats_ray.errors import DataError
 from tests.unit.data.sources.reading import Read, annotations, write
 
@@ -44,13 +45,13 @@ def test_audiocaps_has_crlf_and_ids_that_begin_with_a_dash(tmp_path):
         tmp_path,
         "train.csv",
         "audiocap_id,youtube_id,start_time,caption\r\n"
-        '91139,-1nicOVtvkQ,130,"Wind, insects"\r\n5,x,0,\r\n7,y,3\r\n',
+        '91139,-1nicOVtvkQ,130,"Wind, insects"\r\n5,x,0,\r\n6,z,1,rain\r\n7,y,3\r\n',
     )
 
     read = Read("audiocaps", path)
 
     assert (read.keys, read.texts) == (["91139"], ["Wind, insects"])
-    assert read.rejected == [(3, "empty caption"), (4, "3 columns instead of 4")]
+    assert read.rejected == [(3, "empty caption"), (4, GOES_ON), (5, "3 columns instead of 4")]
 
 
 def test_clotho_names_may_have_spaces_dots_and_other_letters(tmp_path):
@@ -111,7 +112,7 @@ def test_musiccaps_captions_have_line_breaks(tmp_path):
     assert captions.texts == ["A song.\nIt is sad.", "Drums."]
     assert [(row.key, row.split) for row in captions.rows] == [("-0Gj_30", "test"), ("abc_0", "train")]
     assert labels.labels == [("low quality", "don't")]
-    assert labels.rejected == [(4, "aspect_list is no list of strings")]
+    assert labels.rejected == [(4, "aspect_list is not a list of strings")]
 
 
 def wavcaps(*items):
@@ -189,3 +190,74 @@ def test_magnatagatunes_captions_are_the_descriptions_in_musicqa(tmp_path):
 
     assert read.texts == ["A harp."]
     assert read.dropped == {"not a description": 1}
+
+
+@pytest.mark.parametrize("yes", ["True", "true", "TRUE", "T", "1", "1.0", "yes"])
+@pytest.mark.parametrize("no", ["False", "FALSE", "0", "no"])
+def test_musiccaps_evaluation_clips_are_the_test_split_however_a_boolean_is_written(tmp_path, yes, no):
+    rows = [
+        f"a,0,\"['x']\",One,{yes}",
+        f"b,0,\"['x']\",Two,{no}",
+        "c,0,\"['x']\",Three,",
+        "d,0,\"['x']\",Four,maybe",
+    ]
+    header = "ytid,start_s,aspect_list,caption,is_audioset_eval"
+    path = write(tmp_path, "musiccaps-public.csv", "\n".join([header, *rows]) + "\n")
+
+    for source in ("musiccaps", "musiccaps_aspects"):
+        read = Read(source, path)
+        assert [(row.key, row.split) for row in read.rows] == [("a_0", "test"), ("b_0", "train")]
+        assert read.rejected == [
+            (4, "is_audioset_eval is neither true nor false: ''"),
+            (5, "is_audioset_eval is neither true nor false: 'maybe'"),
+        ]
+
+
+def test_aspects_printed_by_numpy_have_no_commas_and_are_labels_all_the_same(tmp_path):
+    path = write(
+        tmp_path,
+        "musiccaps-public.csv",
+        "ytid,start_s,aspect_list,caption,is_audioset_eval\n"
+        "a,0,\"['low quality' 'noise'\n 'guitar']\",A song,False\n"
+        "b,0,\"['low' 'noise', 'guitar']\",A song,False\nc,0,\"['a' ... 'z']\",A song,False\n",
+    )
+
+    read = Read("musiccaps_aspects", path)
+
+    assert read.labels == [("low quality", "noise", "guitar")]
+    assert [number for number, _ in read.rejected] == [4, 5]
+
+
+def test_a_caption_on_two_lines_without_quotes_is_put_together(tmp_path):
+    header = "audiocap_id,youtube_id,start_time,caption\n"
+    rows = "11,a,30,a motor hums with muffled\ntalk behind\nit\n12,b,30,rain\n"
+
+    read = Read("audiocaps2", write(tmp_path, "train.csv", header + rows))
+
+    assert read.texts == ["a motor hums with muffled talk behind it", "rain"]
+    assert read.rejected == []
+
+
+def test_half_a_caption_is_never_a_caption(tmp_path):
+    header = "audiocap_id,youtube_id,start_time,caption\n"
+    # nobody can tell whether the comma in "talk, then rain" belongs to the text
+    rows = '11,a,30,a motor hums with\ntalk, then rain\n12,b,30,rain\n13,c,3,a\nb"\n'
+
+    read = Read("audiocaps2", write(tmp_path, "train.csv", header + rows))
+
+    assert read.texts == ["rain"]
+    assert [number for number, _ in read.rejected] == [2, 3, 5, 6]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "NULL", "N/A", "<NA>", "#N/A"])
+def test_a_word_for_a_missing_caption_is_no_caption(tmp_path, word):
+    rows = f"audiocap_id,youtube_id,start_time,caption\n1,a,0,{word}\n2,b,0,rain falls\n"
+    audiocaps = write(tmp_path, "train.csv", rows)
+    header = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\n"
+    clotho = write(tmp_path, "clotho_captions_development.csv", header + f"x.wav,a,{word},b,c,d\n")
+    items = {"id": "1", "caption": word}, {"id": "2", "caption": None}, {"id": "3", "caption": "rain"}
+    soundbible = write(tmp_path, "sb_final.json", wavcaps(*items))
+
+    assert Read("audiocaps", audiocaps).texts == ["rain falls"]
+    assert Read("clotho", clotho).texts == ["a", "b", "c", "d"]
+    assert Read("wavcaps_soundbible", soundbible).texts == ["rain"]

@@ -81,7 +81,7 @@ def test_strong_audioset_puts_the_events_of_a_segment_together(tmp_path):
     read = Read("audioset_strong", path, names=names)
 
     assert (read.keys, read.labels) == (["b0RF_30000", "c_0"], [("Dog, puppy", "Bell"), ("Bell",)])
-    assert read.rejected == [(6, "a segment whose other events stand elsewhere")]
+    assert read.rejected == []
 
 
 def test_fsd50k_says_itself_what_is_for_validation(tmp_path):
@@ -214,3 +214,31 @@ def test_nsynth_is_one_mapping_of_notes(tmp_path):
 
     assert read.labels == [("synthetic bass", "dark", "long_release")]
     assert read.rejected == [(2, "no instrument_family_str")]
+
+
+def test_events_of_a_segment_that_stand_apart_all_count(tmp_path):
+    names = write(tmp_path, "mid_to_display_name.tsv", "/m/1\tBell\n/m/2\tDog\n/m/3\tRain\n")
+    header = "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\n"
+    rows = "a\t0\t1\t/m/1\nb\t0\t1\t/m/2\na\t1\t2\t/m/3\n"
+
+    read = Read("audioset_strong", write(tmp_path, "audioset_train_strong.tsv", header + rows), names=names)
+
+    assert read.labels == [("Bell", "Rain"), ("Dog",)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"), [("nsynth-train", ""), ("nsynth-valid", "val"), ("nsynth-test", "test")]
+)
+def test_nsynths_splits_are_its_folders_all_with_a_file_of_one_name(tmp_path, folder, split):
+    note = json.dumps({"n": {"instrument_family_str": "bass", "instrument_source_str": "acoustic"}})
+
+    (row,) = Read("nsynth", write(tmp_path, f"{folder}/examples.json", note)).rows
+
+    assert row.split == split
+
+
+@pytest.mark.parametrize("folder", ["test", "Test", "testing", "EVAL", "sesa_test", "evaluation"])
+def test_audio_in_a_folder_of_a_test_split_is_not_trained_on(tmp_path, folder):
+    rows = f"train/siren_1.wav\n{folder}/siren_2.wav\nsiren_contest/siren_3.wav\n"
+
+    assert [row.split for row in Read("sesa", write(tmp_path, "names.txt", rows)).rows] == ["", "test", ""]

@@ -147,3 +147,79 @@ def test_musicqa_takes_every_caption_given_beside(tmp_path):
 
     assert read.texts == ["one", "two"]
     assert len(set(read.keys)) == 2
+
+
+def test_the_rows_of_a_question_count_together_wherever_they_stand(tmp_path):
+    rows = "".join(
+        f"Backyard.wav,{question},{answer},yes\n"
+        for question, answer in [
+            *(("Is it loud?", "yes"), ("Is it near?", "no"), ("Is it  loud?", "no"), ("is it near?", "no")),
+            *(("Is it loud?", "yes"), ("Is it near?", "no"), ("Even?", "yes"), ("Even?", "no")),
+            *(("Even?", "yes"), ("Even?", "no"), ("How many?", "None"), ("How many?", "two")),
+            ("How many?", "two"),
+        ]
+    )
+    clotho = write(tmp_path, "clotho.csv", CAPTIONS)
+
+    read = Read("clotho_aqa", write(tmp_path, "clotho_aqa_train.csv", HEADER + rows), captions=clotho)
+
+    answers = {(row.question, row.answer) for row in read.rows}
+    assert answers == {("Is it loud?", "yes"), ("Is it near?", "no"), ("How many?", "two")}
+    assert len(read.rows) == 15
+    assert read.dropped == {NO_MAJORITY: 1}
+    assert [reason for _, reason in read.rejected] == ["empty question or answer"]
+
+
+def test_the_cleaned_file_never_gives_two_answers_to_a_question(tmp_path):
+    rows = "Backyard.wav,Loud?,YES\nBackyard.wav,Near?,NO\nBackyard.wav,Loud?,NO\nBackyard.wav,Near?,NO\n"
+    clotho = write(tmp_path, "clotho.csv", CAPTIONS)
+
+    read = Read("clotho_aqa_clean", write(tmp_path, "x_clean.csv", rows), captions=clotho)
+
+    assert {(row.question, row.answer) for row in read.rows} == {("Near?", "no")}
+    assert (len(read.rows), read.dropped) == (5, {NO_MAJORITY: 1})
+
+
+@pytest.mark.parametrize(
+    "caption", [b'"Audio caption: A dog \\ud83d"', b'"Audio caption: A caf\xe9"', b'"nan"', b"null", b"NaN"]
+)
+def test_openaqa_loses_one_clip_to_a_caption_that_is_no_text(tmp_path, caption):
+    def rows(clip, text):
+        head = b'{"instruction": "What?", "input": "", "dataset": "x", "audio_id": "%d.flac", ' % clip
+        yield head + b'"task": "caption", "output": %s}' % text
+        yield head + b'"task": "open-ended question", "output": "It barks %d times."}' % clip
+
+    texts = [b'"A dog barks."', b'"A dog barks."', caption, b'"A dog barks."', b'"A dog barks."']
+    items = [row for clip, text in enumerate(texts) for row in rows(clip, text)]
+    read = Read("openaqa", write(tmp_path, "open.json", b"[" + b", ".join(items) + b"]"))
+
+    assert [row.answer for row in read.rows] == [f"It barks {clip} times." for clip in (0, 1, 3, 4)]
+    assert read.dropped["no caption or label of its clip"] == 1
+    assert len(read.rejected) == 1
+
+
+def test_captions_beside_are_texts_or_nothing(tmp_path):
+    item = {"audio_id": "1.flac", "instruction": "What?", "task": "open-ended question", "output": "A dog."}
+    beside = write(
+        tmp_path,
+        "captions.jsonl",
+        '{"audio_id": "1.flac", "caption": null}\n{"audio_id": "1.flac", "caption": "half \\ud83d"}\n'
+        '{"audio_id": "1.flac", "caption": "None"}\n{"audio_id": "1.flac", "caption": "A dog barks."}\n',
+    )
+
+    read = Read("openaqa", write(tmp_path, "open.json", json.dumps([item])), captions=beside)
+
+    assert read.texts == ["A dog barks."]
+
+
+def test_musicqa_finds_a_clips_description_wherever_its_rows_stand(tmp_path):
+    def item(clip, question, answer):
+        return {"audio_name": clip, "conversation": [{"value": question}, {"value": answer}]}
+
+    items = [item("a", "Sad?", "no"), item("b", "Sad?", "yes"), item("a", "Describe the audio", "a song")]
+    read = Read("musicqa", write(tmp_path, "EvalMusicQA.json", json.dumps([*items, {"audio_name": "b"}])))
+
+    texts = [(row.question, row.text) for row in read.rows]
+    assert texts == [("Sad?", "a song"), ("Describe the audio", "a song")]
+    assert read.dropped == {"no description of its clip": 1}
+    assert len(read.rejected) == 1
