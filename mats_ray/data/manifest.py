@@ -1,13 +1,14 @@
 """A list of audio in a Parquet, CSV or JSONL file: a column ``path``, and ``question`` where rows have one.
 
 Paths in it are absolute, URIs, or relative to the manifest's own folder. A path may have several rows, with a
-question each.
+question each. Column names are read without their case and the spaces around them.
 """
 
+import difflib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyarrow import csv
 
 from mats_ray.data.listing import AudioObject, look_at
 from mats_ray.data.objects import is_remote, open_storage, persistently, read_bytes
+from mats_ray.data.sources.values import is_valid_unicode
 from mats_ray.errors import DataError
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
@@ -44,14 +46,22 @@ def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[str]]]:
             raise DataError(f"{path}: row {number} names no file in its column {PATH!r}")
         if question is not None and not isinstance(question, str):
             raise DataError(f"{path}: the question of row {number} is no text: {question!r}")
-        asked = questions.setdefault(_resolved(named, path), [])
+        for what, text in ((PATH, named), (QUESTION, question or "")):
+            _check_text(text, f"{path}: the {what} of row {number}")
+        own = questions.setdefault(_resolved(named, path), [])
         if question and question.strip():
-            asked.append(question)
+            own.append(question)
     if not questions:
         raise DataError(f"{path} names no files")
     with ThreadPoolExecutor(LOOKUPS_AT_ONCE) as pool:
         objects = list(pool.map(look_at, sorted(questions)))
-    return objects, {named: asked for named, asked in questions.items() if asked}
+    return objects, {named: own for named, own in questions.items() if own}
+
+
+def _check_text(text: str, what: str) -> None:
+    if not is_valid_unicode(text) or "\0" in text:
+        fault = "NUL" if "\0" in text else "half a surrogate pair"
+        raise DataError(f"{what} holds {fault}, which no file name or question can: {text[:80]!a}")
 
 
 def _resolved(named: str, manifest: str) -> str:
@@ -85,9 +95,28 @@ def _table_rows(path: str, data: bytes) -> list[dict[str, Any]]:
         table = csv.read_csv(io.BytesIO(data), convert_options=texts, parse_options=parse)
     else:
         table = pq.read_table(io.BytesIO(data))
-    if PATH not in table.column_names:
+    places = _places(table.column_names, path)
+    if PATH not in places:
         raise DataError(f"{path} has no column {PATH!r}, its columns are {', '.join(table.column_names)}")
-    return table.select([name for name in (PATH, QUESTION) if name in table.column_names]).to_pylist()
+    return table.select(list(places.values())).rename_columns(list(places)).to_pylist()
+
+
+def _places(names: Sequence[str], where: str) -> dict[str, int]:
+    """Find the columns that are read: name without case and spaces -> place.
+
+    Raises:
+        DataError: One is there twice, or a name is so close to ``question`` that it is meant.
+    """
+    places = dict[str, int]()
+    for place, given in enumerate(names):
+        name = given.strip(" \t\r\n\ufeff").casefold()
+        if name in places:
+            raise DataError(f"{where} has the column {name!r} twice: {', '.join(map(repr, names))}")
+        if name in (PATH, QUESTION):
+            places[name] = place
+        elif difflib.get_close_matches(name, [QUESTION], cutoff=0.85):
+            raise DataError(f"{where}: the column {given!r} is not read, is {QUESTION!r} meant?")
+    return places
 
 
 def _json_lines(path: str, data: bytes) -> Iterator[dict[str, Any]]:
@@ -95,9 +124,14 @@ def _json_lines(path: str, data: bytes) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            pairs = json.loads(line, object_pairs_hook=_Pairs)
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: no JSON: {error}") from error
-        if not isinstance(row, dict):
+        if not isinstance(pairs, _Pairs):
             raise DataError(f"{path}, line {number}: no JSON object")
-        yield row
+        places = _places([name for name, _ in pairs], f"{path}, line {number}")
+        yield {name: pairs[place][1] for name, place in places.items()}
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it is written: a dictionary would keep the last of two fields of one name."""

@@ -101,3 +101,40 @@ def test_a_manifest_that_is_not_there():
         read_manifest("/nowhere/list.csv")
     assert is_manifest("s3://a/b.JSONL")
     assert not is_manifest("/clips")
+
+
+@pytest.mark.parametrize("header", [" question", "Question", "QUESTION ", "\tquestion"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_is_found_whatever_its_case_and_the_spaces_around_it(folder, suffix, header):
+    rows = [{"Path ": "clips/a.wav", header: "Is it loud?"}]
+
+    _, questions = read_manifest(write(folder / f"list.{suffix}", rows))
+
+    assert questions == {str(folder / "clips/a.wav"): ["Is it loud?"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("list.csv", "path,path\na.wav,b.wav\n", "has the column 'path' twice: 'path', 'path'"),
+        ("list.csv", "path,question,Question\na.wav,b,c\n", "has the column 'question' twice"),
+        ("list.csv", "path,questions\na.wav,b\n", "the column 'questions' is not read, is 'question' meant?"),
+        ("list.jsonl", '{"path": "a.wav", "path": "b.wav"}\n', "line 1 has the column 'path' twice"),
+        ("list.jsonl", '{"path": "a\\u0000.wav"}\n', r"the path of row 1 holds NUL"),
+        ("list.jsonl", '{"path": "a\\ud83d.wav"}\n', r"the path of row 1 holds half a surrogate pair"),
+        (
+            "list.jsonl",
+            '{"path": "a.wav"}\n{"path": "a.wav", "question": "Is it \\ud83d"}\n',
+            r"the question of row 2 holds half a surrogate pair, .*: 'Is it \\ud83d'",
+        ),
+        ("list.jsonl", "[" * 100_000, "line 1: no JSON"),
+    ],
+)
+def test_a_trap_in_a_manifest_is_one_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(DataError, match=message) as caught:
+        read_manifest(str(tmp_path / name))
+
+    assert len(str(caught.value).splitlines()) == 1
+    str(caught.value).encode()

@@ -241,12 +241,12 @@ def test_a_caption_on_two_lines_without_quotes_is_put_together(tmp_path):
 def test_half_a_caption_is_never_a_caption(tmp_path):
     header = "audiocap_id,youtube_id,start_time,caption\n"
     # nobody can tell whether the comma in "talk, then rain" belongs to the text
-    rows = '11,a,30,a motor hums with\ntalk, then rain\n12,b,30,rain\n13,c,3,a\nb"\n'
+    rows = "11,a,30,a motor hums with\ntalk, then rain\n12,b,30,rain\n"
 
     read = Read("audiocaps2", write(tmp_path, "train.csv", header + rows))
 
     assert read.texts == ["rain"]
-    assert [number for number, _ in read.rejected] == [2, 3, 5, 6]
+    assert [number for number, _ in read.rejected] == [2, 3]
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "NULL", "N/A", "<NA>", "#N/A"])
