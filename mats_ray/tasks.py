@@ -7,6 +7,8 @@ Prompt (upstream ``MATS-LLaMA``, paper section 3.2), the audio prefix standing b
 
 from enum import StrEnum
 
+from mats_ray.text import check_unicode
+
 
 class Task(StrEnum):
     """What is asked of an audio clip; the value is what stands in the ``task`` column of a triplet."""
@@ -33,10 +35,12 @@ def instruction_for(task: Task, question: str | None = None) -> str:
 
     Raises:
         ValueError: ``Task.QA`` without a question, or another task with one.
+        ConfigError: The question is not valid Unicode.
     """
     if task is Task.QA:
         if not question or not question.strip():
             raise ValueError("the task 'qa' needs a question, got none")
+        check_unicode(question, "the question")
         return question.strip()
     if question is not None:
         raise ValueError(f"the task '{task.value}' takes no question, got {question!r}; use 'qa'")

@@ -18,8 +18,8 @@ from pyarrow import csv
 
 from mats_ray.data.listing import AudioObject, look_at
 from mats_ray.data.objects import is_remote, open_storage, persistently, read_bytes
-from mats_ray.data.sources.values import is_valid_unicode
 from mats_ray.errors import DataError
+from mats_ray.text import is_valid_unicode
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
 PATH, QUESTION = "path", "question"

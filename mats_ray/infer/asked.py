@@ -13,6 +13,7 @@ import numpy as np
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.infer.rows import Prompt
 from mats_ray.tasks import Task, instruction_for
+from mats_ray.text import check_unicode
 
 Questions = Sequence[str] | Mapping[str, Sequence[str]]
 """Asked of every file, or of each file (by its path) its own."""
@@ -52,7 +53,7 @@ def ask(
     A file that is asked nothing is captioned.
 
     Raises:
-        ConfigError: A question is empty.
+        ConfigError: A question is empty, or a question or label is not valid Unicode.
         DataError: Questions are given for a path that is not among the files.
     """
     own = own or {}
@@ -69,6 +70,8 @@ def ask(
 
 def classification(labels: Sequence[str]) -> Prompt:
     """Make the prompt of a set of labels; another set, or another order, is another prompt."""
+    for label in labels:
+        check_unicode(label, "a label")
     digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()[:12]
     return Prompt(Task.CLASSIFICATION, f"one of {len(labels)} labels ({digest})", tuple(labels))
 

@@ -10,9 +10,10 @@ from mats_ray.data.sources.prompts import draw_prompt, pick
 from mats_ray.data.sources.registry import Source
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Rejected, Row
 from mats_ray.data.sources.sentences import sentence
-from mats_ray.data.sources.values import is_missing_text, is_valid_unicode, text_or_missing
+from mats_ray.data.sources.values import is_missing_text, text_or_missing
 from mats_ray.errors import DataError
 from mats_ray.tasks import Task
+from mats_ray.text import is_valid_unicode
 
 Made = tuple[str, ...]
 """A triplet's columns in the order of ``data.triplets.COLUMNS``."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mats_ray.data.sources.rows import AnnotationFile, Rejected
-from mats_ray.data.sources.values import is_valid_unicode
 from mats_ray.errors import DataError
+from mats_ray.text import is_valid_unicode
 
 LOOK_AHEAD = 1 << 20
 """Characters seen of an item before it counts as broken; the longest real ones have a few thousand."""

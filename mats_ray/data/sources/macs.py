@@ -34,8 +34,8 @@ def _captions(number: int, item: Any) -> Iterator[Entry]:
         yield Rejected(number, "no filename or no annotations")
         return
     for place, annotation in enumerate(annotations, start=1):
-        sentence = annotation.get("sentence") if isinstance(annotation, dict) else None
-        if text_or_missing(sentence):
+        sentence = text_or_missing(annotation.get("sentence") if isinstance(annotation, dict) else None)
+        if sentence:
             yield Row(number, f"{item['filename']}/{place}", text=sentence)
         else:
             yield Rejected(number, f"annotation {place} has no sentence")

@@ -12,6 +12,7 @@ it along.
 import csv
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mats_ray.data.sources.rows import AnnotationFile, Rejected
 from mats_ray.data.sources.values import MISSING
@@ -53,34 +54,49 @@ def table_records(
     Raises:
         DataError: The header lacks a column: no record of the file could be read.
     """
-    columns = list(names)
-    lines = _Lines(file.lines(), comment)
-    dialect = {"delimiter": delimiter, "skipinitialspace": space_after_comma}
-    whole: tuple[int, list[str]] | None = None  # a record that the next line may go on with
+    dialect = {"delimiter": delimiter, "skipinitialspace": space_after_comma} if quoted else None
+    lines, form = _Lines(file.lines(), comment), _Form(delimiter, dialect, encoding, bool(names))
+    columns = list(names) or _header(lines, form, needed, file)
+    yield from _records(lines, form, columns, goes_on=not names and columns[-1] in needed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    delimiter: str
+    dialect: dict[str, object] | None
+    """Arguments of ``csv.reader``; ``None``: nothing is quoted."""
+    encoding: str
+    may_be_short: bool
+
+
+def _records(
+    lines: "_Lines", form: _Form, columns: list[str], *, goes_on: bool
+) -> Iterator[Record | Rejected]:
+    """Yield records; ``goes_on``: the last column is a text that is needed, and may go on in the next line."""
+    whole: tuple[int, list[str]] | None = None  # a record whose next line is not known yet
     while (line := lines.next()) is not None:
-        number = lines.number
-        cells = _cells(line, lines, dialect) if quoted else line.split(delimiter)
-        if cells is not None and not columns:
-            columns = _header(cells, needed, file)
-            continue
-        fits = cells is not None and _fits(cells, columns, may_be_short=bool(names))
-        if cells is not None and not fits:
+        number, cells = lines.number, _cells(line, lines, form)
+        fault = _fault(cells, columns, may_be_short=form.may_be_short)
+        if cells is not None and fault:
             lines.back(number)
-        may_be_rest = not fits and not names and _may_be_rest(line, delimiter, columns, needed)
+        may_be_rest = fault and goes_on and line.count(form.delimiter) < len(columns) - 1
         if whole and may_be_rest and _joined(whole[1], cells):
             continue
         if whole:
-            yield Rejected(whole[0], GOES_ON) if may_be_rest else _record(*whole, columns, encoding)
-        whole = (number, cells) if cells is not None and fits else None
-        if not whole:
-            yield _rejected(number, cells, columns)
+            yield Rejected(whole[0], GOES_ON) if may_be_rest else _record(*whole, columns, form.encoding)
+        whole = None if cells is None or fault else (number, cells)
+        if fault:
+            yield Rejected(number, fault)
     if whole:
-        yield _record(*whole, columns, encoding)
+        yield _record(*whole, columns, form.encoding)
 
 
-def _may_be_rest(line: str, delimiter: str, columns: list[str], needed: Sequence[str]) -> bool:
-    """Whether a line that is no record may be the rest of the text in the last column of the one before."""
-    return columns[-1] in needed and line.count(delimiter) < len(columns) - 1
+def _fault(cells: list[str] | None, columns: list[str], *, may_be_short: bool) -> str | None:
+    if cells is None:
+        return "broken quoting"
+    if len(cells) == len(columns) or (may_be_short and len(cells) < len(columns)):
+        return None
+    return f"{len(cells)} columns instead of {len(columns)}"
 
 
 def _joined(record: list[str], rest: list[str] | None) -> bool:
@@ -91,16 +107,6 @@ def _joined(record: list[str], rest: list[str] | None) -> bool:
     return True
 
 
-def _fits(cells: list[str], columns: list[str], *, may_be_short: bool) -> bool:
-    return len(cells) == len(columns) or (may_be_short and len(cells) < len(columns))
-
-
-def _rejected(number: int, cells: list[str] | None, columns: list[str]) -> Rejected:
-    if cells is None:
-        return Rejected(number, "broken quoting")
-    return Rejected(number, f"{len(cells)} columns instead of {len(columns)}")
-
-
 def _record(number: int, cells: list[str], columns: list[str], encoding: str) -> Record | Rejected:
     decoded = _decoded(cells, encoding)
     if decoded is None:
@@ -109,15 +115,20 @@ def _record(number: int, cells: list[str], columns: list[str], encoding: str) ->
     return number, dict(zip(columns, values + [""] * (len(columns) - len(values)), strict=True))
 
 
-def _header(cells: list[str], needed: Sequence[str], file: AnnotationFile) -> list[str]:
-    columns = [cell.strip() for cell in cells]
+def _header(lines: "_Lines", form: _Form, needed: Sequence[str], file: AnnotationFile) -> list[str]:
+    cells: list[str] | None = None
+    while cells is None and (line := lines.next()) is not None:
+        cells = _cells(line, lines, form)
+    columns = [cell.strip() for cell in cells or ()]
     if missing := [name for name in needed if name not in columns]:
         raise DataError(f"{file.path} has no column {', '.join(missing)}; its header is {', '.join(columns)}")
     return columns
 
 
-def _cells(line: str, lines: "_Lines", dialect: dict[str, object]) -> list[str] | None:
+def _cells(line: str, lines: "_Lines", form: _Form) -> list[str] | None:
     """Parse a record; ``None``: its quotes make no sense, and only its first line is used up."""
+    if form.dialect is None:
+        return line.split(form.delimiter)
     number, record = lines.number, line
     for _ in range(MAX_RECORD_LINES):
         if record.count('"') % 2 == 0:
@@ -127,7 +138,7 @@ def _cells(line: str, lines: "_Lines", dialect: dict[str, object]) -> list[str] 
             break
         record += "\n" + more
     try:
-        return next(csv.reader([record], strict=True, **dialect))  # pyright: ignore[reportArgumentType]
+        return next(csv.reader([record], strict=True, **form.dialect))  # pyright: ignore[reportArgumentType]
     except (csv.Error, StopIteration):
         lines.back(number)
         return None

@@ -1,4 +1,4 @@
-"""Cells and fields of annotation files as values: missing ones, booleans, lists of strings, valid Unicode.
+"""Cells and fields of annotation files as values: missing ones, booleans, lists of strings, splits.
 
 Spreadsheets, pandas, R and JSON write the same value in different words. A value is read by one of these
 functions or not at all: a guess could let a test clip into training.
@@ -78,26 +78,6 @@ def _literal(token: str) -> str | None:
     except (ValueError, SyntaxError):
         return None
     return value if isinstance(value, str) else None
-
-
-def is_valid_unicode(value: Any) -> bool:
-    """Whether every string in a value, and in the lists and mappings it holds, can be written as UTF-8.
-
-    Bytes of another encoding are read as lone surrogates, and JSON escapes may hold half a surrogate pair.
-    """
-    if isinstance(value, str):
-        return value.isascii() or _encodes(value)
-    if isinstance(value, dict):
-        return all(is_valid_unicode(key) and is_valid_unicode(one) for key, one in value.items())
-    return all(map(is_valid_unicode, value)) if isinstance(value, list | tuple) else True
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def split_of_folders(path: str) -> str:
