@@ -1,8 +1,15 @@
-"""Find the audio below a local folder or an s3:// prefix."""
+"""Find the audio below a local folder or an s3:// prefix.
+
+A known extension makes a file audio, or something else; of all other files the first bytes decide. What is
+left out is counted by extension.
+"""
 
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,25 +21,41 @@ from mats_ray.errors import DataError
 
 EXTENSIONS = frozenset(
     {
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
+        *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".ogx", ".opus", ".spx"),
+        *(".mp1", ".mp2", ".mp3", ".mpga", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+        *(".m4a", ".m4b", ".m4p", ".m4r", ".m4v", ".mp4", ".mov", ".3gp", ".3gpp", ".3g2", ".qt"),
+        *(".mka", ".mkv", ".mk3d", ".webm", ".weba", ".aac", ".adts", ".amr", ".awb", ".wma", ".wmv", ".asf"),
+        *(".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".dff", ".shn", ".gsm", ".voc"),
+        *(".avi", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".ogv", ".ogm", ".ra", ".rm", ".sph"),
     }
-    | {".w64", ".rf64", ".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".mp4", ".mov", ".webm", ".mka"}
 )
 """What counts as audio in a folder, in any case. Formats among them that cannot be decoded are listed too:
 a row that says so is better than a file left out without a word."""
 
+OTHER_EXTENSIONS = frozenset(
+    {
+        *(".txt", ".md", ".rst", ".html", ".htm", ".xml", ".json", ".jsonl", ".yaml", ".yml", ".toml"),
+        *(".csv", ".tsv", ".parquet", ".arrow", ".npy", ".npz", ".h5", ".pdf", ".doc", ".docx", ".xlsx"),
+        *(".jpg", ".jpeg", ".png", ".gif", ".webp", ".svg", ".bmp", ".tif", ".tiff", ".ico", ".heic"),
+        *(".srt", ".vtt", ".lrc", ".cue", ".log", ".m3u", ".m3u8", ".pls", ".mid", ".midi", ".textgrid"),
+        *(".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".tar", ".7z", ".rar", ".py", ".sh", ".js", ".css"),
+        *(".md5", ".sha1", ".sha256", ".bak", ".lock", ".tmp", ".part", ".db", ".sqlite", ".pt", ".pth"),
+    }
+)
+"""What is left out, and counted, without a look at its first bytes."""
+
+HEAD_BYTES = 16
+MAX_HEADS = 10_000
+"""Files of other extensions whose first bytes are read at most; in a bucket each of them is a request."""
+HEADS_AT_ONCE = 32
+
+_MAGIC = re.compile(
+    rb"RIFF|RIFX|RF64|BW64|riff|FORM....AIF|fLaC|OggS|ID3|\.snd|caff|#!AMR|....ftyp|\x1a\x45\xdf\xa3|"
+    rb"\x30\x26\xb2\x75|MAC |wvpk|TTA|MPCK|MP\+|DSD |FRM8|\x0b\x77|\xff[\xe2-\xff]",
+    re.DOTALL,
+)
+
+_ESCAPED = re.compile(r"\\x(5c|[89a-f][0-9a-f])")
 _REMOTE_IDENTITIES = ("ETag", "etag", "md5Hash", "crc32c")
 
 
@@ -48,32 +71,74 @@ class AudioObject:
     """Changes when the content does: the store's own, or made of size and modification time."""
 
 
-def list_audio(root: str) -> list[AudioObject]:
-    """List audio by extension, recursively, sorted by path; a path to one file is taken whatever its name.
+def list_audio(root: str, *, left_out: Counter[str] | None = None) -> list[AudioObject]:
+    """List audio, recursively, sorted by path; a path to one file is taken whatever its name and content.
 
     Links to files are listed, links to folders are not entered.
+
+    Args:
+        root: Folder, file, or prefix of a bucket.
+        left_out: Counts the other files here, by extension.
 
     Raises:
         DataError: Nothing is there, no audio is there, or the storage cannot be reached.
     """
-    audio, others, num_others = list[AudioObject](), list[AudioObject](), 0
+    left_out = Counter[str]() if left_out is None else left_out
+    audio, unknown = list[AudioObject](), list[AudioObject]()
+    num_files, other = 0, None
     for one in _remote(root) if is_remote(root) else _local(root):
-        if _is_audio(one.path):
+        num_files, other = num_files + 1, one
+        extension = _extension(one.path)
+        if extension in EXTENSIONS:
             audio.append(one)
+        elif extension in OTHER_EXTENSIONS or len(unknown) >= MAX_HEADS:
+            left_out[extension] += 1
         else:
-            others, num_others = [one], num_others + 1
-    if not audio and num_others == 1 and _same_file(others[0].path, root):
-        return others
+            unknown.append(one)
+    if num_files == 1 and other is not None and _same_file(other.path, root):
+        left_out.clear()
+        return [other]
+    audio += _by_content(root, unknown, left_out)
     if not audio:
-        known = " ".join(sorted(EXTENSIONS))
-        raise DataError(f"no audio below {root}: {num_others} files, none ends in one of {known}")
+        raise DataError(f"no audio below {root}: {num_files} files ({counted(left_out) or 'none'})")
     return sorted(audio, key=lambda one: one.path)
+
+
+def counted(left_out: Counter[str]) -> str:
+    """Put counts by extension into words: ``3 .txt, 1 without extension``; empty where there are none."""
+    often = sorted(left_out.items(), key=lambda one: (-one[1], one[0]))[:8]
+    shown = [f"{count} {extension or 'without extension'}" for extension, count in often]
+    rest = len(left_out) - len(shown)
+    return ", ".join([*shown, *([f"{rest} other extensions"] if rest else [])])
+
+
+def _by_content(root: str, unknown: list[AudioObject], left_out: Counter[str]) -> Iterable[AudioObject]:
+    """Yield those that begin like audio; one whose first bytes cannot be read is audio until it is read."""
+    if not unknown:
+        return
+    files = open_storage(root)[0]
+    with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
+        found = pool.map(lambda one: _begins_like_audio(files, one), unknown)
+        for one, is_audio in zip(unknown, found, strict=True):
+            if is_audio:
+                yield one
+            else:
+                left_out[_extension(one.path)] += 1
+
+
+def _begins_like_audio(files: AbstractFileSystem, one: AudioObject) -> bool:
+    path = one.path if is_remote(one.path) else local_path(one.path)
+    try:
+        head = persistently(lambda: files.cat_file(path, start=0, end=HEAD_BYTES)) if one.size else b""
+    except OSError:
+        return True
+    return _MAGIC.match(cast("bytes", head)) is not None
 
 
 def look_at(path: str) -> AudioObject:
     """Look at one file or object by its path; one that is not there, or cannot be looked at, has no etag."""
     if not is_remote(path):
-        return _local_object(Path(path))
+        return _local_object(Path(local_path(path)))
     files, key = open_storage(path)
     try:
         info = cast("dict[str, Any]", persistently(lambda: files.info(key)))
@@ -104,7 +169,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _local_object(path: Path) -> AudioObject:
-    name = str(path).encode("utf-8", "backslashreplace").decode()  # a name that is not text becomes one
+    name = path_text(str(path))
     try:
         return AudioObject(path=name, size=path.stat().st_size, etag=local_etag(path))
     except OSError:  # a broken link: its row will say so
@@ -167,9 +232,24 @@ def _remote_etag(info: dict[str, Any]) -> str:
     )
 
 
-def _is_audio(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in EXTENSIONS  # noqa: PTH122  (also URIs)
+def path_text(path: str) -> str:
+    """Write a local path as text ``local_path`` finds again: a byte that is not UTF-8 becomes its escape."""
+    literal = _ESCAPED.sub(lambda found: f"\\x5c{found[0][1:]}", path)
+    return literal.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def local_path(text: str) -> str:
+    """Return the local path that ``path_text`` made a text of; any other path stays as it is."""
+    if _ESCAPED.search(text):
+        raw = _ESCAPED.sub(lambda found: os.fsdecode(bytes([int(found[1], 16)])), text)
+        if os.path.lexists(raw):
+            return raw
+    return text
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122  (also URIs)
 
 
 def _same_file(path: str, root: str) -> bool:
-    return path == root or (not is_remote(root) and path == os.path.abspath(root))  # noqa: PTH100
+    return path == root or (not is_remote(root) and path == path_text(os.path.abspath(root)))  # noqa: PTH100

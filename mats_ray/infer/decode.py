@@ -15,6 +15,7 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
+from mats_ray.data.listing import local_path
 from mats_ray.data.objects import fetch_into
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError
@@ -54,7 +55,7 @@ class Opener:
         """
         files = self.stores.get(path.partition("://")[0]) if "://" in path else None
         if files is None:
-            with open_audio(path, limits=self.limits) as audio:
+            with open_audio(local_path(path), name=path, limits=self.limits) as audio:
                 yield audio
         elif size > self.limits.max_bytes:  # as listed: not even fetched
             limit = self.limits.max_bytes

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.audio import Limits
-from mats_ray.data.listing import AudioObject, list_audio
+from mats_ray.data.listing import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.objects import is_remote, open_storage
 from mats_ray.data.windows import Cut
@@ -47,6 +48,8 @@ class CaptionSummary:
     seconds: float
     out: str
     model_id: str
+    left_out: str = ""
+    """Files that are no audio, counted by extension."""
 
     @property
     def error_counts(self) -> str:
@@ -60,7 +63,7 @@ class CaptionSummary:
             did = "nothing to do, every row was there"
         return (
             f"{self.files} files, {self.rows} rows: {self.ok} ok, errors: {self.error_counts}\n"
-            f"{did}: {self.out} (model {self.model_id})"
+            f"{_left_out_line(self.left_out)}{did}: {self.out} (model {self.model_id})"
         )
 
 
@@ -76,6 +79,8 @@ class CaptionJob:
     responder: ResponderSettings
     settings: CaptionConfig
     started: float
+    left_out: str
+    """Files that are no audio, counted by extension."""
 
     @classmethod
     def plan(
@@ -105,10 +110,9 @@ class CaptionJob:
             ModelError, DataError: The model directory, the audio or the output folder cannot be used.
         """
         started, info, settings = time.monotonic(), read_info(model), config.caption
-        objects, asked = _listed(audio, questions, labels)
-        cut = _cut(settings, info)
-        ledger = Ledger(objects, asked, _respondent(config, info, cut))
-        store, opener = PartStore(out, touch=touch), _opener(objects, settings)
+        objects, asked, left_out = _listed(audio, questions, labels)
+        cut, opener = _cut(settings, info), _opener(objects, settings)
+        ledger, store = Ledger(objects, asked, _respondent(config, info, cut)), PartStore(out, touch=touch)
         return cls(
             ledger=ledger,
             store=store,
@@ -117,6 +121,7 @@ class CaptionJob:
             responder=_responder(info, ledger, settings, opener, cut),
             settings=settings,
             started=started,
+            left_out=left_out,
         )
 
     @property
@@ -157,7 +162,7 @@ class CaptionJob:
         replaced = sum(int((~keep_N).sum()) for keep_N in self.outdated.values())
         return (
             f"{len(done_F)} files, {_megabytes(sizes_F)}; {len(ledger.done_K)} files times prompts, "
-            f"{len(ledger.asked.prompts)} different prompts\n"
+            f"{len(ledger.asked.prompts)} different prompts\n{_left_out_line(self.left_out)}"
             f"done: {int(done_F.sum())} files, {ledger.num_rows} rows ({ledger.num_ok} ok)\n"
             f"to do: {int((~done_F).sum())} files, {_megabytes(sizes_F[~done_F])}; "
             f"{int((~ledger.done_K).sum())} answers; {replaced} outdated rows to be replaced\n"
@@ -190,6 +195,7 @@ class CaptionJob:
             seconds=time.monotonic() - self.started,
             out=self.store.out,
             model_id=self.responder.respondent.model_id,
+            left_out=self.left_out,
         )
         num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction
         if num_errors > allowed * summary.rows:
@@ -201,21 +207,28 @@ class CaptionJob:
         return summary
 
 
+def _left_out_line(left_out: str) -> str:
+    return f"left out, no audio: {left_out}\n" if left_out else ""
+
+
 def _megabytes(sizes: np.ndarray) -> str:
     return f"{sizes.sum() / 1e6:.1f} MB"
 
 
-def _listed(audio: str, questions: Questions, labels: Sequence[str]) -> tuple[Sequence[AudioObject], Asked]:
-    """Find the files and what each is asked, by a manifest, by the caller, or both."""
-    own = dict[str, Sequence[str]]()
+def _listed(
+    audio: str, questions: Questions, labels: Sequence[str]
+) -> tuple[Sequence[AudioObject], Asked, str]:
+    """Find the files, the prompts of each (by a manifest, by the caller, or both), and what is left out."""
+    own, left_out = dict[str, Sequence[str]](), Counter[str]()
     if is_manifest(audio):
         objects, own = read_manifest(audio)
     else:
-        objects = list_audio(audio)
+        objects = list_audio(audio, left_out=left_out)
     everyone = () if isinstance(questions, Mapping) else questions
     if isinstance(questions, Mapping):
         own = {path: [*own.get(path, ()), *questions.get(path, ())] for path in {*own, *questions}}
-    return objects, ask([one.path for one in objects], everyone=everyone, own=own, labels=labels)
+    asked = ask([one.path for one in objects], everyone=everyone, own=own, labels=labels)
+    return objects, asked, counted(left_out)
 
 
 def _respondent(config: RunConfig, info: ModelInfo, cut: Cut | None) -> Respondent:

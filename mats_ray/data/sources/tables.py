@@ -57,7 +57,7 @@ def table_records(
     dialect = {"delimiter": delimiter, "skipinitialspace": space_after_comma} if quoted else None
     lines, form = _Lines(file.lines(), comment), _Form(delimiter, dialect, encoding, bool(names))
     columns = list(names) or _header(lines, form, needed, file)
-    yield from _records(lines, form, columns, goes_on=not names and columns[-1] in needed)
+    yield from _records(lines, form, columns, goes_on=not names and bool(set(columns[-1:]) & set(needed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _Form:
 def _records(
     lines: "_Lines", form: _Form, columns: list[str], *, goes_on: bool
 ) -> Iterator[Record | Rejected]:
-    """Yield records; ``goes_on``: the last column is a text that is needed, and may go on in the next line."""
+    """Yield records; ``goes_on``: the last column is needed, and its text may go on in the next line."""
     whole: tuple[int, list[str]] | None = None  # a record whose next line is not known yet
     while (line := lines.next()) is not None:
         number, cells = lines.number, _cells(line, lines, form)

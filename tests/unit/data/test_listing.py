@@ -3,12 +3,13 @@
 import os
 import pickle
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mats_ray.data import listing, objects
-from mats_ray.data.listing import list_audio
+from mats_ray.data.listing import counted, list_audio
 from mats_ray.data.objects import open_storage
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
@@ -86,7 +87,7 @@ def test_a_folder_without_audio(folder):
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").write_text("a")
 
-    with pytest.raises(DataError, match=r"no audio below .*texts: 1 files, none ends in .*\.wav"):
+    with pytest.raises(DataError, match=r"no audio below .*texts: 1 files \(1 \.txt\)"):
         list_audio(str(folder / "texts"))
 
 
@@ -184,3 +185,88 @@ def test_the_storage_reaches_processes_without_its_settings(bucket, monkeypatch)
     files.clear_instance_cache()
 
     assert pickle.loads(sent).cat_file(path) == b"b.wav"
+
+
+VIDEO_AND_RARE = ["a.mkv", "b.m4v", "c.weba", "d.mpga", "e.mp2", "f.spx", "g.AVI", "h.awb", "i.3g2", "j.ogv"]
+
+
+def test_no_kind_of_audio_or_video_is_left_out(tmp_path):
+    for name in VIDEO_AND_RARE:
+        (tmp_path / name).write_bytes(b"x")
+    left_out = Counter()
+
+    found = list_audio(str(tmp_path), left_out=left_out)
+
+    assert [Path(one.path).name for one in found] == VIDEO_AND_RARE
+    assert not left_out
+
+
+HEADS = {
+    "wav": b"RIFF\x00\x00\x00\x00WAVEfmt ",
+    "flac": b"fLaC\x00\x00\x00\x22",
+    "ogg": b"OggS\x00\x02",
+    "mp3": b"\xff\xfb\x90\x64",
+    "tagged": b"ID3\x04\x00\x00",
+    "mp4": b"\x00\x00\x00\x20ftypM4A ",
+    "webm": b"\x1a\x45\xdf\xa3",
+    "aiff": b"FORM\x00\x00\x00\x00AIFF",
+    "caf": b"caff\x00\x01",
+}
+OTHERS = {"text": b"Notes about the clips", "json": b'{"a": 1}', "png": b"\x89PNG\r\n\x1a\n", "nothing": b""}
+
+
+def fill(put):
+    """Files without extension, of an unknown one, and a few that are left out by theirs."""
+    for name, head in {**HEADS, **OTHERS}.items():
+        put(name, head)
+        put(f"{name}.bin", head)
+    put("notes.txt", HEADS["wav"])
+    put("cover.jpg", b"\xff\xd8\xff")
+
+
+def test_content_decides_where_the_name_does_not_and_the_rest_is_counted(tmp_path):
+    fill(lambda name, head: (tmp_path / name).write_bytes(head))
+    left_out = Counter()
+
+    found = list_audio(str(tmp_path), left_out=left_out)
+
+    names = {Path(one.path).name for one in found}
+    assert names == {*HEADS, *(f"{name}.bin" for name in HEADS)}
+    assert left_out == {"": len(OTHERS), ".bin": len(OTHERS), ".txt": 1, ".jpg": 1}
+    assert counted(left_out) == "4 without extension, 4 .bin, 1 .jpg, 1 .txt"
+
+
+def test_content_decides_in_a_bucket_too(bucket):
+    fill(lambda name, head: bucket.pipe_file(f"sounds/mixed/{name}", head))
+    left_out = Counter()
+
+    found = list_audio("s3://sounds/mixed", left_out=left_out)
+
+    assert len(found) == 2 * len(HEADS)
+    assert left_out == {"": len(OTHERS), ".bin": len(OTHERS), ".txt": 1, ".jpg": 1}
+
+
+def test_no_more_first_bytes_are_read_than_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "MAX_HEADS", 3)
+    for number in range(5):
+        (tmp_path / f"{number}.bin").write_bytes(HEADS["wav"])
+    left_out = Counter()
+
+    assert len(list_audio(str(tmp_path), left_out=left_out)) == 3
+    assert left_out == {".bin": 2}
+
+
+def test_a_name_that_is_not_utf8_is_found_again_by_its_text(tmp_path):
+    raw = [b"caf\xe9.wav", rb"caf\xe9.wav", b"caf\xc3\xa9.wav", rb"a\x5cxe9.wav", b"\xff\xfe.wav"]
+    for name in raw:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+
+    found = list_audio(str(tmp_path))
+
+    assert len({one.path for one in found}) == len(raw)
+    for one in found:
+        one.path.encode()
+        content = Path(listing.local_path(one.path)).read_bytes()
+        assert content in raw
+        raw.remove(content)
+    assert all(one.size and one.etag for one in found)
