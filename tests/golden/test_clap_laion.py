@@ -15,8 +15,6 @@ from tests.golden.recipe import GOLDEN, golden_files
 
 TOLERANCE = 2e-6
 
-pytestmark = pytest.mark.shared
-
 
 @pytest.fixture(scope="module", params=golden_files("laion_audio"))
 def audio(request):

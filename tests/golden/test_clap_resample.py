@@ -7,8 +7,6 @@ from mats_ray.models.clap.resample import resample
 from tests.golden.clap_checkpoints import assert_near, wave
 from tests.golden.recipe import golden_files
 
-pytestmark = pytest.mark.shared
-
 
 @pytest.mark.parametrize("file", golden_files("resample"))
 def test_sinc_resampling(file):

@@ -17,8 +17,6 @@ from tests.world import tiny_clap
 TOLERANCE = 1e-4
 PAD = 480
 
-pytestmark = pytest.mark.shared
-
 
 @pytest.fixture(scope="module", params=golden_files("mats_llama"))
 def golden(request):

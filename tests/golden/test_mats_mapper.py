@@ -15,8 +15,6 @@ from tests.golden.recipe import golden_files
 
 TOLERANCE = 5e-5
 
-pytestmark = pytest.mark.shared
-
 
 @pytest.fixture(scope="module", params=golden_files("mats_mapper"))
 def golden(request):

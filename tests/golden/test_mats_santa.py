@@ -15,8 +15,6 @@ from tests.golden.recipe import golden_files
 
 TOLERANCE = 1e-5
 
-pytestmark = pytest.mark.shared
-
 
 @pytest.fixture(scope="module", params=golden_files("santa"))
 def golden(request):
