@@ -19,7 +19,7 @@ from mats_ray.config import RunConfig
 from mats_ray.config.model import ToyConfig
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.prepare.on_ray import prepare
-from mats_ray.data.storage import parquet_files
+from mats_ray.storage import open_input, parquet_files
 from mats_ray.toy.clap import clap_config, feature_extractor
 from mats_ray.toy.tokenizer import train_tokenizer
 
@@ -71,8 +71,8 @@ def tiny_clap(folder: Path, texts: list[str]) -> None:
 
 def distinct_texts(config: RunConfig) -> list[str]:
     """Collect the distinct texts of the triplets: some ten thousand, all in memory."""
-    filesystem, files = parquet_files(config.triplets_path)
-    tables = [pq.read_table(file, columns=["text"], filesystem=filesystem) for file in files]
+    files = [open_input(one.path) for one in parquet_files(config.triplets_path)]
+    tables = [pq.read_table(file, columns=["text"]) for file in files]
     return sorted({text for table in tables for text in table.column("text").to_pylist()})
 
 

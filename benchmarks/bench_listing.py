@@ -82,10 +82,10 @@ def main() -> None:
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port.get()}"
     from mats_ray.config import RunConfig
     from mats_ray.data.listing import list_audio
-    from mats_ray.data.objects import open_storage
     from mats_ray.infer.job import CaptionJob
+    from mats_ray.storage import locate
 
-    files, _ = open_storage("s3://b/clips")
+    files: Any = locate("s3://b/clips")[0]
     files.call_s3("list_objects_v2", Bucket="b", Prefix="clips/")
     before, started = peak_mb(), time.perf_counter()
     if args.find:

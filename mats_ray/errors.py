@@ -20,6 +20,14 @@ class DataError(MATSError):
     """A triplet, Parquet file or annotation file that is missing, malformed or of another model."""
 
 
+class StorageError(DataError, OSError):
+    """A file or folder, local or remote, that cannot be read, listed or written; names it and the cause."""
+
+
+class MissingError(StorageError, FileNotFoundError):
+    """A file that is not there, or a bucket."""
+
+
 class AudioError(MATSError):
     """One piece of audio that cannot be used.
 

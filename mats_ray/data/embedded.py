@@ -12,10 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from mats_ray.data.order import RowGroup
-from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import (
     EMBEDDING,
     SPLIT,
@@ -25,7 +23,8 @@ from mats_ray.data.triplets import (
     identity_of,
     row_key,
 )
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, StorageError
+from mats_ray.storage import open_input, parquet_files
 from mats_ray.types import CLAPIdentity
 
 _Value = TypeVar("_Value")
@@ -66,12 +65,11 @@ def inspect(
     Raises:
         DataError: No files, a file cut off, columns missing, or embeddings of different CLAPs.
     """
-    filesystem, files = parquet_files(path)
     groups: list[RowGroup] = []
     identity = expected
     stored, left_out = set[bool](), Counter[str]()
-    for file in files:
-        metadata, schema = _footer(filesystem, file)
+    for file in (one.path for one in parquet_files(path)):
+        metadata, schema = _footer(file)
         check_columns(schema.names, where=file)
         found = identity_of(schema, where=file)
         identity = identity or found
@@ -80,7 +78,7 @@ def inspect(
         for i in range(metadata.num_row_groups):
             group = RowGroup(file, i, metadata.row_group(i).num_rows)
             if splits is not None:
-                group = _of_splits(filesystem, group, metadata, tuple(splits), left_out)
+                group = _of_splits(group, metadata, tuple(splits), left_out)
             groups += [group] * (group.num_rows > 0 or not group.splits)
     assert identity is not None
     if len(stored) > 1:
@@ -89,7 +87,6 @@ def inspect(
 
 
 def _of_splits(
-    filesystem: fs.FileSystem,
     group: RowGroup,
     metadata: pq.FileMetaData,
     splits: tuple[str, ...],
@@ -101,7 +98,7 @@ def _of_splits(
     if told is not None and told.has_min_max and told.min == told.max and told.null_count == 0:
         found = Counter({str(told.min): group.num_rows})
     else:
-        found = Counter[str](read_group(filesystem, group, [SPLIT]).column(SPLIT).to_pylist())
+        found = Counter[str](read_group(group, [SPLIT]).column(SPLIT).to_pylist())
     others = {split: count for split, count in found.items() if split not in ("", *splits)}
     left_out.update(others)
     if not others:
@@ -109,10 +106,10 @@ def _of_splits(
     return RowGroup(group.path, group.index, group.num_rows - sum(others.values()), splits)
 
 
-def read_group(filesystem: fs.FileSystem, group: RowGroup, columns: list[str]) -> pa.Table:
+def read_group(group: RowGroup, columns: list[str]) -> pa.Table:
     """Read some columns of one row group, the rows that are used."""
-    with filesystem.open_input_file(group.path) as source:
-        file = pq.ParquetFile(source)
+    with open_input(group.path) as source:
+        file = pq.ParquetFile(source, pre_buffer=True)
         if not group.splits:
             return file.read_row_group(group.index, columns=columns)
         table = file.read_row_group(group.index, columns=[*columns, SPLIT])
@@ -129,10 +126,9 @@ def distinct_texts(path: str, *, num_rows: int, seed: int, splits: Sequence[str]
         DataError: See ``inspect``; or there are no rows.
     """
     data = _with_rows(path, splits)
-    filesystem, _ = parquet_files(path)
     kept: dict[str, None] = {}
     for group in data.groups:
-        kept.update(dict.fromkeys(read_group(filesystem, group, ["text"]).column("text").to_pylist()))
+        kept.update(dict.fromkeys(read_group(group, ["text"]).column("text").to_pylist()))
         if len(kept) > 2 * num_rows:
             kept = dict(_smallest(kept, num_rows, seed))
     return [text for text, _ in _smallest(kept, num_rows, seed)]
@@ -153,10 +149,9 @@ def distinct_embeddings(
         DataError: See ``inspect``; or there are no rows.
     """
     data = _with_rows(path, splits)
-    filesystem, _ = parquet_files(path)
     kept: dict[str, np.ndarray] = {}
     for group in data.groups:
-        table = read_group(filesystem, group, ["text", EMBEDDING])
+        table = read_group(group, ["text", EMBEDDING])
         texts = table.column("text").to_pylist()
         matrix = embedding_matrix(table.column(EMBEDDING))
         # copies: a view would keep its whole row group in memory
@@ -188,10 +183,12 @@ def _smallest(kept: dict[str, _Value], count: int, seed: int) -> list[tuple[str,
     return sorted(kept.items(), key=lambda item: row_key(f"{seed}:{item[0]}"))[:count]
 
 
-def _footer(filesystem: fs.FileSystem, file: str) -> tuple[pq.FileMetaData, pa.Schema]:
+def _footer(file: str) -> tuple[pq.FileMetaData, pa.Schema]:
     try:
-        with filesystem.open_input_file(file) as source:
+        with open_input(file) as source:
             parquet = pq.ParquetFile(source)
             return parquet.metadata, parquet.schema_arrow
+    except StorageError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{file} is not a readable Parquet file (cut off?): {error}") from error

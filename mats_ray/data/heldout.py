@@ -3,7 +3,6 @@
 import pyarrow as pa
 
 from mats_ray.data.embedded import inspect, read_group
-from mats_ray.data.storage import locate
 from mats_ray.data.stream import TEXT_COLUMNS, noised
 from mats_ray.data.triplets import EMBEDDING, row_key
 from mats_ray.errors import DataError
@@ -29,10 +28,9 @@ def read_held_out(
         DataError: No rows, or of another CLAP.
     """
     data = inspect(path, expected=identity)
-    filesystem, _ = locate(path)
     kept: list[tuple[int, pa.Table]] = []
     for group in data.groups:
-        table = read_group(filesystem, group, [*TEXT_COLUMNS, EMBEDDING])
+        table = read_group(group, [*TEXT_COLUMNS, EMBEDDING])
         keys = [row_key(f"{seed}:{row_id}") for row_id in table.column("id").to_pylist()]
         kept += [(key, table.slice(row, 1)) for row, key in enumerate(keys)]
         kept = sorted(kept, key=lambda item: item[0])[:num_rows]

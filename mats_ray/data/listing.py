@@ -4,7 +4,6 @@ A known extension makes a file audio, or something else; of all other files the 
 left out is counted by extension.
 """
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -12,12 +11,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from fsspec.spec import AbstractFileSystem
-
-from mats_ray.data.objects import is_remote, open_storage, persistently
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, StorageError
+from mats_ray.storage import is_remote, list_files, local_etag, locate, read_bytes, stat
 
 EXTENSIONS = frozenset(
     {
@@ -56,7 +52,6 @@ _MAGIC = re.compile(
 )
 
 _ESCAPED = re.compile(r"\\x(5c|[89a-f][0-9a-f])")
-_REMOTE_IDENTITIES = ("ETag", "etag", "md5Hash", "crc32c")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +93,7 @@ def list_audio(root: str, *, left_out: Counter[str] | None = None) -> list[Audio
     if num_files == 1 and other is not None and _same_file(other.path, root):
         left_out.clear()
         return [other]
-    audio += _by_content(root, unknown, left_out)
+    audio += _by_content(unknown, left_out)
     if not audio:
         raise DataError(f"no audio below {root}: {num_files} files ({counted(left_out) or 'none'})")
     return sorted(audio, key=lambda one: one.path)
@@ -112,13 +107,10 @@ def counted(left_out: Counter[str]) -> str:
     return ", ".join([*shown, *([f"{rest} other extensions"] if rest else [])])
 
 
-def _by_content(root: str, unknown: list[AudioObject], left_out: Counter[str]) -> Iterable[AudioObject]:
+def _by_content(unknown: list[AudioObject], left_out: Counter[str]) -> Iterable[AudioObject]:
     """Yield those that begin like audio; one whose first bytes cannot be read is audio until it is read."""
-    if not unknown:
-        return
-    files = open_storage(root)[0]
     with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
-        found = pool.map(lambda one: _begins_like_audio(files, one), unknown)
+        found = pool.map(_begins_like_audio, unknown)
         for one, is_audio in zip(unknown, found, strict=True):
             if is_audio:
                 yield one
@@ -126,35 +118,28 @@ def _by_content(root: str, unknown: list[AudioObject], left_out: Counter[str]) -
                 left_out[_extension(one.path)] += 1
 
 
-def _begins_like_audio(files: AbstractFileSystem, one: AudioObject) -> bool:
+def _begins_like_audio(one: AudioObject) -> bool:
     path = one.path if is_remote(one.path) else local_path(one.path)
     try:
-        head = persistently(lambda: files.cat_file(path, start=0, end=HEAD_BYTES)) if one.size else b""
-    except OSError:
+        head = read_bytes(path, first=HEAD_BYTES) if one.size else b""
+    except StorageError:
         return True
-    return _MAGIC.match(cast("bytes", head)) is not None
+    return _MAGIC.match(head) is not None
 
 
 def look_at(path: str) -> AudioObject:
     """Look at one file or object by its path; one that is not there, or cannot be looked at, has no etag."""
     if not is_remote(path):
         return _local_object(Path(local_path(path)))
-    files, key = open_storage(path)
     try:
-        info = cast("dict[str, Any]", persistently(lambda: files.info(key)))
-    except Exception:  # noqa: BLE001  (every kind of store has its own; reading it will say what is wrong)
-        return AudioObject(path=path, size=0, etag="")
-    return AudioObject(path=path, size=int(info.get("size") or 0), etag=_remote_etag(info))
-
-
-def local_etag(path: Path) -> str:
-    """Identify a local file's content without reading it: a hash of size and modification time."""
-    status = path.stat()
-    return hashlib.sha256(f"{status.st_size}-{status.st_mtime_ns}".encode()).hexdigest()[:16]
+        found = stat(path)
+    except StorageError:  # reading it will say what is wrong
+        found = None
+    return AudioObject(path=path, size=found.size if found else 0, etag=found.etag if found else "")
 
 
 def _local(root: str) -> Iterator[AudioObject]:
-    top = Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would follow links and rename files)
+    top = Path(locate(root)[1])
     if top.is_dir():
         for folder, _, names in os.walk(top, onerror=_refuse):
             yield from (_local_object(Path(folder) / name) for name in names)
@@ -171,65 +156,19 @@ def _refuse(error: OSError) -> None:
 def _local_object(path: Path) -> AudioObject:
     name = path_text(str(path))
     try:
-        return AudioObject(path=name, size=path.stat().st_size, etag=local_etag(path))
+        status = path.stat()
+        return AudioObject(path=name, size=status.st_size, etag=local_etag(status))
     except OSError:  # a broken link: its row will say so
         return AudioObject(path=name, size=0, etag="")
 
 
 def _remote(root: str) -> Iterator[AudioObject]:
-    files, prefix = open_storage(root)
-    found = _pages(files, prefix) if "s3" in files.protocol else _found(files, prefix)
     num_found = 0
-    try:
-        for key, info in found:
-            num_found += 1
-            if info.get("type") != "directory" and not key.endswith("/"):
-                path = str(files.unstrip_protocol(key))
-                yield AudioObject(path=path, size=int(info.get("size") or 0), etag=_remote_etag(info))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise DataError(f"{root} cannot be listed: {type(error).__name__}: {error}") from error
+    for one in list_files(root):
+        num_found += 1
+        yield AudioObject(path=one.path, size=one.size, etag=one.etag)
     if not num_found:
         raise DataError(f"nothing at {root}")
-
-
-def _found(files: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield keys and what the store says of them, all from one answer."""
-    found = cast("dict[str, dict[str, Any]]", persistently(lambda: files.find(prefix, detail=True)))
-    yield from found.items()
-
-
-def _pages(files: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the same from S3 page by page, each tried again by itself: millions of keys are not held twice.
-
-    s3fs keeps a dictionary of a kilobyte per object until it has all of them.
-    """
-    bucket, _, folder = prefix.partition("/")
-    where = {"Bucket": bucket, "Prefix": f"{folder.rstrip('/')}/" if folder else ""}
-    more: str | None = None
-    num_found = 0
-    while True:
-        page = persistently(lambda more=more: _page(files, where, more))
-        for one in page.get("Contents", []):
-            num_found += 1
-            yield f"{bucket}/{one['Key']}", {"size": one["Size"], "ETag": one["ETag"]}
-        more = page.get("NextContinuationToken")
-        if not more:
-            break
-    if folder and not num_found:  # an object, not a folder
-        yield prefix, cast("dict[str, Any]", persistently(lambda: files.info(prefix)))
-
-
-def _page(files: Any, where: dict[str, str], more: str | None) -> dict[str, Any]:
-    return files.call_s3("list_objects_v2", **where, **({"ContinuationToken": more} if more else {}))
-
-
-def _remote_etag(info: dict[str, Any]) -> str:
-    said = next((info[name] for name in _REMOTE_IDENTITIES if info.get(name)), None)
-    return (
-        str(said).strip('"') if said else f"{info.get('size')}-{info.get('LastModified', info.get('mtime'))}"
-    )
 
 
 def path_text(path: str) -> str:
@@ -252,4 +191,4 @@ def _extension(path: str) -> str:
 
 
 def _same_file(path: str, root: str) -> bool:
-    return path == root or (not is_remote(root) and path == path_text(os.path.abspath(root)))  # noqa: PTH100
+    return path == root or (not is_remote(root) and path == path_text(locate(root)[1]))

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from mats_ray.data.listing import AudioObject, look_at
-from mats_ray.data.objects import is_remote, open_storage, persistently, read_bytes
 from mats_ray.errors import DataError
+from mats_ray.storage import is_remote, locate, read_bytes
 from mats_ray.text import is_valid_unicode
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
@@ -65,21 +65,23 @@ def _check_text(text: str, what: str) -> None:
 
 
 def _resolved(named: str, manifest: str) -> str:
-    if is_remote(named) or os.path.isabs(named):  # noqa: PTH117
+    if is_remote(named):
         return named
-    folder = manifest.rpartition("/")[0]
+    if "://" in named or os.path.isabs(named):  # noqa: PTH117
+        return locate(named)[1]
     if is_remote(manifest):
-        return f"{folder}/{named}"
-    return os.path.abspath(os.path.join(folder, named))  # noqa: PTH100, PTH118
+        return f"{manifest.rpartition('/')[0]}/{named}"
+    folder = os.path.dirname(locate(manifest)[1])  # noqa: PTH120
+    return locate(os.path.join(folder, named))[1]  # noqa: PTH118
 
 
 def _rows(path: str) -> Iterable[dict[str, Any]]:
-    files, key = open_storage(path)
     try:
-        data = persistently(lambda: read_bytes(files, key))
-        return list(_json_lines(path, data)) if path.lower().endswith(".jsonl") else _table_rows(path, data)
+        data = read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"no manifest {path}") from None
+    try:
+        return list(_json_lines(path, data)) if path.lower().endswith(".jsonl") else _table_rows(path, data)
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise DataError(f"the manifest {path} cannot be read: {error}") from error
 

@@ -8,11 +8,11 @@ import torch
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import distinct_embeddings, distinct_texts, inspect
-from mats_ray.data.storage import locate
 from mats_ray.data.triplets import check_identity
 from mats_ray.errors import DataError
 from mats_ray.models.build import build_clap
 from mats_ray.models.santa import SantaMemory
+from mats_ray.storage import read_bytes, write_file
 from mats_ray.types import CLAPIdentity
 
 _CLAP = "clap"
@@ -40,13 +40,10 @@ def build_memory(config: RunConfig) -> SantaMemory:
             "seed": str(config.seed),
         },
     )
-    filesystem, inner = locate(config.memory_path)
-    filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "memory.safetensors"
         memory.save(local)
-        with filesystem.open_output_stream(inner) as sink:
-            sink.write(local.read_bytes())
+        write_file(config.memory_path, local)
     return memory
 
 
@@ -70,10 +67,9 @@ def check_memory(config: RunConfig, clap: CLAPIdentity) -> None:
         ModelError: The file is no Santa memory, or cut off.
     """
     path = config.memory_path
-    filesystem, inner = locate(path)
-    with tempfile.TemporaryDirectory() as scratch, filesystem.open_input_file(inner) as source:
+    with tempfile.TemporaryDirectory() as scratch:
         local = Path(scratch) / "memory.safetensors"
-        local.write_bytes(source.read())
+        local.write_bytes(read_bytes(path))
         made_with = SantaMemory.load(local).provenance.get(_CLAP, str(clap))
     if made_with != str(clap):
         raise DataError(

@@ -18,9 +18,9 @@ from mats_ray.data.embedded import EmbeddedTriplets, read_group
 from mats_ray.data.mixture import Mixture, groups_by_source
 from mats_ray.data.order import Chunk, RowGroup, chunks, rows_of_span, rows_of_worker, spans
 from mats_ray.data.sources.audiotia import paper_weights
-from mats_ray.data.storage import locate
 from mats_ray.data.triplets import EMBEDDING, embedding_array, embedding_matrix, row_key
 from mats_ray.models.noise import add_noise, row_noise
+from mats_ray.storage import environment, use_environment
 
 if TYPE_CHECKING:
     from mats_ray.models.clap import CLAP
@@ -68,6 +68,7 @@ class SpanReader:
 
     def __init__(self, config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> None:
         self.config, self.data, self.place = config, data, place
+        self._environment = environment()  # it reads in other processes
         self._kept: OrderedDict[RowGroup, pa.Table] = OrderedDict()
         self._by_source: dict[str, list[RowGroup]] = {}
         self._num_kept = 1
@@ -83,6 +84,7 @@ class SpanReader:
         Where embeddings are not stored: ``text`` and the row's epoch in place of ``embedding``.
         """
         config, place = self.config, self.place
+        use_environment(self._environment)
         seed = config.seed
         table = pa.concat_tables(
             self._rows(chunk, rows_of_span(chunk, seed=seed, span=part)) for chunk, part in self._chunks(span)
@@ -116,9 +118,8 @@ class SpanReader:
 
     def _table_of(self, group: RowGroup) -> pa.Table:
         if group not in self._kept:
-            filesystem, _ = locate(self.config.embedded_path)
             columns = [*TEXT_COLUMNS, EMBEDDING if self.data.stored else "text"]
-            self._kept[group] = read_group(filesystem, group, columns)
+            self._kept[group] = read_group(group, columns)
             if len(self._kept) > self._num_kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(group)

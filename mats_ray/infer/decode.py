@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from fsspec.spec import AbstractFileSystem
 
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
 from mats_ray.data.listing import local_path
-from mats_ray.data.objects import fetch_into
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.errors import AudioError
+from mats_ray.errors import AudioError, StorageError
 from mats_ray.infer.clips import CLIPS, packed
+from mats_ray.storage import fetch_into, is_remote, use_environment
 
 LISTED = pa.schema(
     [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(pa.int32()))]
@@ -39,11 +38,11 @@ class Opener:
     """Opens local and remote audio to be decoded block by block.
 
     Attributes:
-        stores: File system by protocol, with all it takes to reach it; local paths need none.
+        environment: What it takes to reach S3, for other processes.
         limits: What is larger or longer becomes an error.
     """
 
-    stores: Mapping[str, AbstractFileSystem]
+    environment: Mapping[str, str]
     limits: Limits
 
     @contextmanager
@@ -53,8 +52,8 @@ class Opener:
         Raises:
             AudioError: It is gone, cannot be fetched, or is not audio; see ``data.audio.open_audio``.
         """
-        files = self.stores.get(path.partition("://")[0]) if "://" in path else None
-        if files is None:
+        use_environment(self.environment)
+        if not is_remote(path):
             with open_audio(local_path(path), name=path, limits=self.limits) as audio:
                 yield audio
         elif size > self.limits.max_bytes:  # as listed: not even fetched
@@ -62,13 +61,13 @@ class Opener:
             raise AudioError(f"{path} has {size} bytes, the limit is {limit}", code="too_large")
         elif size > SPOOL_BYTES:
             with tempfile.NamedTemporaryFile() as file:
-                _fetch(file, files, path, size)
+                _fetch(file, path, size)
                 file.flush()
                 with open_audio(file.name, name=path, limits=self.limits) as audio:
                     yield audio
         else:
             held = io.BytesIO()
-            _fetch(held, files, path, size)
+            _fetch(held, path, size)
             with open_audio(held.getvalue(), name=path, limits=self.limits) as audio:
                 yield audio
 
@@ -141,12 +140,10 @@ def _sound(samples_T: np.ndarray, sample_rate: int) -> dict[str, Any]:
     return {"samples": samples_T.astype(np.float32, copy=False).tobytes(), "sample_rate": sample_rate}
 
 
-def _fetch(sink: Any, files: AbstractFileSystem, path: str, size: int) -> None:
+def _fetch(sink: Any, path: str, size: int) -> None:
     try:
-        fetch_into(sink, files, path, size)
+        fetch_into(sink, path, size=size)
     except FileNotFoundError:
         raise AudioError(f"{path} is gone since it was listed", code="not_found") from None
-    except OSError as error:
-        raise AudioError(
-            f"{path} cannot be fetched: {type(error).__name__}: {error}", code="read_failed"
-        ) from error
+    except StorageError as error:
+        raise AudioError(str(error), code="read_failed") from error

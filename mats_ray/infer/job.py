@@ -14,7 +14,6 @@ from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.listing import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
-from mats_ray.data.objects import is_remote, open_storage
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.infer.asked import Asked, Questions, ask
@@ -25,6 +24,7 @@ from mats_ray.infer.respond import ResponderSettings
 from mats_ray.infer.rows import Respondent
 from mats_ray.models.build import clap_window_seconds
 from mats_ray.models.directory import ModelInfo, read_info
+from mats_ray.storage import environment
 
 MAX_DECODED_BYTES = 2**40
 """No limit of its own: ``caption.max_seconds`` is one."""
@@ -111,7 +111,7 @@ class CaptionJob:
         """
         started, info, settings = time.monotonic(), read_info(model), config.caption
         objects, asked, left_out = _listed(audio, questions, labels)
-        cut, opener = _cut(settings, info), _opener(objects, settings)
+        cut, opener = _cut(settings, info), _opener(settings)
         ledger, store = Ledger(objects, asked, _respondent(config, info, cut)), PartStore(out, touch=touch)
         return cls(
             ledger=ledger,
@@ -267,11 +267,9 @@ def _row_cut(settings: CaptionConfig, cut: Cut | None) -> Cut | None:
     return None if settings.pool else cut
 
 
-def _opener(objects: Sequence[AudioObject], settings: CaptionConfig) -> Opener:
-    a_path = {one.path.partition("://")[0]: one.path for one in objects if is_remote(one.path)}
+def _opener(settings: CaptionConfig) -> Opener:
     # decoded audio is never held whole: its seconds are what is limited
     limits = Limits(
         max_seconds=settings.max_seconds, max_bytes=settings.max_bytes, max_decoded_bytes=MAX_DECODED_BYTES
     )
-    stores = {protocol: open_storage(path)[0] for protocol, path in a_path.items()}
-    return Opener(stores=stores, limits=limits)
+    return Opener(environment=environment(), limits=limits)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mats_ray.data.objects import open_storage, persistently, read_bytes
 from mats_ray.errors import DataError
+from mats_ray.storage import read_bytes
 
 TEMPERATURE = 0.07
 """Of the softmax over cosines: what CLAP's training starts from."""
@@ -44,10 +44,9 @@ def read_labels(path: str) -> list[str]:
     Raises:
         DataError: It cannot be read, or names fewer than two labels, or one twice.
     """
-    files, key = open_storage(path)
     try:
-        lines = persistently(lambda: read_bytes(files, key)).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise DataError(f"the labels {path} cannot be read: {error}") from error
     labels = [line.strip() for line in lines if line.strip()]
     if twice := {label for label in labels if labels.count(label) > 1}:

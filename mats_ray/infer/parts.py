@@ -4,25 +4,21 @@ One process writes, so a row is in the output when its part is, and a killed job
 row twice: whoever comes next reads the parts and does the rest.
 """
 
-import contextlib
 import io
 import json
-import os
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.spec import AbstractFileSystem
 
-from mats_ray.data.objects import is_remote, open_storage, persistently, read_bytes
 from mats_ray.errors import DataError
 from mats_ray.infer.rows import SCHEMA
+from mats_ray.storage import clear_pending, list_files, make_folder, read_bytes, remove, write_bytes
 
 Kind = Literal["parquet", "jsonl"]
 
@@ -31,7 +27,7 @@ FLUSH_FRACTION = 0.01
 """Rows wait this share of the time since the start at most: a kill costs a hundredth of the work, and even a
 long job leaves some hundreds of parts, not one for every few seconds."""
 
-_SUFFIXES, _PENDING = (".parquet", ".jsonl"), ".pending"
+_SUFFIXES = (".parquet", ".jsonl")
 
 
 class PartStore:
@@ -47,24 +43,14 @@ class PartStore:
 
     def __init__(self, out: str, *, touch: bool = True) -> None:
         self.out = out
-        self._remote = is_remote(out)
-        self._files, self._folder = open_storage(out)
-        if self._remote or not touch:
-            return
-        try:
-            Path(self._folder).mkdir(parents=True, exist_ok=True)
-            for left_over in Path(self._folder).glob(f".*{_PENDING}"):
-                left_over.unlink()
-        except OSError as error:
-            raise DataError(f"the output folder {out} cannot be used: {error.strerror}") from error
+        if touch:
+            make_folder(out)
+            clear_pending(out)
 
     def names(self) -> list[str]:
         """List the parts, sorted."""
-        return sorted(
-            name
-            for entry in _entries(self._files, self._folder, self.out)
-            if (name := entry.rsplit("/", 1)[-1]).endswith(_SUFFIXES) and not name.startswith((".", "_"))
-        )
+        names = (one.name for one in list_files(self.out, recursive=False))
+        return sorted(name for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", "_")))
 
     def read(self, name: str) -> pa.Table:
         """Read one part.
@@ -72,12 +58,13 @@ class PartStore:
         Raises:
             DataError: It holds no rows of this kind.
         """
+        data = read_bytes(self._path(name))
         try:
-            table = _unpacked(name, persistently(lambda: read_bytes(self._files, self._path(name))))
+            table = _unpacked(name, data)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise DataError(f"{self.out}/{name} cannot be read: {error}") from error
+            raise DataError(f"{self._path(name)} cannot be read: {error}") from error
         if table.schema.names != SCHEMA.names:
-            raise DataError(f"{self.out}/{name} holds no caption rows; give the job a folder of its own")
+            raise DataError(f"{self._path(name)} holds no caption rows; give the job a folder of its own")
         return table.cast(SCHEMA)
 
     def write(self, name: str, table: pa.Table) -> None:
@@ -86,24 +73,17 @@ class PartStore:
         Raises:
             DataError: The storage refuses.
         """
-        data = _packed(name, table)
-        try:
-            if self._remote:  # one PUT, seen whole or not at all
-                persistently(lambda: self._files.pipe_file(self._path(name), data))
-            else:
-                _replace(Path(self._path(name)), data)
-        except OSError as error:
-            raise DataError(f"{self.out}/{name} cannot be written: {error}") from error
+        write_bytes(self._path(name), _packed(name, table))
 
     def keep(self, name: str, keep_N: np.ndarray) -> None:
         """Leave only some rows in a part; without any, it goes."""
         if keep_N.any():
             self.write(name, self.read(name).filter(pa.array(keep_N)))
         else:
-            self._files.rm_file(self._path(name))
+            remove(self._path(name))
 
     def _path(self, name: str) -> str:
-        return f"{self._folder.rstrip('/')}/{name}"
+        return f"{self.out.rstrip('/')}/{name}"
 
 
 class PartWriter:
@@ -155,26 +135,3 @@ def _unpacked(name: str, data: bytes) -> pa.Table:
     if any(list(row) != SCHEMA.names for row in rows):
         return pa.table({})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _entries(files: AbstractFileSystem, folder: str, out: str) -> list[str]:
-    try:
-        return [str(entry) for entry in persistently(lambda: files.ls(folder, detail=False))]
-    except FileNotFoundError:
-        return []
-    except Exception as error:  # every kind of store has its own
-        raise DataError(f"{out} cannot be listed: {type(error).__name__}: {error}") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside, then rename: readers and the next run see the old part or the new one."""
-    pending = path.with_name(f".{path.name}{_PENDING}")
-    try:
-        with pending.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        pending.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            pending.unlink()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mats_ray.config import RunConfig
-from mats_ray.data.storage import parquet_files
 from mats_ray.infer.on_ray import caption
+from mats_ray.storage import open_input, parquet_files
 from mats_ray.toy.testset import TestClip
 
 Said = tuple[list[str], list[list[str]]]
@@ -34,5 +34,5 @@ def caption_test_set(config: RunConfig, clips: list[TestClip], out: Path) -> Sai
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
-    filesystem, files = parquet_files(str(folder))
-    return [row for file in files for row in pq.read_table(file, filesystem=filesystem).to_pylist()]
+    tables = (pq.read_table(open_input(one.path)) for one in parquet_files(str(folder)))
+    return [row for table in tables for row in table.to_pylist()]

@@ -18,10 +18,10 @@ from mats_ray.config.model import ToyConfig
 from mats_ray.data.embedded import inspect
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.memory import build_memory, check_memory
-from mats_ray.data.storage import exists, parquet_files
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.models.build import build_clap
+from mats_ray.storage import exists, open_input, parquet_files
 from mats_ray.tasks import prompt_halves
 from mats_ray.toy.clap import train_clap
 from mats_ray.toy.grammar import captions, kind_of, triplets
@@ -101,8 +101,8 @@ def _is_embedded(config: RunConfig, clap: CLAPIdentity) -> bool:
         embedded = inspect(config.embedded_path, expected=clap)
     except DataError:
         return False
-    filesystem, files = parquet_files(config.triplets_path)
-    return embedded.num_rows == sum(pq.read_metadata(one, filesystem=filesystem).num_rows for one in files)
+    files = parquet_files(config.triplets_path)
+    return embedded.num_rows == sum(pq.read_metadata(open_input(one.path)).num_rows for one in files)
 
 
 def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:

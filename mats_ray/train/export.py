@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 
 from mats_ray.config import RunConfig
-from mats_ray.data.storage import locate, upload
 from mats_ray.models.directory import SANTA
+from mats_ray.storage import read_bytes, upload
 from mats_ray.train.card import model_card
 
 MODEL_SUBFOLDER = "model"
@@ -19,8 +19,6 @@ def export(config: RunConfig, checkpoint: Path, metrics: dict[str, float]) -> No
         model = Path(scratch) / "model"
         shutil.copytree(checkpoint / MODEL_SUBFOLDER, model)
         if config.santa.enabled:
-            filesystem, inner = locate(config.memory_path)
-            with filesystem.open_input_file(inner) as source:
-                (model / SANTA).write_bytes(source.read())
+            (model / SANTA).write_bytes(read_bytes(config.memory_path))
         (model / "README.md").write_text(model_card(config, metrics), "utf-8")
         upload(model, config.model_dir)

@@ -4,11 +4,9 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 
-from pyarrow import fs
-
-from mats_ray.data.storage import locate
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
+from mats_ray.storage import read_bytes, write_bytes
 from mats_ray.train.context import Record, Sample
 from mats_ray.train.tracking import Tracker
 
@@ -132,22 +130,12 @@ def _read_samples(path: str) -> dict[int, list[str]]:
 
 
 def _read_lines(path: str) -> list[str]:
-    filesystem, inner = locate(path)
-    if filesystem.get_file_info(inner).type != fs.FileType.File:
+    try:
+        return read_bytes(path).decode().splitlines()
+    except FileNotFoundError:
         return []
-    with filesystem.open_input_file(inner) as source:
-        return source.read().decode().splitlines()
 
 
 def _write_lines(path: str, lines: Sequence[str]) -> None:
-    """Replace a file whole: who reads it meanwhile, or after a kill, finds the old or the new one.
-
-    S3 does so by itself, when the stream is closed.
-    """
-    filesystem, inner = locate(path)
-    filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
-    local = isinstance(filesystem, fs.LocalFileSystem)
-    with filesystem.open_output_stream(f"{inner}.pending" if local else inner) as sink:
-        sink.write("".join(f"{line}\n" for line in lines).encode())
-    if local:
-        filesystem.move(f"{inner}.pending", inner)
+    """Replace a file whole: who reads it meanwhile, or after a kill, finds the old or the new one."""
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())

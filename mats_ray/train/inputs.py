@@ -5,9 +5,9 @@ import logging
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets, check_rows, inspect
 from mats_ray.data.memory import check_memory
-from mats_ray.data.storage import exists
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
+from mats_ray.storage import exists
 from mats_ray.train.assemble import check_same_run, open_store
 from mats_ray.train.tracking import check_trackers
 
@@ -63,9 +63,5 @@ def _say_left_out(data: EmbeddedTriplets, config: RunConfig) -> None:
 
 def _check_checkpoints(config: RunConfig) -> None:
     store = open_store(config)
-    try:
-        states = [store.state(stored) for stored in store.committed()[-1:]]
-    except OSError as error:
-        raise DataError(f"the run's checkpoints at {store.path} cannot be read: {error}") from error
-    for state in states:
-        check_same_run(state, config)
+    for stored in store.committed()[-1:]:
+        check_same_run(store.state(stored), config)

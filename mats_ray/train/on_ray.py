@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray
 import ray.train
 import torch
+from pyarrow import fs
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -24,6 +25,7 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
+from mats_ray.storage import environment, is_remote, locate, use_environment
 from mats_ray.train.ahead import Ahead
 from mats_ray.train.assemble import (
     build_engine,
@@ -102,7 +104,7 @@ def train(config: RunConfig) -> TrainResult:
         store.load(last, Path(scratch))
         export(config, Path(scratch), follower.last)
     steps, loss = int(follower.last["step"]), float(follower.last["loss"])
-    return TrainResult(config.model_dir, store.uri(last), metrics, steps, loss)
+    return TrainResult(config.model_dir, last.path, metrics, steps, loss)
 
 
 def _board_beside_driver() -> Any:
@@ -120,6 +122,7 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             "data": data,
             "board": board,
             "directory": str(Path.cwd()),
+            "environment": environment(),
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.num_workers,  # two of them: elastic
@@ -130,7 +133,7 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         run_config=ray.train.RunConfig(
             name=config.name,
-            storage_path=_storage(config.runs_dir),
+            **_storage(config.runs_dir),
             failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
             worker_runtime_env={"env_vars": _worker_environment(config)},
         ),
@@ -142,6 +145,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     # Ray Train moves its workers into a folder of their own; relative paths mean the driver's
     if Path(arguments["directory"]).is_dir():
         os.chdir(arguments["directory"])
+    use_environment(arguments["environment"])
     board, config = arguments["board"], RunConfig.model_validate(arguments["config"])
     if ray.get(board.reason.remote()) is not None:
         return  # the group was restarted for nothing
@@ -283,8 +287,12 @@ def _worker_environment(config: RunConfig) -> dict[str, str]:
     return {} if config.scaling.use_gpu else {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _storage(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+def _storage(path: str) -> dict[str, Any]:
+    """Name the place of Ray Train's own notes; a URI it would read in its own way, as pyarrow does."""
+    files, key = locate(path)
+    if not is_remote(path):
+        return {"storage_path": key}
+    return {"storage_path": key, "storage_filesystem": fs.PyFileSystem(fs.FSSpecHandler(files))}
 
 
 def _cause(error: BaseException) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
 from mats_ray.config.train import TrackerName
-from mats_ray.data.storage import upload
 from mats_ray.errors import ConfigError
+from mats_ray.storage import upload
 from mats_ray.train.context import Record, Sample
 
 

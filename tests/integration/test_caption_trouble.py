@@ -8,17 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.data import objects
-from mats_ray.data.objects import ATTEMPTS, ATTEMPTS_REFUSED
 from mats_ray.errors import DataError
 from mats_ray.infer.on_ray import caption
+from mats_ray.storage import ATTEMPTS, ATTEMPTS_REFUSED
 from tests.faults import faults
 from tests.integration.test_caption import config, encoded, sound
 from tests.s3 import s3_server
 
 pytestmark = pytest.mark.ray
 
-PASSING = ["500", "503", "reset", "truncated", "timeout"]
+PASSING = ["500", "503", "reset", "truncated"]
 LASTING = [*PASSING, "short", "expired"]
 NUM_GOOD = 6
 NAMES = [f"good {n}" for n in range(NUM_GOOD)]
@@ -52,12 +51,6 @@ class Expiry:
             concerned = key.endswith(".wav") or "part-" in key
             expired = concerned and len(self.read) == NUM_GOOD and key not in self.read
         return "expired" if expired and not self.renewed else None
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch):
-    """What hangs is given up after a second, here and in the workers: it stands in the file system itself."""
-    monkeypatch.setitem(objects._S3_TIMEOUTS, "read_timeout", 1)
 
 
 @pytest.fixture

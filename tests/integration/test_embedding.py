@@ -18,11 +18,11 @@ from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.on_ray import training_rows
-from mats_ray.data.storage import parquet_files
 from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.models.clap import load_clap
+from mats_ray.storage import open_input, parquet_files
 from mats_ray.toy.world import ensure_world
 from tests.toy import tiny_config
 
@@ -38,8 +38,7 @@ def embedded(ray_cluster, tmp_path_factory):
 
 
 def table_of(path):
-    filesystem, files = parquet_files(path)
-    return pa.concat_tables([pq.read_table(file, filesystem=filesystem) for file in files])
+    return pa.concat_tables([pq.read_table(open_input(one.path)) for one in parquet_files(path)])
 
 
 def stream(config, start, stop, *, rank=0, num_workers=1):
@@ -67,14 +66,14 @@ def test_each_distinct_text_is_embedded_once(embedded):
 
 def test_embedding_again_gives_the_same_files_and_leaves_no_others(embedded):
     config, _ = embedded
-    _, files = parquet_files(config.embedded_path)
+    files = parquet_files(config.embedded_path)
     before = [pq.read_table(file) for file in files]
     shutil.copy(files[0], f"{config.embedded_path}/part-00099.parquet")  # of a run with more partitions
 
     again = embed(config)
 
     assert again.num_encoded == again.num_texts
-    assert parquet_files(config.embedded_path)[1] == files
+    assert parquet_files(config.embedded_path) == files
     assert all(table.equals(pq.read_table(file)) for table, file in zip(before, files, strict=True))
 
 
@@ -207,7 +206,7 @@ def test_online_training_reads_the_stream_that_stored_embeddings_give(embedded, 
     with pytest.raises(DataError, match=r"was written with data\.embed\.mode=online"):
         stream(online.replace(data={"embed": {"mode": "stored"}}), 0, 12)
     assert (written.num_rows, written.num_encoded) == (summary.num_rows, 0)
-    assert EMBEDDING not in pq.read_schema(parquet_files(online.embedded_path)[1][0]).names
+    assert EMBEDDING not in pq.read_schema(parquet_files(online.embedded_path)[0].path).names
     assert found.drop_columns(EMBEDDING).equals(expected.drop_columns(EMBEDDING))
     matrices = [embedding_matrix(table.column(EMBEDDING)) for table in (found, expected)]
     np.testing.assert_allclose(matrices[0], matrices[1], atol=2e-3)  # float16, batched otherwise

@@ -7,9 +7,9 @@ import pytest
 
 from mats_ray.config import RunConfig
 from mats_ray.data.prepare.on_ray import prepare
-from mats_ray.data.storage import UNFINISHED, parquet_files
 from mats_ray.data.triplets import SCHEMA
 from mats_ray.errors import DataError
+from mats_ray.storage import UNFINISHED, open_input, parquet_files
 from tests.s3 import s3_server
 from tests.unit.data.sources.reading import write
 
@@ -38,8 +38,7 @@ def raw(folder):
 
 
 def rows_at(path):
-    filesystem, files = parquet_files(str(path))
-    tables = (pq.read_table(file, filesystem=filesystem, schema=SCHEMA) for file in files)
+    tables = (pq.read_table(open_input(one.path), schema=SCHEMA) for one in parquet_files(str(path)))
     return [row for table in tables for row in table.to_pylist()]
 
 

@@ -16,8 +16,9 @@ from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
-from mats_ray.data.storage import storage_environment, use_storage_environment
 from mats_ray.progress import Progress
+from mats_ray.storage import environment as storage_environment
+from mats_ray.storage import use_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
 
 
 def _scatter(batch: dict[str, Any], *, plan: EmbedPlan, environment: dict[str, str]) -> pa.Table:
-    use_storage_environment(environment)
+    use_environment(environment)
     return pa.table({"num_rows": [scatter(plan, int(index)) for index in batch["item"]]})
 
 
@@ -121,7 +122,7 @@ class _PartitionWriter:
     def __init__(
         self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig, environment: dict[str, str]
     ) -> None:
-        use_storage_environment(environment)
+        use_environment(environment)
         self.plan, self.batch_size, self.clap = plan, settings.batch_size, None
         torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
         if plan.stored:

@@ -14,10 +14,10 @@ from mats_ray.data.embedded import part_name
 from mats_ray.data.embedding.plan import EmbedPlan, PartitionDone
 from mats_ray.data.embedding.shuffle import gather
 from mats_ray.data.mixture import source_folder
-from mats_ray.data.storage import locate
 from mats_ray.data.triplets import COLUMNS, embedded_schema, embedding_array, row_key, shuffled_schema
 from mats_ray.errors import DataError
 from mats_ray.models.clap.encoder import CLAP
+from mats_ray.storage import open_output
 
 TEXTS_AT_ONCE = 8192
 """Texts whose embeddings exist as float32."""
@@ -79,16 +79,13 @@ def _layout(plan: EmbedPlan, partition: int, table: pa.Table) -> Iterator[tuple[
 def _write(
     plan: EmbedPlan, name: str, rows: pa.Table, text_of_row: np.ndarray, embeddings_MC: np.ndarray | None
 ) -> str:
-    """Write row group by row group under another name, then rename: a kill leaves no half file behind."""
-    filesystem, target = locate(f"{plan.out}/{name}")
-    filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+    """Write row group by row group; a kill leaves no half file behind."""
     schema = shuffled_schema(plan.identity) if embeddings_MC is None else embedded_schema(plan.identity)
     bounds = [*range(0, len(rows), plan.chunk_rows), len(rows)]
-    with pq.ParquetWriter(f"{target}.pending", schema, filesystem=filesystem) as writer:
+    with open_output(f"{plan.out}/{name}") as sink, pq.ParquetWriter(sink, schema) as writer:
         for start, stop in pairwise(bounds):
             columns = [rows.column(column).slice(start, stop - start) for column in COLUMNS]
             if embeddings_MC is not None:
                 columns.append(embedding_array(embeddings_MC[text_of_row[start:stop]]))
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=plan.chunk_rows)
-    filesystem.move(f"{target}.pending", target)
     return name

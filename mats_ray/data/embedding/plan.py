@@ -14,12 +14,22 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from mats_ray.config import RunConfig
-from mats_ray.data.storage import UNFINISHED, locate, parquet_files
 from mats_ray.data.triplets import check_columns
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, StorageError
+from mats_ray.storage import (
+    UNFINISHED,
+    StoredFile,
+    list_files,
+    open_input,
+    parquet_files,
+    read_bytes,
+    remove,
+    remove_folder,
+    stat,
+    write_bytes,
+)
 from mats_ray.types import CLAPIdentity
 
 WORK = "_shuffle"
@@ -63,6 +73,8 @@ class EmbedPlan:
         """16 hex digits."""
         tree = {**asdict(self), "layout": _LAYOUT}
         tree.pop("out")
+        for file in tree["files"]:  # without the protocol, as ever: a finished job stays finished
+            file["path"] = file["path"].partition("://")[2] or file["path"]
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
@@ -77,8 +89,7 @@ def triplet_files(path: str) -> tuple[TripletFile, ...]:
     Raises:
         DataError: They are missing, unfinished, malformed or empty.
     """
-    filesystem, paths = parquet_files(path)
-    files = tuple(_triplet_file(filesystem, info) for info in filesystem.get_file_info(paths))
+    files = tuple(map(_triplet_file, parquet_files(path)))
     if sum(file.num_rows for file in files) == 0:
         raise DataError(f"the triplets at {path} hold no rows")
     return files
@@ -100,14 +111,16 @@ def make_plan(config: RunConfig, files: tuple[TripletFile, ...], identity: CLAPI
     )
 
 
-def _triplet_file(filesystem: fs.FileSystem, info: fs.FileInfo) -> TripletFile:
+def _triplet_file(file: StoredFile) -> TripletFile:
     try:
-        with filesystem.open_input_file(info.path) as source:
+        with open_input(file.path) as source:
             parquet = pq.ParquetFile(source)
-            check_columns(parquet.schema_arrow.names, where=info.path)
-            return TripletFile(info.path, parquet.metadata.num_rows, info.size, info.mtime_ns or 0)
+            check_columns(parquet.schema_arrow.names, where=file.path)
+            return TripletFile(file.path, parquet.metadata.num_rows, file.size, file.mtime_ns)
+    except StorageError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{info.path} is not a readable Parquet file (cut off?): {error}") from error
+        raise DataError(f"{file.path} is not a readable Parquet file (cut off?): {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +139,17 @@ class EmbedLedger:
 
     def __init__(self, plan: EmbedPlan) -> None:
         self.plan = plan
-        self._files, self._out = locate(plan.out)
-        _, self._work = locate(plan.work)
+        self._out = plan.out.rstrip("/")
 
     def finished(self) -> list[PartitionDone] | None:
         """Return every partition if the plan was carried out, its files are there, and no others are."""
-        tree = self._read(f"{self._out}/{MANIFEST}")
+        tree = _read(f"{self._out}/{MANIFEST}")
         if tree is None or tree.get("fingerprint") != self.plan.fingerprint:
             return None
         done = [_partition_done(one) for one in tree["partitions"]]
-        paths = [f"{self._out}/{name}" for one in done for name in one.files]
-        found = self._files.get_file_info(fs.FileSelector(self._out, recursive=True))
-        there = sorted(info.path for info in found if _is_part(info))
-        return done if there == sorted(paths) and not self._exists(f"{self._out}/{UNFINISHED}") else None
+        names = sorted(name for one in done for name in one.files)
+        there = sorted(self._parts()) == names and stat(f"{self._out}/{UNFINISHED}") is None
+        return done if there else None
 
     def begin(self) -> None:
         """Mark the output unfinished, and clear away work of other plans.
@@ -146,63 +157,51 @@ class EmbedLedger:
         Raises:
             DataError: The folder cannot be written.
         """
-        try:
-            self._files.create_dir(self._work, recursive=True)
-            self.write_bytes(f"{self._out}/{UNFINISHED}", b"mats embed\n")
-        except OSError as error:
-            raise DataError(f"{self.plan.out} cannot be written: {error}") from error
-        for found in self._list(f"{self._out}/{WORK}"):
-            if found.type == fs.FileType.Directory and found.base_name != self.plan.fingerprint:
-                self._files.delete_dir(found.path)
+        write_bytes(f"{self._out}/{UNFINISHED}", b"mats embed\n")
+        others = {name.partition("/")[0] for name in _names(f"{self._out}/{WORK}")} - {self.plan.fingerprint}
+        for other in others:
+            remove_folder(f"{self._out}/{WORK}/{other}")
 
     def scattered(self) -> set[int]:
         """Which files' rows are shuffled."""
-        names = [found.base_name for found in self._list(self._work)]
+        names = _names(self.plan.work)
         return {int(name[8:-6]) for name in names if name.startswith("scatter-") and name.endswith(".arrow")}
 
     def done(self) -> list[PartitionDone]:
         """Which partitions are finished."""
-        names = sorted(found.base_name for found in self._list(self._work))
-        notes = (self._read(f"{self._work}/{name}") for name in names if name.startswith("done-"))
+        names = sorted(name for name in _names(self.plan.work) if name.startswith("done-"))
+        notes = (_read(f"{self.plan.work}/{name}") for name in names)
         return [_partition_done(note) for note in notes if note is not None]
 
     def enter(self, done: PartitionDone) -> None:
         """Note a partition, after its files are in place."""
-        self.write_bytes(f"{self._work}/done-{done.partition:05d}.json", json.dumps(asdict(done)).encode())
+        write_bytes(f"{self.plan.work}/done-{done.partition:05d}.json", json.dumps(asdict(done)).encode())
 
     def end(self, done: list[PartitionDone]) -> None:
         """Leave the manifest, remove files of other plans and the work folder, take the mark away."""
-        keep = {f"{self._out}/{name}" for one in done for name in one.files}
-        for found in self._files.get_file_info(fs.FileSelector(self._out, recursive=True)):
-            if _is_part(found) and found.path not in keep:
-                self._files.delete_file(found.path)
+        keep = {name for one in done for name in one.files}
+        for name in self._parts():
+            if name not in keep:
+                remove(f"{self._out}/{name}")
         tree = {"fingerprint": self.plan.fingerprint, "partitions": [asdict(one) for one in done]}
-        self.write_bytes(f"{self._out}/{MANIFEST}", json.dumps(tree).encode())
-        self._files.delete_dir(f"{self._out}/{WORK}")
-        self._files.delete_file(f"{self._out}/{UNFINISHED}")
+        write_bytes(f"{self._out}/{MANIFEST}", json.dumps(tree).encode())
+        remove_folder(f"{self._out}/{WORK}")
+        remove(f"{self._out}/{UNFINISHED}")
 
-    def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a small file whole or not at all."""
-        with self._files.open_output_stream(f"{path}.pending") as sink:
-            sink.write(content)
-        self._files.move(f"{path}.pending", path)
-
-    def _exists(self, path: str) -> bool:
-        return self._files.get_file_info(path).type == fs.FileType.File
-
-    def _list(self, folder: str) -> list[fs.FileInfo]:
-        return self._files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-
-    def _read(self, path: str) -> dict[str, Any] | None:
-        if not self._exists(path) or path.endswith(".pending"):
-            return None
-        with self._files.open_input_stream(path) as stream:
-            return json.loads(stream.read())
+    def _parts(self) -> list[str]:
+        names = ((name, name.rpartition("/")[2]) for name in _names(self._out))
+        return [name for name, last in names if last.startswith("part-") and last.endswith(".parquet")]
 
 
-def _is_part(found: fs.FileInfo) -> bool:
-    name = found.base_name
-    return found.type == fs.FileType.File and name.startswith("part-") and name.endswith(".parquet")
+def _names(folder: str) -> list[str]:
+    return [one.name for one in list_files(folder)]
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(read_bytes(path))
+    except FileNotFoundError:
+        return None
 
 
 def _partition_done(tree: dict[str, Any]) -> PartitionDone:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from mats_ray.data.embedding.plan import EmbedPlan
-from mats_ray.data.storage import locate
 from mats_ray.data.triplets import COLUMNS, SCHEMA, row_key
 from mats_ray.errors import DataError
+from mats_ray.storage import open_input, open_output
 
 WINDOW_ROWS = 50_000
 """Rows of an input file held at a time."""
@@ -31,10 +30,8 @@ def scatter_path(plan: EmbedPlan, index: int) -> str:
 
 def scatter(plan: EmbedPlan, index: int) -> int:
     """Sort the rows of one input file into partitions and return how many there were."""
-    files, source = locate(plan.triplets)[0], plan.files[index].path
-    out, target = locate(scatter_path(plan, index))
-    rows = 0
-    with files.open_input_file(source) as stream, out.open_output_stream(f"{target}.pending") as sink:
+    source, rows = plan.files[index].path, 0
+    with open_input(source) as stream, open_output(scatter_path(plan, index)) as sink:
         batches = pq.ParquetFile(stream).iter_batches(WINDOW_ROWS, columns=list(COLUMNS))
         with pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer:
             for batch in batches:
@@ -42,7 +39,6 @@ def scatter(plan: EmbedPlan, index: int) -> int:
                 _check_filled(batch, source)
                 for part in _partitioned(pa.Table.from_batches([batch]), plan.num_partitions):
                     writer.write_batch(part)
-    out.move(f"{target}.pending", target)
     return rows
 
 
@@ -67,15 +63,14 @@ def _partitioned(table: pa.Table, num_partitions: int) -> list[pa.RecordBatch]:
 
 def gather(plan: EmbedPlan, partition: int) -> pa.Table:
     """Return all rows of a partition, file by file."""
-    out, _ = locate(plan.work)
-    paths = [locate(scatter_path(plan, index))[1] for index in range(len(plan.files))]
+    paths = [scatter_path(plan, index) for index in range(len(plan.files))]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda path: _runs(out, path, partition, plan.num_partitions), paths))
+        found = list(pool.map(lambda path: _runs(path, partition, plan.num_partitions), paths))
     return pa.Table.from_batches([batch for batches in found for batch in batches], schema=SCHEMA)
 
 
-def _runs(files: fs.FileSystem, path: str, partition: int, num_partitions: int) -> list[pa.RecordBatch]:
-    with files.open_input_file(path) as stream:
+def _runs(path: str, partition: int, num_partitions: int) -> list[pa.RecordBatch]:
+    with open_input(path) as stream:
         reader = pa.ipc.open_file(stream)
         places = range(partition, reader.num_record_batches, num_partitions)
         return [reader.get_batch(place) for place in places]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray.data
-from pyarrow import fs
 from ray.data import TaskPoolStrategy
 
 from mats_ray.config import RunConfig
@@ -15,14 +14,10 @@ from mats_ray.data.execution.on_ray import execution, finished_blocks
 from mats_ray.data.prepare.plan import FILE_PATTERN, Unit, plan
 from mats_ray.data.prepare.report import Counts, PrepareReport
 from mats_ray.data.prepare.unit import read_unit
-from mats_ray.data.storage import (
-    UNFINISHED,
-    locate,
-    storage_environment,
-    use_storage_environment,
-)
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
+from mats_ray.storage import UNFINISHED, list_files, remove, remove_folder, use_environment, write_bytes
+from mats_ray.storage import environment as storage_environment
 
 REPORT = "report.json"
 
@@ -104,7 +99,7 @@ def _read(
     environment: dict[str, str],
 ) -> Iterator[pa.Table]:
     """Task: read one file."""
-    use_storage_environment(environment)
+    use_environment(environment)
     for index in batch["item"]:
         for step in read_unit(units[int(index)], config, write=write):
             message = {
@@ -120,28 +115,17 @@ class _Folder:
     """The folder of triplets."""
 
     def __init__(self, path: str) -> None:
-        self._files, self._folder = locate(path)
+        self._folder = path.rstrip("/")
 
     def begin(self) -> None:
         """Mark it unfinished and forget what an earlier run rejected."""
-        try:
-            self._files.create_dir(self._folder, recursive=True)
-            with self._files.open_output_stream(f"{self._folder}/{UNFINISHED}") as sink:
-                sink.write(b"mats prepare\n")
-        except OSError as error:
-            raise DataError(f"{self._folder} cannot be written: {error}") from error
-        for found in self._list("rejected"):
-            self._files.delete_file(found.path)
+        write_bytes(f"{self._folder}/{UNFINISHED}", b"mats prepare\n")
+        remove_folder(f"{self._folder}/rejected")
 
     def end(self, written: set[str], report: PrepareReport) -> None:
         """Remove parts of an earlier run, leave the report, take the mark away."""
-        for found in self._list(""):
-            if FILE_PATTERN.fullmatch(found.base_name) and found.base_name not in written:
-                self._files.delete_file(found.path)
-        with self._files.open_output_stream(f"{self._folder}/{REPORT}") as sink:
-            sink.write(json.dumps(report.to_dict(), indent=1).encode() + b"\n")
-        self._files.delete_file(f"{self._folder}/{UNFINISHED}")
-
-    def _list(self, below: str) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(f"{self._folder}/{below}".rstrip("/"), allow_not_found=True)
-        return [one for one in self._files.get_file_info(selector) if one.type == fs.FileType.File]
+        for found in list_files(self._folder, recursive=False):
+            if FILE_PATTERN.fullmatch(found.name) and found.name not in written:
+                remove(found.path)
+        write_bytes(f"{self._folder}/{REPORT}", json.dumps(report.to_dict(), indent=1).encode() + b"\n")
+        remove(f"{self._folder}/{UNFINISHED}")

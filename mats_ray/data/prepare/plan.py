@@ -4,13 +4,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from pyarrow import fs
-
 from mats_ray.config.prepare import PrepareConfig, SourceConfig
 from mats_ray.data.sources.registry import SOURCES, Source
 from mats_ray.data.sources.rows import AnnotationFile
-from mats_ray.data.storage import locate
 from mats_ray.errors import ConfigError, DataError
+from mats_ray.storage import list_files, name_of, stat
 
 BESIDE = {
     "blacklist": r"(.*/)?(blacklist/.*|blacklist_exclude_.*)\.json",
@@ -65,24 +63,20 @@ def _units(entry: SourceConfig) -> list[Unit]:
     source = SOURCES.get(entry.source)
     if source is None:
         raise ConfigError(f"no source is called {entry.source!r}; there are {', '.join(sorted(SOURCES))}")
-    filesystem, inner = locate(entry.path)
-    info = filesystem.get_file_info(inner)
-    if info.type == fs.FileType.File:
-        return [_unit(entry, source, entry.path, info.base_name, int(info.size or 0), entry.companions)]
-    found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True, allow_not_found=True))
-    files = sorted((one for one in found if one.type == fs.FileType.File), key=lambda one: one.path)
+    if (file := stat(entry.path)) is not None:
+        return [_unit(entry, source, entry.path, file.name, file.size, entry.companions)]
+    files = sorted(list_files(entry.path), key=lambda one: one.path)
     if not files:
         raise DataError(f"nothing at {entry.path}")
     if not source.files:  # the names are the data
         return [_unit(entry, source, entry.path, "", 0, entry.companions)]
     base = entry.path.rstrip("/")
-    below = {f"{base}{one.path[len(inner.rstrip('/')) :]}": one for one in files}
+    below = {f"{base}/{one.name}": one for one in files}
     companions = {**_beside(list(below)), **entry.companions}
-    published = {path: one for path, one in below.items() if source.split_of(one.base_name)}
-    _check_found(entry, source, [one.base_name for one in published.values()])
+    published = {path: one for path, one in below.items() if source.split_of(name_of(path))}
+    _check_found(entry, source, [name_of(path) for path in published])
     return [
-        _unit(entry, source, path, one.base_name, int(one.size or 0), companions)
-        for path, one in published.items()
+        _unit(entry, source, path, name_of(path), one.size, companions) for path, one in published.items()
     ]
 
 

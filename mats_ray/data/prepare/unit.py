@@ -18,8 +18,8 @@ from mats_ray.data.prepare.report import Counts
 from mats_ray.data.prepare.triplets import Made, TripletMaker, read_descriptions
 from mats_ray.data.sources.registry import SOURCES
 from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Rejected
-from mats_ray.data.storage import locate
 from mats_ray.data.triplets import COLUMNS, SCHEMA
+from mats_ray.storage import open_output
 
 MESSAGE_RECORDS = 50_000
 """Records after which progress is told although no part is full."""
@@ -120,17 +120,14 @@ class _Parts:
 
     def _sink(self, out: str) -> Any:
         if self._rejects is None:
-            filesystem, folder = locate(f"{out}/rejected")
-            filesystem.create_dir(folder, recursive=True)
-            stream = filesystem.open_output_stream(f"{folder}/{self._unit.stem}.jsonl")
-            self._rejects = self._stack.enter_context(stream)
+            rejects = open_output(f"{out.rstrip('/')}/rejected/{self._unit.stem}.jsonl")
+            self._rejects = self._stack.enter_context(rejects)
         return self._rejects
 
 
 def write_part(rows: list[Made], out: str, name: str) -> None:
-    """Write triplets under another name, then rename: a killed writer leaves no half file behind."""
+    """Write triplets; a killed writer leaves no half file behind."""
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     table = pa.Table.from_arrays(columns, schema=SCHEMA)
-    filesystem, folder = locate(out)
-    pq.write_table(table, f"{folder}/{name}.pending", filesystem=filesystem, compression="zstd")
-    filesystem.move(f"{folder}/{name}.pending", f"{folder}/{name}")
+    with open_output(f"{out.rstrip('/')}/{name}") as sink:
+        pq.write_table(table, sink, compression="zstd")

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple, cast
 
-from pyarrow import fs
+import pyarrow as pa
 
-from mats_ray.data.storage import locate
 from mats_ray.errors import DataError
+from mats_ray.storage import exists, list_files, open_input, stat
 
 _BUFFER_BYTES = 1 << 20
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
 
 
 class Row(NamedTuple):
@@ -112,11 +113,7 @@ def open_bytes(path: str, count: Callable[[int], None]) -> io.BufferedReader:
     Raises:
         DataError: It cannot be opened.
     """
-    filesystem, inner = locate(path)
-    try:
-        stream = filesystem.open_input_stream(inner)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    stream = pa.input_stream(open_input(path), compression=_COMPRESSIONS.get(PurePosixPath(path).suffix))
     return io.BufferedReader(_Counted(cast("io.RawIOBase", stream), count), _BUFFER_BYTES)
 
 
@@ -144,13 +141,10 @@ def file_names(path: str) -> Iterator[str]:
     Raises:
         DataError: Nothing is there.
     """
-    filesystem, inner = locate(path)
-    info = filesystem.get_file_info(inner)
-    if info.type == fs.FileType.File:
+    if stat(path) is not None:
         yield from (line.strip() for line in AnnotationFile(path, "").lines() if line.strip())
         return
-    if info.type == fs.FileType.NotFound:
+    names = sorted(one.name for one in list_files(path))
+    if not names and not exists(path):
         raise DataError(f"nothing at {path}")
-    found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
-    names = (one.path[len(inner) :].lstrip("/") for one in found if one.type == fs.FileType.File)
-    yield from sorted(names)
+    yield from names

@@ -12,7 +12,6 @@ from mats_ray.data.embedded import (
     inspect,
     read_group,
 )
-from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import EMBEDDING, SCHEMA, embedded_schema, embedding_array, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.types import CLAPIdentity
@@ -68,9 +67,8 @@ def test_footers_tell_rows_groups_and_clap(tmp_path):
 
 def test_a_group_is_read_by_column(tmp_path):
     write(tmp_path / "a.parquet", ["a", "b", "c", "d", "e"])
-    filesystem, _ = parquet_files(str(tmp_path))
 
-    table = read_group(filesystem, inspect(str(tmp_path)).groups[1], ["text", EMBEDDING])
+    table = read_group(inspect(str(tmp_path)).groups[1], ["text", EMBEDDING])
 
     assert table.column_names == ["text", EMBEDDING]
     assert table.column("text").to_pylist() == ["e"]

@@ -1,16 +1,14 @@
 """Everything that is audio is found, in one order, with an identity that follows its content."""
 
 import os
-import pickle
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from mats_ray.data import listing, objects
+from mats_ray.data import listing
 from mats_ray.data.listing import counted, list_audio
-from mats_ray.data.objects import open_storage
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
@@ -117,38 +115,6 @@ def test_a_prefix_is_searched_like_a_folder(bucket):
     assert len({one.etag for one in found}) == len(found)
 
 
-def test_pages_are_put_together_and_asked_for_again_alone(bucket, monkeypatch):
-    expected, asked, page = list_audio("s3://sounds/in"), [], listing._page
-
-    def small_page(files, where, more):
-        asked.append(more)
-        if len(asked) == 2:
-            raise OSError("SlowDown")
-        return page(files, where | {"MaxKeys": 2}, more)
-
-    monkeypatch.setattr(listing, "_page", small_page)
-    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
-
-    assert list_audio("s3://sounds/in") == expected
-    assert asked[1] == asked[2]
-    assert len(set(asked)) == len(asked) - 1 == 4  # seven objects by two
-
-
-def test_a_listing_that_breaks_off_is_no_shorter_listing(bucket, monkeypatch):
-    page = listing._page
-
-    def break_off(files, where, more):
-        if more:
-            raise OSError("SlowDown")
-        return page(files, where | {"MaxKeys": 2}, more)
-
-    monkeypatch.setattr(listing, "_page", break_off)
-    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
-
-    with pytest.raises(DataError, match="s3://sounds/in cannot be listed: OSError: SlowDown"):
-        list_audio("s3://sounds/in")
-
-
 def test_an_object_is_taken_whatever_its_name(bucket):
     assert [one.path for one in list_audio("s3://sounds/in/notes.txt")] == ["s3://sounds/in/notes.txt"]
 
@@ -175,16 +141,6 @@ def test_a_prefix_without_audio(bucket):
 def test_nothing_at_a_prefix(bucket, root):
     with pytest.raises(DataError, match=root):
         list_audio(root)
-
-
-def test_the_storage_reaches_processes_without_its_settings(bucket, monkeypatch):
-    files, path = open_storage("s3://sounds/in/b.wav")
-    sent = pickle.dumps(files)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    files.clear_instance_cache()
-
-    assert pickle.loads(sent).cat_file(path) == b"b.wav"
 
 
 VIDEO_AND_RARE = ["a.mkv", "b.m4v", "c.weba", "d.mpga", "e.mp2", "f.spx", "g.AVI", "h.awb", "i.3g2", "j.ogv"]

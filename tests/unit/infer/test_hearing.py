@@ -31,7 +31,7 @@ def path(tmp_path_factory):
 
 
 def hearing(encoder, pool=None):
-    return Hearing(encoder=encoder, opener=Opener(stores={}, limits=Limits()), pool=pool)
+    return Hearing(encoder=encoder, opener=Opener(environment={}, limits=Limits()), pool=pool)
 
 
 def test_a_file_that_was_too_long_to_be_sent_is_heard_like_one_that_was_not(encoder, path):

@@ -130,7 +130,7 @@ def test_a_spoiled_part_is_named(tmp_path):
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "out").write_text("")
 
-    with pytest.raises(DataError, match=r"output folder .*out cannot be used"):
+    with pytest.raises(DataError, match=r"/out cannot be written: File exists"):
         PartStore(str(tmp_path / "out"))
 
 

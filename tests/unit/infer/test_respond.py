@@ -59,7 +59,7 @@ def paths(tmp_path_factory):
 
 def respond(model, paths, questions=(), *, batch_size=3, owed=None, labels=(), cut=None, pool=None):
     prompts = ask(paths, everyone=questions, labels=labels).prompts
-    opener = Opener(stores={}, limits=Limits(max_seconds=60))
+    opener = Opener(environment={}, limits=Limits(max_seconds=60))
     rows = [
         {"path": path, "etag": "e", "size": 1, "prompts": (owed or {}).get(path, list(range(len(prompts))))}
         for path in paths

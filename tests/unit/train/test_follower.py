@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mats_ray.data.storage import exists
 from mats_ray.errors import DataError
+from mats_ray.storage import exists
 from mats_ray.train.follower import Follower, read_records
 from tests.s3 import s3_server
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from mats_ray.config import RunConfig
-from mats_ray.data.storage import exists
 from mats_ray.errors import ConfigError
+from mats_ray.storage import exists
 from mats_ray.train.tracking import check_trackers, open_trackers
 from tests.s3 import s3_server
 

@@ -15,9 +15,9 @@ from mats_ray.data.embedding import partition as module
 from mats_ray.data.embedding.partition import embed_texts, write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
-from mats_ray.data.storage import parquet_files
 from mats_ray.data.triplets import COLUMNS, EMBEDDING, embedding_matrix, row_key
 from mats_ray.errors import DataError
+from mats_ray.storage import open_input, parquet_files
 from mats_ray.types import CLAPIdentity
 from tests.s3 import s3_server
 from tests.unit.data.embedding.triplets import (
@@ -136,9 +136,9 @@ def test_a_bucket_works_like_a_folder(tmp_path):
         done = carry_out(plan, CountingCLAP())
 
         assert EmbedLedger(plan).finished() == done
-        filesystem, files = parquet_files(config.embedded_path)
-        assert [name.rpartition("/")[2] for name in files] == [part_name(n) for n in range(3)]
-        tables = [pq.read_table(name, filesystem=filesystem) for name in files]
+        files = parquet_files(config.embedded_path)
+        assert [file.name for file in files] == [part_name(n) for n in range(3)]
+        tables = [pq.read_table(open_input(file.path)) for file in files]
         assert pa.concat_tables(tables).equals(table_of(tmp_path / "embedded"))
 
 

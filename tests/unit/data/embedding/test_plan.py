@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedding.plan import WORK, EmbedLedger, PartitionDone, triplet_files
-from mats_ray.data.storage import UNFINISHED, parquet_files
 from mats_ray.errors import DataError
+from mats_ray.storage import UNFINISHED, parquet_files
 from mats_ray.types import CLAPIdentity
 from tests.unit.data.embedding.triplets import plan_of, rows_of, write_triplets
 
@@ -83,11 +83,14 @@ def test_a_finished_embedding_that_was_touched_is_not_finished(tmp_path, change)
 
 def test_work_of_another_plan_is_cleared_away(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
-    EmbedLedger(replace(plan, chunk_rows=3)).begin()
+    done = PartitionDone(0, 1, 1, ())
+    for one in (plan, replace(plan, chunk_rows=3)):
+        EmbedLedger(one).enter(done)
 
     EmbedLedger(plan).begin()
 
     assert [one.name for one in (tmp_path / "embedded" / WORK).iterdir()] == [plan.fingerprint]
+    assert EmbedLedger(plan).done() == [done]
 
 
 def test_triplets_nobody_can_embed_are_named(tmp_path):

@@ -1,0 +1,52 @@
+"""Files in local folders and below s3:// (gs://, ...) prefixes: opened, listed, written whole, tried again.
+
+Whatever fails is a ``StorageError`` that names path and cause; it knows no Ray and no torch.
+"""
+
+from mats_ray.storage.access import environment, is_remote, locate, use_environment
+from mats_ray.storage.attempts import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
+from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
+from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files
+from mats_ray.storage.reading import download, fetch_into, open_input, read_bytes
+from mats_ray.storage.writing import (
+    clear_pending,
+    make_folder,
+    open_output,
+    remove,
+    remove_folder,
+    upload,
+    write_bytes,
+    write_file,
+)
+
+__all__ = [
+    "ATTEMPTS",
+    "ATTEMPTS_REFUSED",
+    "UNFINISHED",
+    "ChangedError",
+    "StoredFile",
+    "check_finished",
+    "clear_pending",
+    "download",
+    "environment",
+    "exists",
+    "fetch_into",
+    "is_remote",
+    "list_files",
+    "local_etag",
+    "locate",
+    "make_folder",
+    "name_of",
+    "open_input",
+    "open_output",
+    "parquet_files",
+    "read_bytes",
+    "remove",
+    "remove_folder",
+    "retry",
+    "stat",
+    "upload",
+    "use_environment",
+    "write_bytes",
+    "write_file",
+]

@@ -1,0 +1,35 @@
+"""Folders of Parquet files, and the mark of those whose rows are not all there yet."""
+
+from mats_ray.errors import DataError
+from mats_ray.storage.access import is_remote, locate
+from mats_ray.storage.listing import StoredFile, list_files, stat
+from mats_ray.storage.reading import read_bytes
+
+UNFINISHED = "_UNFINISHED"
+"""A file that marks a folder whose rows are not all there yet; it names the command that ends it."""
+
+
+def parquet_files(path: str) -> list[StoredFile]:
+    """List the Parquet files at a path, sorted: one file, whatever its name, or all below a folder.
+
+    Raises:
+        DataError: Nothing is there, or a job that writes there has not come to its end.
+    """
+    check_finished(path)
+    root = path if is_remote(path) else locate(path)[1]
+    files = [one for one in list_files(path) if one.path.endswith(".parquet") or one.path == root]
+    if not files:
+        raise DataError(f"no Parquet files at {path}")
+    return sorted(files, key=lambda one: one.path)
+
+
+def check_finished(path: str) -> None:
+    """Refuse a folder that holds but a part of its rows.
+
+    Raises:
+        DataError: A job was killed there, or is still at work; names its command.
+    """
+    marker = f"{path.rstrip('/')}/{UNFINISHED}"
+    if stat(marker) is not None:
+        command = read_bytes(marker).decode().strip()
+        raise DataError(f"{path} is unfinished: `{command}` is at work there or was killed; run it again")

@@ -1,0 +1,65 @@
+"""Folders of Parquet files, whole or unfinished."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mats_ray.errors import DataError
+from mats_ray.storage import UNFINISHED, check_finished, open_input, open_output, parquet_files, write_bytes
+from tests.s3 import s3_server
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with s3_server("store"):
+        yield "s3://store"
+
+
+@pytest.fixture(params=["local", "s3"])
+def base(request, tmp_path):
+    """A place of its own: a folder, or a prefix of a bucket."""
+    if request.param == "local":
+        return str(tmp_path / "place")
+    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+def put(path):
+    with open_output(path) as sink:
+        pq.write_table(pa.table({"a": [1]}), sink)
+
+
+def test_all_parquet_below_a_folder_is_found_in_one_order(base):
+    for name in ("b.parquet", "a/deep/c.parquet", "a.parquet"):
+        put(f"{base}/data/{name}")
+    put(f"{base}/data/part-0.parquet.pending")
+    write_bytes(f"{base}/data/notes.txt", b"no rows")
+    put(f"{base}/datasets/other.parquet")
+
+    found = parquet_files(f"{base}/data")
+
+    assert [one.name for one in found] == ["a.parquet", "a/deep/c.parquet", "b.parquet"]
+    assert pq.read_table(open_input(found[1].path)).num_rows == 1
+    assert parquet_files(f"{base}/data/") == found
+
+
+def test_one_file_is_taken_whatever_its_name(base):
+    put(f"{base}/rows.pq")
+
+    assert [one.path for one in parquet_files(f"{base}/rows.pq")] == [f"{base}/rows.pq"]
+
+
+def test_nothing_to_read_is_named(base):
+    write_bytes(f"{base}/texts/a.txt", b"a")
+
+    for path in (f"{base}/nowhere", f"{base}/texts"):
+        with pytest.raises(DataError, match=f"^no Parquet files at {path}$"):
+            parquet_files(path)
+
+
+def test_a_folder_whose_rows_are_not_all_there_is_refused(base):
+    put(f"{base}/a.parquet")
+    write_bytes(f"{base}/{UNFINISHED}", b"mats embed\n")
+
+    with pytest.raises(DataError, match="is unfinished: `mats embed` is at work there or was killed"):
+        parquet_files(base)
+    check_finished(f"{base}/a.parquet")
