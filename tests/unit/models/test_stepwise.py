@@ -127,7 +127,7 @@ def test_the_batch_shrinks_when_the_longest_has_left(model, clap):
 
     decoder.add(clap[1:3], [PROMPTS[1], PROMPTS[2]], [short, long])
 
-    assert decoder._rows.mask_RS.shape[1] == 2 + Connector.prefix_length + len(PROMPTS[1])
+    assert decoder._batches[0].rows.mask_RS.shape[1] == 2 + Connector.prefix_length + len(PROMPTS[1])
 
 
 def test_a_cache_that_forgets_is_refused(model, clap, monkeypatch):
