@@ -172,8 +172,7 @@ def test_an_answer_whose_every_continuation_is_forbidden_fails(make, dtype):
     rows = logits(*[[3.0, 2, 1, -60]] * 2)[:, :3].to(dtype)  # a vocabulary without EOS
 
     with pytest.raises(AnswerError, match="not finite"):
-        for _ in range(9):
-            search.advance(rows)
+        all(search.advance(rows) for _ in range(9))
 
 
 @BOTH
