@@ -12,7 +12,6 @@ Shapes: N new answers, R rows, S columns of the key-value cache (padded left), V
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,8 +20,6 @@ from mats_ray.models.cache import Rows, read
 from mats_ray.models.mats import MATS
 from mats_ray.models.search import Search
 from mats_ray.models.splice import pad_left
-
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,13 +112,15 @@ class StepDecoder:
     def step(self) -> dict[Search, Exception]:
         """Compute one more token of every answer; returns those that cannot go on, and why."""
         failed: dict[Search, Exception] = {}
-        batches: list[_Batch] = []
-        for batch in self._batches:
-            for after, logits_RV in _isolated(
-                lambda some, of=batch: self._forward(of, some), batch.members, failed
-            ):
-                batches += self._advanced(after, logits_RV, failed)
-        self._batches = batches
+        waiting, self._batches = self._batches[::-1], []
+        while waiting:
+            batch = waiting.pop()  # nothing else holds it: where memory is short, its parts replace it
+            computed = self._forward(batch, failed)
+            if computed is not None:
+                self._batches += self._advanced(*computed, failed)
+            elif (middle := len(batch.members) // 2) > 0:
+                waiting += _isolated(batch.part, batch.members[middle:], failed)
+                waiting += _isolated(batch.part, batch.members[:middle], failed)
         self._dropped.clear()
         return failed
 
@@ -132,10 +131,15 @@ class StepDecoder:
             batch for batch in self._batches if any(one.search not in self._dropped for one in batch.members)
         ]
 
-    def _forward(self, batch: _Batch, members: Sequence[_Member]) -> tuple[_Batch, Tensor]:
-        some = batch.part(members)
-        rows, logits_RV = some.rows.step(self._model.llm)
-        return _Batch(rows, some.members), logits_RV
+    def _forward(self, batch: _Batch, failed: dict[Search, Exception]) -> tuple[_Batch, Tensor] | None:
+        """Compute one pass; None if it fails, which is a single member's own failure."""
+        try:
+            rows, logits_RV = batch.rows.step(self._model.llm)
+        except Exception as error:  # noqa: BLE001  whatever it is, it may belong to one member
+            if len(batch.members) == 1:
+                failed[batch.members[0].search] = error
+            return None
+        return _Batch(rows, batch.members), logits_RV
 
     def _advanced(self, batch: _Batch, logits_RV: Tensor, failed: dict[Search, Exception]) -> list[_Batch]:
         """Let every search take its logits, then keep the rows they go on from."""
@@ -161,16 +165,16 @@ class StepDecoder:
 
 
 def _isolated(
-    work: Callable[[Sequence[_Member]], ResultT], members: Sequence[_Member], failed: dict[Search, Exception]
-) -> list[ResultT]:
-    """Do work for some members; if it fails, for their halves, down to those that fail by themselves."""
+    take: Callable[[Sequence[_Member]], _Batch], members: Sequence[_Member], failed: dict[Search, Exception]
+) -> list[_Batch]:
+    """Take members out together; if that fails, in halves, down to those that fail by themselves."""
     if not members:
         return []
     try:
-        return [work(members)]
+        return [take(members)]
     except Exception as error:  # noqa: BLE001  whatever it is, it may belong to one member
         if len(members) == 1:
             failed[members[0].search] = error
             return []
     middle = len(members) // 2
-    return _isolated(work, members[:middle], failed) + _isolated(work, members[middle:], failed)
+    return _isolated(take, members[:middle], failed) + _isolated(take, members[middle:], failed)
