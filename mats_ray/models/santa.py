@@ -230,7 +230,7 @@ def soft_weights(similarity_BL: Tensor, temperature: float) -> Tensor:
     """softmax(similarity / temperature): a temperature near 0 leaves the most similar, a high one all alike.
 
     Args:
-        similarity_BL: (..., L), of which the first is the largest; minus infinity weighs nothing.
+        similarity_BL: (..., L), below 1e8; minus infinity weighs nothing.
         temperature: Any positive number.
     """
     lowest, highest = _TEMPERATURES
