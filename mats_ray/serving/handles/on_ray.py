@@ -211,8 +211,9 @@ def _is_absence(error: Exception) -> bool:
 
 
 def _cause(error: Exception, kind: type[ErrorT]) -> ErrorT | None:
-    """Return what a replica raised, if it is of a kind."""
-    return error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, kind) else None
+    """Return what a replica raised, if it is of a kind; by gRPC it comes as it is, else in Ray's error."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return cause if isinstance(cause, kind) else None
 
 
 def raise_as_ours(error: Exception) -> None:

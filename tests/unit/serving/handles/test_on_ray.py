@@ -130,12 +130,14 @@ DEATHS = [
     ActorDiedError(),
     ActorUnavailableError("gone", b"x" * 16),
     AioRpcError(StatusCode.INTERNAL, Metadata(), Metadata(), "reset"),
+    EngineError("the engine has stopped", in_flight=True),
     task_error(EngineError("the engine has stopped", in_flight=True)),
 ]
 ABSENCES = [
     DeploymentUnavailableError("Encoder"),
     ReplicaUnavailableError("Encoder#1"),
     RuntimeError("Unexpected error (StatusCode.UNAVAILABLE): Socket closed."),
+    EngineError("the engine has stopped"),
     task_error(EngineError("the engine has stopped")),
 ]
 
