@@ -207,3 +207,20 @@ def test_the_rows_of_one_that_is_dropped_go_with_the_next_step(model, clap):
     for search in going[1:]:
         decoder.drop(search)
     assert not decoder._batches
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e-36])
+def test_an_answer_drawn_at_a_temperature_near_zero_is_the_greedy_one(model, clap, dtype, temperature):
+    searches = [
+        LineSearch(eos_id=EOS, max_new_tokens=9, penalties=Penalties(), temperature=one, seed=3)
+        for one in (0.0, temperature)
+    ]
+    model.to(dtype)
+    decoder = StepDecoder(model)
+
+    decoder.add(clap[[0, 0]].to(dtype), [PROMPTS[0]] * 2, searches)
+    while decoder.active:
+        assert not decoder.step()
+
+    assert searches[0].ids == searches[1].ids
