@@ -28,12 +28,12 @@ class MissingError(StorageError, FileNotFoundError):
     """A file that is not there, or a bucket."""
 
 
-class AudioError(MATSError):
-    """One piece of audio that cannot be used.
+class CodedError(MATSError):
+    """One input or request that cannot be used; those beside it can.
 
     Attributes:
         code: Short machine-readable cause, written to the ``error_code`` column of batch output and to
-            HTTP error bodies: ``not_found``, ``read_failed``, or one of ``AudioDecodeError``'s.
+            HTTP error bodies.
     """
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -42,7 +42,19 @@ class AudioError(MATSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling between processes: the default would drop ``code``."""
-        return (_rebuild_audio_error, (type(self), str(self), self.code))
+        return (_rebuild_coded, (type(self), str(self), self.code))
+
+
+def _rebuild_coded(kind: type[CodedError], message: str, code: str) -> CodedError:
+    return kind(message, code=code)
+
+
+class AudioError(CodedError):
+    """One piece of audio that cannot be used.
+
+    Attributes:
+        code: ``not_found``, ``read_failed``, or one of ``AudioDecodeError``'s.
+    """
 
 
 class AudioDecodeError(AudioError):
@@ -56,8 +68,33 @@ class AudioDecodeError(AudioError):
     """
 
 
-def _rebuild_audio_error(kind: type[AudioError], message: str, code: str) -> AudioError:
-    return kind(message, code=code)
+class AnswerError(CodedError):
+    """One request that the model cannot answer.
+
+    Attributes:
+        code: ``prompt_too_long`` (prompt and answer need more positions than the model has), ``not_finite``
+            (an embedding with NaN or infinite numbers), ``answer_failed`` (the model computed such numbers).
+    """
+
+
+class EngineError(MATSError):
+    """The engine has stopped: its process answers nothing any more and must be replaced.
+
+    Attributes:
+        in_flight: The request was being computed when the engine stopped, so it may be the cause.
+    """
+
+    def __init__(self, message: str, *, in_flight: bool = False) -> None:
+        super().__init__(message)
+        self.in_flight = in_flight
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling between processes: the default would drop ``in_flight``."""
+        return (_rebuild_engine_error, (str(self), self.in_flight))
+
+
+def _rebuild_engine_error(message: str, in_flight: bool) -> EngineError:  # noqa: FBT001 (pickle knows no keywords)
+    return EngineError(message, in_flight=in_flight)
 
 
 class ModelError(MATSError):

@@ -189,7 +189,7 @@ class ServeConfig(StrictConfig):
     stream_timeout_seconds: PositiveFloat = 300
     """From the first byte of an answer to its last; then it is broken off."""
     retry_seconds: Annotated[float, Field(ge=0)] = 20
-    """A call whose replica dies is repeated for so long: answers are the same each time."""
+    """A call waits so long for a replica that takes it; one whose replica dies is repeated once."""
     api_keys_file: str | None = None
     """Lines of ``name:key``, read again when it changes. Without keys everybody may ask."""
     api_keys_variable: str = "MATS_API_KEYS"

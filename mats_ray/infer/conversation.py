@@ -5,7 +5,7 @@ Answers equal ``Answerer.answer``'s, token for token in float32, whatever else i
 Shapes: N new questions, C CLAP dim.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import DECODING
+from mats_ray.config.infer import DECODING, GenerationConfig
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.infer.spoken import Piece, Spoken
 from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Search
@@ -32,15 +32,19 @@ class Question:
     """False: only the whole answer is wanted, which saves turning ids into text at every step."""
 
 
+Outcome = Piece | Exception
+"""What comes of an answer: a piece of it, or what ended it."""
+
+
 class Conversation:
-    """Answers under way.
+    """Answers under way; what one of them fails by ends that one alone.
 
     Example::
 
         conversation = Conversation(answerer)
         conversation.begin([Question(embedding_C=embedding, instruction="Is there a dog?")])
         while conversation.open:
-            for question, piece in conversation.go_on(): ...
+            for question, outcome in conversation.go_on(): ...
     """
 
     def __init__(self, answerer: Answerer) -> None:
@@ -57,47 +61,50 @@ class Conversation:
         """How many answers are under way; safe to ask from another thread."""
         return len(self._open)
 
-    def begin(self, questions: Sequence[Question]) -> list[tuple[Question, Piece]]:
-        """Read new questions together; returns what that alone lets one say.
+    def begin(self, questions: Sequence[Question]) -> list[tuple[Question, Outcome]]:
+        """Read new questions together; returns what that alone lets one say, and which of them failed.
 
         Raises:
-            ConfigError: A question wants Santa of a model without.
+            AnswerError, ConfigError: A question cannot be answered; then none has begun, as after whatever
+                else is raised, and the caller may try fewer of them.
         """
-        prompts = self._answerer.prompts
-        new = {
-            question: (self._search(question.options), Spoken(prompts.decode, stop=question.options.stop))
-            for question in questions
-        }
-        self._decoder.add(
-            self._moved(questions),
-            [prompts.after(question.instruction) for question in questions],
-            [search for search, _ in new.values()],
-        )
+        answerer = self._answerer
+        new: dict[Question, tuple[Search, Spoken]] = {}
+        after_ids: list[list[int]] = []
+        for question in questions:
+            generation = question.options.over(answerer.generation)
+            after_ids.append(answerer.check(question.embedding_C, question.instruction, generation))
+            spoken = Spoken(answerer.prompts.decode, stop=question.options.stop)
+            new[question] = self._search(question.options, generation), spoken
+        failed = self._decoder.add(self._moved(questions), after_ids, [search for search, _ in new.values()])
         self._open |= new
-        return list(self._pieces())
+        return list(self._outcomes(failed))
 
-    def go_on(self) -> list[tuple[Question, Piece]]:
-        """Compute one more token of every answer; returns what can be said now."""
-        self._decoder.step()
-        return list(self._pieces())
+    def go_on(self) -> list[tuple[Question, Outcome]]:
+        """Compute one more token of every answer; returns what can be said now, and which answers failed."""
+        return list(self._outcomes(self._decoder.step()))
 
     def leave(self, question: Question) -> None:
         """Forget a question nobody waits for any more."""
         search, _ = self._open.pop(question)
         self._decoder.drop(search)
 
-    def _pieces(self) -> Iterator[tuple[Question, Piece]]:
-        going = {id(search) for search in self._decoder.active}
+    def _outcomes(self, failed: Mapping[Search, Exception]) -> Iterator[tuple[Question, Outcome]]:
+        active = set(self._decoder.active)
         for question, (search, spoken) in list(self._open.items()):
-            if id(search) in going:
-                watched = question.in_pieces or question.options.stop
-                piece = spoken.hear(search.ids) if watched else None
-            else:
-                piece = spoken.finish(search.ids, ended=search.ended)
-            if piece is not None:
-                if piece.answer is not None:
-                    self.leave(question)
-                yield question, piece
+            try:
+                outcome = failed.get(search) or self._piece(question, search, spoken, going=search in active)
+            except Exception as error:  # noqa: BLE001  ids that make no text are this answer's trouble alone
+                outcome = error
+            if isinstance(outcome, Exception) or (outcome is not None and outcome.answer is not None):
+                self.leave(question)
+            if outcome is not None:
+                yield question, outcome
+
+    def _piece(self, question: Question, search: Search, spoken: Spoken, *, going: bool) -> Piece | None:
+        if not going:
+            return spoken.finish(search.ids, ended=search.ended)
+        return spoken.hear(search.ids) if question.in_pieces or question.options.stop else None
 
     def _moved(self, questions: Sequence[Question]) -> torch.Tensor:
         """(N, C) after Santa, which takes as long for many as for one."""
@@ -109,8 +116,7 @@ class Conversation:
             ]
         )
 
-    def _search(self, options: AnswerOptions) -> Search:
-        generation = options.over(self._answerer.generation)
+    def _search(self, options: AnswerOptions, generation: GenerationConfig) -> Search:
         profile = DECODING[generation.profile]
         penalties = Penalties(
             repetition_penalty=float(profile["repetition_penalty"]),
@@ -127,8 +133,24 @@ class Conversation:
 
 
 def stream_answer(answerer: Answerer, question: Question) -> Iterator[Piece]:
-    """Answer one question in pieces, on this thread."""
+    """Answer one question in pieces, on this thread.
+
+    Raises:
+        AnswerError, ConfigError: It cannot be answered.
+    """
     conversation = Conversation(answerer)
-    yield from (piece for _, piece in conversation.begin([question]))
-    while conversation.open:
-        yield from (piece for _, piece in conversation.go_on())
+    outcomes = conversation.begin([question])
+    while outcomes or conversation.open:
+        for _, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+        outcomes = conversation.go_on() if conversation.open else []
+
+
+def check_model(answerer: Answerer) -> None:
+    """Compute one token about nothing; raises whatever keeps the model from it."""
+    options = AnswerOptions(profile="fast", max_new_tokens=1, santa=False)
+    embedding_C = np.ones(answerer.model.connector.clap_dim, np.float32)
+    for _ in stream_answer(answerer, Question(embedding_C=embedding_C, instruction="", options=options)):
+        pass

@@ -16,7 +16,7 @@ import torch
 from mats_ray.config.answer import AnswerOptions, SantaOptions
 from mats_ray.config.infer import DECODING, GenerationConfig
 from mats_ray.config.model import SantaConfig
-from mats_ray.errors import ConfigError, ModelError
+from mats_ray.errors import AnswerError, ConfigError, ModelError
 from mats_ray.infer.spoken import Piece
 from mats_ray.models.build import build_clap
 from mats_ray.models.clap import CLAP
@@ -156,6 +156,7 @@ class Answerer:
             moved: The embeddings already lie on the text side: leave Santa out.
 
         Raises:
+            AnswerError: One of them cannot be answered; then none is.
             ValueError: Unequal numbers of embeddings and instructions.
         """
         if len(embeddings) != len(instructions):
@@ -163,19 +164,50 @@ class Answerer:
         if not instructions:
             return []
         generation = generation or self.generation
+        after_ids = [self.check(*one, generation) for one in zip(embeddings, instructions, strict=True)]
         clap_NC = torch.as_tensor(embeddings, device=self.device) if moved else self.move(embeddings)
         generated = self.model.generate(
             clap_NC,
-            [self.prompts.after(instruction) for instruction in instructions],
+            after_ids,
             max_new_tokens=generation.max_new_tokens,
             **DECODING[generation.profile],
         )
         return [self._spoken(one) for one in generated]
 
+    def check(
+        self, embedding_C: np.ndarray, instruction: str, generation: GenerationConfig | None = None
+    ) -> list[int]:
+        """Find out whether a prompt can be answered; returns the ids of its second half.
+
+        Nothing is shortened to fit: neither what the model reads nor what it may answer.
+
+        Raises:
+            AnswerError: ``not_finite`` or ``prompt_too_long``.
+        """
+        if (
+            not np.square(embedding_C, dtype=np.float64).sum() < np.finfo(np.float32).max
+        ):  # NaN is not, either
+            raise AnswerError(
+                "the audio embedding has numbers that are not finite, or too large for float32",
+                code="not_finite",
+            )
+        after_ids, limit = self.prompts.after(instruction), self.model.max_positions
+        longest = (generation or self.generation).max_new_tokens
+        if limit is not None and (num_prompt := self._count(after_ids)) + longest > limit:
+            raise AnswerError(
+                f"a prompt of {num_prompt} tokens and an answer of up to {longest} are "
+                f"{num_prompt + longest}, the language model has {limit} positions; shorten the question or "
+                "ask for fewer tokens",
+                code="prompt_too_long",
+            )
+        return after_ids
+
     def count_prompt(self, instruction: str) -> int:
-        """Tokens the model reads before it answers, the audio prefix among them."""
-        around = len(self.model.before_F) + len(self.prompts.after(instruction))
-        return around + self.model.connector.prefix_length
+        """Count the tokens the model reads before it answers, the audio prefix among them."""
+        return self._count(self.prompts.after(instruction))
+
+    def _count(self, after_ids: Sequence[int]) -> int:
+        return len(self.model.before_F) + self.model.connector.prefix_length + len(after_ids)
 
     def _spoken(self, generated: Generated) -> Answer:
         reason = "stop" if generated.ended else "length"
@@ -213,6 +245,7 @@ class MATSPipeline:
         """Answer a batch of requests, in order.
 
         Raises:
+            AnswerError: One of them cannot be answered, e.g. its question is too long for the model.
             ValueError: A question is missing, or given to a task that takes none.
         """
         instructions = [instruction_for(request.task, request.question) for request in requests]
@@ -234,6 +267,9 @@ class MATSPipeline:
 
             for piece in pipe.stream(Request(audio=clip)):
                 print(piece.text, end="", flush=True)
+
+        Raises:
+            AnswerError: The request cannot be answered.
         """
         from mats_ray.infer.conversation import Question, stream_answer
 

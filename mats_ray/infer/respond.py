@@ -10,7 +10,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from mats_ray.data.windows import Cut
-from mats_ray.errors import AudioError
+from mats_ray.errors import AnswerError, AudioError
 from mats_ray.infer.clips import batches_of, clips_of
 from mats_ray.infer.decode import Opener
 from mats_ray.infer.hearing import Heard, Hearing
@@ -66,15 +66,17 @@ class Responder:
                 yield error_row(source, prompt, respondent, one)
             elif prompt.labels:
                 yield label_row(source, prompt, respondent, self._match(one, prompt.labels))
+            elif isinstance(answer := next(answers), AnswerError):
+                yield error_row(source, prompt, respondent, answer)
             else:
-                yield ok_row(source, prompt, respondent, next(answers))
+                yield ok_row(source, prompt, respondent, answer)
 
     def _match(self, heard: Heard, labels: tuple[str, ...]) -> list[Match]:
         if labels not in self._labels:
             self._labels[labels] = self._pipeline.encoder.clap.encode_text(labels).cpu().numpy()
         return match(heard.embedding_C, self._labels[labels], labels)
 
-    def _answer(self, asked: Sequence[tuple[Heard | AudioError, Prompt]]) -> Iterator[Answer]:
+    def _answer(self, asked: Sequence[tuple[Heard | AudioError, Prompt]]) -> Iterator[Answer | AnswerError]:
         """Answer what was heard, in order, ``batch_size`` prompts at a time."""
         heard = [
             (one.embedding_C, prompt.instruction)
@@ -82,10 +84,21 @@ class Responder:
             if isinstance(one, Heard) and not prompt.labels
         ]
         for start in range(0, len(heard), self._settings.batch_size):
-            embeddings, instructions = zip(*heard[start : start + self._settings.batch_size], strict=True)
-            yield from self._pipeline.answerer.answer(
-                np.stack(embeddings), instructions, generation=self._settings.respondent.generation
-            )
+            yield from self._answer_batch(heard[start : start + self._settings.batch_size])
+
+    def _answer_batch(self, heard: Sequence[tuple[np.ndarray, str]]) -> list[Answer | AnswerError]:
+        """Answer a batch; if it holds prompts that cannot be answered, in halves, down to those."""
+        embeddings, instructions = zip(*heard, strict=True)
+        generation = self._settings.respondent.generation
+        try:
+            return [
+                *self._pipeline.answerer.answer(np.stack(embeddings), instructions, generation=generation)
+            ]
+        except AnswerError as error:
+            if len(heard) == 1:
+                return [error]
+        middle = len(heard) // 2
+        return self._answer_batch(heard[:middle]) + self._answer_batch(heard[middle:])
 
 
 def _source(clip: dict[str, Any], heard: Heard | AudioError) -> Source:

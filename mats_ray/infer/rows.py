@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mats_ray.config.infer import GenerationConfig
-from mats_ray.errors import AudioError
+from mats_ray.errors import CodedError
 from mats_ray.infer.labels import Match
 from mats_ray.tasks import Task
 from mats_ray.types import Answer
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         pa.field("segment", pa.int32(), nullable=False),  # 0, 1, ...: the windows of a file, in order
         pa.field("is_last_segment", pa.bool_(), nullable=False),  # a file's rows are complete with this one
         pa.field("status", pa.string(), nullable=False),  # ok | error
-        pa.field("error_code", pa.string()),  # see errors.AudioError
+        pa.field("error_code", pa.string()),  # see errors.CodedError
         pa.field("error", pa.string()),
         pa.field("task", pa.string(), nullable=False),  # caption | qa | classification
         pa.field("prompt", pa.string(), nullable=False),  # the instruction or question
@@ -98,8 +98,8 @@ def label_row(
     return _row(source, prompt, respondent, status=OK, answer=matches[0].label, scores=scores)
 
 
-def error_row(source: Source, prompt: Prompt, respondent: Respondent, error: AudioError) -> dict[str, Any]:
-    """Build the row of a file that could not be used."""
+def error_row(source: Source, prompt: Prompt, respondent: Respondent, error: CodedError) -> dict[str, Any]:
+    """Build the row of a file that could not be used, or of a prompt that cannot be answered."""
     return _row(source, prompt, respondent, status=ERROR, error_code=error.code, error=str(error))
 
 

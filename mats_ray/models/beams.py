@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mats_ray.models.cache import read
-from mats_ray.models.search import Penalties
+from mats_ray.models.search import Penalties, check_scores
 from mats_ray.models.splice import Spliced
 
 
@@ -54,6 +54,9 @@ class Beams:
 
         Returns:
             Of each row that goes on: from which row, with which token. None: all answers are done.
+
+        Raises:
+            AnswerError: Logits are NaN or infinite, or no token may follow.
         """
         score_BN, parent_BN, ids_BNT = self._candidates(logits_RV)
         length = ids_BNT.shape[2]
@@ -76,6 +79,7 @@ class Beams:
         log_RV = self._penalties.apply(self._ids_BWT.flatten(0, 1), logits_RV.float().log_softmax(-1))
         total_BWV = self._score_BW[:, :, None] + log_RV.view(num_answers, width, -1)
         score_BN, at_BN = total_BWV.flatten(1).topk(2 * self._num_beams)
+        check_scores(score_BN)
         beam_BN, token_BN = at_BN // total_BWV.shape[2], at_BN % total_BWV.shape[2]
         first_B1 = width * torch.arange(num_answers, device=at_BN.device)[:, None]
         ids_BNT = torch.cat([_taken(self._ids_BWT, beam_BN), token_BN[:, :, None]], dim=2)
@@ -115,6 +119,7 @@ def beam_search(
     """Answer prompts that are padded left; ids per prompt, EOS last where the model ended the answer itself.
 
     Raises:
+        AnswerError: As for ``Beams.advance``; of no prompt there is an answer then.
         ModelError: The model keeps its past in a form that rows cannot be cut from.
     """
     rows, logits_RV = read(
@@ -132,8 +137,7 @@ def beam_search(
         parents, tokens = beams.advance(logits_RV)
         if not tokens:
             return beams.answers
-        rows.select(parents, tokens)
-        rows, logits_RV = rows.step(llm)
+        rows, logits_RV = rows.selected(parents, tokens).step(llm)
 
 
 def _taken(ids_BXT: Tensor, index_BY: Tensor) -> Tensor:

@@ -18,41 +18,49 @@ class Rows:
     """Keys and values of every layer (R, heads, S, width), what is real, and each row's next token."""
 
     def __init__(
-        self, layers: list[tuple[Tensor, Tensor]] | None = None, mask_RS: Tensor | None = None
+        self, layers: list[tuple[Tensor, Tensor]], mask_RS: Tensor, tokens_R1: Tensor | None = None
     ) -> None:
-        self.layers = layers or []
-        self.mask_RS = mask_RS if mask_RS is not None else torch.zeros(0, 0, dtype=torch.long)
-        self.tokens_R1 = torch.zeros(len(self.mask_RS), 1, dtype=torch.long, device=self.mask_RS.device)
+        self.layers, self.mask_RS = layers, mask_RS
+        self.tokens_R1 = mask_RS.new_zeros(len(mask_RS), 1) if tokens_R1 is None else tokens_R1
 
-    def select(self, kept: list[int], tokens: list[int]) -> None:
-        """Keep rows, in a new order or several times, and drop columns that none of them uses."""
+    def __len__(self) -> int:
+        """Number of rows, R."""
+        return len(self.mask_RS)
+
+    def selected(self, kept: list[int], tokens: list[int] | None = None) -> "Rows":
+        """Return rows, in a new order or several times, without the columns that none of them uses.
+
+        Args:
+            kept: Indices; at least one.
+            tokens: Next token of each; those they have by default.
+        """
         device = self.mask_RS.device
-        if kept != list(range(len(self.mask_RS))):
+        layers, mask_RS, tokens_R1 = self.layers, self.mask_RS, self.tokens_R1
+        if kept != list(range(len(self))):
             index_R = torch.tensor(kept, dtype=torch.long, device=device)
-            mask_RS = self.mask_RS[index_R]
-            first = int(mask_RS.any(dim=0).int().argmax()) if kept else mask_RS.shape[1]
-            self.layers = [
+            mask_RS, tokens_R1 = mask_RS[index_R], tokens_R1[index_R]
+            first = int(mask_RS.any(dim=0).int().argmax())
+            layers = [
                 (k[:, :, first:].index_select(0, index_R), v[:, :, first:].index_select(0, index_R))
-                for k, v in self.layers
+                for k, v in layers
             ]
-            self.mask_RS = mask_RS[:, first:]
-        self.tokens_R1 = torch.tensor(tokens, dtype=torch.long, device=device)[:, None]
+            mask_RS = mask_RS[:, first:]
+        if tokens is not None:
+            tokens_R1 = torch.tensor(tokens, dtype=torch.long, device=device)[:, None]
+        return Rows(layers, mask_RS, tokens_R1)
 
     def joined(self, other: "Rows") -> "Rows":
         """Put another batch's rows below; the shorter history is padded on its left."""
-        if not len(self.mask_RS) or not len(other.mask_RS):
-            return other if len(other.mask_RS) else self
         length = max(self.mask_RS.shape[1], other.mask_RS.shape[1])
         ours, theirs = self._padded(length), other._padded(length)
-        both = Rows(
+        return Rows(
             [
                 (torch.cat([k, other_k]), torch.cat([v, other_v]))
                 for (k, v), (other_k, other_v) in zip(ours.layers, theirs.layers, strict=True)
             ],
             torch.cat([ours.mask_RS, theirs.mask_RS]),
+            torch.cat([self.tokens_R1, other.tokens_R1]),
         )
-        both.tokens_R1 = torch.cat([self.tokens_R1, other.tokens_R1])
-        return both
 
     def step(self, llm: Any) -> tuple["Rows", Tensor]:
         """Let the language model read each row's next token; returns what it remembers then, and logits.

@@ -84,6 +84,7 @@ class TransformerMapper(nn.Module):
         num_heads: int,
     ) -> None:
         super().__init__()
+        self.clap_dim = clap_dim
         self.content_length = content_length
         self.linear = nn.Linear(clap_dim, content_length * hidden_dim)
         self.prefix_length = prefix_length
@@ -106,6 +107,7 @@ class MLPMapper(nn.Module):
 
     def __init__(self, *, clap_dim: int, hidden_dim: int, prefix_length: int) -> None:
         super().__init__()
+        self.clap_dim = clap_dim
         self.prefix_length = prefix_length
         width = prefix_length * hidden_dim
         self.model = nn.Sequential(nn.Linear(clap_dim, width // 2), nn.Tanh(), nn.Linear(width // 2, width))
@@ -129,6 +131,13 @@ class Connector(nn.Module):
         length = self.audio_mapper.prefix_length
         assert isinstance(length, int)
         return length
+
+    @property
+    def clap_dim(self) -> int:
+        """C."""
+        dim = self.audio_mapper.clap_dim
+        assert isinstance(dim, int)
+        return dim
 
     def forward(self, clap_BC: Tensor) -> Tensor:
         """(B, C), of any norm -> (B, P, L)."""

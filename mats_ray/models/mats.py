@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
@@ -19,11 +20,14 @@ from transformers import (
 
 from mats_ray.models.beams import beam_search
 from mats_ray.models.mapper import Connector
-from mats_ray.models.search import Penalties
+from mats_ray.models.search import Penalties, check_scores
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
 
 _PLAIN_CACHES = frozenset({"llama", "gpt2"})
 """Language models that keep keys and values of every token; of others, ``generate`` knows more."""
+
+_STRETCHED = frozenset({"linear", "dynamic", "yarn", "longrope"})
+"""Kinds of rotary positions that reach further than the model was trained at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,13 @@ class MATS(nn.Module):
 
         Returns:
             One result per row, each ended by its own EOS; none depends on what else is in the batch.
+
+        Raises:
+            AnswerError: Some logits are NaN or infinite.
+            ValueError: ``max_new_tokens`` is below 1.
         """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1")
         spliced = pad_left(self.prompt(clap_BC, after_ids))
         if self._can_search_beams(decoding):
             ids = self._beam_search(spliced, max_new_tokens=max_new_tokens, **decoding)
@@ -136,16 +146,35 @@ class MATS(nn.Module):
             ids = self.generated(spliced, max_new_tokens=max_new_tokens, **decoding)
         return [self._cut(row) for row in ids]
 
+    @property
+    def max_positions(self) -> int | None:
+        """Number of positions a prompt and its answer may take together; None: there is no limit.
+
+        transformers leaves ``max_position_embeddings`` at the length of pre-training where rotary positions
+        are stretched by a factor. A sliding window limits what is seen of the past, not its length.
+        """
+        config = self._base().config
+        positions: int | None = getattr(config, "max_position_embeddings", None)
+        rope: Any = getattr(config, "rope_parameters", None) or {}
+        if positions is None or rope.get("rope_type") not in _STRETCHED:
+            return positions
+        original = rope.get("original_max_position_embeddings") or positions
+        return max(positions, int(original * float(rope.get("factor") or 1)))
+
     def prompt(self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]]) -> Spliced:
         """Embed one prompt per embedding, padded right; see ``generate`` for the arguments."""
         return self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
 
     def _can_search_beams(self, decoding: dict[str, Any]) -> bool:
-        """Whether ``beams`` finds what ``generate`` would: no other options, a cache rows are cut from."""
+        """Whether ``beams`` finds what ``generate`` would: no other options, a cache rows are cut from.
+
+        It takes twice as many tokens at a time as there are beams: a small vocabulary is for ``generate``.
+        """
         config = self._base().config
         plain = getattr(config, "sliding_window", None) is None and config.model_type in _PLAIN_CACHES
         own = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
-        return plain and decoding.get("num_beams", 1) > 1 and decoding.keys() <= own
+        is_beams = 1 < decoding.get("num_beams", 1) <= config.vocab_size // 2
+        return plain and is_beams and decoding.keys() <= own
 
     def _beam_search(
         self, spliced: Spliced, *, max_new_tokens: int, num_beams: int, **penalties: Any
@@ -185,8 +214,17 @@ class MATS(nn.Module):
         return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm  # pyright: ignore[reportCallIssue]
 
 
+class _Finite(LogitsProcessor):
+    """Refuses logits that no token can be chosen by."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the scores as they are."""
+        check_scores(scores)
+        return scores
+
+
 def _own_penalties(decoding: dict[str, Any]) -> dict[str, Any]:
-    """Bring the processors that look at the ids generated so far.
+    """Bring the processors that look at the ids generated so far, behind a check of the logits.
 
     transformers 5.23 lets its repetition penalty skip as many ids at the front as a row has padding. Behind
     ``inputs_embeds`` there is no padding among the ids, so it would spare the first words of every answer
@@ -194,7 +232,7 @@ def _own_penalties(decoding: dict[str, Any]) -> dict[str, Any]:
     """
     penalty = float(decoding.get("repetition_penalty", 1.0))
     ngram_size = int(decoding.get("no_repeat_ngram_size", 0))
-    processors = LogitsProcessorList()
+    processors = LogitsProcessorList([_Finite()])
     if penalty != 1:
         processors.append(RepetitionPenaltyLogitsProcessor(penalty))
     if ngram_size:

@@ -88,5 +88,10 @@ class PromptTokenizer:
 
     def _ids(self, text: str) -> list[int]:
         # what a user writes is text: "</s>" ends no prompt, "[PAD]" looks up no row that is not there
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        encoded = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            verbose=False,  # no warning: a prompt that is too long for the model is an error of its own
+        )
         return list(encoded["input_ids"])

@@ -23,6 +23,8 @@ from mats_ray.models.kmeans import KMeansResult, assign, kmeans
 from mats_ray.models.noise import inject_noise
 
 _FORMAT = "mats_santa_memory"
+_TEMPERATURES = (1e-30, 1e30)
+"""What lies beyond weighs as the bound does, but no longer fits into float32."""
 _CHUNK_ROWS = 65_536  # noised at a time: of millions of rows there is one copy beside those given
 
 
@@ -146,7 +148,7 @@ class SantaMemory:
 
         Args:
             audio_embeddings: (B, C); normalised here first.
-            num_neighbours: L; a smaller cluster gives all it has.
+            num_neighbours: L; a smaller cluster gives all it has, whatever L is.
             temperature: tau.
             mix: lambda.
 
@@ -162,9 +164,9 @@ class SantaMemory:
         first_B, size_B = self._nearest_clusters(audio_BC)
         order_B = first_B.argsort()  # those of one cluster in a row: it stays in the processor's cache
         # pool rows are unit vectors, so the nearest by distance are the most similar ones
-        similarity_BM = self._similarities(audio_BC, first_B, size_B, order_B, at_least=num_neighbours)
-        top_BL, index_BL = similarity_BM.topk(num_neighbours)
-        weights_BL = (top_BL / temperature).softmax(dim=1)
+        similarity_BM = self._similarities(audio_BC, first_B, size_B, order_B)
+        top_BL, index_BL = similarity_BM.topk(min(num_neighbours, similarity_BM.shape[1]))
+        weights_BL = soft_weights(top_BL, temperature)
         # where a cluster has fewer, the weight is 0 and any row of it will do
         rows_BL = first_B[order_B, None] + index_BL.minimum(size_B[order_B, None] - 1)
         text_BC = embedding_bag(rows_BL, self.embeddings_NC, mode="sum", per_sample_weights=weights_BL)
@@ -189,9 +191,7 @@ class SantaMemory:
         cluster_B = filled_F[assign(audio_BC, self.centroids_KC[filled_F])]
         return self.offsets_K1[cluster_B], sizes_K[cluster_B]
 
-    def _similarities(
-        self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, order_B: Tensor, *, at_least: int
-    ) -> Tensor:
+    def _similarities(self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, order_B: Tensor) -> Tensor:
         """Compare embeddings, in a given order, with their clusters: (B, M), minus infinity where one ends.
 
         A sampled product computes the members' dot products one by one. Matrix products, of a row or of all
@@ -208,7 +208,7 @@ class SantaMemory:
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
             asked_BN = torch.sparse_csr_tensor(ends_B1, members, zeros, size, check_invariants=False)
         found = torch.sparse.sampled_addmm(asked_BN, audio_BC[order_B], self.embeddings_NC.T, beta=0.0)
-        width = max(int(self.offsets_K1.diff().max()), at_least)
+        width = int(self.offsets_K1.diff().max())
         is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
         similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
         return similarity_BM.masked_scatter_(is_member_BM, found.values())
@@ -224,3 +224,15 @@ class SantaMemory:
         )
         if not fits:
             raise ModelError(f"{path} is not a Santa memory: its tensors do not fit each other")
+
+
+def soft_weights(similarity_BL: Tensor, temperature: float) -> Tensor:
+    """softmax(similarity / temperature): a temperature near 0 leaves the most similar, a high one all alike.
+
+    Args:
+        similarity_BL: (..., L), below 1e8; minus infinity weighs nothing.
+        temperature: Any positive number.
+    """
+    lowest, highest = _TEMPERATURES
+    temperature = min(max(temperature, lowest), highest)
+    return (similarity_BL / temperature).softmax(dim=-1)

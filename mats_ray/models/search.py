@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
+from mats_ray.errors import AnswerError
+
+_GREEDY_BELOW = torch.finfo(torch.float32).tiny
+"""Temperatures without a normal float32 draw nothing but the likeliest token."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -32,8 +37,28 @@ class Search(Protocol):
     """The model ended the answer itself."""
 
     def advance(self, logits_KV: Tensor) -> Step | None:
-        """Take the logits behind each row, (1, V) behind the prompt; None: the answer is done."""
+        """Take the logits behind each row, (1, V) behind the prompt; None: the answer is done.
+
+        Raises:
+            AnswerError: Some are NaN or infinite, or no token may follow.
+        """
         ...
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuse scores that no token can be chosen by: NaN, plus infinity, or a best one of minus infinity.
+
+    Args:
+        scores: (..., V), or (..., 1) of the best ones only.
+
+    Raises:
+        AnswerError: There are some.
+    """
+    if not bool(scores.amax(-1).isfinite().all()):  # the maximum of a row with NaN is NaN
+        raise AnswerError(
+            "the language model computed numbers that are not finite; this answer has none",
+            code="answer_failed",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +69,15 @@ class Penalties:
     no_repeat_ngram_size: int = 0
 
     def apply(self, ids_KT: Tensor, scores_KV: Tensor) -> Tensor:
-        """Return the scores (K, V) with penalties."""
+        """Return the scores (K, V) with penalties.
+
+        Raises:
+            AnswerError: The scores are not finite.
+        """
+        check_scores(scores_KV)
         if self.repetition_penalty != 1:
             scores_KV = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)(_long(ids_KT), scores_KV)
+            scores_KV = scores_KV.clamp(max=torch.finfo(scores_KV.dtype).max)  # a tiny penalty overflows
         if self.no_repeat_ngram_size:
             scores_KV = NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size)(_long(ids_KT), scores_KV)
         return scores_KV
@@ -59,7 +90,7 @@ class LineSearch:
         eos_id: Ends the answer.
         max_new_tokens: Cuts it.
         penalties: Applied to logits.
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, as is whatever float32 takes for 0.
         top_p: Draw among the likeliest tokens that together reach this probability.
         seed: What is drawn depends on it and on the logits, not on the batch.
     """
@@ -84,7 +115,8 @@ class LineSearch:
         """Choose the next token."""
         ids_1T = torch.tensor([self.ids], dtype=torch.long, device=logits_KV.device)
         scores_V = self._penalties.apply(ids_1T, logits_KV[:1].float())[0]
-        token = self._draw(scores_V) if self._temperature > 0 else int(scores_V.argmax())
+        check_scores(scores_V)  # every token may be forbidden
+        token = self._draw(scores_V) if self._temperature >= _GREEDY_BELOW else int(scores_V.argmax())
         self.ended = token == self._eos_id
         if self.ended:
             return None
@@ -93,9 +125,9 @@ class LineSearch:
 
     def _draw(self, scores_V: Tensor) -> int:
         """Walk down from the likeliest token until a random share of the probability is behind."""
-        probabilities_V, order_V = (
-            (scores_V.cpu().double() / self._temperature).softmax(0).sort(descending=True)
-        )
+        scores_V = scores_V.cpu().double()
+        below_best_V = scores_V - scores_V.max()  # at most 0: no temperature makes infinity of it
+        probabilities_V, order_V = (below_best_V / self._temperature).softmax(0).sort(descending=True)
         reached_V = probabilities_V.cumsum(0)
         kept = int((reached_V - probabilities_V < self._top_p).sum())
         share = torch.rand((), generator=self._generator, dtype=torch.double) * reached_V[kept - 1]
@@ -144,6 +176,7 @@ class BeamSearch:
         scores_KV = self._penalties.apply(ids_KT, logits_KV[:rows].float().log_softmax(-1))
         scores_KV = scores_KV + torch.tensor([[score] for score, _ in self._running], device=device)
         best, index = scores_KV.flatten().topk(min(2 * self._num_beams, scores_KV.numel()))
+        check_scores(best)
         width = scores_KV.shape[1]
         return [
             (score, at // width, at % width) for score, at in zip(best.tolist(), index.tolist(), strict=True)

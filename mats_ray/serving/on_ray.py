@@ -21,7 +21,7 @@ from ray.serve.schema import LoggingConfig
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import AutoscalingConfig as ScalingConfig
-from mats_ray.config.infer import DeploymentConfig, GenerationConfig, ReplicaConfig, ServeConfig
+from mats_ray.config.infer import DeploymentConfig, ReplicaConfig, ServeConfig
 from mats_ray.errors import ModelError
 from mats_ray.serving.access import log_as_json
 from mats_ray.serving.agreement import check_space
@@ -87,6 +87,7 @@ class AnswererReplica:
     """Embeddings and instructions to text; answers join and leave the batch one by one."""
 
     def __init__(self, config: ServeConfig) -> None:
+        from mats_ray.infer.conversation import check_model
         from mats_ray.infer.engine import AnswerEngine
         from mats_ray.infer.pipeline import Answerer
         from mats_ray.models.directory import CONFIG, read_info
@@ -102,10 +103,13 @@ class AnswererReplica:
             created=int((info.directory / CONFIG).stat().st_mtime),
             version=f"{info.model_id} {answerer.generation.model_dump_json()}",
         )
-        one_token = GenerationConfig(profile="fast", max_new_tokens=1)
-        answerer.answer(np.ones((1, info.model.clap.dim), np.float32), ["warm-up"], generation=one_token)
+        check_model(answerer)
         self._teller = Teller(AnswerEngine(answerer, max_answers=config.answerer.max_batch_size), answerer)
         self._gauges = LoadGauges()
+
+    async def check_health(self) -> None:
+        """Let Serve replace a replica whose engine has stopped; it asks every second."""
+        self._teller.check_health()
 
     async def describe(self) -> ModelCard:
         """Say which model this is."""

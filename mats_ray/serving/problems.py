@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mats_ray.errors import AudioError, ConfigError, MATSError
+from mats_ray.errors import AnswerError, AudioError, ConfigError, MATSError
 
 STATUS = {
     "malformed_body": 400,
@@ -27,12 +27,14 @@ STATUS = {
     "not_finite": 422,
     "overloaded": 429,
     "rate_limited": 429,
+    "answer_failed": 500,
     "internal": 500,
+    "replica_died": 500,
     "not_ready": 503,
     "rolling_out": 503,
     "unavailable": 503,
 }
-"""HTTP status by error code; the codes of ``AudioError`` are among them."""
+"""HTTP status by error code; the codes of ``AudioError`` and ``AnswerError`` are among them."""
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 _RETRY_AFTER_SECONDS = {429: 1, 503: 2}
@@ -101,6 +103,9 @@ def problem_of(error: Exception) -> Problem:
         )
     if isinstance(error, ConfigError):  # options that this model does not have
         return Problem(status=422, code="invalid_field", message=str(error))
+    if isinstance(error, AnswerError):
+        code = "invalid_field" if error.code == "prompt_too_long" else error.code
+        return Problem(status=STATUS[code], code=code, message=str(error))
     if isinstance(error, AudioError):
         status = STATUS.get(error.code, 422)
         return Problem(status=status, code=error.code, message=str(error), param="file")

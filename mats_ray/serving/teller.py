@@ -8,7 +8,7 @@ import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.infer.conversation import Question
-from mats_ray.infer.engine import AnswerEngine, Finished, Said
+from mats_ray.infer.engine import AnswerEngine, Event, Finished
 from mats_ray.infer.load import Load
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.serving.parts import Told
@@ -25,6 +25,14 @@ class Teller:
     def __init__(self, engine: AnswerEngine, answerer: Answerer) -> None:
         self._engine, self._answerer = engine, answerer
 
+    def check_health(self) -> None:
+        """Return if the engine answers.
+
+        Raises:
+            EngineError: It has stopped.
+        """
+        self._engine.check_health()
+
     @property
     def load(self) -> Load:
         """How busy the engine is."""
@@ -35,30 +43,30 @@ class Teller:
         loop = asyncio.get_running_loop()
         whole: asyncio.Future[Finished] = loop.create_future()
 
-        def hear(said: Said) -> None:
-            if not isinstance(said, str):
-                loop.call_soon_threadsafe(_settle, whole, said)
+        def listen(event: Event) -> None:
+            if not isinstance(event, str):
+                loop.call_soon_threadsafe(_settle, whole, event)
 
         question = Question(
             embedding_C=embedding_C, instruction=instruction, options=options, in_pieces=False
         )
-        self._engine.ask(question, hear)
+        self._engine.submit(question, listen)
         try:
             return self._told(await whole, instruction)
         finally:
-            self._engine.forget(question)
+            self._engine.cancel(question)
 
     async def stream(
         self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions
     ) -> AsyncGenerator[str | Told, None]:
         """Answer in pieces; what has come while nobody looked is one piece; the last item is the whole."""
         question = Question(embedding_C=embedding_C, instruction=instruction, options=options)
-        async with self._asking(question) as heard:
+        async with self._submitted(question) as events:
             while True:
-                batch = [await heard.get()]
-                while not heard.empty():
-                    batch.append(heard.get_nowait())
-                if text := "".join(said for said in batch if isinstance(said, str)):
+                batch = [await events.get()]
+                while not events.empty():
+                    batch.append(events.get_nowait())
+                if text := "".join(event for event in batch if isinstance(event, str)):
                     yield text
                 if isinstance(batch[-1], Exception):
                     raise batch[-1]
@@ -67,14 +75,16 @@ class Teller:
                     return
 
     @asynccontextmanager
-    async def _asking(self, question: Question) -> AsyncIterator["asyncio.Queue[Said]"]:
+    async def _submitted(self, question: Question) -> AsyncIterator["asyncio.Queue[Event]"]:
         loop = asyncio.get_running_loop()
-        heard: asyncio.Queue[Said] = asyncio.Queue()
-        self._engine.ask(question, lambda said: loop.call_soon_threadsafe(heard.put_nowait, said) and None)
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        self._engine.submit(
+            question, lambda event: loop.call_soon_threadsafe(events.put_nowait, event) and None
+        )
         try:
-            yield heard
+            yield events
         finally:
-            self._engine.forget(question)
+            self._engine.cancel(question)
 
     def _told(self, finished: Finished, instruction: str) -> Told:
         return Told(
@@ -85,10 +95,10 @@ class Teller:
         )
 
 
-def _settle(whole: "asyncio.Future[Finished]", said: Finished | Exception) -> None:
-    if whole.done():  # its asker has gone
+def _settle(whole: "asyncio.Future[Finished]", event: Finished | Exception) -> None:
+    if whole.done():  # nobody waits any more
         return
-    if isinstance(said, Exception):
-        whole.set_exception(said)
+    if isinstance(event, Exception):
+        whole.set_exception(event)
     else:
-        whole.set_result(said)
+        whole.set_result(event)

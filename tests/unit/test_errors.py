@@ -3,14 +3,14 @@ import pickle
 import pytest
 
 from mats_ray import errors
-from mats_ray.errors import AudioError, ConfigError, MATSError
+from mats_ray.errors import AudioError, CodedError, ConfigError, EngineError, MATSError
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MATSError)]
 
 
 def make(kind):
     return (
-        kind("clip.wav is empty", code="empty") if issubclass(kind, AudioError) else kind("clip.wav is empty")
+        kind("clip.wav is empty", code="empty") if issubclass(kind, CodedError) else kind("clip.wav is empty")
     )
 
 
@@ -38,3 +38,9 @@ def test_an_error_arrives_whole_from_another_process(kind):
 def test_an_audio_error_must_say_its_code():
     with pytest.raises(TypeError, match="code"):
         AudioError("clip.wav is empty")
+
+
+def test_an_engine_error_keeps_whether_the_request_was_in_flight():
+    sent = EngineError("it stopped", in_flight=True)
+
+    assert pickle.loads(pickle.dumps(sent)).in_flight

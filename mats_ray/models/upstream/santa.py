@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from mats_ray.models.noise import add_noise
-from mats_ray.models.santa import SantaMemory
+from mats_ray.models.santa import SantaMemory, soft_weights
+
+_MAX_FILLED = 1024
+"""Number of rows up to which a small cluster is filled up; upstream's own L is 32."""
 
 
 def transfer_as_upstream(
@@ -27,7 +30,7 @@ def transfer_as_upstream(
     Args:
         memory: Upstream's is built without noise.
         audio_embeddings: (B, C), taken as they are. MS-CLAP's are about 32 long: little of Santa remains.
-        num_neighbours: L; a smaller cluster is filled up with copies of its first row.
+        num_neighbours: L; a smaller cluster is filled up with copies of its first row, to 1024 rows at most.
         temperature: tau; upstream's factor of 10 is a tau of 0.1.
         mix: lambda.
         noise_variance: Of noise on the neighbours; 0 leaves them as they are.
@@ -41,6 +44,7 @@ def transfer_as_upstream(
         ValueError: The embeddings are of another width than the memory.
     """
     audio_BC = audio_embeddings.float()
+    num_neighbours = min(num_neighbours, max(int(memory.offsets_K1.diff().max()), _MAX_FILLED))
     if noise_variance and noise_BLC is None:
         noise_BLC = _fixed_draw(num_neighbours, memory.dim).to(audio_BC.device).expand(len(audio_BC), -1, -1)
     moved_BC = torch.empty_like(audio_BC)
@@ -48,9 +52,14 @@ def transfer_as_upstream(
         neighbours_LC = _nearest(audio_BC[row], _filled_up(pool_MC, num_neighbours), num_neighbours)
         if noise_variance and noise_BLC is not None:
             neighbours_LC = add_noise(neighbours_LC, noise_BLC[row], variance=noise_variance)
-        weights_L = (neighbours_LC @ audio_BC[row] / temperature).softmax(dim=0)
+        weights_L = _weights(neighbours_LC @ audio_BC[row], temperature)
         moved_BC[row] = (1 - mix) * audio_BC[row] + mix * weights_L @ neighbours_LC
     return moved_BC
+
+
+def _weights(similarity_L: Tensor, temperature: float) -> Tensor:
+    """Weigh similarities of embeddings of any length: below 0 none of them leaves float32."""
+    return soft_weights(similarity_L - similarity_L.max(), temperature)
 
 
 def _filled_up(pool_MC: Tensor, num_rows: int) -> Tensor:

@@ -1,6 +1,8 @@
 """Calls through Serve's handles: repeated when a replica dies, cancelled when nobody waits for them.
 
-An answer is the same each time it is computed, so a call may be repeated, even one half told.
+An answer is the same each time it is computed, so a call may be repeated, even one half told. But it may be
+what the replica died of: a call that was in flight at a death is repeated once and no more, so that no
+request takes one replica after another. Serve repeats no call that a replica has accepted.
 """
 
 import asyncio
@@ -16,13 +18,14 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.errors import MATSError
+from mats_ray.errors import EngineError, MATSError
 from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.serving.problems import RequestError
 from mats_ray.types import AudioClip
 
-ResultT = TypeVar("ResultT")
-_DEAD = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
+ErrorT = TypeVar("ErrorT", bound=MATSError)
+_MAX_DEATHS = 1
+"""At which a call may have been in flight and is repeated all the same."""
 _BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.INTERNAL, StatusCode.UNKNOWN)
 """What gRPC says of a connection whose other end has gone."""
 _STORED_BYTES = 600_000
@@ -32,10 +35,10 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
 class Patience:
-    """How long a call is repeated.
+    """How long and how often a call is repeated.
 
     Args:
-        seconds: From now on; 0 never repeats.
+        seconds: How long it waits for a replica, from now on; 0 never repeats.
         on_retry: Told of each repetition.
         sleep: Waits between two.
     """
@@ -50,14 +53,22 @@ class Patience:
         self._until = time.monotonic() + seconds
         self._on_retry, self._sleep = on_retry, sleep
         self._pause = _FIRST_PAUSE_SECONDS
+        self._deaths = 0
 
     async def wait(self, error: Exception) -> None:
         """Wait a while after an error, longer each time.
 
         Raises:
-            RequestError: The error is no replica's death, or it has been long enough.
+            RequestError: The error is not the loss of a replica, it has been long enough, or replicas died of
+                this call, as it seems (``replica_died``).
         """
-        if not _is_death(error) or time.monotonic() + self._pause > self._until:
+        self._deaths += _is_death(error)
+        if self._deaths > _MAX_DEATHS:
+            raise RequestError(
+                f"{self._deaths} replicas died while they computed this request; it is not repeated again",
+                code="replica_died",
+            ) from error
+        if not (_is_death(error) or _is_absence(error)) or time.monotonic() + self._pause > self._until:
             raise_as_ours(error)
         self._on_retry()
         await self._sleep(self._pause)
@@ -184,11 +195,25 @@ class _Heard:
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether the replica has gone; what a replica itself raises comes as another error."""
-    # Serve's words for a stream whose replica dies before its first item
-    lost = isinstance(error, RuntimeError) and str(error).startswith("Unexpected error (StatusCode.")
+    """Whether a replica that had accepted the call is gone; what it raises itself comes as another error."""
     broken = isinstance(error, AioRpcError) and error.code() in _BROKEN
-    return lost or broken or isinstance(error, _DEAD)
+    stopped = _cause(error, EngineError)
+    return broken or isinstance(error, RayActorError) or (stopped is not None and stopped.in_flight)
+
+
+def _is_absence(error: Exception) -> bool:
+    """Whether the call has reached no replica that would compute it."""
+    # Serve's words for a stream that no replica has accepted
+    lost = isinstance(error, RuntimeError) and str(error).startswith("Unexpected error (StatusCode.")
+    stopped = _cause(error, EngineError)
+    gone = isinstance(error, DeploymentUnavailableError | ReplicaUnavailableError)
+    return lost or gone or (stopped is not None and not stopped.in_flight)
+
+
+def _cause(error: Exception, kind: type[ErrorT]) -> ErrorT | None:
+    """Return what a replica raised, if it is of a kind; by gRPC it comes as it is, else in Ray's error."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return cause if isinstance(cause, kind) else None
 
 
 def raise_as_ours(error: Exception) -> None:
@@ -200,8 +225,8 @@ def raise_as_ours(error: Exception) -> None:
     """
     if isinstance(error, BackPressureError):
         raise RequestError("too many requests are waiting for the model", code="overloaded") from None
-    if _is_death(error):
+    if _is_death(error) or _is_absence(error):
         raise RequestError("the model is not running at the moment", code="unavailable") from error
-    if isinstance(error, RayTaskError) and isinstance(error.cause, MATSError):
-        raise error.cause from None
+    if (cause := _cause(error, MATSError)) is not None:
+        raise cause from None
     raise error  # a remote error's text holds its traceback, for the log

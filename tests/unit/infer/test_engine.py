@@ -1,17 +1,21 @@
-"""Many askers, one thread: each hears its own answer, the pipeline's, and may go away."""
+"""Many requests, one thread: each gets its own answer, the pipeline's, whatever becomes of the others."""
 
 import queue
+import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mats_ray.config.answer import AnswerOptions, SantaOptions
 from mats_ray.config.infer import GenerationConfig
-from mats_ray.errors import ConfigError
-from mats_ray.infer.conversation import Question
+from mats_ray.errors import AnswerError, ConfigError, EngineError
+from mats_ray.infer.conversation import Question, stream_answer
 from mats_ray.infer.engine import AnswerEngine, Finished
 from mats_ray.infer.pipeline import Answerer
+from mats_ray.models.prompt import PromptTokenizer
 from tests.world import CLAP_DIM
 
 
@@ -22,7 +26,7 @@ def answerer(model_dir):
 
 @pytest.fixture
 def engine(answerer):
-    engine = AnswerEngine(answerer, max_answers=3)
+    engine = AnswerEngine(answerer, max_answers=4)
     yield engine
     engine.close()
 
@@ -55,7 +59,7 @@ def test_every_asker_hears_the_pipelines_answer(engine, answerer):
     heard = [queue.Queue() for _ in questions]
 
     for one, ears in zip(questions, heard, strict=True):
-        engine.ask(one, ears.put)
+        engine.submit(one, ears.put)
     said = [hear(ears) for ears in heard]
 
     for n, (one, (text, finished)) in enumerate(zip(questions, said, strict=True)):
@@ -67,7 +71,7 @@ def test_every_asker_hears_the_pipelines_answer(engine, answerer):
         )
         assert text == finished.answer.text
         assert expected
-    assert max(finished.batch_size for _, finished in said) == 3
+    assert max(finished.batch_size for _, finished in said) == 4
     assert max(finished.waited_seconds for _, finished in said) > 0
     assert (engine.load.answering, engine.load.waiting) == (0, 0)
 
@@ -78,7 +82,7 @@ def test_a_question_that_cannot_be_asked_fails_alone(engine, answerer, monkeypat
     heard = {one: queue.Queue() for one in (good, bad)}
 
     for one, ears in heard.items():
-        without.ask(one, ears.put)
+        without.submit(one, ears.put)
 
     assert isinstance(hear(heard[good])[1], Finished)
     assert isinstance(hear(heard[bad])[1], ConfigError)
@@ -89,11 +93,11 @@ def test_who_goes_away_frees_its_place(engine):
     endless = [question(n, max_new_tokens=400) for n in range(3)]
     late, ears = question(5, max_new_tokens=2), queue.Queue()
     for one in endless:
-        engine.ask(one, lambda said: None)
-    engine.ask(late, ears.put)
+        engine.submit(one, lambda said: None)
+    engine.submit(late, ears.put)
 
     for one in endless:
-        engine.forget(one)
+        engine.cancel(one)
 
     assert isinstance(hear(ears)[1], Finished)
     until = time.monotonic() + 20
@@ -102,18 +106,200 @@ def test_who_goes_away_frees_its_place(engine):
     assert engine.load.answering == 0
 
 
-def test_a_failing_step_reaches_everybody_and_the_next_question_is_answered(engine, monkeypatch):
-    def fail():
-        raise RuntimeError("out of memory")
+LONG = "rain on the roof? " * 4
+"""A prompt whose tokens reach positions that no other prompt of these tests reaches."""
 
-    monkeypatch.setattr(engine._conversation, "go_on", fail)
-    ears = queue.Queue()
-    engine.ask(question(1), ears.put)
 
-    assert str(hear(ears)[1]) == "out of memory"
+def break_forward(answerer, monkeypatch, is_broken):
+    """Let a pass of the language model fail where ``is_broken(position_ids)``; returns a count of passes."""
+    forward, passes = answerer.model.llm.forward, []
 
-    engine.ask(question(1), ears.put)
-    assert isinstance(hear(ears)[1], Finished)
+    def failing(*args, **kwargs):
+        passes.append(len(kwargs["position_ids"]))
+        if is_broken(kwargs["position_ids"]):
+            raise RuntimeError("out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(answerer.model.llm, "forward", failing)
+    return passes
+
+
+def run(engine, questions):
+    """Submit all at once, so that they share a batch; return how each ended."""
+    heard = [queue.Queue() for _ in questions]
+    with engine._changed:
+        for one, ears in zip(questions, heard, strict=True):
+            engine.submit(one, ears.put)
+    return [hear(ears)[1] for ears in heard]
+
+
+def alone(answerer, one):
+    return list(stream_answer(answerer, one))[-1].answer
+
+
+@pytest.mark.parametrize("profile", ["fast", "paper"])
+@pytest.mark.parametrize("when", ["its prompt is read", "its third token is computed"])
+def test_an_answer_the_model_fails_at_ends_alone(answerer, engine, monkeypatch, when, profile):
+    good = [question(n, profile=profile, max_new_tokens=6) for n in range(3)]
+    guilty = replace(question(7, profile=profile, max_new_tokens=6), instruction=LONG)
+    expected = [alone(answerer, one) for one in good]
+    at = answerer.count_prompt(LONG) + (2 if "third" in when else -1)
+    assert all(answerer.count_prompt(one.instruction) + 6 < at for one in good)
+    break_forward(answerer, monkeypatch, lambda positions: bool((positions == at).any()))
+
+    *answers, error = run(engine, [*good, guilty])
+
+    assert [one.answer for one in answers] == expected
+    assert str(error) == "out of memory"
+    assert run(engine, good)[0].answer == expected[0]
+    engine.check_health()
+
+
+def test_a_batch_too_large_for_the_memory_is_answered_in_parts(answerer, engine, monkeypatch):
+    questions = [question(n, max_new_tokens=6) for n in range(3)]
+    expected = [alone(answerer, one) for one in questions]
+    break_forward(answerer, monkeypatch, lambda positions: len(positions) > 1)
+
+    assert [one.answer for one in run(engine, questions)] == expected
+    engine.check_health()
+
+
+def test_numbers_that_are_not_finite_never_become_an_answer(answerer, engine, monkeypatch):
+    good, bad = question(1, max_new_tokens=6), replace(question(2, max_new_tokens=6), instruction=LONG)
+    expected, last = alone(answerer, good), answerer.count_prompt(LONG) - 1
+    forward = answerer.model.llm.forward
+
+    def not_finite(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits[(kwargs["position_ids"] == last).any(dim=1), :, 5] = torch.nan
+        return output
+
+    monkeypatch.setattr(answerer.model.llm, "forward", not_finite)
+
+    finished, error = run(engine, [good, bad])
+
+    assert finished.answer == expected
+    assert (type(error), error.code) == (AnswerError, "answer_failed")
+
+
+def test_a_listener_that_raises_loses_its_own_answer_only(answerer, engine):
+    good, bad = question(1, max_new_tokens=9), question(2, max_new_tokens=9)
+    events, heard = [], queue.Queue()
+
+    def listener(event):
+        events.append(event)
+        raise ValueError("nobody there")
+
+    engine.submit(bad, listener)
+    engine.submit(good, heard.put)
+
+    assert hear(heard)[1].answer == alone(answerer, good)
+    assert len(events) == 1
+    engine.check_health()
+
+
+def test_ids_that_make_no_text_end_their_answer_only(answerer, engine, monkeypatch):
+    questions = [question(n, max_new_tokens=4 + n) for n in range(2)]
+    expected, decode = alone(answerer, questions[0]), PromptTokenizer.decode
+
+    def choosy(self, ids):
+        if len(ids) == 5:
+            raise UnicodeDecodeError("utf-8", b"", 0, 1, "no text")
+        return decode(self, ids)
+
+    monkeypatch.setattr(PromptTokenizer, "decode", choosy)
+
+    finished, error = run(engine, questions)
+
+    assert finished.answer == expected
+    assert isinstance(error, UnicodeDecodeError)
+
+
+def test_a_model_that_always_fails_stops_the_engine(answerer, engine, monkeypatch):
+    break_forward(answerer, monkeypatch, lambda positions: True)
+    events = queue.Queue()
+
+    engine.submit(question(1), events.put)
+
+    assert str(hear(events)[1]) == "out of memory"
+    engine._thread.join(timeout=30)
+    with pytest.raises(EngineError, match="has stopped: RuntimeError"):
+        engine.check_health()
+    with pytest.raises(EngineError, match="has stopped"):
+        engine.submit(question(1), events.put)
+
+
+@pytest.mark.parametrize("stop", [SystemExit, RuntimeError])
+def test_whatever_ends_the_thread_everybody_gets_an_error(engine, monkeypatch, stop):
+    began, go = threading.Event(), threading.Event()
+
+    def end():
+        began.set()
+        go.wait(30)
+        raise stop
+
+    monkeypatch.setattr(engine._conversation, "go_on", end)
+    begun, waiting = question(1), [question(n) for n in range(2, 9)]
+    heard = {one: queue.Queue() for one in (begun, *waiting)}
+    engine.submit(begun, heard[begun].put)
+    assert began.wait(30)
+    for one in waiting:
+        engine.submit(one, heard[one].put)
+    go.set()
+
+    errors = {one: hear(heard[one])[1] for one in heard}
+
+    assert all(isinstance(error, EngineError) for error in errors.values())
+    assert [errors[one].in_flight for one in (begun, *waiting)] == [True] + [False] * 7
+    with pytest.raises(EngineError, match=stop.__name__):
+        engine.check_health()
+
+
+def test_a_listener_that_ends_the_thread_keeps_no_error_from_others(engine):
+    heard = queue.Queue()
+
+    def exits(event):
+        raise SystemExit
+
+    engine.submit(question(1), exits)
+    try:
+        engine.submit(question(2, max_new_tokens=400), heard.put)
+    except EngineError:
+        return  # it had stopped already
+
+    assert isinstance(hear(heard)[1], EngineError)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e29])
+def test_an_embedding_that_is_not_finite_is_refused_at_once(engine, bad):
+    embedding_C = embedding(1)
+    embedding_C[3] = bad
+
+    with pytest.raises(AnswerError, match="not finite") as caught:
+        engine.submit(replace(question(1), embedding_C=embedding_C), lambda event: None)
+
+    assert caught.value.code == "not_finite"
+
+
+def test_a_prompt_beyond_the_models_positions_is_refused_at_once(engine, answerer):
+    left = answerer.model.max_positions - answerer.count_prompt(question(1).instruction)
+
+    with pytest.raises(
+        AnswerError, match=f"answer of up to {left + 1} are 513, .* has 512 positions"
+    ) as caught:
+        engine.submit(question(1, max_new_tokens=left + 1), lambda event: None)
+
+    assert caught.value.code == "prompt_too_long"
+    assert isinstance(run(engine, [question(1, profile="fast", max_new_tokens=left)])[0], Finished)
+
+
+def test_closing_leaves_nobody_waiting(answerer):
+    engine, heard = AnswerEngine(answerer, max_answers=1), queue.Queue()
+    engine.submit(question(1, max_new_tokens=400), heard.put)
+
+    engine.close()
+
+    assert isinstance(hear(heard)[1], EngineError)
 
 
 def test_santa_can_be_left_out_or_given_other_numbers(answerer):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mats_ray.config.infer import DECODING, GenerationConfig
-from mats_ray.errors import ModelError
+from mats_ray.errors import AnswerError, ModelError
 from mats_ray.infer.pipeline import Answerer, AudioEncoder, MATSPipeline
 from mats_ray.models.clap import load_clap
 from mats_ray.models.santa import SantaMemory
@@ -227,3 +227,44 @@ def test_a_part_that_is_not_whole_is_one_line_that_names_its_place(copied, part,
 def test_no_model_directory_is_named(tmp_path):
     with pytest.raises(ModelError, match=f"^no model directory at {tmp_path / 'none'}$"):
         MATSPipeline.from_pretrained(tmp_path / "none")
+
+
+@pytest.mark.parametrize("profile", DECODING)
+def test_prompt_and_answer_may_fill_the_models_positions_and_no_more(pipeline, profile):
+    answerer, limit = pipeline.answerer, pipeline.answerer.model.max_positions
+    room = limit - answerer.count_prompt(QUESTIONS[1])
+    embedding = np.ones((1, CLAP_DIM), np.float32)
+
+    def answer(max_new_tokens):
+        generation = GenerationConfig(profile=profile, max_new_tokens=max_new_tokens)
+        return answerer.answer(embedding, [QUESTIONS[1]], generation=generation)
+
+    assert answer(room)
+    with pytest.raises(AnswerError, match=f"up to {room + 1} are 513, the language model has 512 positions"):
+        answer(room + 1)
+
+
+def test_a_question_that_is_too_long_is_one_clear_error(pipeline):
+    question, request = (
+        "Is it loud? " * 100,
+        Request(audio=clip(0), task=Task.QA, question="Is it loud? " * 100),
+    )
+
+    with pytest.raises(AnswerError, match=r"a prompt of \d+ tokens .* shorten the question") as caught:
+        pipeline.ask(clip(0), question)
+    with pytest.raises(AnswerError, match="shorten the question"):
+        list(pipeline.stream(request))
+
+    assert caught.value.code == "prompt_too_long"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e25])
+@pytest.mark.parametrize("moved", [True, False])
+def test_an_embedding_that_is_not_finite_has_no_answer(pipeline, bad, moved):
+    embeddings = np.ones((2, CLAP_DIM), np.float32)
+    embeddings[1, 3] = bad
+
+    with pytest.raises(AnswerError, match="not finite") as caught:
+        pipeline.answerer.answer(embeddings, QUESTIONS, moved=moved)
+
+    assert caught.value.code == "not_finite"

@@ -163,6 +163,35 @@ def test_a_clip_that_clap_refuses_spoils_no_other(model, paths, monkeypatch):
     assert rows[:1] + rows[2:] == expected[:1] + expected[2:]
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_prompt_beyond_the_models_positions_is_an_error_row_of_its_own(model, paths, batch_size):
+    expected = respond(model, paths, QUESTIONS)
+
+    rows = respond(model, paths, [QUESTIONS[0], "Is it loud? " * 100, QUESTIONS[1]], batch_size=batch_size)
+
+    assert [row for number, row in enumerate(rows) if number % 3 != 1] == expected
+    too_long = [row for row in rows[1::3] if "note" not in row["path"]]
+    assert {(row["status"], row["error_code"], row["answer"]) for row in too_long} == {
+        ("error", "prompt_too_long", None)
+    }
+    assert all("the language model has 512 positions" in row["error"] for row in too_long)
+
+
+def test_numbers_that_are_not_finite_are_an_error_row_of_their_own(model, paths, monkeypatch):
+    expected, encode = respond(model, paths), AudioEncoder.encode
+
+    def spoilt(self, clips):
+        embeddings = encode(self, clips)
+        embeddings[[clip.name == paths[2] for clip in clips]] = np.nan
+        return embeddings
+
+    monkeypatch.setattr(AudioEncoder, "encode", spoilt)
+    rows = respond(model, paths)
+
+    assert (rows[2]["error_code"], rows[2]["caption"]) == ("not_finite", None)
+    assert rows[:2] + rows[3:] == expected[:2] + expected[3:]
+
+
 def test_no_model_is_told(paths, tmp_path):
     with pytest.raises(ModelError, match="no model directory"):
         respond(str(tmp_path / "nowhere"), paths)

@@ -1,18 +1,23 @@
 """The model: what it learns from, what its loss is, and that an answer is the same in any company."""
 
+import copy
+
 import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     CohereConfig,
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     Qwen3Config,
 )
 
 from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
+from mats_ray.errors import AnswerError
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import TrainBatch, pad_right
 from mats_ray.models.splice import IGNORED
@@ -238,3 +243,88 @@ def test_rows_are_padded_on_the_right():
 
     assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0}
+LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        (GPT2Config(n_positions=96), 96),
+        (LlamaConfig(max_position_embeddings=300), 300),
+        (LlamaConfig(max_position_embeddings=300, rope_scaling={"type": "linear", "factor": 4.0}), 1200),
+        (LlamaConfig(max_position_embeddings=300, rope_scaling={"rope_type": "dynamic", "factor": 2.0}), 600),
+        (LlamaConfig(max_position_embeddings=300, rope_scaling=YARN), 1200),
+        (
+            LlamaConfig(
+                max_position_embeddings=1200,
+                rope_scaling=YARN | {"original_max_position_embeddings": 300},
+            ),
+            1200,
+        ),
+        (
+            LlamaConfig(
+                max_position_embeddings=2400,
+                rope_scaling=LLAMA_3 | {"original_max_position_embeddings": 300, "rope_theta": 10_000.0},
+            ),
+            2400,
+        ),
+        (MistralConfig(max_position_embeddings=300, sliding_window=64), 300),
+        (BloomConfig(), None),
+    ],
+    ids=["GPT-2", "LLaMA", "linear", "dynamic", "yarn", "yarn, adjusted", "LLaMA 3", "sliding", "ALiBi"],
+)
+def test_the_positions_are_those_transformers_gives_a_model(built, config, positions):
+    built[0].llm.get_base_model().config = config
+
+    assert built[0].max_positions == positions
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "LLaMA 3"])
+@pytest.mark.parametrize("decoding", [{}, PAPER])
+def test_an_answer_may_reach_the_last_position(tmp_path, name, decoding):
+    config, targets = copy.deepcopy(ARCHITECTURES[name])
+    path = tiny_llm(tmp_path)
+    config.update({"vocab_size": 320, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": None})
+    with seeded(1):
+        AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    model, _ = build(path, targets)
+    model.eos_id = 10_000  # never said
+    prompt = [5] * (256 - 20 - len(model.before_F) - 3)
+
+    (generated,) = model.generate(clap(1), [prompt], max_new_tokens=20, **decoding)
+
+    assert len(generated.ids) == 20
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("decoding", [PAPER, {}, PAPER | {"length_penalty": 2.0}])
+def test_logits_that_are_not_finite_never_become_an_answer(built, monkeypatch, decoding, bad):
+    model, prompts = built
+    forward = model.llm.get_base_model().forward
+
+    def spoilt(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits[-1, :, :] = bad
+        return output
+
+    monkeypatch.setattr(model.llm.get_base_model(), "forward", spoilt)
+
+    with pytest.raises(AnswerError, match="not finite"):
+        model.generate(clap(2), [prompts.after(QUESTIONS[0])] * 2, max_new_tokens=5, **decoding)
+
+
+def test_more_beams_than_half_the_vocabulary_are_left_to_transformers(built):
+    model, prompts = built
+
+    (generated,) = model.generate(clap(1), [prompts.after("dog?")], max_new_tokens=2, num_beams=200)
+
+    assert len(generated.ids) <= 2
+
+
+@pytest.mark.parametrize("max_new_tokens", [0, -1])
+def test_an_answer_of_no_tokens_is_refused(built, max_new_tokens):
+    with pytest.raises(ValueError, match=f"max_new_tokens={max_new_tokens}"):
+        built[0].generate(clap(1), [[5]], max_new_tokens=max_new_tokens, **PAPER)

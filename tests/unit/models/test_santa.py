@@ -40,6 +40,36 @@ def test_transfer_is_the_papers_equations(memory, num_neighbours):
     torch.testing.assert_close(moved, torch.stack([by_hand(memory, row, **numbers) for row in audio]))
 
 
+@pytest.mark.parametrize("num_neighbours", [2_000_000_000, 2**62])
+def test_more_neighbours_than_there_are_take_no_memory(memory, num_neighbours):
+    audio = draw(16, seed=1)
+
+    assert torch.equal(
+        memory.transfer(audio, num_neighbours=num_neighbours), memory.transfer(audio, num_neighbours=200)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e-45, 1e-40, 1e-38, 1e-20])
+def test_a_temperature_near_zero_leaves_the_nearest_text(memory, temperature, dtype):
+    audio = draw(16, seed=1).to(dtype)
+
+    moved = memory.transfer(audio, num_neighbours=32, temperature=temperature)
+
+    assert torch.equal(moved, memory.transfer(audio, num_neighbours=1))
+
+
+@pytest.mark.parametrize("num_neighbours", [5, 1000])  # the second: more than a cluster has
+@pytest.mark.parametrize("temperature", [1e30, 1.7e308])
+def test_a_high_temperature_weighs_all_neighbours_alike(memory, temperature, num_neighbours):
+    audio, numbers = draw(16, seed=1), {"num_neighbours": num_neighbours, "mix": 0.3}
+
+    moved = memory.transfer(audio, temperature=temperature, **numbers)
+
+    expected = torch.stack([by_hand(memory, row, temperature=1e9, **numbers) for row in audio])
+    torch.testing.assert_close(moved, expected)
+
+
 def test_a_row_does_not_depend_on_its_batch(memory):
     audio = draw(16, seed=1)
 

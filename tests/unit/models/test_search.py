@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mats_ray.errors import AnswerError
 from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Step
 
 EOS = 3
@@ -102,3 +103,96 @@ def test_more_beams_than_continuations_is_no_matter(beams):
         pass
 
     assert search.ids[0] == 0
+
+
+BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+
+
+def beam(**options):
+    return BeamSearch(**{"num_beams": 2, "eos_id": EOS, "max_new_tokens": 4, "penalties": NONE} | options)
+
+
+@BOTH
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e-45, 1e-38, 1e-30, 1e-12])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_temperature_near_zero_is_greedy(temperature, seed, dtype):
+    row = logits([-7, 40, 39, -30000], [4, 1, 2, 3], [-1e38, -3e38, -2e38, -3e38]).to(dtype)
+    search = line(temperature=temperature, seed=seed)
+
+    assert [search.advance(row[n : n + 1]).tokens for n in range(3)] == [[1], [0], [0]]
+
+
+@BOTH
+def test_equal_scores_at_a_subnormal_temperature_are_greedy_too(dtype):
+    search = line(temperature=1e-320, seed=5, max_new_tokens=40)
+
+    while search.advance(logits([1, 2, 2, 0]).to(dtype)) is not None:
+        pass
+
+    assert set(search.ids) == {1}
+
+
+@BOTH
+@pytest.mark.parametrize("top_p", [5e-324, 1e-40, 1e-9])
+def test_the_smallest_top_p_leaves_the_likeliest(top_p, dtype):
+    search = line(temperature=2.0, top_p=top_p, max_new_tokens=40)
+
+    while search.advance(logits([1, 2, 1.5, 0]).to(dtype)) is not None:
+        pass
+
+    assert set(search.ids) == {1}
+
+
+@BOTH
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("make", [line, lambda: line(temperature=1.0), beam])
+def test_logits_that_are_not_finite_never_become_an_answer(make, bad, dtype):
+    row = logits([bad] * 4 if bad == -math.inf else [0, 1, bad, 2]).to(dtype)
+    search = make()
+
+    with pytest.raises(AnswerError, match="not finite") as caught:
+        search.advance(row)
+
+    assert caught.value.code == "answer_failed"
+    assert search.ids == []
+
+
+@BOTH
+@pytest.mark.parametrize("make", [line, lambda: line(temperature=1.0), beam])
+def test_a_token_that_is_ruled_out_by_the_model_is_not_chosen(make, dtype):
+    step = make().advance(logits([-math.inf, -math.inf, -50, 1]).to(dtype))
+
+    assert step is None or 2 in step.tokens
+
+
+@BOTH
+@pytest.mark.parametrize("make", [line, beam])
+def test_an_answer_whose_every_continuation_is_forbidden_fails(make, dtype):
+    search = make(penalties=Penalties(no_repeat_ngram_size=1), max_new_tokens=9)
+    rows = logits(*[[3.0, 2, 1, -60]] * 2)[:, :3].to(dtype)  # a vocabulary without EOS
+
+    with pytest.raises(AnswerError, match="not finite"):
+        all(search.advance(rows) for _ in range(9))
+
+
+@BOTH
+@pytest.mark.parametrize(("penalty", "second"), [(1e-40, 1), (1e-300, 1), (1e38, 0), (1e300, 0)])
+def test_an_extreme_repetition_penalty_moves_what_was_said_to_an_end(penalty, second, dtype):
+    search = line(penalties=Penalties(repetition_penalty=penalty))
+
+    search.advance(logits([0.5, 2, -1, -2]).to(dtype))
+
+    assert search.advance(logits([0.5, 2, -1, -2]).to(dtype)).tokens == [second]
+
+
+@pytest.mark.parametrize("penalties", [{"repetition_penalty": 0.0}, {"no_repeat_ngram_size": -1}])
+def test_penalties_that_mean_nothing_are_refused(penalties):
+    with pytest.raises(ValueError, match="strictly positive"):
+        line(penalties=Penalties(**penalties)).advance(logits([0, 2, 1, 0]))
+
+
+@BOTH
+def test_an_ngram_longer_than_any_answer_forbids_nothing(dtype):
+    search = line(penalties=Penalties(no_repeat_ngram_size=2**62))
+
+    assert [search.advance(logits([0, 2, 1, 0]).to(dtype)).tokens for _ in range(3)] == [[1]] * 3

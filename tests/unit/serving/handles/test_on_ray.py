@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
-from ray.exceptions import ActorDiedError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.errors import AudioError
+from mats_ray.errors import AnswerError, AudioError, EngineError
+from mats_ray.serving.handles import on_ray
 from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
 from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.serving.problems import RequestError
@@ -19,6 +20,11 @@ from mats_ray.types import Answer, AudioClip
 TOLD = Told(answer=Answer(text="a dog barks", num_tokens=3, finish_reason="stop"))
 ASKED = (Embedded(np.zeros(2, np.float32)), "?", AnswerOptions())
 OLD, NEW = (ModelCard(id=name, created=0, version=name) for name in ("old", "new"))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(on_ray, "_FIRST_PAUSE_SECONDS", 0.0)
 
 
 class Handle:
@@ -108,18 +114,68 @@ def test_an_error_of_ours_arrives_as_itself_and_is_not_tried_again():
     assert str(caught.value) == "a.wav: odd"
 
 
+def test_a_prompt_that_is_too_long_arrives_with_its_code():
+    with pytest.raises(AnswerError) as caught:
+        encode(task_error(AnswerError("7 tokens", code="prompt_too_long")), retry_seconds=60)
+
+    assert caught.value.code == "prompt_too_long"
+
+
 def test_an_error_nobody_foresaw_keeps_its_remote_traceback_for_the_log():
     with pytest.raises(RayTaskError, match="line 7"):
         encode(task_error(ValueError("odd")))
 
 
-def test_a_dead_replicas_call_is_repeated_and_counted():
+DEATHS = [
+    ActorDiedError(),
+    ActorUnavailableError("gone", b"x" * 16),
+    AioRpcError(StatusCode.INTERNAL, Metadata(), Metadata(), "reset"),
+    EngineError("the engine has stopped", in_flight=True),
+    task_error(EngineError("the engine has stopped", in_flight=True)),
+]
+ABSENCES = [
+    DeploymentUnavailableError("Encoder"),
+    ReplicaUnavailableError("Encoder#1"),
+    RuntimeError("Unexpected error (StatusCode.UNAVAILABLE): Socket closed."),
+    EngineError("the engine has stopped"),
+    task_error(EngineError("the engine has stopped")),
+]
+
+
+@pytest.mark.parametrize("death", DEATHS, ids=repr)
+def test_a_dead_replicas_call_is_repeated_once_and_counted(death):
     retried = []
 
-    result = encode(ActorDiedError(), ActorDiedError(), "done", retry_seconds=60, on_retry=retried.append)
+    result = encode(death, "done", retry_seconds=60, on_retry=retried.append)
 
     assert result == "done"
-    assert retried == ["Encoder", "Encoder"]
+    assert retried == ["Encoder"]
+
+
+@pytest.mark.parametrize("first", DEATHS, ids=repr)
+@pytest.mark.parametrize("second", DEATHS, ids=repr)
+def test_a_call_that_two_replicas_died_of_reaches_no_third(first, second):
+    handle = Handle(first, ABSENCES[0], second, "never")
+
+    with pytest.raises(RequestError, match="2 replicas died while they computed this request") as caught:
+        asyncio.run(RemoteEncoder(handle, retry_seconds=60).encode(clip()))
+
+    assert caught.value.code == "replica_died"
+    assert handle.endings == ["never"]
+
+
+def test_a_stream_that_two_replicas_died_of_reaches_no_third():
+    handle = Handle([OLD, "a", ActorDiedError()], [OLD, "a", ActorDiedError()], [OLD, TOLD])
+
+    with pytest.raises(RequestError, match="2 replicas died"):
+        asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
+
+    assert len(handle.calls) == 2
+
+
+@pytest.mark.parametrize("absence", ABSENCES, ids=repr)
+def test_a_call_that_no_replica_took_waits_for_one(absence):
+    assert encode(absence, absence, ActorDiedError(), absence, "done", retry_seconds=60) == "done"
 
 
 def test_an_error_of_the_model_is_not_taken_for_a_death():

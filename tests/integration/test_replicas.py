@@ -1,0 +1,98 @@
+"""Replicas that fail, each on its own: what becomes of them and of the requests they had."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray import serve
+
+from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import ServeConfig
+from mats_ray.infer.pipeline import Answerer
+from mats_ray.models.directory import read_info
+from mats_ray.serving.handles.on_ray import RemoteAnswerer
+from mats_ray.serving.on_ray import AnswererReplica, build_app
+from mats_ray.serving.parts import Embedded
+from mats_ray.serving.problems import RequestError
+
+pytestmark = pytest.mark.ray
+
+ASKED = "Is there a dog?"
+OPTIONS = AnswerOptions(profile="fast", max_new_tokens=9)
+PATIENCE = 100
+"""Seconds that a call may wait for a replica before a test gives up."""
+
+
+class Breakable(AnswererReplica.func_or_class):
+    """An answerer whose engine, or whose process, can be made to end."""
+
+    async def answer(self, embedded, instruction, options):
+        if instruction.startswith("die "):
+            with Path(instruction.removeprefix("die ")).open("a") as deaths:
+                deaths.write(f"{os.getpid()}\n")
+            os._exit(1)
+        return await super().answer(embedded, instruction, options)
+
+    async def stop_engine(self):
+        def stop():
+            raise SystemExit
+
+        self._teller._engine._conversation.go_on = stop
+        return os.getpid()
+
+    async def pid(self):
+        return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def breakable(ray_cluster, model_dir):
+    """A handle of one such replica, deployed as the answerer is."""
+    config = ServeConfig(model=str(model_dir))
+    answerer = build_app(config)._bound_deployment.init_args[1]._bound_deployment
+    serve.start(proxy_location="Disabled")
+    yield serve.run(answerer.options(func_or_class=Breakable).bind(config), route_prefix=None)
+    serve.shutdown()
+
+
+def test_a_replica_whose_engine_stops_is_replaced_and_its_requests_answered(breakable, model_dir):
+    embedded, expected = embedding_and_answer(model_dir)
+
+    async def scenario():
+        remote = RemoteAnswerer(breakable, retry_seconds=PATIENCE)
+        assert (await remote.answer(embedded, ASKED, OPTIONS)).answer == expected
+        broken = await breakable.stop_engine.remote()
+        told = await asyncio.gather(*(remote.answer(embedded, ASKED, OPTIONS) for _ in range(3)))
+        return broken, await breakable.pid.remote(), told
+
+    broken, replacement, told = asyncio.run(scenario())
+
+    assert [one.answer for one in told] == [expected] * 3
+    assert replacement != broken
+
+
+def test_a_request_that_kills_replicas_kills_two(breakable, model_dir, tmp_path):
+    embedded, expected = embedding_and_answer(model_dir)
+    deaths = tmp_path / "deaths"
+
+    async def scenario():
+        remote = RemoteAnswerer(breakable, retry_seconds=PATIENCE)
+        with pytest.raises(RequestError, match="2 replicas died") as caught:
+            await remote.answer(embedded, f"die {deaths}", OPTIONS)
+        return caught.value, await remote.answer(embedded, ASKED, OPTIONS)
+
+    error, told = asyncio.run(scenario())
+
+    assert error.code == "replica_died"
+    assert len(set(deaths.read_text().split())) == 2
+    assert told.answer == expected
+
+
+def embedding_and_answer(model_dir):
+    """An embedding as the encoder sends it, and what the pipeline answers about it."""
+    answerer, info = Answerer.from_pretrained(model_dir), read_info(model_dir)
+    vectors = np.ones(info.model.clap.dim, np.float32)
+    generation = OPTIONS.over(answerer.generation)
+    (answer,) = answerer.answer(vectors[None], [ASKED], generation=generation)
+    return Embedded(vectors, info.space), answer
