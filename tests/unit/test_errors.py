@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from mats_ray import errors
-from mats_ray.errors import AudioError, ConfigError, MATSError
+from mats_ray.errors import AudioError, ConfigError, MATSError, abbreviated
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MATSError)]
 
@@ -38,3 +38,18 @@ def test_an_error_arrives_whole_from_another_process(kind):
 def test_an_audio_error_must_say_its_code():
     with pytest.raises(TypeError, match="code"):
         AudioError("clip.wav is empty")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([], ""),
+        ("ab", "a, b"),
+        (range(5), "0, 1, 2, 3, 4"),
+        (range(6), "0, 1, 2, 3, 4 and 1 more"),
+        (range(199), "0, 1, 2, 3, 4 and 194 more"),
+        (["x" * 101], "x" * 100 + "..."),
+    ],
+)
+def test_a_list_of_names_is_bounded(names, text):
+    assert abbreviated(names) == text
