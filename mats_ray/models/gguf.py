@@ -119,10 +119,14 @@ def put_metadata(
 
 
 def _frequencies(file: Path) -> list[float]:
-    divisors = load_gguf_state_dict(GgufHeader.from_file(str(file)))[_ROPE_FREQS][...].flatten().tolist()
-    if not all(math.isfinite(divisor) and divisor > 0 for divisor in divisors):
-        raise ModelError(f"{file}: {_ROPE_FREQS} holds numbers that are not positive")
-    return divisors
+    divisors = load_gguf_state_dict(GgufHeader.from_file(str(file)))[_ROPE_FREQS][...].flatten()
+    if not divisors.is_floating_point() or not all(map(_is_factor, divisors.tolist())):
+        raise ModelError(f"{file}: {_ROPE_FREQS} holds other than positive numbers")
+    return divisors.tolist()
+
+
+def _is_factor(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
 def _put_scaling(
@@ -134,8 +138,13 @@ def _put_scaling(
         return
     if frequencies is not None and scaling is not None:
         raise ModelError(f"{file} scales its positions twice, by rope.scaling.type and {_ROPE_FREQS}")
-    parameters = getattr(config, "rope_parameters", None)
-    if not isinstance(parameters, dict) or parameters.get("rope_type") != "default":
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if (
+        scaling is not None and parameters.get("rope_type") == scaling["rope_type"]
+    ):  # transformers has read it
+        return
+    fits = frequencies is None or 2 * len(frequencies) == _head_width(config, "rope.dimension_count")
+    if parameters.get("rope_type") != "default" or not fits:
         cause = "rope.scaling.type" if scaling else _ROPE_FREQS
         raise ModelError(f"{file}: {cause} cannot be put into a {config.model_type} model of transformers")
     if scaling is None:  # divisors per frequency, at any length, are "longrope" without its extras
@@ -154,6 +163,8 @@ def _scaling(keys: Mapping[str, Any], *, file: Path) -> dict[str, Any] | None:
     factor = found.setdefault("factor", keys.get("rope.scale_linear", 1.0))
     if kind not in {"none", "linear", "yarn"}:
         raise ModelError(f"{file}: rope.scaling.type {kind!r} is not read; none, linear and yarn are")
+    if factor != 0 and not _is_factor(factor):
+        raise ModelError(f"{file}: rope.scaling.factor is {factor}, not a positive number")
     for key, value in found.items():
         if key not in {*_SCALING, "finetuned"} and not (key == "attn_factor" and value == 1):
             raise ModelError(f"{file}: {prefix}{key} = {value} has no equal in transformers")

@@ -147,7 +147,8 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
     with one_error(source):
         config = PeftConfig.from_pretrained(str(directory))
     if config.peft_type != PeftType.LORA:
-        raise ModelError(f"{source} is of type {config.peft_type.value}; only LORA is read")
+        kind = str(config.peft_type).removeprefix("PeftType.")
+        raise ModelError(f"{source} is of type {kind}; only LORA is read")
     config.inference_mode, config.base_model_name_or_path = True, llm.name_or_path
     tensors = read_safetensors([directory / _ADAPTER])
     wrapped = _wrapped(llm, config, source=source)

@@ -181,12 +181,17 @@ def read_safetensors(files: Iterable[Path]) -> dict[str, Tensor]:
     for file in files:
         with _opened(file) as stream:
             names = list(stream.keys())
-            _refuse_repeated(state.keys() & set(names), file=file)
+            refuse_repeated(state.keys() & set(names), file=file)
             state |= {name: stream.get_tensor(name) for name in names}
     return state
 
 
-def _refuse_repeated(names: Iterable[str], *, file: Path) -> None:
+def refuse_repeated(names: Iterable[str], *, file: Path) -> None:
+    """Refuse a file that holds tensors which another file of the same model holds, too.
+
+    Raises:
+        ModelError: There are such names.
+    """
     if twice := sorted(names):
         raise ModelError(f"{file} repeats tensors of a file beside it: {abbreviated(twice)}")
 
@@ -230,7 +235,7 @@ def check_shards(folder: Path) -> None:
     found = set[str]()
     for shard in sorted(named):
         names = tensor_types(folder / shard).keys()
-        _refuse_repeated(found & names, file=folder / shard)
+        refuse_repeated(found & names, file=folder / shard)
         found |= names
     if lost := sorted(weight_map.keys() - found):
         raise ModelError(f"{index} names {len(lost)} tensors that are not there: {abbreviated(lost)}")

@@ -20,7 +20,7 @@ from mats_ray.models.clap.settings import ClipSettings, check_settings, read_fro
 from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
 from mats_ray.models.foreign import one_error, read_torch_file, unwrap
-from mats_ray.models.weights import check_shards, hash_files, load_weights, read_safetensors
+from mats_ray.models.weights import check_shards, hash_files, load_weights, read_safetensors, refuse_repeated
 from mats_ray.types import CLAPIdentity
 
 MSCLAP_TYPE = "mats_msclap"
@@ -37,6 +37,7 @@ def load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool | 
     files = weight_files(path)
     if not files:
         raise ModelError(f"{path}: no *.safetensors file")
+    check_shards(path)
     if config.get("model_type") == MSCLAP_TYPE:
         return load_msclap(
             _read_weights(files),
@@ -60,7 +61,6 @@ def _load_transformers(
     check_settings(settings, audio, source=str(file))
     with one_error(f"the CLAP in {path}"), no_init_weights():
         clap = ClapModel(config)
-    check_shards(path)
     load_weights(clap, _read_weights(files), source=str(path))
     return TowerCLAP(
         TransformersTowers(clap),
@@ -82,5 +82,9 @@ def weight_files(path: Path) -> list[Path]:
 def _read_weights(files: list[Path]) -> dict[str, Tensor]:
     if files[0].suffix == ".safetensors":
         return read_safetensors(files)
-    states = [unwrap(read_torch_file(file), source=str(file)) for file in files]
-    return {name: tensor for state in states for name, tensor in state.items()}
+    state: dict[str, Tensor] = {}
+    for file in files:
+        part = unwrap(read_torch_file(file), source=str(file))
+        refuse_repeated(state.keys() & part.keys(), file=file)
+        state |= part
+    return state

@@ -57,7 +57,7 @@ def test_claps_window_is_known_from_its_settings_alone(tmp_path):
     assert clap_window_seconds(CLAPConfig(ref=str(tmp_path))) == 3
 
     (tmp_path / "processor_config.json").write_text("{")
-    with pytest.raises(ModelError, match="processor_config.json is not JSON"):
+    with pytest.raises(ModelError, match=r"processor_config\.json is not JSON"):
         clap_window_seconds(CLAPConfig(ref=str(tmp_path)))
 
 

@@ -228,7 +228,7 @@ def test_a_cut_off_file_is_named(tmp_path, size):
 def test_frequencies_are_not_divided_by_nonsense(tmp_path, divisor):
     file = saved(tmp_path, tensors={"rope_freqs.weight": torch.full((8,), divisor)})
 
-    with pytest.raises(ModelError, match=r"rope_freqs\.weight holds numbers that are not positive"):
+    with pytest.raises(ModelError, match=r"rope_freqs\.weight holds other than positive numbers"):
         load_llm(str(file))
 
 
@@ -295,12 +295,18 @@ def test_divisors_of_frequencies_scale_as_llama_3_does():
         (LlamaConfig(), {"attention.causal": False}, "attention.causal = False has no equal"),
         (LlamaConfig(), {"attention.key_length": 64}, "attention.key_length = 64 has no equal"),
         (Qwen2Config(), {"attention.sliding_window": 512}, "attention.sliding_window = 512 has no equal"),
+        (LlamaConfig(), {"rope.scaling.factor": float("nan")}, "rope.scaling.factor is nan, not a positive"),
         (GPT2Config(), {"rope.scaling.factor": 2.0}, "rope.scaling.type cannot be put into a gpt2 model"),
     ],
 )
 def test_a_key_that_transformers_cannot_say_is_named(config, metadata, complaint):
     with pytest.raises(ModelError, match=rf"^x\.gguf: .*{complaint}"):
         completed(config, metadata)
+
+
+def test_divisors_for_another_width_are_refused():
+    with pytest.raises(ModelError, match=r"rope_freqs\.weight cannot be put into a llama model"):
+        completed(LlamaConfig(), {}, [1.0])
 
 
 def test_positions_scaled_twice_are_refused():

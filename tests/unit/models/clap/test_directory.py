@@ -81,6 +81,27 @@ def test_one_weight_in_two_files_is_refused(broken):
         load_clap(broken)
 
 
+def test_one_weight_in_two_pickles_is_refused(broken):
+    state = load_file(broken / "model.safetensors")
+    (broken / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "pytorch_model-00001-of-00001.bin"):
+        torch.save(state, broken / name)
+
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin repeats tensors of a file beside it"):
+        load_clap(broken)
+
+
+def test_an_index_that_names_a_shard_which_is_not_there_is_named(broken):
+    (broken / "model.safetensors").rename(broken / "model-00001-of-00002.safetensors")
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (broken / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+    with pytest.raises(
+        ModelError, match=r"names 1 files that are not there: model-00002-of-00002\.safetensors"
+    ):
+        load_clap(broken)
+
+
 def test_settings_that_make_no_sense_are_named(broken):
     config = json.loads((broken / "config.json").read_text())
     config["audio_config"]["patch_embeds_hidden_size"] = "wide"
