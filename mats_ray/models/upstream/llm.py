@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from mats_ray.config.model import LoRAConfig
-from mats_ray.errors import ModelError
+from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.foreign import one_error
 from mats_ray.models.llm import load_llm, load_tokenizer
 from mats_ray.models.weights import NativeName, check_tensors
@@ -39,7 +39,7 @@ def lora_config(lora: Mapping[str, Tensor], *, alpha: float, source: str) -> LoR
     """
     ranks = sorted({tensor.shape[0] for name, tensor in lora.items() if ".lora_A." in name and tensor.dim()})
     if len(ranks) != 1:
-        found = f"LoRA of ranks {ranks}" if ranks else "no LoRA on the language model"
+        found = f"LoRA of ranks {abbreviated(ranks)}" if ranks else "no LoRA on the language model"
         raise ModelError(f"{source} holds {found}; a model directory needs one adapter of one rank")
     targets = sorted({re.sub(r"\.lora_[AB]\..*", "", name).rsplit(".", 1)[-1] for name in lora})
     return LoRAConfig(rank=ranks[0], alpha=alpha, dropout=DROPOUT, target_modules=tuple(targets))
