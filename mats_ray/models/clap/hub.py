@@ -46,6 +46,7 @@ def refuse_untrained(*names: str) -> None:
     """
     if any(_UNTRAINED.fullmatch(name) for name in names):
         raise ModelError(
-            "laion/larger_clap_music on the hub holds an untrained projection, its embeddings are noise: use"
-            " LAION's own file of it, music_audioset_epoch_15_esc_90.14.pt of lukewys/laion_clap"
+            "laion/larger_clap_music on the hub holds an untrained projection, its embeddings are noise"
+            " (a folder of that name is taken for it): use LAION's own file,"
+            " music_audioset_epoch_15_esc_90.14.pt of lukewys/laion_clap"
         )

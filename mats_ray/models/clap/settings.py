@@ -98,7 +98,7 @@ def check_front_end(settings: Mapping[str, Any], *, source: str) -> None:
     known = {*_COUNTS, *_NUMBERS, *_CHOICES}
     if missing := sorted(known - _OURS - settings.keys()):
         raise ModelError(f"{source} lacks {', '.join(missing)}")
-    for key in known & settings.keys():
+    for key in sorted(known & settings.keys()):
         value, allowed = settings[key], _CHOICES.get(key)
         is_number = isinstance(value, int if key in _COUNTS else (int, float)) and not isinstance(value, bool)
         if allowed is not None and value not in allowed:
