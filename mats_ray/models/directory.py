@@ -224,7 +224,8 @@ def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
 
 def _content_hash(directory: Path) -> str:
     digest = hashlib.sha256()
-    parts = [MAPPER, "adapter_model.safetensors", "llm/model.safetensors", SANTA, CONFIG]
+    llm = sorted(f"llm/{file.name}" for file in (directory / "llm").glob("*.safetensors"))
+    parts = [MAPPER, "adapter_model.safetensors", *llm, SANTA, CONFIG]
     for part in parts:
         if (directory / part).is_file():
             digest.update(part.encode())

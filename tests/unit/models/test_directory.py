@@ -161,6 +161,19 @@ def test_the_model_id_follows_the_weights(folder):
     assert read_info(folder / "model").model_id != before
 
 
+def test_the_model_id_follows_every_shard(tmp_path):
+    save(tmp_path, "full")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "model" / "llm").save_pretrained(
+        tmp_path / "model" / "llm", max_shard_size="20KB"
+    )
+    before = read_info(tmp_path / "model").model_id
+
+    last = max((tmp_path / "model" / "llm").glob("model-*.safetensors"))
+    save_file({name: tensor + 1 for name, tensor in load_file(last).items()}, last)
+
+    assert read_info(tmp_path / "model").model_id != before
+
+
 @pytest.mark.parametrize("size", [4, 100, -20])
 @pytest.mark.parametrize("file", ["mapper.safetensors", "adapter_model.safetensors"])
 def test_cut_off_weights_are_one_clear_error(folder, file, size):
