@@ -3,6 +3,8 @@
 The command line prints ``str(error)`` as its one last line and exits with ``exit_code``.
 """
 
+from collections.abc import Iterable
+
 
 class MATSError(Exception):
     """Root of every error this package raises on purpose; its text names the thing, the value, the remedy."""
@@ -123,3 +125,16 @@ class NotFiniteError(TrainingError):
 
 def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa: FBT001 (pickle knows no keywords)
     return NotFiniteError(message, certain=certain)
+
+
+def abbreviated(names: Iterable[object], *, most: int = 5, width: int = 100) -> str:
+    """List names in an error text of bounded length: "a, b, c and 196 more".
+
+    Args:
+        names: In the order they are listed in.
+        most: Names listed; the others are counted.
+        width: Characters of one name; a longer one keeps its start.
+    """
+    texts = [text if len(text := str(name)) <= width else f"{text[:width]}..." for name in names]
+    rest = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + rest

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, abbreviated
 
 Tree = dict[str, Any]
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -117,7 +117,7 @@ def assemble(
     """
     for assignment in overrides:
         tree = merge(tree, override(assignment))
-    return validate(kind, tree, where=", ".join([*sources, *(f"--set {one}" for one in overrides)]))
+    return validate(kind, tree, where=abbreviated([*sources, *(f"--set {one}" for one in overrides)], most=8))
 
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
@@ -127,7 +127,7 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(kind, first["loc"][:-1]))
-        said = f"unknown key {key} = {first['input']!r}; allowed here: {allowed}"
+        said = f"unknown key {key} = {_short(first['input'])}; allowed here: {allowed}"
     elif first["type"] == "missing":
         said = f"{key} is missing"
     elif first["type"] == "value_error":
@@ -135,7 +135,7 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
     else:
         said = f"{key} = {_short(first['input'])} is not allowed: {_lower(first['msg'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return _one_line(said) + more
+    return abbreviated([_one_line(said)], width=600) + more
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

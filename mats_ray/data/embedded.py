@@ -23,7 +23,7 @@ from mats_ray.data.triplets import (
     identity_of,
     row_key,
 )
-from mats_ray.errors import DataError, StorageError
+from mats_ray.errors import DataError, StorageError, abbreviated
 from mats_ray.storage import open_input, parquet_files
 from mats_ray.types import CLAPIdentity
 
@@ -175,7 +175,7 @@ def check_rows(data: EmbeddedTriplets, *, where: str) -> None:
         DataError: Says which.
     """
     if data.num_rows == 0:
-        only = f" of data.splits, only of {', '.join(sorted(data.left_out))}" if data.left_out else ""
+        only = f" of data.splits, only of {abbreviated(sorted(data.left_out))}" if data.left_out else ""
         raise DataError(f"the embedded triplets at {where} hold no rows{only}")
 
 

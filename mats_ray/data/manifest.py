@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from mats_ray.data.listing import AudioObject, look_at
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, abbreviated
 from mats_ray.storage import is_remote, locate, read_bytes
 from mats_ray.text import is_valid_unicode
 
@@ -99,7 +99,8 @@ def _table_rows(path: str, data: bytes) -> list[dict[str, Any]]:
         table = pq.read_table(io.BytesIO(data))
     places = _places(table.column_names, path)
     if PATH not in places:
-        raise DataError(f"{path} has no column {PATH!r}, its columns are {', '.join(table.column_names)}")
+        names = abbreviated(table.column_names, most=20)
+        raise DataError(f"{path} has no column {PATH!r}, its columns are {names}")
     return table.select(list(places.values())).rename_columns(list(places)).to_pylist()
 
 
@@ -113,11 +114,15 @@ def _places(names: Sequence[str], where: str) -> dict[str, int]:
     for place, given in enumerate(names):
         name = given.strip(" \t\r\n\ufeff").casefold()
         if name in places:
-            raise DataError(f"{where} has the column {name!r} twice: {', '.join(map(repr, names))}")
+            raise DataError(
+                f"{where} has the column {name!r} twice: {abbreviated(map(repr, names), most=20)}"
+            )
         if name in (PATH, QUESTION):
             places[name] = place
         elif difflib.get_close_matches(name, [QUESTION], cutoff=0.85):
-            raise DataError(f"{where}: the column {given!r} is not read, is {QUESTION!r} meant?")
+            raise DataError(
+                f"{where}: the column {abbreviated([repr(given)])} is not read, is {QUESTION!r} meant?"
+            )
     return places
 
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from mats_ray.data.order import RowGroup
-from mats_ray.errors import ConfigError, DataError
+from mats_ray.errors import ConfigError, DataError, abbreviated
 
 _FOLDER = "of-"
 _MAX_DENOMINATOR = 1000
@@ -81,7 +81,7 @@ def groups_by_source(groups: Sequence[RowGroup], weights: Mapping[str, float]) -
     for group in groups:
         found.setdefault(_source_of(group), []).append(group)
     if strangers := sorted(found.keys() - weights.keys()):
-        raise ConfigError(f"data.mixture.weights names no weight for {', '.join(strangers)}")
+        raise ConfigError(f"data.mixture.weights names no weight for {abbreviated(strangers)}")
     return found
 
 

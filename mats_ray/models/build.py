@@ -1,6 +1,5 @@
 """Configuration to modules: the one place where a fresh model is put together."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -8,11 +7,11 @@ from torch import nn
 
 from mats_ray.config.model import CLAPConfig, MapperConfig, ModelConfig
 from mats_ray.models.clap import CLAP, load_clap
-from mats_ray.models.clap.settings import ClipSettings
-from mats_ray.models.llm import attach, embedding_table, load_llm, load_tokenizer
+from mats_ray.models.clap.settings import ClipSettings, check_front_end, read_front_end
+from mats_ray.models.llm import attach, embedding_table, load_llm
 from mats_ray.models.mapper import Connector, MLPMapper, TransformerMapper, init_connector
 from mats_ray.models.mats import MATS
-from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.prompt import PromptTokenizer, load_prompts
 
 
 def build_clap(config: CLAPConfig) -> CLAP:
@@ -37,10 +36,12 @@ def clap_window_seconds(config: CLAPConfig) -> float:
         ModelError: See ``load_clap``.
     """
     assert config.ref is not None
-    settings = Path(config.ref) / "preprocessor_config.json"
-    if not settings.is_file():
+    folder = Path(config.ref)
+    if not folder.is_dir():
         return build_clap(config).window_seconds
-    clips = ClipSettings.of(json.loads(settings.read_text()))
+    settings, file = read_front_end(folder)
+    check_front_end(settings, source=str(file))
+    clips = ClipSettings.of(settings)
     return clips.window_samples / clips.sample_rate
 
 
@@ -75,7 +76,7 @@ def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, 
     """
     generator = torch.Generator().manual_seed(seed)
     llm = load_llm(llm_path, dtype=config.llm.dtype)
-    prompts = PromptTokenizer(load_tokenizer(llm_path))
+    prompts = load_prompts(llm_path, llm)
     word_embeddings = embedding_table(llm)
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=word_embeddings.shape[1])
     init_connector(connector, generator=generator, output_std=float(word_embeddings.float().std()))

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from mats_ray.config.base import explain
@@ -26,9 +25,10 @@ from mats_ray.config.infer import GenerationConfig
 from mats_ray.config.model import ModelConfig, SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_connector
-from mats_ray.models.llm import embedding_table, load_adapter, load_llm, load_tokenizer
+from mats_ray.models.llm import ADAPTER_CONFIG, embedding_table, load_adapter, load_llm
 from mats_ray.models.mats import MATS
-from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.prompt import PromptTokenizer, load_prompts
+from mats_ray.models.weights import load_weights, read_safetensors
 from mats_ray.types import CLAPIdentity
 
 FORMAT = "mats_ray/1"
@@ -152,48 +152,26 @@ def load_model(info: ModelInfo) -> tuple[MATS, PromptTokenizer]:
     config = info.model
     assert config.llm.path is not None
     llm: nn.Module = load_llm(config.llm.path, dtype=config.llm.dtype)
-    prompts = PromptTokenizer(load_tokenizer(str(info.directory)))
+    prompts = load_prompts(str(info.directory), llm)
     llm_dim = embedding_table(llm).shape[1]
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=llm_dim)
-    _load_connector(connector, info.directory / MAPPER)
+    mapper = info.directory / MAPPER
+    load_weights(connector, read_safetensors([mapper]), source=str(mapper))
     if config.llm.train == "lora":
+        _check_base(info)
         llm = load_adapter(llm, info.directory)  # pyright: ignore[reportArgumentType]
     model = MATS(connector, llm, before_ids=prompts.before(), eos_id=prompts.eos_id)
     return model.eval().requires_grad_(requires_grad=False), prompts
 
 
-def _load_connector(connector: nn.Module, path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"no {path.name} in {path.parent}") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read (cut off?): {error}") from error
-    load_exactly(connector, tensors, where=str(path))
-
-
-def load_exactly(module: nn.Module, tensors: dict[str, torch.Tensor], *, where: str) -> None:
-    """Load tensors; every one must be there, none may be extra, every shape must fit.
-
-    Raises:
-        ModelError: Counts the differences and names the first.
-    """
-    expected = module.state_dict()
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    misfit = [
-        f"{key} is {tuple(tensors[key].shape)}, the configuration needs {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in tensors and tensors[key].shape != value.shape
-    ]
-    if missing or extra or misfit:
-        first = (misfit + [f"{key} is missing" for key in missing] + [f"{key} is unknown" for key in extra])[
-            0
-        ]
+def _check_base(info: ModelInfo) -> None:
+    """Compare what the adapter says it belongs to with what the settings load."""
+    base = _read_json(info.directory, ADAPTER_CONFIG).get("base_model_name_or_path")
+    if base is not None and _resolve(base, info.directory) != info.model.llm.path:
         raise ModelError(
-            f"{where}: {len(missing)} tensors missing, {len(extra)} unknown, {len(misfit)} of another shape; "
-            f"first: {first}"
+            f"{info.directory}: {ADAPTER_CONFIG} belongs to the language model {base!r},"
+            f" {CONFIG} names {info.model.llm.path!r}"
         )
-    module.load_state_dict(tensors)
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -226,23 +204,28 @@ def _stored(ref: str | None, home: str) -> str | None:
     return os.path.relpath(path.resolve(), Path(home).expanduser().resolve())
 
 
-def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
-    def resolve(ref: str | None) -> str | None:
-        if ref is None:
-            return None
-        local = directory.resolve() / ref
-        return str(local.resolve()) if local.exists() else ref
+def _resolve(ref: str | None, directory: Path) -> str | None:
+    if ref is None:
+        return None
+    local = directory.resolve() / ref
+    return str(local.resolve()) if local.exists() else ref
 
+
+def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
     clap = model.clap.model_copy(
-        update={"ref": resolve(model.clap.ref), "tokenizer": resolve(model.clap.tokenizer)}
+        update={
+            "ref": _resolve(model.clap.ref, directory),
+            "tokenizer": _resolve(model.clap.tokenizer, directory),
+        }
     )
-    llm = model.llm.model_copy(update={"path": resolve(model.llm.path)})
+    llm = model.llm.model_copy(update={"path": _resolve(model.llm.path, directory)})
     return model.model_copy(update={"clap": clap, "llm": llm})
 
 
 def _content_hash(directory: Path) -> str:
     digest = hashlib.sha256()
-    parts = [MAPPER, "adapter_model.safetensors", "llm/model.safetensors", SANTA, CONFIG]
+    llm = sorted(f"llm/{file.name}" for file in (directory / "llm").glob("*.safetensors"))
+    parts = [MAPPER, "adapter_model.safetensors", *llm, SANTA, CONFIG]
     for part in parts:
         if (directory / part).is_file():
             digest.update(part.encode())

@@ -1,4 +1,4 @@
-"""Read other people's ``torch.save`` files without running what is hidden in them.
+"""Read other people's files: one error whatever is wrong, and nothing that is hidden in them is run.
 
 ``torch.load(weights_only=True)`` comes first. It cannot read LAION's files (numpy scalars, pickle
 protocol 4), so an unpickler that knows tensor-rebuilding names and nothing else comes second.
@@ -9,6 +9,8 @@ import pickle
 import tarfile
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
-from mats_ray.errors import ModelError
+from mats_ray.errors import ModelError, abbreviated
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -37,6 +39,30 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "_reconstruct"): _NUMPY_ARRAY,
     ("_codecs", "encode"): _codecs.encode,
 }
+
+
+@contextmanager
+def one_error(source: str) -> Iterator[None]:
+    """Turn whatever a library raises over a file into one line.
+
+    Args:
+        source: What the line calls the file.
+
+    Raises:
+        ModelError: Something was raised; kept as it is if it is one already.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        says_what = isinstance(error, (OSError, ValueError, RuntimeError, ImportError)) and lines
+        kind = "" if says_what else f"{type(error).__name__} "
+        reason = abbreviated(
+            [" ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])], width=300
+        )
+        raise ModelError(f"{source} cannot be loaded: {kind}{reason}".rstrip()) from error
 
 
 class _TensorUnpickler(pickle.Unpickler):
@@ -106,5 +132,5 @@ def unwrap(content: Any, *, source: str) -> dict[str, Tensor]:
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
     if strange:
-        raise ModelError(f"{source}: not tensors: {', '.join(strange)}")
+        raise ModelError(f"{source}: {len(strange)} entries are not tensors: {abbreviated(strange)}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}

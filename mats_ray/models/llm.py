@@ -1,18 +1,41 @@
 """The language model: load it from transformers' format, freeze it, put LoRA on it."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PeftType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mats_ray.config.model import LLMConfig
-from mats_ray.errors import ModelError
-from mats_ray.models.gguf import gguf_arguments, is_gguf, unquantised
+from mats_ray.errors import ModelError, abbreviated
+from mats_ray.models.foreign import one_error
+from mats_ray.models.gguf import gguf_arguments, gguf_config, is_gguf, unquantised, unread_tensors
+from mats_ray.models.weights import (
+    NativeName,
+    check_shards,
+    check_tensors,
+    not_finite,
+    odd_types,
+    read_safetensors,
+    refuse_misfits,
+)
+
+ADAPTER_CONFIG, _ADAPTER = "adapter_config.json", "adapter_model.safetensors"
+_MERGE_TOLERANCE = 1e-3
+"""Of the largest logit: a hundredth of it is rounding, a wrong merge is off by as much as the logits are."""
 
 
 def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
@@ -23,14 +46,22 @@ def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
         dtype: Of the weights; "auto" leaves them as they are stored.
 
     Raises:
-        ModelError: There is no such model, or it cannot be read.
+        ModelError: There is no such model, it cannot be read, or its files do not hold exactly its weights.
     """
     folder, extra = _source(path)
-    try:
-        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **extra)
-        return unquantised(llm) if extra else llm
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the language model {path!r} cannot be loaded: {_first_line(error)}") from error
+    source = f"the language model {path!r}"
+    file = Path(folder) / extra["gguf_file"] if extra else None
+    if file is None:
+        _check_folder(Path(folder), source=source)
+    else:
+        extra |= {"config": gguf_config(file)}
+    with one_error(source):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **extra
+        )
+        llm, found = loaded
+    _check_weights(llm, found, folder=Path(folder), source=source, unread=unread_tensors(file, llm))
+    return llm if file is None else unquantised(llm)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -40,10 +71,40 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         ModelError: There is none, or it cannot be read.
     """
     folder, extra = _source(path)
-    try:
+    with one_error(f"the tokenizer {path!r}"):
         return AutoTokenizer.from_pretrained(folder, **extra)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the tokenizer {path!r} cannot be loaded: {_first_line(error)}") from error
+
+
+def _check_folder(folder: Path, *, source: str) -> None:
+    """Look into a local folder for weights that transformers would add, or pass over, without a word."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(f"{source} holds an adapter ({ADAPTER_CONFIG}); merge it into its base model first")
+    check_shards(folder)
+
+
+def _check_weights(
+    llm: PreTrainedModel, found: dict[str, Any], *, folder: Path, source: str, unread: list[str]
+) -> None:
+    """Refuse what transformers has filled with chance, left out or cast.
+
+    It has already allowed for tied weights and for buffers that old versions of it stored.
+    """
+    parameters = dict(llm.named_parameters())
+    is_quantised = getattr(llm.config, "quantization_config", None) is not None
+    refuse_misfits(
+        source,
+        missing=found["missing_keys"],
+        unknown=[*found["unexpected_keys"], *unread],
+        misshaped=[
+            f"{name} is {tuple(theirs)}, not {tuple(ours)}" for name, theirs, ours in found["mismatched_keys"]
+        ],
+        mistyped=[
+            f"{name} is {code}"
+            for name, code in ({} if is_quantised else odd_types(folder)).items()
+            if any(own.endswith(name) for own in parameters)  # a file may leave out the base model's prefix
+        ],
+        not_finite=[f"{name} in {llm.dtype}" for name in not_finite(parameters)],
+    )
 
 
 def embedding_table(llm: nn.Module) -> Tensor:
@@ -68,10 +129,7 @@ def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generato
         target_modules=list(config.lora.target_modules),
         task_type="CAUSAL_LM",
     )
-    try:
-        wrapped = get_peft_model(llm, lora)
-    except ValueError as error:
-        raise ModelError(f"LoRA on {config.lora.target_modules}: {_first_line(error)}") from error
+    wrapped = _wrapped(llm, lora, source=f"LoRA on {abbreviated(config.lora.target_modules)}")
     _init_lora(wrapped, generator=generator)
     return wrapped
 
@@ -80,36 +138,99 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
     """Put a saved adapter (adapter_config.json, adapter_model.safetensors) on its frozen base.
 
     Raises:
-        ModelError: Files are missing or do not fit the base.
+        ModelError: Files are missing, or do not hold exactly the tensors of an adapter on this base.
     """
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    source = f"the adapter in {directory}"
+    for name in (ADAPTER_CONFIG, _ADAPTER):
         if not (directory / name).is_file():  # peft would take the folder for a hub id and go looking there
-            raise ModelError(f"the adapter in {directory} cannot be loaded: it has no {name}")
-    try:
-        return PeftModel.from_pretrained(llm, str(directory), is_trainable=False)
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"the adapter in {directory} cannot be loaded: {_first_line(error)}") from error
+            raise ModelError(f"{source} cannot be loaded: it has no {name}")
+    with one_error(source):
+        config = PeftConfig.from_pretrained(str(directory))
+    if config.peft_type != PeftType.LORA:
+        kind = str(config.peft_type).removeprefix("PeftType.")
+        raise ModelError(f"{source} is of type {kind}; only LORA is read")
+    config.inference_mode, config.base_model_name_or_path = True, llm.name_or_path
+    tensors = read_safetensors([directory / _ADAPTER])
+    wrapped = _wrapped(llm, config, source=source)
+    expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    check_tensors({NativeName(name): own for name, own in expected.items()}, tensors, source=source)
+    with one_error(source):
+        set_peft_model_state_dict(wrapped, tensors)
+    return wrapped.eval()
+
+
+def _wrapped(llm: PreTrainedModel, config: PeftConfig, *, source: str) -> PeftModel:
+    """Put a fresh adapter on a model; each of its target names must be some module's."""
+    with one_error(source):
+        wrapped = get_peft_model(llm, config)
+    assert isinstance(wrapped, PeftModel)
+    found: list[str] = wrapped.base_model.targeted_module_names  # pyright: ignore[reportAssignmentType]
+    targets = getattr(config, "target_modules", None)
+    absent = [
+        name
+        for name in (() if isinstance(targets, str) else targets or ())
+        if not any(f".{module}".endswith(f".{name}") for module in found)
+    ]
+    if absent:
+        raise ModelError(f"{source}: the language model has no module {abbreviated(sorted(absent))}")
+    return wrapped
 
 
 def merged(llm: nn.Module) -> nn.Module:
     """Add a float32 adapter to the weights it belongs to, for inference: a third of the matrix products.
 
     Coarser weights stay as they are beside their adapter: rounding would change what it says.
+
+    Raises:
+        ModelError: The merged model's logits are not those of model and adapter.
     """
     is_exact = all(weight.dtype == torch.float32 for weight in llm.parameters())
-    return llm.merge_and_unload() if isinstance(llm, PeftModel) and is_exact else llm
+    if not isinstance(llm, PeftModel) or not is_exact:
+        return llm
+    expected_SV = _probe(llm)
+    _untie_targets(llm)
+    whole = llm.merge_and_unload()
+    difference = float((_probe(whole) - expected_SV).abs().max())
+    largest = float(expected_SV.abs().max())
+    if not difference <= _MERGE_TOLERANCE * largest:
+        raise ModelError(
+            f"the adapter cannot be merged into {llm.get_base_model().name_or_path!r}:"
+            f" logits change by {difference:.2g} of {largest:.2g}"
+        )
+    return whole
+
+
+def _probe(llm: Any) -> Tensor:
+    """Logits (S, V) at a few ids from all over the vocabulary."""
+    ids_S = torch.linspace(0, len(embedding_table(llm)) - 1, 8, device=llm.device).long()
+    with torch.no_grad():
+        return llm.eval()(input_ids=ids_S[None], use_cache=False).logits[0].float()
+
+
+def _untie_targets(llm: PeftModel) -> None:
+    """Give a weight that an adapter changes to its layer alone: the head is often the embedding table."""
+    base_config: Any = llm.get_base_model().config
+    uses = Counter(id(weight) for module in llm.modules() for weight in module.parameters(recurse=False))
+    for layer in [module for module in llm.modules() if isinstance(module, BaseTunerLayer)]:
+        base = layer.get_base_layer()
+        for name, weight in list(base.named_parameters(recurse=False)):
+            if uses[id(weight)] > 1:
+                setattr(base, name, nn.Parameter(weight.detach().clone(), requires_grad=False))
+                base_config.tie_word_embeddings = False
 
 
 def _init_lora(model: nn.Module, *, generator: torch.Generator) -> None:
-    """Start as peft does (Kaiming for A, zeros for B), but from a given source of chance."""
+    """Start as peft does, but from a given source of chance: one factor drawn, the other zero."""
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
             nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
-        elif "lora_B" in name:
+        elif "lora_B" in name or "lora_embedding_A" in name:
             nn.init.zeros_(parameter)
+        elif "lora_embedding_B" in name:
+            nn.init.normal_(parameter, generator=generator)
 
 
-def _source(path: str) -> tuple[str, dict[str, str]]:
+def _source(path: str) -> tuple[str, dict[str, Any]]:
     if is_gguf(path):
         return gguf_arguments(path)
     _check_local(path)
@@ -121,7 +242,3 @@ def _check_local(path: str) -> None:
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not Path(path).is_dir():
         raise ModelError(f"no directory {path}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

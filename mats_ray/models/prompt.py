@@ -7,9 +7,12 @@ in front once, EOS behind the answer. A padding token is neither needed nor adde
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from mats_ray.errors import ModelError
+from mats_ray.models.llm import embedding_table, load_tokenizer
+from mats_ray.models.weights import check_vocabulary
 from mats_ray.tasks import prompt_halves
 
 
@@ -21,6 +24,21 @@ class SampleTokens:
     answer: list[int]
     truncated: bool
     """The instruction was cut to fit max_text_tokens."""
+
+
+def load_prompts(path: str, llm: nn.Module) -> "PromptTokenizer":
+    """Load the tokenizer of a language model.
+
+    Args:
+        path: Its directory, hub id or GGUF file.
+        llm: What looks its ids up.
+
+    Raises:
+        ModelError: There is none, it has no EOS token, or ids that the model has no embedding for.
+    """
+    tokenizer = load_tokenizer(path)
+    check_vocabulary(tokenizer, len(embedding_table(llm)), source=f"the tokenizer {path!r}")
+    return PromptTokenizer(tokenizer)
 
 
 class PromptTokenizer:

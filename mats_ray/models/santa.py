@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
-from mats_ray.errors import ModelError
+from mats_ray.errors import ModelError, abbreviated
+from mats_ray.models.foreign import one_error
 from mats_ray.models.kmeans import KMeansResult, assign, kmeans
 from mats_ray.models.noise import inject_noise
+from mats_ray.models.weights import NativeName, check_tensors, dim, read_safetensors, safetensors_metadata
 
 _FORMAT = "mats_santa_memory"
 _TEMPERATURES = (1e-30, 1e30)
@@ -105,24 +106,31 @@ class SantaMemory:
         """Read what ``save`` wrote.
 
         Raises:
-            ModelError: The file is missing, cut off, or not a Santa memory.
+            ModelError: The file is missing, cut off, or not a Santa memory: see ``check_tensors``.
         """
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = dict(file.metadata() or {})
-                # cloned into memory aligned as torch aligns: the last bit of a product hangs on it
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise ModelError(f"no Santa memory at {path}; make one with `mats memory`") from None
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"the Santa memory {path} cannot be read: {error}") from error
-        if _FORMAT not in metadata or set(tensors) != {"embeddings", "offsets", "centroids"}:
-            raise ModelError(f"{path} is not a Santa memory; it holds {sorted(tensors)}")
-        memory = cls(
-            tensors["embeddings"], tensors["offsets"], tensors["centroids"], json.loads(metadata[_FORMAT])
-        )
-        memory._check(path)
-        return memory
+        path = Path(path)
+        if not path.is_file():
+            raise ModelError(f"no Santa memory at {path}; make one with `mats memory`")
+        tensors, metadata = read_safetensors([path]), safetensors_metadata(path)
+        if _FORMAT not in metadata:
+            raise ModelError(f"{path} is not a Santa memory; it holds {abbreviated(sorted(tensors))}")
+        num_rows, width = dim(tensors, "embeddings", 0, default=1), dim(tensors, "embeddings", 1, default=1)
+        num_clusters = dim(tensors, "centroids", 0, default=1)
+        with torch.device("meta"):
+            expected = {
+                NativeName("embeddings"): torch.empty(num_rows, width),
+                NativeName("offsets"): torch.empty(num_clusters + 1, dtype=torch.int64),
+                NativeName("centroids"): torch.empty(num_clusters, width),
+            }
+        check_tensors(expected, tensors, source=f"the Santa memory {path}")
+        # cloned into memory aligned as torch aligns: the last bit of a product hangs on it
+        embeddings_NC, centroids_KC = (tensors[name].float().clone() for name in ("embeddings", "centroids"))
+        offsets_K1 = tensors["offsets"].clone()
+        if not (offsets_K1[0] == 0 < num_rows == offsets_K1[-1] and bool((offsets_K1.diff() >= 0).all())):
+            raise ModelError(f"the Santa memory {path} has offsets that do not divide its {num_rows} rows")
+        with one_error(f"the provenance of the Santa memory {path}"):
+            provenance = dict(json.loads(metadata[_FORMAT]))
+        return cls(embeddings_NC, offsets_K1, centroids_KC, provenance)
 
     def to(self, device: torch.device | str) -> "SantaMemory":
         """Return a copy on another device."""
@@ -212,18 +220,6 @@ class SantaMemory:
         is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
         similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
         return similarity_BM.masked_scatter_(is_member_BM, found.values())
-
-    def _check(self, path: str | Path) -> None:
-        offsets_K1, num_clusters = self.offsets_K1, len(self.centroids_KC)
-        fits = (
-            self.embeddings_NC.dim() == 2
-            and self.centroids_KC.shape == (num_clusters, self.dim)
-            and offsets_K1.shape == (num_clusters + 1,)
-            and int(offsets_K1[0]) == 0 < len(self.embeddings_NC) == int(offsets_K1[-1])
-            and bool((offsets_K1.diff() >= 0).all())
-        )
-        if not fits:
-            raise ModelError(f"{path} is not a Santa memory: its tensors do not fit each other")
 
 
 def soft_weights(similarity_BL: Tensor, temperature: float) -> Tensor:

@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from mats_ray import errors
-from mats_ray.errors import AudioError, CodedError, ConfigError, EngineError, MATSError
+from mats_ray.errors import AudioError, CodedError, ConfigError, EngineError, MATSError, abbreviated
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MATSError)]
 
@@ -44,3 +44,18 @@ def test_an_engine_error_keeps_whether_the_request_was_in_flight():
     sent = EngineError("it stopped", in_flight=True)
 
     assert pickle.loads(pickle.dumps(sent)).in_flight
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([], ""),
+        ("ab", "a, b"),
+        (range(5), "0, 1, 2, 3, 4"),
+        (range(6), "0, 1, 2, 3, 4 and 1 more"),
+        (range(199), "0, 1, 2, 3, 4 and 194 more"),
+        (["x" * 101], "x" * 100 + "..."),
+    ],
+)
+def test_a_list_of_names_is_bounded(names, text):
+    assert abbreviated(names) == text

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from mats_ray.data.sources.rows import AnnotationFile, Rejected
 from mats_ray.data.sources.values import MISSING
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, abbreviated
 
 MAX_RECORD_LINES = 32
 """Captions with line breaks have a few."""
@@ -121,7 +121,9 @@ def _header(lines: "_Lines", form: _Form, needed: Sequence[str], file: Annotatio
         cells = _cells(line, lines, form)
     columns = [cell.strip() for cell in cells or ()]
     if missing := [name for name in needed if name not in columns]:
-        raise DataError(f"{file.path} has no column {', '.join(missing)}; its header is {', '.join(columns)}")
+        raise DataError(
+            f"{file.path} has no column {', '.join(missing)}; its header is {abbreviated(columns, most=20)}"
+        )
     return columns
 
 

@@ -13,7 +13,7 @@ from mats_ray.models.clap import laion, msclap
 from mats_ray.models.clap.directory import MSCLAP_TYPE
 from mats_ray.models.clap.published import Family, read_published
 from mats_ray.models.clap.tokens import find_tokenizer
-from mats_ray.models.clap.weights import hash_files
+from mats_ray.models.weights import hash_files
 
 REPORT = "conversion.json"
 

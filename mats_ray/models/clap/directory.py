@@ -1,9 +1,8 @@
 """A CLAP from a directory: transformers' own format, or what ``convert_clap`` wrote of MS-CLAP.
 
-config.json, safetensors, preprocessor_config.json (front end) and a tokenizer.
+config.json, safetensors, preprocessor_config.json or processor_config.json (front end) and a tokenizer.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from transformers.initialization import no_init_weights
 from mats_ray.errors import ModelError
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.frontend import LogMel
+from mats_ray.models.clap.hub import refuse_untrained
 from mats_ray.models.clap.laion import roberta_tokens
 from mats_ray.models.clap.published import load_msclap
-from mats_ray.models.clap.settings import ClipSettings, check_settings
+from mats_ray.models.clap.settings import ClipSettings, check_settings, read_front_end, read_json
 from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
-from mats_ray.models.clap.weights import hash_files, load_weights, read_safetensors
-from mats_ray.models.foreign import read_torch_file, unwrap
+from mats_ray.models.foreign import one_error, read_torch_file, unwrap
+from mats_ray.models.weights import check_shards, hash_files, load_weights, read_safetensors, refuse_repeated
 from mats_ray.types import CLAPIdentity
 
 MSCLAP_TYPE = "mats_msclap"
@@ -32,10 +32,12 @@ def load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool | 
     Raises:
         ModelError: Something is missing or does not fit; the message names it.
     """
-    config = _read_json(path / "config.json")
+    config = read_json(path / "config.json")
+    refuse_untrained(str(config.get("_name_or_path")), str(path.resolve()))
     files = weight_files(path)
     if not files:
         raise ModelError(f"{path}: no *.safetensors file")
+    check_shards(path)
     if config.get("model_type") == MSCLAP_TYPE:
         return load_msclap(
             _read_weights(files),
@@ -46,18 +48,18 @@ def load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool | 
         )
     if config.get("model_type") != "clap":
         raise ModelError(f"{path}: config.json is of a {config.get('model_type')!r} model, not of a CLAP")
-    return _load_transformers(
-        path, ClapConfig.from_dict(config), files, tokenizer=tokenizer, quantize_int16=quantize_int16
-    )
+    with one_error(f"the CLAP in {path}"):
+        clap_config = ClapConfig.from_dict(config)
+    return _load_transformers(path, clap_config, files, tokenizer=tokenizer, quantize_int16=quantize_int16)
 
 
 def _load_transformers(
     path: Path, config: ClapConfig, files: list[Path], *, tokenizer: str | None, quantize_int16: bool | None
 ) -> CLAP:
     audio: Any = config.audio_config
-    settings = _read_json(path / "preprocessor_config.json")
-    check_settings(settings, audio, source=str(path / "preprocessor_config.json"))
-    with no_init_weights():
+    settings, file = read_front_end(path)
+    check_settings(settings, audio, source=str(file))
+    with one_error(f"the CLAP in {path}"), no_init_weights():
         clap = ClapModel(config)
     load_weights(clap, _read_weights(files), source=str(path))
     return TowerCLAP(
@@ -80,14 +82,9 @@ def weight_files(path: Path) -> list[Path]:
 def _read_weights(files: list[Path]) -> dict[str, Tensor]:
     if files[0].suffix == ".safetensors":
         return read_safetensors(files)
-    states = [unwrap(read_torch_file(file), source=str(file)) for file in files]
-    return {name: tensor for state in states for name, tensor in state.items()}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent}: no {path.name}") from None
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}") from error
+    state: dict[str, Tensor] = {}
+    for file in files:
+        part = unwrap(read_torch_file(file), source=str(file))
+        refuse_repeated(state.keys() & part.keys(), file=file)
+        state |= part
+    return state

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from transformers import ClapAudioConfig
 
-from mats_ray.models.clap.weights import NativeName, dim, numbers_in
+from mats_ray.models.weights import NativeName, dim, numbers_in
 
 # Part of the published files that embeddings do not need: fixed front-end kernels, the tagging head.
 UNUSED = r"(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask"

@@ -1,10 +1,15 @@
-"""Files of a hub id: from the local cache, and only where they are not there from the hub."""
+"""Files of a hub id: from the local cache, only where they are not there from the hub; and which to avoid."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+
+from mats_ray.errors import ModelError
+
+_UNTRAINED = re.compile(r"(.*/)?(models--laion--)?larger_clap_music(/snapshots/[^/]*)?/*", re.IGNORECASE)
+"""By its name on the hub, in the hub's cache, or of a folder it was put into."""
 
 
 def is_hub_id(ref: str) -> bool:
@@ -28,3 +33,20 @@ def fetch(ref: str, patterns: Sequence[str]) -> Path:
     if cached is not None and any(cached.glob(patterns[0])):
         return cached
     return Path(snapshot_download(ref, allow_patterns=list(patterns)))
+
+
+def refuse_untrained(*names: str) -> None:
+    """Refuse LAION's larger_clap_music as the hub has it, which retrieves at chance level (0.1 % R@1).
+
+    Args:
+        *names: What the model is called, as a reference, path or in its config.json.
+
+    Raises:
+        ModelError: One of them is its name.
+    """
+    if any(_UNTRAINED.fullmatch(name) for name in names):
+        raise ModelError(
+            "laion/larger_clap_music on the hub holds an untrained projection, its embeddings are noise"
+            " (a folder of that name is taken for it): use LAION's own file,"
+            " music_audioset_epoch_15_esc_90.14.pt of lukewys/laion_clap"
+        )

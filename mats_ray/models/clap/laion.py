@@ -10,7 +10,7 @@ from transformers.initialization import no_init_weights
 
 from mats_ray.models.clap import htsat
 from mats_ray.models.clap.tokens import TextTokens
-from mats_ray.models.clap.weights import NativeName, dim, load_weights, numbers_in
+from mats_ray.models.weights import NativeName, dim, load_weights, numbers_in
 
 TOKENIZER = "roberta-base"
 # LAION trained on texts of at most 77 tokens.

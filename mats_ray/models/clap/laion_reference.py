@@ -19,7 +19,7 @@ from mats_ray.models.clap import htsat, laion
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.published import read_published
 from mats_ray.models.clap.settings import ClipSettings
-from mats_ray.models.clap.weights import hash_files
+from mats_ray.models.weights import hash_files
 from mats_ray.types import CLAPIdentity
 
 _AUDIO_TOWERS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}

@@ -6,10 +6,10 @@ from typing import Literal
 from mats_ray.errors import ModelError
 from mats_ray.models.clap.directory import load_directory, weight_files
 from mats_ray.models.clap.encoder import CLAP
-from mats_ray.models.clap.hub import fetch, is_hub_id
+from mats_ray.models.clap.hub import fetch, is_hub_id, refuse_untrained
 from mats_ray.models.clap.laion_reference import load_laion_reference
 from mats_ray.models.clap.published import load_published
-from mats_ray.models.clap.weights import hash_files
+from mats_ray.models.weights import hash_files
 
 Implementation = Literal["native", "laion_clap"]
 
@@ -42,6 +42,7 @@ def load_clap(
         return load_laion_reference(path)
     if path.is_file():
         return load_published(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
+    refuse_untrained(str(ref))
     if not path.is_dir():
         if not is_hub_id(str(ref)):
             raise ModelError(f"no CLAP at {ref}: no such file or directory")

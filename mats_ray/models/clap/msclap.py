@@ -16,7 +16,7 @@ from mats_ray.models.clap import htsat
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.tokens import TextTokens
 from mats_ray.models.clap.towers import Towers
-from mats_ray.models.clap.weights import NativeName, check_tensors, dim, load_weights, numbers_in
+from mats_ray.models.weights import NativeName, check_tensors, dim, load_weights, numbers_in
 
 TOKENIZER = "gpt2"
 
@@ -140,7 +140,7 @@ def msclap_log_mel(state: Mapping[str, Tensor], *, source: str) -> LogMel:
     """Build the front end; kernels and mel bank are the file's own where it has them, as in the package."""
     log_mel = LogMel.from_settings(FRONT_END)
     parts = (*log_mel.kernels.chunk(2), log_mel.bank_KM)
-    expected = {NativeName(name): part.shape for name, part in zip(_KERNELS, parts, strict=True)}
+    expected = {NativeName(name): part for name, part in zip(_KERNELS, parts, strict=True)}
     found = {name: state[name] for name in _KERNELS if name in state}
     check_tensors(
         {native: expected[native] for native in expected if native.name in found}, found, source=source

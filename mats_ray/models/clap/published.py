@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mats_ray.errors import ModelError
+from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.clap import laion, msclap
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.settings import ClipSettings
 from mats_ray.models.clap.tower_clap import TowerCLAP
 from mats_ray.models.clap.towers import TransformersTowers
-from mats_ray.models.clap.weights import hash_files
 from mats_ray.models.foreign import read_torch_file, unwrap
+from mats_ray.models.weights import hash_files
 from mats_ray.types import CLAPIdentity
 
 Family = Literal["laion", "msclap"]
@@ -34,7 +34,7 @@ def read_published(path: Path) -> tuple[Family, dict[str, Tensor]]:
     groups = sorted({name.split(".")[0] for name in state})
     raise ModelError(
         f"{path} holds neither a LAION CLAP nor MS-CLAP 2023; its tensors are named"
-        f" {', '.join(groups[:8]) or 'nothing'}..."
+        f" {abbreviated(groups, most=8) or 'nothing'}"
     )
 
 

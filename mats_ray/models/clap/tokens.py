@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from mats_ray.errors import ModelError
 from mats_ray.models.clap.hub import fetch
+from mats_ray.models.weights import check_vocabulary
 
 _TOKENIZER_FILES = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "config.json"]
 
@@ -49,11 +50,9 @@ class TextTokens:
         """The transformers tokenizer."""
         if self._tokenizer is None:
             found = self.prepare(find_tokenizer(self.ref, owner=self.owner))
-            if len(found) > self.vocab_size:
-                raise ModelError(
-                    f"{self.owner}: the tokenizer {self.ref!r} has {len(found)} tokens,"
-                    f" the text tower knows {self.vocab_size}"
-                )
+            check_vocabulary(
+                found, self.vocab_size, source=f"{self.owner}: the text tower's tokenizer {self.ref!r}"
+            )
             self._tokenizer = found
         return self._tokenizer
 

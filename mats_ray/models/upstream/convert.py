@@ -17,7 +17,6 @@ from mats_ray.models.build import build_connector
 from mats_ray.models.clap import CLAP, load_clap
 from mats_ray.models.clap.directory import weight_files
 from mats_ray.models.clap.published import read_published
-from mats_ray.models.clap.weights import CONSTANTS, hash_files, load_weights, read_safetensors
 from mats_ray.models.directory import SANTA, ModelSettings, save_model
 from mats_ray.models.foreign import read_torch_file, unwrap
 from mats_ray.models.llm import embedding_table, load_tokenizer
@@ -27,6 +26,7 @@ from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.keys import Parts, mapper_config, sort_keys
 from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
 from mats_ray.models.upstream.memory import UPSTREAM_NOISE_VARIANCE, build_memory, read_rows
+from mats_ray.models.weights import CONSTANTS, hash_files, load_weights, read_safetensors
 
 REPORT = "conversion.json"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from mats_ray.config.model import MapperConfig
-from mats_ray.errors import ModelError
-from mats_ray.models.clap.weights import numbers_in
+from mats_ray.errors import ModelError, abbreviated
+from mats_ray.models.weights import numbers_in
 
 NUM_HEADS = 8
 """Always, upstream; nothing in a file tells."""
@@ -62,7 +62,7 @@ def sort_keys(state: Mapping[str, Tensor], *, source: str) -> Parts:
         else:
             unknown.append(name)
     if unknown:
-        names = ", ".join(sorted(unknown))
+        names = abbreviated(sorted(unknown))
         raise ModelError(f"{source} holds {len(unknown)} tensors that belong to no part of MATS: {names}")
     return parts
 
@@ -94,7 +94,7 @@ def mapper_config(connector: Mapping[str, Tensor], *, source: str) -> tuple[Mapp
         return config, (*_shape(connector, "audio_mapper.model.0.weight"), 0, 0)[1]
     raise ModelError(
         f"{source} holds a mapper that is neither upstream's transformer nor its mlp: "
-        f"{', '.join(sorted(name for name in connector if name.startswith('audio_mapper.'))) or 'nothing'}"
+        f"{abbreviated(sorted(name for name in connector if name.startswith('audio_mapper.'))) or 'nothing'}"
     )
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from mats_ray.config.model import LoRAConfig
-from mats_ray.errors import ModelError
-from mats_ray.models.clap.weights import NativeName, check_tensors
+from mats_ray.errors import ModelError, abbreviated
+from mats_ray.models.foreign import one_error
 from mats_ray.models.llm import load_llm, load_tokenizer
+from mats_ray.models.weights import NativeName, check_tensors
 
 DROPOUT = 0.1
 """Upstream's; a file does not tell, and inference does not ask."""
@@ -24,13 +25,10 @@ def architecture(path: str) -> PreTrainedModel:
     Raises:
         ModelError: There is no such model.
     """
-    try:
+    with one_error(f"the language model {path!r}"):
         config = AutoConfig.from_pretrained(path)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the language model {path!r} cannot be loaded: {reason}") from error
 
 
 def lora_config(lora: Mapping[str, Tensor], *, alpha: float, source: str) -> LoRAConfig:
@@ -41,7 +39,7 @@ def lora_config(lora: Mapping[str, Tensor], *, alpha: float, source: str) -> LoR
     """
     ranks = sorted({tensor.shape[0] for name, tensor in lora.items() if ".lora_A." in name and tensor.dim()})
     if len(ranks) != 1:
-        found = f"LoRA of ranks {ranks}" if ranks else "no LoRA on the language model"
+        found = f"LoRA of ranks {abbreviated(ranks)}" if ranks else "no LoRA on the language model"
         raise ModelError(f"{source} holds {found}; a model directory needs one adapter of one rank")
     targets = sorted({re.sub(r"\.lora_[AB]\..*", "", name).rsplit(".", 1)[-1] for name in lora})
     return LoRAConfig(rank=ranks[0], alpha=alpha, dropout=DROPOUT, target_modules=tuple(targets))
@@ -66,10 +64,10 @@ def put_on(llm: PreTrainedModel, lora: Mapping[str, Tensor], config: LoRAConfig,
         raise ModelError(f"{source}: its LoRA does not fit {llm.name_or_path!r}: {error}") from error
     assert isinstance(wrapped, PeftModel)
     expected = {
-        re.sub(r"(\.lora_[AB])\.weight$", r"\1.default.weight", name): tensor.shape
+        NativeName(re.sub(r"(\.lora_[AB])\.weight$", r"\1.default.weight", name)): tensor
         for name, tensor in get_peft_model_state_dict(wrapped).items()
     }
-    check_tensors({NativeName(name): shape for name, shape in expected.items()}, lora, source=source)
+    check_tensors(expected, lora, source=source)
     floats = {name: tensor.float().contiguous() for name, tensor in lora.items()}
     wrapped.load_state_dict(floats, strict=False, assign=True)
     return wrapped
@@ -99,7 +97,7 @@ def base_model(llm: Mapping[str, Tensor], path: str, out: Path, *, source: str) 
     model = load_llm(path, dtype="auto")
     own = model.state_dict()
     theirs = {name: _without_pad_row(tensor, own.get(name)) for name, tensor in llm.items()}
-    expected = {NativeName(name): own[name].shape for name in own.keys() & theirs.keys()}
+    expected = {NativeName(name): own[name] for name in own.keys() & theirs.keys()}
     check_tensors(expected, theirs, source=f"the language model in {source}")
     different = sorted(name for name in theirs if not _equal(theirs[name], own[name]))
     if not different:

@@ -146,3 +146,11 @@ def test_a_missing_file_a_folder_and_a_binary_file_are_named(tmp_path):
     assert refusal_of(tmp_path / "gone.yaml") == f"no configuration file at {tmp_path / 'gone.yaml'}"
     assert refusal_of(tmp_path).startswith(f"{tmp_path} cannot be read as YAML: ")
     assert "binary.yaml cannot be read as YAML: 'utf-8' codec" in refusal_of(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize(
+    "tree", [{"name": "a", "x" * 10_000: 1}, {"name": "a", "bedd": "x" * 10_000}, {"name": ["x"] * 10_000}]
+)
+def test_a_fault_stays_one_line_of_bounded_length(tree):
+    assert len(fault(tree)) < 700
+    assert "\n" not in fault(tree)

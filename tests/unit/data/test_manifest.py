@@ -78,6 +78,11 @@ def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
     ("name", "text", "said"),
     [
         ("list.csv", "file,question\na.wav,Dog?\n", "has no column 'path', its columns are file, question"),
+        (
+            "list.csv",
+            ",".join(f"c{n}" for n in range(500)) + "\n",
+            "c18, c19 and 480 more",
+        ),
         ("list.csv", "", "cannot be read"),
         ("list.csv", "path\n", "names no files"),
         ("list.parquet", "PAR1", "cannot be read"),

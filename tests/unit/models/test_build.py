@@ -1,14 +1,22 @@
 """A configuration becomes a model; every fresh weight follows from the seed."""
 
+import json
+
 import pytest
 import torch
 
 from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.build import build_clap, build_connector, build_mats, trainable_state
+from mats_ray.models.build import (
+    build_clap,
+    build_connector,
+    build_mats,
+    clap_window_seconds,
+    trainable_state,
+)
 from mats_ray.models.llm import embedding_table
 from mats_ray.models.mapper import MLPMapper, TransformerMapper
-from tests.unit.models.clap.small import laion_state, save_laion, save_tokenizer
+from tests.unit.models.clap.small import front_end, laion_state, save_directory, save_laion, save_tokenizer
 from tests.world import tiny_llm
 
 
@@ -36,6 +44,21 @@ def test_every_key_of_clap_reaches_its_loader(tmp_path):
     assert told.encode_text(["a dog barks"]).shape == (1, 24)
     with pytest.raises(ModelError, match="roberta-base"):
         plain.encode_text(["a dog barks"])
+
+
+def test_claps_window_is_known_from_its_settings_alone(tmp_path):
+    save_directory(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert clap_window_seconds(CLAPConfig(ref=str(tmp_path))) == 4
+
+    (tmp_path / "preprocessor_config.json").unlink()
+    settings = {"feature_extractor": front_end(max_length_s=3).to_dict()}
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    assert clap_window_seconds(CLAPConfig(ref=str(tmp_path))) == 3
+
+    (tmp_path / "processor_config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"processor_config\.json is not JSON"):
+        clap_window_seconds(CLAPConfig(ref=str(tmp_path)))
 
 
 def test_laions_package_is_chosen_by_configuration_and_missed_in_one_line(tmp_path):
@@ -110,5 +133,5 @@ def test_the_prompt_starts_with_the_tokenizers_bos(llm_path):
 
 
 def test_lora_on_modules_that_are_not_there_is_refused(llm_path):
-    with pytest.raises(ModelError, match=r"LoRA on \('c_attn',\)"):
+    with pytest.raises(ModelError, match=r"LoRA on c_attn cannot be loaded: Target modules"):
         build_mats(config(lora=LoRAConfig(target_modules=("c_attn",))), llm_path=llm_path, seed=0)

@@ -15,7 +15,7 @@ from mats_ray.config.infer import GenerationConfig
 from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig, SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_mats
-from mats_ray.models.directory import ModelSettings, load_exactly, load_model, read_info, save_model
+from mats_ray.models.directory import ModelSettings, load_model, read_info, save_model
 from mats_ray.types import CLAPIdentity
 from tests.world import tiny_llm
 
@@ -161,6 +161,19 @@ def test_the_model_id_follows_the_weights(folder):
     assert read_info(folder / "model").model_id != before
 
 
+def test_the_model_id_follows_every_shard(tmp_path):
+    save(tmp_path, "full")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "model" / "llm").save_pretrained(
+        tmp_path / "model" / "llm", max_shard_size="20KB"
+    )
+    before = read_info(tmp_path / "model").model_id
+
+    last = max((tmp_path / "model" / "llm").glob("model-*.safetensors"))
+    save_file({name: tensor + 1 for name, tensor in load_file(last).items()}, last)
+
+    assert read_info(tmp_path / "model").model_id != before
+
+
 @pytest.mark.parametrize("size", [4, 100, -20])
 @pytest.mark.parametrize("file", ["mapper.safetensors", "adapter_model.safetensors"])
 def test_cut_off_weights_are_one_clear_error(folder, file, size):
@@ -225,7 +238,56 @@ def edit(folder, change):
 def test_weights_for_another_clap_are_one_clear_error(folder):
     edit(folder, lambda tree: tree["model"]["clap"].update(dim=8))
 
-    with pytest.raises(ModelError, match=r"linear\.weight is \(16, 6\), the configuration needs \(16, 8\)"):
+    with pytest.raises(ModelError, match=r"linear\.weight is \(16, 6\), not \(16, 8\)"):
+        load_model(read_info(folder / "model"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda tensors: tensors.pop("audio_llama_proj.bias"), "1 tensors missing: audio_llama_proj.bias$"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "1 tensors unknown: extra$"),
+        (
+            lambda tensors: tensors["audio_llama_proj.bias"].fill_(torch.nan),
+            "not finite: audio_llama_proj.bias$",
+        ),
+        (
+            lambda tensors: tensors.update({"audio_llama_proj.bias": torch.ones(32, dtype=torch.int8)}),
+            "of the wrong type: audio_llama_proj.bias is int8$",
+        ),
+    ],
+    ids=["missing", "extra", "nan", "quantised"],
+)
+def test_a_mapper_that_is_not_exactly_the_configured_one_is_named(folder, change, complaint):
+    path = folder / "model" / "mapper.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+    with pytest.raises(ModelError, match=rf"mapper\.safetensors does not fit its model: .*{complaint}"):
+        load_model(read_info(folder / "model"))
+
+
+def test_an_adapter_that_names_another_base_is_refused(folder):
+    tiny_llm(folder / "other", seed=1)
+    edit(folder, lambda tree: tree["model"]["llm"].update(path="../other"))
+
+    with pytest.raises(ModelError, match=r"adapter_config\.json belongs to the language model '\.\./llm'"):
+        load_model(read_info(folder / "model"))
+
+
+def test_one_base_by_another_path_is_the_same(folder):
+    edit(folder, lambda tree: tree["model"]["llm"].update(path="../../home/llm"))
+
+    load_model(read_info(folder / "model"))
+
+
+def test_a_tokenizer_with_ids_that_have_no_embedding_is_refused(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    tokenizer.add_tokens(["dog-dog-dog"])
+    tokenizer.save_pretrained(folder / "model")
+
+    with pytest.raises(ModelError, match=r"the tokenizer '.*/model' has ids up to 320, its model has"):
         load_model(read_info(folder / "model"))
 
 
@@ -249,12 +311,3 @@ def test_another_format_is_refused(folder):
 
     with pytest.raises(ModelError, match="format 'mats_ray/9', this version reads 'mats_ray/1'"):
         read_info(folder / "model")
-
-
-def test_tensors_must_be_exactly_those():
-    module = torch.nn.Linear(2, 3)
-
-    with pytest.raises(
-        ModelError, match=r"F: 1 tensors missing, 1 unknown, 1 of another shape; first: weight is \(1, 2\)"
-    ):
-        load_exactly(module, {"weight": torch.ones(1, 2), "extra": torch.ones(1)}, where="F")

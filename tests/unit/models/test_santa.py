@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from mats_ray.errors import ModelError
@@ -161,28 +162,55 @@ def test_a_cut_off_file_is_named(memory, tmp_path, size):
 def test_other_tensors_are_no_memory(tmp_path):
     save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors")
 
-    with pytest.raises(ModelError, match=r"is not a Santa memory; it holds \['weight'\]"):
+    with pytest.raises(ModelError, match=r"is not a Santa memory; it holds weight$"):
         SantaMemory.load(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "complaint"),
     [
-        {"offsets_K1": torch.tensor([0, 100, 150])},
-        {"offsets_K1": torch.arange(10)},
-        {"centroids_KC": draw(9, dim=11)},
-        {"embeddings_NC": draw(0)},
+        ({"offsets_K1": torch.tensor([0, 100, 150])}, r"offsets is \(3,\), not \(10,\)"),
+        ({"offsets_K1": torch.arange(10)}, "offsets that do not divide its 200 rows"),
+        ({"offsets_K1": torch.tensor([0, 9, 8, 20, 30, 40, 50, 60, 70, 200])}, "offsets that do not divide"),
+        ({"offsets_K1": torch.arange(10.0)}, "of the wrong type: offsets is float32"),
+        ({"centroids_KC": draw(9, dim=11)}, r"centroids is \(9, 11\), not \(9, 12\)"),
+        ({"centroids_KC": torch.full((9, 12), torch.inf)}, "not finite: centroids"),
+        ({"embeddings_NC": draw(0)}, "offsets that do not divide its 0 rows"),
+        ({"embeddings_NC": draw(200).flatten()}, "of the wrong shape: .*embeddings"),
+        ({"embeddings_NC": draw(200).char()}, "of the wrong type: embeddings is int8"),
+        ({"embeddings_NC": draw(200) / 0}, "not finite: embeddings"),
     ],
-    ids=["too few clusters", "not to the end", "another width", "no rows"],
 )
-def test_tensors_that_do_not_fit_each_other_are_no_memory(memory, tmp_path, broken):
+def test_tensors_that_cannot_be_a_memory_are_named(memory, tmp_path, broken, complaint):
     tensors = {
         name: getattr(memory, name) for name in ("embeddings_NC", "offsets_K1", "centroids_KC")
     } | broken
     SantaMemory(**tensors).save(tmp_path / "memory.safetensors")
 
-    with pytest.raises(ModelError, match="tensors do not fit each other"):
+    with pytest.raises(ModelError, match=complaint):
         SantaMemory.load(tmp_path / "memory.safetensors")
+
+
+def test_a_missing_and_an_extra_tensor_are_named(memory, tmp_path):
+    path = tmp_path / "memory.safetensors"
+    memory.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({"embeddings": memory.embeddings_NC, "weights": torch.ones(1)}, path, metadata=metadata)
+
+    with pytest.raises(
+        ModelError, match=r"2 tensors missing: centroids, offsets; 1 tensors unknown: weights"
+    ):
+        SantaMemory.load(path)
+
+
+def test_a_memory_without_readable_provenance_is_named(memory, tmp_path):
+    path = tmp_path / "memory.safetensors"
+    memory.save(path)
+    save_file(load_file(path), path, metadata={"mats_santa_memory": "{"})
+
+    with pytest.raises(ModelError, match="the provenance of the Santa memory"):
+        SantaMemory.load(path)
 
 
 def test_equal_memories_are_equal_files(tmp_path):

@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, ClapFeatureExtractor, ClapProcessor
 
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import load_clap
-from tests.unit.models.clap.small import save_directory
+from tests.unit.models.clap.small import noise, save_directory
 
 
 @pytest.fixture
@@ -48,6 +49,88 @@ def test_missing_tensors_are_named(broken):
     with pytest.raises(
         ModelError, match=r"missing: audio_projection\.linear1\.bias, text_model\.pooler\.dense\.weight"
     ):
+        load_clap(broken)
+
+
+def test_a_checkpoint_without_its_text_tower_says_so_briefly(broken):
+    state = load_file(broken / "model.safetensors")
+    audio = {name: tensor for name, tensor in state.items() if not name.startswith("text_model.")}
+    save_file(audio, broken / "model.safetensors")
+
+    with pytest.raises(ModelError, match=r"\d\d tensors missing: text_model\..* and \d+ more$") as caught:
+        load_clap(broken)
+    assert len(str(caught.value)) < 600
+
+
+def test_weights_that_are_not_numbers_are_named(broken):
+    state = load_file(broken / "model.safetensors")
+    state["audio_projection.linear1.bias"][0] = torch.nan
+    state["text_projection.linear1.bias"] = state["text_projection.linear1.bias"].char()
+    save_file(state, broken / "model.safetensors")
+
+    with pytest.raises(
+        ModelError, match=r"type: text_projection\.linear1\.bias is int8; .* not finite: audio_projection"
+    ):
+        load_clap(broken)
+
+
+def test_one_weight_in_two_files_is_refused(broken):
+    shutil.copy(broken / "model.safetensors", broken / "model.old.safetensors")
+
+    with pytest.raises(ModelError, match=r"model\.safetensors repeats tensors of a file beside it"):
+        load_clap(broken)
+
+
+def test_one_weight_in_two_pickles_is_refused(broken):
+    state = load_file(broken / "model.safetensors")
+    (broken / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "pytorch_model-00001-of-00001.bin"):
+        torch.save(state, broken / name)
+
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin repeats tensors of a file beside it"):
+        load_clap(broken)
+
+
+def test_an_index_that_names_a_shard_which_is_not_there_is_named(broken):
+    (broken / "model.safetensors").rename(broken / "model-00001-of-00002.safetensors")
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (broken / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+    with pytest.raises(
+        ModelError, match=r"names 1 files that are not there: model-00002-of-00002\.safetensors"
+    ):
+        load_clap(broken)
+
+
+def test_settings_that_make_no_sense_are_named(broken):
+    config = json.loads((broken / "config.json").read_text())
+    config["audio_config"]["patch_embeds_hidden_size"] = "wide"
+    (broken / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(
+        ModelError, match=rf"the CLAP in {broken} cannot be loaded: .*patch_embeds_hidden_size"
+    ):
+        load_clap(broken)
+
+
+def test_what_transformers_processor_saves_is_the_same_front_end(broken, clap_dir):
+    (broken / "preprocessor_config.json").unlink()
+    parts = ClapFeatureExtractor.from_pretrained(clap_dir), AutoTokenizer.from_pretrained(clap_dir)
+    ClapProcessor(*parts).save_pretrained(broken)
+    assert not (broken / "preprocessor_config.json").exists()
+    clip = noise(20_000)
+
+    one, other = load_clap(clap_dir), load_clap(broken)
+
+    assert torch.equal(other.encode_audio(clip, 16_000), one.encode_audio(clip, 16_000))
+    assert torch.equal(other.encode_text(["a dog barks"]), one.encode_text(["a dog barks"]))
+
+
+def test_laions_untrained_model_is_refused_by_what_its_settings_call_it(broken):
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"_name_or_path": "laion/larger_clap_music"}))
+
+    with pytest.raises(ModelError, match=r"untrained projection.*music_audioset_epoch_15_esc_90\.14\.pt"):
         load_clap(broken)
 
 

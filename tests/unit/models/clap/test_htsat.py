@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mats_ray.models.clap.htsat import htsat_config, native_name
-from mats_ray.models.clap.weights import NativeName
+from mats_ray.models.weights import NativeName
 
 
 @pytest.mark.parametrize(

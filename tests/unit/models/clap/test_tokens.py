@@ -37,8 +37,8 @@ def test_a_directory_without_tokenizer_files_is_named(tmp_path):
         text_tokens(tmp_path)(["a"])
 
 
-def test_a_tokenizer_that_knows_too_many_tokens_is_refused(tmp_path):
+def test_a_tokenizer_with_ids_that_have_no_embedding_is_refused(tmp_path):
     save_tokenizer(tmp_path)
 
-    with pytest.raises(ModelError, match="has 17 tokens, the text tower knows 10"):
+    with pytest.raises(ModelError, match="has ids up to 16, its model has embeddings for 10"):
         text_tokens(tmp_path, vocab_size=10)(["a"])

@@ -57,6 +57,11 @@ def test_what_upstream_never_uses_is_left_out(name):
     assert sort_keys({name: T}, source="F").unused == [name]
 
 
+def test_many_unknown_names_are_counted():
+    with pytest.raises(ModelError, match=r"F holds 50 tensors that .*: x00, x01, x02, x03, x04 and 45 more$"):
+        sort_keys({f"x{n:02}": T for n in range(50)}, source="F")
+
+
 def test_unknown_names_are_all_named():
     with pytest.raises(
         ModelError, match=r"F holds 2 tensors that belong to no part of MATS: beats\.x, speech_Q"
