@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.data.embedding.on_ray import embed
     from mats_ray.toy.world import ensure_world
 
-    ensure_world(config)
+    ensure_world(config, parts=("clap", "triplets"))
     with cluster():
         summary = embed(config)
     print(

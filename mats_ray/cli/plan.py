@@ -66,21 +66,31 @@ def _assumptions(args: argparse.Namespace) -> "Assumptions":
 
 
 def _lines(config: "RunConfig", plan: "Plan", given: "Assumptions") -> dict[str, str]:
-    fits = (
-        f"{plan.micro_batch_size} (the configuration says {config.train.micro_batch_size})"
-        if plan.micro_batch_size
-        else "none: not even one sample fits; try zero_stage 3, bf16 or a larger GPU"
-    )
+    samples = f"with {plan.micro_batch_size} samples" if plan.micro_batch_size else "before the first sample"
     return {
         "trained parameters": f"{plan.trained_parameters / 1e6:.1f} M",
-        "memory per GPU": f"{plan.memory_gb:.1f} of {given.gpu.memory_gb:.0f} GB: "
+        **_micro_batch(config, plan),
+        "memory per GPU": f"{plan.memory_gb:.1f} of {given.gpu.memory_gb:.0f} GB {samples}: "
         f"frozen {plan.frozen_gb:.1f}, trained {plan.trained_gb:.1f}, {plan.gb_per_sample:.2f} per sample",
-        "micro-batch that fits": fits,
         "samples/s": f"{plan.samples_per_s:.0f}",
         "hours": f"{plan.hours:.1f} for {config.train.num_steps} steps of {config.train.global_batch_size}",
         "checkpoint": f"{plan.checkpoint_gb:.2f} GB each",
         "storage": f"{plan.storage_gb:.1f} GB with {given.num_triplets} embedded triplets",
         "cost": f"${plan.dollars:.0f}",
+    }
+
+
+def _micro_batch(config: "RunConfig", plan: "Plan") -> dict[str, str]:
+    """Say what fits in memory, what of it divides the global batch, and whether the configuration's does."""
+    if not plan.samples_that_fit:
+        return {"fits in memory": "not even one sample; try zero_stage 3, bf16 or a larger GPU"}
+    own, share = config.train.micro_batch_size, plan.samples_per_gpu
+    fits = "fits" if own <= plan.samples_that_fit else "does not fit"
+    divides = "divides" if share % own == 0 else "does not divide"
+    return {
+        "fits in memory": f"{plan.samples_that_fit} samples at once",
+        "micro-batch": f"{plan.micro_batch_size}, the largest that fits and divides the {share} samples of "
+        f"each GPU (the configuration's {own} {fits}, and {divides} them)",
     }
 
 

@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or go on from the last checkpoint of the run.
 
-    A configuration with a toy world needs nothing beforehand: whatever is missing of CLAP, language model,
-    triplets, embeddings and memory is built first.
+    A configuration with a toy world needs nothing beforehand: whatever no key names and is missing of CLAP,
+    language model, triplets, embeddings and memory is built first.
 
     Raises:
         MATSError: Inputs are missing or the run failed.

@@ -1,8 +1,9 @@
 """How annotation files become triplets, and how training mixes them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import StrictConfig
 
@@ -57,7 +58,16 @@ class MixtureConfig(StrictConfig):
     """"rows": in proportion to their rows, mixed in each batch. "source": as in the paper, every batch from
     one source, chosen by its weight; needs embeddings that were written with this setting."""
     weights: dict[str, PositiveFloat] = Field(default_factory=dict)
-    """With "source": sampling weight by source; all sources of the data must be named. Empty: the paper's."""
+    """With "source": sampling weight of every source of the data, and of no other. Empty: the paper's."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def weights_are_not_booleans(cls, value: object) -> object:
+        """As for every number: ``true`` would be taken for 1."""
+        weights = cast("dict[object, object]", value) if isinstance(value, dict) else {}
+        if any(isinstance(weight, bool) for weight in weights.values()):
+            raise PydanticCustomError("number_type", "Weights should be numbers")
+        return value  # pyright: ignore[reportUnknownVariableType]
 
     @model_validator(mode="after")
     def weights_are_for_batches(self) -> "MixtureConfig":

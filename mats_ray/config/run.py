@@ -32,7 +32,7 @@ class RunConfig(StrictConfig):
     caption: CaptionConfig = CaptionConfig()
     serve: ServeConfig = ServeConfig()
     toy: ToyConfig | None = None
-    """Present: the run builds its own CLAP, language model and texts, offline."""
+    """Present: the run builds what no other key names of CLAP, language model and texts, offline."""
 
     @model_validator(mode="after")
     def parts_have_a_source(self) -> "RunConfig":
@@ -82,8 +82,9 @@ class RunConfig(StrictConfig):
 
     @property
     def triplets_path(self) -> str:
-        """Parquet of triplets."""
-        return self.data.triplets or join(self.output_dir, "triplets")
+        """Parquet of triplets: named, prepared from annotations, or the toy world's own."""
+        is_toys = self.toy is not None and not self.data.prepare.sources
+        return self.data.triplets or join(self.toy_dir if is_toys else self.output_dir, "triplets")
 
     @property
     def embedded_path(self) -> str:

@@ -3,8 +3,10 @@
 Shapes: N rows, C CLAP dim.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 from mats_ray.data.order import RowGroup
 from mats_ray.data.triplets import (
     EMBEDDING,
+    SOURCE,
     SPLIT,
     check_columns,
     check_identity,
@@ -28,6 +31,7 @@ from mats_ray.storage import open_input, parquet_files
 from mats_ray.types import CLAPIdentity
 
 _Value = TypeVar("_Value")
+_READERS = 8
 
 
 def part_name(partition: int) -> str:
@@ -45,6 +49,11 @@ class EmbeddedTriplets:
     """Whether the embeddings are in the files; otherwise CLAP runs while training."""
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     """Rows of other splits than were asked for, by split."""
+    fingerprint: str = ""
+    """16 hex digits over names and footers of all files; where they lie, or what a single one is called, does
+    not matter."""
+    sources: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Rows used by source, where they were counted."""
 
     @property
     def num_rows(self) -> int:
@@ -65,11 +74,13 @@ def inspect(
     Raises:
         DataError: No files, a file cut off, columns missing, or embeddings of different CLAPs.
     """
+    files = parquet_files(path)
     groups: list[RowGroup] = []
-    identity = expected
+    identity, digest = expected, hashlib.sha256()
     stored, left_out = set[bool](), Counter[str]()
-    for file in (one.path for one in parquet_files(path)):
+    for name, file in ((one.name if len(files) > 1 else "", one.path) for one in files):
         metadata, schema = _footer(file)
+        digest.update(f"{name} {_footer_hash(metadata)}\n".encode())
         check_columns(schema.names, where=file)
         found = identity_of(schema, where=file)
         identity = identity or found
@@ -83,7 +94,9 @@ def inspect(
     assert identity is not None
     if len(stored) > 1:
         raise DataError(f"some files at {path} hold embeddings and some do not; run `mats embed` again")
-    return EmbeddedTriplets(tuple(groups), identity, stored.pop(), left_out)
+    return EmbeddedTriplets(
+        tuple(groups), identity, stored.pop(), left_out, fingerprint=digest.hexdigest()[:16]
+    )
 
 
 def _of_splits(
@@ -113,10 +126,49 @@ def read_group(group: RowGroup, columns: list[str]) -> pa.Table:
         if not group.splits:
             return file.read_row_group(group.index, columns=columns)
         table = file.read_row_group(group.index, columns=[*columns, SPLIT])
-    used = pc.call_function(
-        "is_in", [table.column(SPLIT)], pc.SetLookupOptions(pa.array(["", *group.splits]))
-    )
-    return table.filter(used).select(columns)
+    return _of_used_splits(table, group.splits).select(columns)
+
+
+def _of_used_splits(table: pa.Table, splits: Sequence[str] | None) -> pa.Table:
+    if splits is None:
+        return table
+    used = pc.call_function("is_in", [table.column(SPLIT)], pc.SetLookupOptions(pa.array(["", *splits])))
+    return table.filter(used)
+
+
+def rows_by_source(path: str, *, splits: Sequence[str] | None = None) -> dict[str, int]:
+    """Count the rows of a data set by source; only the columns of sources and splits are read.
+
+    Args:
+        path: Triplets, embedded or not.
+        splits: Leave rows of others out; those that name no split count. All of them by default.
+
+    Raises:
+        DataError: No files, or one that is cut off.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        counts = pool.map(lambda file: _sources_in(file.path, splits), parquet_files(path))
+        return dict(sorted(sum(counts, Counter[str]()).items()))
+
+
+def as_text(rows: Mapping[str, int]) -> str:
+    """Write counts of rows by source on one line."""
+    return f"{sum(rows.values())} rows: {', '.join(f'{count} {source}' for source, count in rows.items())}"
+
+
+def _sources_in(file: str, splits: Sequence[str] | None) -> Counter[str]:
+    found = Counter[str]()
+    try:
+        with open_input(file) as source:
+            for batch in pq.ParquetFile(source).iter_batches(columns=[SOURCE, SPLIT]):
+                sources = _of_used_splits(pa.Table.from_batches([batch]), splits).column(SOURCE)
+                pairs = sources.value_counts().to_pylist()
+                found.update({str(pair["values"]): pair["counts"] for pair in pairs})
+    except StorageError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file} is not a readable Parquet file (cut off?): {error}") from error
+    return found
 
 
 def distinct_texts(path: str, *, num_rows: int, seed: int, splits: Sequence[str] | None = None) -> list[str]:
@@ -181,6 +233,12 @@ def check_rows(data: EmbeddedTriplets, *, where: str) -> None:
 
 def _smallest(kept: dict[str, _Value], count: int, seed: int) -> list[tuple[str, _Value]]:
     return sorted(kept.items(), key=lambda item: row_key(f"{seed}:{item[0]}"))[:count]
+
+
+def _footer_hash(metadata: pq.FileMetaData) -> str:
+    sink = pa.BufferOutputStream()
+    metadata.write_metadata_file(sink)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def _footer(file: str) -> tuple[pq.FileMetaData, pa.Schema]:

@@ -1,9 +1,8 @@
 """The paper's mixture: every batch comes from one source, each source as often as its weight says.
 
-Batches are dealt from a deck that holds each source as many times as its weight and is shuffled again when it
-is used up: over each deck the shares are exact, and which source batch b has is a pure function of (seed,
-weights, b). Each source has an endless stream of samples of its own (``data.order``), from which its batches
-are cut.
+Batches are dealt from a deck that holds each source in proportion to its weight and is shuffled again when it
+is used up: every deck has the same shares, and which source batch b has is a pure function of (seed, weights,
+b). Each source has an endless stream of samples of its own (``data.order``), from which its batches are cut.
 """
 
 import math
@@ -13,27 +12,35 @@ from fractions import Fraction
 
 import numpy as np
 
+from mats_ray.config.prepare import MixtureConfig
 from mats_ray.data.order import RowGroup
+from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.errors import ConfigError, DataError, abbreviated
 
+MAX_DECK = 10_000
+"""Cards of a deck: a source's share of the batches is its weight's to one in ten thousand."""
 _FOLDER = "of-"
 _MAX_DENOMINATOR = 1000
+_EXACT = 1e-9
+"""Relative error of a weight written as a fraction."""
 
 
 class Mixture:
     """Which source each batch comes from, and which of the source's batches it is.
 
     Args:
-        weights: Positive, by source.
+        weights: Positive and finite, by source.
         seed: Of the run.
+
+    Raises:
+        ConfigError: There are more sources than cards in the largest deck.
     """
 
     def __init__(self, weights: Mapping[str, float], *, seed: int) -> None:
-        parts = {name: Fraction(w).limit_denominator(_MAX_DENOMINATOR) for name, w in sorted(weights.items())}
-        scale = math.lcm(*(part.denominator for part in parts.values()))
-        copies = {name: int(part * scale) for name, part in parts.items()}
-        divisor = math.gcd(*copies.values())
-        self.copies = {name: count // divisor for name, count in copies.items()}
+        if len(weights) > MAX_DECK:
+            raise ConfigError(f"data.mixture mixes {len(weights)} sources; at most {MAX_DECK} are possible")
+        copies = _exact_deck(weights) or _bounded_deck(weights)
+        self.copies = dict(sorted(copies.items()))
         self.deck = [name for name, count in self.copies.items() for _ in range(count)]
         self.seed = seed
 
@@ -49,6 +56,37 @@ class Mixture:
                 yield source, cycle * self.copies[source] + seen[source]
                 seen[source] += 1
                 number += 1
+
+
+def _exact_deck(weights: Mapping[str, float]) -> dict[str, int] | None:
+    """Return the deck of exact shares where weights are simple fractions and the deck is not too large."""
+    parts = {name: Fraction(weight).limit_denominator(_MAX_DENOMINATOR) for name, weight in weights.items()}
+    if not all(math.isclose(part, weights[name], rel_tol=_EXACT) for name, part in parts.items()):
+        return None
+    scale = math.lcm(*(part.denominator for part in parts.values()))
+    copies = _reduced({name: int(part * scale) for name, part in parts.items()})
+    return copies if sum(copies.values()) <= MAX_DECK else None
+
+
+def _bounded_deck(weights: Mapping[str, float]) -> dict[str, int]:
+    """Round the shares of the largest deck by the method of largest remainders, to at least one card each."""
+    largest, cards = max(weights.values()), MAX_DECK
+    shares, copies = {name: weight / largest for name, weight in weights.items()}, dict[str, int]()
+    scale = cards / math.fsum(shares.values())
+    while small := [name for name, share in shares.items() if share * scale < 1]:
+        copies |= dict.fromkeys(small, 1)
+        cards -= len(small)
+        shares = {name: share for name, share in shares.items() if name not in copies}
+        scale = cards / math.fsum(shares.values()) if shares else 0.0
+    floors = {name: int(share * scale) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: (floors[name] - shares[name] * scale, name))
+    rounded_up = set(by_remainder[: cards - sum(floors.values())])
+    return _reduced(copies | {name: count + (name in rounded_up) for name, count in floors.items()})
+
+
+def _reduced(copies: Mapping[str, int]) -> dict[str, int]:
+    divisor = math.gcd(*copies.values())
+    return {name: count // divisor for name, count in copies.items()}
 
 
 def source_folder(source: str) -> str:
@@ -71,18 +109,32 @@ def check_layout(groups: Sequence[RowGroup], *, by: str, where: str) -> None:
         )
 
 
-def groups_by_source(groups: Sequence[RowGroup], weights: Mapping[str, float]) -> dict[str, list[RowGroup]]:
-    """Sort row groups by source; sources with a weight but no rows are left out.
+def mixture_of(
+    config: MixtureConfig, groups: Sequence[RowGroup], *, seed: int, where: str
+) -> tuple[dict[str, list[RowGroup]], Mixture]:
+    """Sort row groups by source, and mix the sources that have rows.
+
+    Args:
+        config: With the weights, or without any: the paper's, of which the data may lack sources.
+        groups: Of files that are laid out by source.
+        seed: Of the run.
+        where: Path of the data, for messages.
 
     Raises:
-        ConfigError: A source has rows and no weight.
+        ConfigError: A source has rows and no weight, or a weight in the configuration and no rows.
     """
     found: dict[str, list[RowGroup]] = {}
     for group in groups:
         found.setdefault(_source_of(group), []).append(group)
+    weights = config.weights or paper_weights()
     if strangers := sorted(found.keys() - weights.keys()):
         raise ConfigError(f"data.mixture.weights names no weight for {abbreviated(strangers)}")
-    return found
+    if absent := sorted(config.weights.keys() - found.keys()):
+        raise ConfigError(
+            f"data.mixture.weights names {abbreviated(absent)}, of which {where} holds no rows to train on; "
+            f"it holds {abbreviated(sorted(found))}"
+        )
+    return found, Mixture({name: weights[name] for name in found}, seed=seed)
 
 
 def _source_of(group: RowGroup) -> str:

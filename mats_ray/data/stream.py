@@ -15,9 +15,8 @@ import torch
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets, read_group
-from mats_ray.data.mixture import Mixture, groups_by_source
+from mats_ray.data.mixture import mixture_of
 from mats_ray.data.order import Chunk, RowGroup, chunks, rows_of_span, rows_of_worker, spans
-from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.data.triplets import EMBEDDING, embedding_array, embedding_matrix, row_key
 from mats_ray.models.noise import add_noise, row_noise
 from mats_ray.storage import environment, use_environment
@@ -63,7 +62,7 @@ class SpanReader:
         place: Of the worker.
 
     Raises:
-        ConfigError: A source of the data has no weight in the mixture.
+        ConfigError: See ``mixture_of``.
     """
 
     def __init__(self, config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> None:
@@ -73,9 +72,9 @@ class SpanReader:
         self._by_source: dict[str, list[RowGroup]] = {}
         self._num_kept = 1
         if config.data.mixture.by == "source":
-            weights = config.data.mixture.weights or paper_weights()
-            self._by_source = groups_by_source(data.groups, weights)
-            self._mixture = Mixture({name: weights[name] for name in self._by_source}, seed=config.seed)
+            self._by_source, self._mixture = mixture_of(
+                config.data.mixture, data.groups, seed=config.seed, where=config.embedded_path
+            )
             self._num_kept = len(self._by_source) + 2
 
     def read(self, span: Span) -> pa.Table:

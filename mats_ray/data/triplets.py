@@ -18,8 +18,10 @@ COLUMNS = ("id", "text", "instruction", "answer", "task", "source", "split", "li
 """All strings."""
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 EMBEDDING = "embedding"
-SPLIT = "split"
+SPLIT, SOURCE = "split", "source"
 CLAP_METADATA_KEY = b"mats_clap_identity"
+CONTENT_METADATA_KEY = b"mats_content_sha256"
+"""Over the rows of a file: its footer alone tells two contents apart."""
 
 
 def triplet_table(triplets: Iterable[Triplet]) -> pa.Table:

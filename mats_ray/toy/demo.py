@@ -52,7 +52,7 @@ class Stages:
 
 
 def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run everything below ``config.output_dir``; Ray must be up.
+    """Run everything below ``config.output_dir``; what a key names is taken as it is. Ray must be up.
 
     Args:
         config: With a toy section.
@@ -69,8 +69,8 @@ def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]
     stages = Stages(say)
     with PeakMemory() as peak:
         stages.run("toy world: sounds, CLAP, texts, LLaMA", lambda: ensure_world(config))
-        stages.run("embed texts (Ray Data, CLAP)", lambda: embed(config))
-        stages.run("Santa memory", lambda: build_memory(config))
+        stages.run("embed texts (Ray Data, CLAP)", lambda: config.data.embedded or embed(config))
+        stages.run("Santa memory", lambda: config.memory.path or build_memory(config))
         stages.run("train on text (Ray Train, DeepSpeed)", lambda: train(config))
         clips = stages.run("render held-out audio", lambda: write_test_set(config, out / "audio"))
         said = stages.run(

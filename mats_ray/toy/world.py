@@ -1,27 +1,28 @@
 """Build the offline world once: tokenizer, tiny CLAP, triplets, tiny LLaMA; later calls find it and return.
 
-Everything follows from ``seed``. Neither model ever sees a held-out scene.
+Only parts that the configuration does not name are built, and only below the world's own folder. Everything
+follows from ``seed``. Neither model ever sees a held-out scene.
 """
 
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 
 from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.model import ToyConfig
-from mats_ray.data.embedded import inspect
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.memory import build_memory, check_memory
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.models.build import build_clap
-from mats_ray.storage import exists, open_input, parquet_files
+from mats_ray.storage import exists
 from mats_ray.tasks import prompt_halves
 from mats_ray.toy.clap import train_clap
 from mats_ray.toy.grammar import captions, kind_of, triplets
@@ -31,6 +32,9 @@ from mats_ray.toy.tokenizer import train_tokenizer
 from mats_ray.types import CLAPIdentity, Triplet
 
 MARKER = "WORLD.json"
+Part = Literal["clap", "llm", "triplets"]
+PARTS: tuple[Part, ...] = ("clap", "llm", "triplets")
+"""Folders of the world."""
 CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
 """Added to the seed: clips of different uses are different clips."""
 CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.3, "then": 0.3, "together": 0.4}
@@ -56,58 +60,89 @@ def split_of(config: RunConfig) -> Split:
     return Split(*split_scenes(config.seed))
 
 
-def ensure_world(config: RunConfig) -> None:
-    """Build the toy world unless it is there; nothing happens for a configuration without one.
+def ensure_world(config: RunConfig, *, parts: Sequence[Part] = PARTS) -> None:
+    """Build the parts of the toy world that no key names, unless they are there.
+
+    Nothing happens for a configuration without a toy world.
+
+    Args:
+        config: What it names is not built.
+        parts: What is needed.
 
     Raises:
         ConfigError: The output folder is not local.
+        DataError: The configuration names triplets, and there are none.
     """
     if config.toy is None:
+        return
+    if "triplets" in parts:
+        _check_there(("data.triplets", config.data.triplets))
+    missing: list[Part] = [part for part in parts if part not in _named_parts(config)]
+    if not missing:
         return
     if "://" in config.output_dir:
         raise ConfigError(f"a toy world is built in a local folder, output_dir is {config.output_dir}")
     folder = Path(config.toy_dir).expanduser()
     marker = folder / MARKER
     wanted = _fingerprint(config, config.toy)
-    if marker.is_file() and json.loads(marker.read_text("utf-8")).get("fingerprint") == wanted:
+    built = _built(marker, wanted)
+    missing = [part for part in missing if part not in built]
+    if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)  # half a world must not pass for the one before
-    _build(config, config.toy, folder)
-    marker.write_text(json.dumps({"fingerprint": wanted, "mats_ray": __version__}) + "\n", "utf-8")
+    _build(config, config.toy, folder, missing)
+    tree = {"fingerprint": wanted, "parts": sorted({*built, *missing}), "mats_ray": __version__}
+    marker.write_text(json.dumps(tree) + "\n", "utf-8")
 
 
 def ensure_training_data(config: RunConfig) -> None:
-    """Build whatever a toy configuration lacks before it can train; needs Ray.
+    """Build whatever a toy configuration leaves open and lacks before it can train; needs Ray.
 
     Raises:
+        DataError: Triplets, embedded triplets or the memory are named, and not there.
         MATSError: A stage failed.
     """
     if config.toy is None:
         return
-    ensure_world(config)
-    clap = build_clap(config.clap).identity
-    if not _is_embedded(config, clap):
-        embed(config)
-    if config.santa.enabled and not _has_memory(config, clap):
+    memory = config.memory.path if config.santa.enabled else None
+    _check_there(("data.embedded", config.data.embedded), ("memory.path", memory))
+    if config.data.embedded is None:
+        ensure_world(config)
+        embed(config)  # does nothing where these triplets are embedded with this CLAP
+    else:
+        ensure_world(config, parts=("clap", "llm"))
+    if config.santa.enabled and memory is None and not _has_memory(config, build_clap(config.clap).identity):
         build_memory(config)
 
 
-def _is_embedded(config: RunConfig, clap: CLAPIdentity) -> bool:
-    """Whether all triplets are there, embedded with this CLAP; a kill or another seed leaves less."""
-    if config.data.embedded is not None:
-        return exists(config.embedded_path)  # brought along, not ours to judge
-    try:
-        embedded = inspect(config.embedded_path, expected=clap)
-    except DataError:
-        return False
-    files = parquet_files(config.triplets_path)
-    return embedded.num_rows == sum(pq.read_metadata(open_input(one.path)).num_rows for one in files)
+def _check_there(*named: tuple[str, str | None]) -> None:
+    for key, path in named:
+        if path is not None and not exists(path):
+            raise DataError(
+                f"{key} names {path}, and nothing is there; a toy configuration builds only what no key names"
+            )
+
+
+def _named_parts(config: RunConfig) -> set[Part]:
+    data, model = config.data, config.model
+    named: dict[Part, object] = {
+        "clap": model.clap.ref,
+        "llm": model.llm.path,
+        "triplets": data.triplets or data.prepare.sources,
+    }
+    return {part for part, value in named.items() if value}
+
+
+def _built(marker: Path, fingerprint: str) -> list[Part]:
+    """Return which parts of a world are there."""
+    tree = json.loads(marker.read_text("utf-8")) if marker.is_file() else {}
+    return tree.get("parts", []) if tree.get("fingerprint") == fingerprint else []
 
 
 def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
-    if config.memory.path is not None or not exists(config.memory_path):
-        return exists(config.memory_path)
+    if not exists(config.memory_path):
+        return False
     try:
         check_memory(config, clap)
     except (DataError, ModelError):
@@ -115,7 +150,7 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
     return True
 
 
-def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
+def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part]) -> None:
     split = split_of(config)
     described = [(clip, all_triplets(clip, prefix)) for clip, prefix in _described(config, split)]
     lessons = [lesson for _, lesson in described]
@@ -124,14 +159,16 @@ def _build(config: RunConfig, toy: ToyConfig, folder: Path) -> None:
         for row in itertools.chain(*lessons)
         for text in (row.text, *prompt_halves(row.instruction), row.answer)
     )
-    num_pairs = toy.clap_steps * toy.clap_batch_size
-    clips = split.clips(CLAP_STREAM, count=num_pairs, seed=config.seed)
-    train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
-    pretrain_llm(folder / "llm", lessons, tokenizer, toy, seed=config.seed)
-    target = Path(config.triplets_path).expanduser()
-    target.mkdir(parents=True, exist_ok=True)
-    rows = [row for clip, lesson in described for row in _taught(lesson, clip)]
-    pq.write_table(triplet_table(rows), target / "toy.parquet")
+    if "clap" in parts:
+        num_pairs = toy.clap_steps * toy.clap_batch_size
+        clips = split.clips(CLAP_STREAM, count=num_pairs, seed=config.seed)
+        train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
+    if "llm" in parts:
+        pretrain_llm(folder / "llm", lessons, tokenizer, toy, seed=config.seed)
+    if "triplets" in parts:
+        (folder / "triplets").mkdir(exist_ok=True)
+        rows = [row for clip, lesson in described for row in _taught(lesson, clip)]
+        pq.write_table(triplet_table(rows), folder / "triplets" / "toy.parquet")
 
 
 def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
@@ -169,5 +206,5 @@ def _described(config: RunConfig, split: Split) -> Iterator[tuple[SceneClip, str
 
 
 def _fingerprint(config: RunConfig, toy: ToyConfig) -> str:
-    tree = [toy.model_dump(mode="json"), config.seed, config.model.clap.dim, config.data.triplets]
+    tree = [toy.model_dump(mode="json"), config.seed, config.model.clap.dim]
     return hashlib.sha256(json.dumps(tree).encode()).hexdigest()[:16]

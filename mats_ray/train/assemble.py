@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import torch
 
 from mats_ray import __version__
 from mats_ray.config import RunConfig
+from mats_ray.config.model import ToyConfig
 from mats_ray.config.run import join
 from mats_ray.data.collate import Collator
 from mats_ray.data.embedded import EmbeddedTriplets
@@ -17,12 +18,13 @@ from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import TrainingError
 from mats_ray.models.directory import ModelSettings
 from mats_ray.models.flops import TrainingFlops, llm_shape, measured_peak
+from mats_ray.models.llm import checkpoint_hash
 from mats_ray.models.mats import MATS, TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.train.checkpoints import CheckpointStore, Stored
 from mats_ray.train.engine import EngineState, TorchEngine, TrainEngine
-from mats_ray.train.loop import run_hash
-from mats_ray.train.state import RunState, check_fits
+from mats_ray.train.loop import course, run_hash
+from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs, RunState, check_fits
 from mats_ray.train.throughput import Meter
 
 logger = logging.getLogger(__name__)
@@ -74,29 +76,68 @@ def read(store: CheckpointStore, stored: Stored) -> tuple[EngineState, RunState]
         return store.load(stored, Path(scratch))
 
 
-def take_up(engine: TrainEngine, state: EngineState, run: RunState, config: RunConfig) -> int:
+def take_up(
+    engine: TrainEngine,
+    state: EngineState,
+    run: RunState,
+    config: RunConfig,
+    inputs: RunInputs = UNKNOWN_INPUTS,
+) -> int:
     """Load a checkpoint into an engine and return the number of updates done.
 
     Raises:
-        TrainingError: It belongs to another run or architecture.
+        TrainingError: It belongs to another run, other inputs or another architecture.
     """
-    check_same_run(run, config)
+    check_same_run(run, config, inputs)
     check_fits(state, engine.named, where=f"the checkpoint of step {run.step} of the run {config.name!r}")
     engine.load_state(state)
     return run.step
 
 
-def check_same_run(run: RunState, config: RunConfig) -> None:
-    """Refuse the checkpoint of another course.
+def run_inputs(data: EmbeddedTriplets, *, llm_path: str | None = None) -> RunInputs:
+    """Identify what a run is trained from.
+
+    Args:
+        data: Embedded triplets, their rows counted by source.
+        llm_path: Of the base model, where it can be read.
+    """
+    known = {
+        "data.embedded": f"{data.fingerprint} ({data.num_rows} rows)",
+        "model.clap": str(data.identity),
+    }
+    if llm_path is not None:
+        known["model.llm"] = checkpoint_hash(llm_path)
+    return RunInputs(known, data.sources)
+
+
+def check_same_run(run: RunState, config: RunConfig, inputs: RunInputs = UNKNOWN_INPUTS) -> None:
+    """Refuse the checkpoint of another course, or of other inputs as far as they are known.
 
     Raises:
-        TrainingError: The configuration has changed in what decides the course.
+        TrainingError: Names every key or input that differs, with its value then and now.
     """
-    if run.run_hash != run_hash(config):
+    where = f"the run {config.name!r} in {config.runs_dir} (checkpoint at step {run.step})"
+    remedy = f"choose another name, e.g. --set name={config.name}-2"
+    now = course(config)
+    then = {**course(RunConfig(toy=ToyConfig())), **run.config}  # a newer key had its default
+    if changed := differences(then, now) if run.config else "":
+        raise TrainingError(f"{where} was started with another configuration: {changed}; {remedy}")
+    if not run.config and run.run_hash != run_hash(config):
+        raise TrainingError(f"{where} was started with another configuration; {remedy}")
+    known = {key: old for key, old in run.inputs.fingerprints.items() if key in inputs.fingerprints}
+    if changed := differences(known, {key: inputs.fingerprints[key] for key in known}):
         raise TrainingError(
-            f"the run {config.name!r} in {config.runs_dir} was started with another configuration "
-            f"(checkpoint at step {run.step}); choose another name, e.g. --set name={config.name}-2"
+            f"{where} was started from other inputs: {changed}; bring the old ones back, or {remedy}"
         )
+
+
+def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """Say of every key that differs what it was and what it is."""
+    return ", ".join(
+        f"{key} was {then.get(key, 'not set')}, is {now.get(key, 'not set')}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    )
 
 
 def to_batches(rows: Iterable[pa.Table], prompts: PromptTokenizer, config: RunConfig) -> Iterator[TrainBatch]:

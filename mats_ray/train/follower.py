@@ -25,7 +25,7 @@ class Follower:
         label: Of the progress line.
         num_steps: Of the run.
         log_every: Steps between records: the first one tells where the run started.
-        trackers: Take every record, too.
+        trackers: Take every record, too, each step once.
         remembered: Records of the checkpoint the run goes on from: a driver that was killed had written down
             most of them.
     """
@@ -47,6 +47,7 @@ class Follower:
         self._samples = _read_samples(self._samples_path)
         self._log_every = log_every
         self._by_step = read_records(path)
+        self._tracked = 0
         self._unwritten = [record for record in remembered if int(record["step"]) not in self._by_step]
         self._progress = Progress(label, total=num_steps, unit="step")
         self._stop = threading.Event()
@@ -60,6 +61,7 @@ class Follower:
     def __enter__(self) -> "Follower":
         self._progress.__enter__()
         self._write_down(self._unwritten)
+        self._track_all()
         self._thread.start()
         return self
 
@@ -67,6 +69,7 @@ class Follower:
         self._stop.set()
         self._thread.join()
         self._poll()
+        self._track_all()  # what an interrupted run had logged beyond this one's end, too
         for tracker in self._trackers:
             tracker.close()
         self._progress.__exit__(None, None, None)
@@ -85,12 +88,28 @@ class Follower:
             if samples:
                 self._samples[step] = [json.dumps({"step": step, **sample}) for sample in samples]
             self._progress.update(step, note=_note(record))
-            for tracker in self._trackers:
-                tracker.log(record, samples)
+            self._by_step[step] = record
+            self._track(step)
         self._write_down([record for record, _ in new])
         if any(samples for _, samples in new):
             by_step = sorted(self._samples.items())
             _write_lines(self._samples_path, [line for _, lines in by_step for line in lines])
+
+    def _track_all(self) -> None:
+        if self._by_step and max(self._by_step) > self._tracked:
+            self._track(max(self._by_step))
+
+    def _track(self, step: int) -> None:
+        """Bring trackers to a step; from the start, if they have it: it was done again after a restart."""
+        if step <= self._tracked or self._tracked == 0:
+            self._tracked = 0
+            for tracker in self._trackers:
+                tracker.restart()
+        for one in sorted(known for known in self._by_step if self._tracked < known <= step):
+            samples = [json.loads(line) for line in self._samples.get(one, ())]
+            for tracker in self._trackers:
+                tracker.log(self._by_step[one], samples)
+        self._tracked = step
 
     def _write_down(self, records: Sequence[Record]) -> None:
         self._by_step |= {int(record["step"]): record for record in records}

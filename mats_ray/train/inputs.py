@@ -1,14 +1,16 @@
 """What a run needs is looked at on the driver, before workers start and hours pass."""
 
 import logging
+from dataclasses import replace
 
 from mats_ray.config import RunConfig
-from mats_ray.data.embedded import EmbeddedTriplets, check_rows, inspect
+from mats_ray.data.embedded import EmbeddedTriplets, as_text, check_rows, inspect, rows_by_source
 from mats_ray.data.memory import check_memory
+from mats_ray.data.mixture import check_layout, mixture_of
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.storage import exists
-from mats_ray.train.assemble import check_same_run, open_store
+from mats_ray.train.assemble import check_same_run, open_store, run_inputs
 from mats_ray.train.tracking import check_trackers
 
 logger = logging.getLogger(__name__)
@@ -18,9 +20,10 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     """Check all of it and return what is known of the training data.
 
     Raises:
-        ConfigError: The Santa memory has not been built, or a tracker is not installed.
+        ConfigError: The Santa memory has not been built, a tracker is not installed, or the mixture's weights
+            and the data's sources differ.
         DataError: Training or validation data is missing, empty or of another CLAP; or the memory is.
-        TrainingError: The run's checkpoints are of another configuration.
+        TrainingError: The run's checkpoints are of another configuration or of other inputs.
     """
     if config.santa.enabled and not exists(config.memory_path):
         raise ConfigError(
@@ -30,6 +33,7 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     data = inspect(config.embedded_path, splits=config.data.splits)
     _say_left_out(data, config)
     check_rows(data, where=config.embedded_path)
+    _check_mixture(config, data)
     if data.identity.dim != config.model.clap.dim:
         raise DataError(
             f"{config.embedded_path} holds {data.identity.dim}-d embeddings, model.clap.dim is "
@@ -45,7 +49,9 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         check_memory(config, data.identity)
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
-    _check_checkpoints(config)
+    _check_checkpoints(config, data)
+    data = replace(data, sources=rows_by_source(config.embedded_path, splits=config.data.splits))
+    logger.info("training on %s of %s", as_text(data.sources), config.embedded_path)
     return data
 
 
@@ -61,7 +67,16 @@ def _say_left_out(data: EmbeddedTriplets, config: RunConfig) -> None:
         )
 
 
-def _check_checkpoints(config: RunConfig) -> None:
+def _check_mixture(config: RunConfig, data: EmbeddedTriplets) -> None:
+    mixture = config.data.mixture
+    check_layout(data.groups, by=mixture.by, where=config.embedded_path)
+    if mixture.by == "source":
+        _, mixed = mixture_of(mixture, data.groups, seed=config.seed, where=config.embedded_path)
+        shares = (f"{count / len(mixed.deck):.4g} {source}" for source, count in mixed.copies.items())
+        logger.info("shares of the batches: %s", ", ".join(shares))
+
+
+def _check_checkpoints(config: RunConfig, data: EmbeddedTriplets) -> None:
     store = open_store(config)
     for stored in store.committed()[-1:]:
-        check_same_run(store.state(stored), config)
+        check_same_run(store.state(stored), config, run_inputs(data))

@@ -8,9 +8,10 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -23,14 +24,28 @@ from mats_ray.train.context import Record, Sample, TrainContext
 from mats_ray.train.engine import EngineState, StepResult, TrainEngine
 from mats_ray.train.optim import learning_rate
 from mats_ray.train.seeding import dropout_seeds
-from mats_ray.train.state import RunState, save_checkpoint
+from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs, RunState, save_checkpoint
 from mats_ray.train.throughput import Meter, Window
 from mats_ray.train.validation import Validation
 
 Finish = Callable[[Path, EngineState], None]
 NAMED_SAMPLES = 8
+INPUT_PATHS = ("model.clap.ref", "model.llm.path", "data.triplets", "data.embedded")
 REMEMBERED_RECORDS = 1000
 """Kept in checkpoints: what a killed driver had not yet written down is among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run goes on, and what it is trained from."""
+
+    step: int = 0
+    """Updates done before."""
+    inputs: RunInputs = UNKNOWN_INPUTS
+    """For its checkpoints."""
+
+
+BEGINNING = Origin()
 
 
 def fit(
@@ -39,19 +54,19 @@ def fit(
     context: TrainContext,
     config: RunConfig,
     *,
-    start_step: int = 0,
+    origin: Origin = BEGINNING,
     validation: Validation | None = None,
     meter: Meter | None = None,
     finish: Finish | None = None,
 ) -> None:
-    """Train from ``start_step`` to ``config.train.num_steps``.
+    """Train to ``config.train.num_steps``.
 
     Args:
         engine: Owns model and optimizer.
-        batches: This worker's micro-batches from sample ``start_step * global_batch_size`` on.
+        batches: This worker's micro-batches from sample ``origin.step * global_batch_size`` on.
         context: Takes metrics and checkpoints.
         config: Of the run.
-        start_step: Updates done before.
+        origin: Where the run goes on, and from what.
         validation: This worker's part of the held-out triplets.
         meter: Turns tokens and seconds into a share of what the hardware can do.
         finish: Called by the first worker with the last checkpoint's folder, to put the model beside it.
@@ -61,7 +76,7 @@ def fit(
     """
     train = config.train
     window, source, records = Window(), iter(batches), deque[Record](maxlen=REMEMBERED_RECORDS)
-    for done in range(start_step + 1, train.num_steps + 1):
+    for done in range(origin.step + 1, train.num_steps + 1):
         due, began = _Due.at(done, train), time.monotonic()
         micro_batches, waited = _take(source, context, train, step=done)
         lr, result = _update(engine, micro_batches, context, config, step=done - 1)
@@ -72,7 +87,7 @@ def fit(
             window = Window()
         _log(engine, context, record, records, validation if due.validate else None)
         if due.keep:
-            _checkpoint(engine, context, config, record, records, finish if due.end else None)
+            _checkpoint(engine, context, config, origin.inputs, record, records, finish if due.end else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +127,30 @@ def _log(
 
 
 def run_hash(config: RunConfig) -> str:
-    """Hash what decides the course of a run; workers, logging and checkpointing do not."""
+    """Hash what decides the course of a run, paths included; workers, logging and checkpointing do not."""
+    tree = _course_tree(config)
+    if config.data.splits == type(config.data)().splits:  # a run begun before there was a choice goes on
+        tree["data"].pop("splits")
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def course(config: RunConfig) -> dict[str, Any]:
+    """List what decides the course of a run by key, ``train.num_steps``.
+
+    Paths of inputs are left out: what lies there is told by its fingerprint.
+    """
+    flat = _flat(_course_tree(config))
+    return {key: value for key, value in flat.items() if key not in INPUT_PATHS}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _course_tree(config: RunConfig) -> dict[str, Any]:
     tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
     tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
     for key in (
@@ -129,9 +167,7 @@ def run_hash(config: RunConfig) -> str:
     for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
         tree["data"]["embed"].pop(key)
     tree["data"].pop("group_by_length")
-    if config.data.splits == type(config.data)().splits:  # a run begun before there was a choice goes on
-        tree["data"].pop("splits")
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+    return tree
 
 
 def _take(
@@ -191,6 +227,7 @@ def _checkpoint(
     engine: TrainEngine,
     context: TrainContext,
     config: RunConfig,
+    inputs: RunInputs,
     record: Record,
     records: Iterable[Record],
     finish: Finish | None,
@@ -202,7 +239,15 @@ def _checkpoint(
     if context.rank != 0:
         return
     samples = step * config.train.global_batch_size
-    run = RunState(step, samples, run_hash(config), __version__, record.get("validation_loss"))
+    run = RunState(
+        step,
+        samples,
+        run_hash(config),
+        __version__,
+        record.get("validation_loss"),
+        course(config),
+        inputs,
+    )
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
         save_checkpoint(directory, state, run, records)

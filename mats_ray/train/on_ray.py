@@ -35,6 +35,7 @@ from mats_ray.train.assemble import (
     read,
     read_newest,
     run_dir,
+    run_inputs,
     take_up,
     to_batches,
 )
@@ -44,7 +45,7 @@ from mats_ray.train.engine import EngineState
 from mats_ray.train.export import MODEL_SUBFOLDER, export
 from mats_ray.train.follower import Follower, Logged
 from mats_ray.train.inputs import check_inputs
-from mats_ray.train.loop import fit
+from mats_ray.train.loop import Origin, fit
 from mats_ray.train.state import RunState
 from mats_ray.train.tracking import open_trackers
 from mats_ray.train.validation import load_validation
@@ -177,10 +178,11 @@ def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayContext") ->
     with contextlib.closing(_rows(config, data, context, start_step=start)) as rows:
         context.enter("loading the model", start)
         model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
+        inputs = run_inputs(data, llm_path=config.llm_path if context.rank == 0 else None)
         meter = meter_of(config, model, device=device, num_workers=context.num_workers)
         engine = build_engine(config, model, device)
         if found:
-            take_up(engine, *found, config)
+            take_up(engine, *found, config, inputs)
         del found  # gigabytes
         context.enter("reading the validation data", start)
         validation = load_validation(
@@ -200,7 +202,7 @@ def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayContext") ->
                 batches,
                 context,
                 config,
-                start_step=start,
+                origin=Origin(start, inputs),
                 validation=validation,
                 meter=meter,
                 finish=finish,

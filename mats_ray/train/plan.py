@@ -4,6 +4,7 @@ Counts follow from shapes and are exact to some per cent; the share of a card's 
 the bytes of activations per token are assumptions, and are printed as such.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,12 @@ class Plan:
     trained_gb: float
     """Trained weights, gradients, fp32 copies and Adam moments of one worker."""
     gb_per_sample: float
+    samples_that_fit: int
+    """Of one forward pass, in the memory of one GPU; 0: not even one sample fits."""
+    samples_per_gpu: int
+    """Of the global batch."""
     micro_batch_size: int
-    """Largest that fits and divides the global batch; 0: not even one sample fits."""
+    """Largest that fits and divides the samples per GPU; 0: not even one sample fits."""
     memory_gb: float
     """Per GPU at that micro-batch."""
     trained_parameters: int
@@ -87,19 +92,15 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
         ConfigError: The global batch cannot be split over so many GPUs.
     """
     train, mapper = config.train, config.model.mapper
-    if train.global_batch_size % given.num_gpus:
-        raise ConfigError(
-            f"train.global_batch_size={train.global_batch_size} is not a multiple of {given.num_gpus} GPUs"
-        )
+    share = _samples_per_gpu(train.global_batch_size, given.num_gpus)
     lora = config.model.llm.lora if config.model.llm.train == "lora" else None
     mapper_size = num_mapper_parameters(mapper, clap_dim=config.model.clap.dim, llm_dim=shape.dim)
     trained = mapper_size + (shape.lora_weights(lora) if lora else shape.num_weights)
     frozen_gb, trained_gb = _weights_gb(config, shape, trained, frozen=bool(lora), num_gpus=given.num_gpus)
     per_sample = _sample_gb(config, shape, given.text_tokens)
     room = given.gpu.memory_gb * (1 - RESERVED) - frozen_gb - trained_gb
-    share = train.global_batch_size // given.num_gpus
-    fits = [size for size in range(1, share + 1) if share % size == 0 and size * per_sample <= room]
-    micro_batch = max(fits, default=0)
+    that_fit = max(0, math.floor(room / per_sample))
+    micro_batch = _largest_divisor(share, at_most=that_fit)
 
     each = _sample_flops(config, shape, given.text_tokens)
     samples_per_s = given.num_gpus * given.gpu.bf16_flops * given.mfu / each
@@ -111,6 +112,8 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
         frozen_gb=frozen_gb,
         trained_gb=trained_gb,
         gb_per_sample=per_sample,
+        samples_that_fit=that_fit,
+        samples_per_gpu=share,
         micro_batch_size=micro_batch,
         memory_gb=frozen_gb + trained_gb + micro_batch * per_sample,
         trained_parameters=trained,
@@ -120,6 +123,16 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
         storage_gb=rows + (train.checkpoint.keep + 1) * checkpoint_gb,
         dollars=hours * given.num_gpus * price,
     )
+
+
+def _samples_per_gpu(global_batch_size: int, num_gpus: int) -> int:
+    if global_batch_size % num_gpus:
+        raise ConfigError(f"train.global_batch_size={global_batch_size} is not a multiple of {num_gpus} GPUs")
+    return global_batch_size // num_gpus
+
+
+def _largest_divisor(number: int, *, at_most: int) -> int:
+    return max((size for size in range(1, min(number, at_most) + 1) if number % size == 0), default=0)
 
 
 def _weights_gb(

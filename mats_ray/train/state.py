@@ -11,7 +11,7 @@ every checkpoint holds it consolidated; any number of workers can go on from it.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,19 @@ TRAINED, MOMENTS, STATE, RECORDS, COMMITTED = (
 
 
 @dataclass(frozen=True, slots=True)
+class RunInputs:
+    """What a run is trained from, wherever it lies."""
+
+    fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of embedded triplets, CLAP and base model, by configuration key."""
+    rows: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Rows trained on, by source."""
+
+
+UNKNOWN_INPUTS = RunInputs()
+
+
+@dataclass(frozen=True, slots=True)
 class RunState:
     """Where a run stands."""
 
@@ -43,6 +56,10 @@ class RunState:
     version: str
     validation_loss: float | None = None
     """Of these weights, where there is validation data: the best checkpoint is kept."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What decides the course of the run, by key, without paths; empty where only the hash is known."""
+    inputs: RunInputs = UNKNOWN_INPUTS
+    """A checkpoint of other inputs is refused."""
 
 
 def save_checkpoint(
@@ -90,7 +107,7 @@ def run_state(tree: dict[str, Any]) -> RunState:
         TrainingError: It was written by a version with other fields.
     """
     try:
-        return RunState(**tree)
+        return RunState(**{**tree, "inputs": RunInputs(**tree.get("inputs", {}))})
     except TypeError as error:
         raise TrainingError(f"{STATE} of mats_ray {tree.get('version')} cannot be read: {error}") from error
 

@@ -12,15 +12,22 @@ from mats_ray.config import RunConfig
 from mats_ray.config.run import join
 from mats_ray.config.train import TrackerName
 from mats_ray.errors import ConfigError
-from mats_ray.storage import upload
+from mats_ray.storage import list_files, remove, upload
 from mats_ray.train.context import Record, Sample
+
+FLUSH_SECONDS = 1
+"""Event files are no further behind ``metrics.jsonl``."""
 
 
 class Tracker(Protocol):
     """Takes what a run logs."""
 
+    def restart(self) -> None:
+        """Forget what was logged: every record of the run so far comes again, in order."""
+        ...
+
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
-        """One record with its ``step``, and what the model said to fixed questions."""
+        """One record with its ``step``, and answers to fixed questions."""
         ...
 
     def close(self) -> None:
@@ -48,13 +55,26 @@ def check_trackers(config: RunConfig) -> None:
 
 
 class TensorBoard:
-    """Event files below the run's folder; for S3 they are written here and copied there."""
+    """Event files below the run's folder; for S3 they are written here and copied there.
+
+    Event files can only grow, and a killed process leaves the end of its own unwritten. So a restart replaces
+    them: each step is there once.
+    """
 
     def __init__(self, config: RunConfig) -> None:
         target = join(join(config.runs_dir, config.name), "tensorboard")
         self._target = target if "://" in target else None
         self._folder = tempfile.mkdtemp(prefix="mats-tensorboard-") if self._target else target
-        self._writer = _package("tensorboardX", "tensorboard").SummaryWriter(self._folder)
+        self._writer: Any = None
+
+    def restart(self) -> None:
+        """See ``Tracker``."""
+        if self._writer is not None:
+            self._writer.close()
+        for folder in filter(None, (self._target, self._folder)):
+            _remove_event_files(folder)
+        tensorboard = _package("tensorboardX", "tensorboard")
+        self._writer = tensorboard.SummaryWriter(self._folder, flush_secs=FLUSH_SECONDS)
 
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
         """See ``Tracker``."""
@@ -63,21 +83,27 @@ class TensorBoard:
             self._writer.add_scalar(key, value, step)
         if samples:
             self._writer.add_text("samples", "\n\n".join(map(as_line, samples)), step)
-            self._flush()
+            self._upload()
 
     def close(self) -> None:
         """See ``Tracker``."""
-        self._flush()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._upload()
 
-    def _flush(self) -> None:
-        self._writer.flush()
+    def _upload(self) -> None:
         if self._target:
             upload(Path(self._folder), self._target)
 
 
+def _remove_event_files(folder: str) -> None:
+    for file in list_files(folder, recursive=False):
+        if file.name.startswith("events.out.tfevents."):
+            remove(file.path)
+
+
 class WandB:
-    """Weights & Biases; a resumed run goes on in the same curve."""
+    """Weights & Biases; a resumed run goes on in the same curve, which takes each step once."""
 
     def __init__(self, config: RunConfig) -> None:
         wandb = _package("wandb", "wandb")
@@ -87,8 +113,13 @@ class WandB:
             project="mats_ray", name=config.name, id=run_id, resume="allow", config=tree
         )
 
+    def restart(self) -> None:
+        """See ``Tracker``; the service knows which step comes next."""
+
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
         """See ``Tracker``."""
+        if int(record["step"]) < self._run.step:
+            return
         text = {"samples": "\n".join(map(as_line, samples))} if samples else {}
         self._run.log({**_scalars(record), **text}, step=int(record["step"]))
 
@@ -98,17 +129,24 @@ class WandB:
 
 
 class MLflow:
-    """MLflow at ``MLFLOW_TRACKING_URI``; the experiment is called mats_ray."""
+    """MLflow at ``MLFLOW_TRACKING_URI``, experiment mats_ray; a resumed run logs all its steps anew."""
 
     def __init__(self, config: RunConfig) -> None:
         self._mlflow: Any = _package("mlflow", "mlflow")
         self._mlflow.set_experiment("mats_ray")
         self._mlflow.start_run(run_name=config.name)
         self._mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+        self._last = 0
+
+    def restart(self) -> None:
+        """See ``Tracker``; what was logged cannot be taken back."""
 
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
         """See ``Tracker``."""
         step = int(record["step"])
+        if step <= self._last:
+            return
+        self._last = step
         self._mlflow.log_metrics(_scalars(record), step=step)
         if samples:
             self._mlflow.log_text("\n".join(map(as_line, samples)), f"samples/{step:08d}.txt")

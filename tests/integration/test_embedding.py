@@ -1,5 +1,6 @@
 """Embedding and streaming with Ray Data: each text once, the same stream for any number of workers."""
 
+import json
 import os
 import shutil
 import signal
@@ -53,6 +54,8 @@ def test_every_triplet_is_there_once_with_the_embedding_of_its_text(embedded):
     triplets, rows = table_of(config.triplets_path), table_of(config.embedded_path)
 
     assert summary.num_rows == len(rows) == len(triplets)
+    manifest = json.loads(Path(config.embedded_path, "embedded.json").read_text())
+    assert manifest["rows_by_source"] == {"toy": len(rows)}
     assert rows.sort_by("id").select(triplets.column_names).equals(triplets.sort_by("id"))
     expected = load_clap(config.clap_ref).encode_text(rows.column("text").to_pylist()).numpy()
     assert np.abs(embedding_matrix(rows.column(EMBEDDING)) - expected).max() < 1e-3  # float16
@@ -238,7 +241,7 @@ def test_missing_triplets_are_named(ray_cluster, tmp_path):
 
 
 def test_a_table_without_triplet_columns_is_named(ray_cluster, tmp_path):
-    config = tiny_config(tmp_path)
+    config = tiny_config(tmp_path, data={"triplets": str(tmp_path / "triplets")})
     (tmp_path / "triplets").mkdir()
     pq.write_table(pa.table({"text": ["a dog"]}), tmp_path / "triplets" / "x.parquet")
 

@@ -120,6 +120,10 @@ def test_held_out_loss_and_answers_are_logged_and_tracked(unbroken):
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     assert [sample["step"] for sample in samples] == [step for step in sorted(measured) for _ in range(2)]
     assert list((run / "tensorboard").glob("events.*"))
+    (state,) = (run / "checkpoints" / "step-00000060").glob("state.json")
+    inputs = json.loads(state.read_text())["inputs"]
+    assert inputs["rows"] == {"toy": 80}
+    assert inputs["fingerprints"].keys() == {"data.embedded", "model.clap", "model.llm"}
     last = read_records(result.metrics)[60]
     assert {"loss", "lr", "grad_norm", "tokens_per_s", "samples_per_s", "data_wait_share"} <= last.keys()
     assert 0 < last["mfu"] < 1
@@ -129,8 +133,31 @@ def test_held_out_loss_and_answers_are_logged_and_tracked(unbroken):
 def test_a_run_of_another_configuration_is_not_resumed(unbroken):
     _, config = unbroken
 
-    with pytest.raises(TrainingError, match=r"another configuration.*--set name=tiny-2"):
+    with pytest.raises(
+        TrainingError, match=r"another configuration: train\.optim\.lr was 0\.001, is 0\.002; .*name=tiny-2"
+    ):
         train(config.replace(train={"optim": {"lr": 2e-3}}))
+
+
+def test_a_run_is_not_resumed_on_another_base_model_at_the_same_path(world, unbroken, tmp_path):
+    reference, _ = unbroken
+    llm = shutil.copytree(world.llm_path, tmp_path / "llm")
+    config = other_run(world, "replaced", model={"llm": {"path": str(llm)}})
+    store = Path(config.runs_dir) / "replaced" / "checkpoints"
+    shutil.copytree(checkpoints_of(reference) / "step-00000060", store / "step-00000060")
+    shutil.copytree(checkpoints_of(reference) / "step-00000050", store / "step-00000050")
+
+    train(config)  # finished, and from a copy of the same base model
+    shutil.rmtree(store / "step-00000060")
+    other = load_llm(str(llm))
+    other.model.norm.weight.data.add_(1e-3)
+    other.save_pretrained(llm)
+
+    with pytest.raises(
+        TrainingError,
+        match=r"step 50\) was started from other inputs: model\.llm was \w{16}, is \w{16}; bring",
+    ):
+        train(config)
 
 
 def test_what_is_missing_is_said_before_workers_start(world, tmp_path):
@@ -173,7 +200,7 @@ def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
 def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
     """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
     reference, _ = unbroken
-    config = world.replace(name="moving")  # and the same paths: they belong to what decides a run's course
+    config = world.replace(name="moving")
     store = Path(config.runs_dir) / "moving" / "checkpoints"
     shutil.copytree(checkpoints_of(reference) / "step-00000020", store / "step-00000020")
 

@@ -1,5 +1,6 @@
 """``mats embed`` on Ray Data: shuffle tasks, then an actor pool with CLAP; the driver keeps the ledger."""
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import EmbedConfig
 from mats_ray.config.model import CLAPConfig
+from mats_ray.data.embedded import as_text, rows_by_source
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
@@ -19,6 +21,8 @@ from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_bloc
 from mats_ray.progress import Progress
 from mats_ray.storage import environment as storage_environment
 from mats_ray.storage import use_environment
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ def embed(config: RunConfig) -> EmbedSummary:
 
     started = time.monotonic()
     files = triplet_files(config.triplets_path)  # first: without triplets there is no need for a CLAP
+    sources = rows_by_source(config.triplets_path)
+    logger.info("embedding %s of %s", as_text(sources), config.triplets_path)
     plan = make_plan(config, files, build_clap(config.clap).identity)
     ledger = EmbedLedger(plan)
     done, encoded = ledger.finished(), 0
@@ -62,7 +68,7 @@ def embed(config: RunConfig) -> EmbedSummary:
         _write_all(plan, ledger, config)
         done = ledger.done()
         encoded = sum(one.num_texts for one in done if plan.stored and one.partition not in before)
-        ledger.end(done)
+        ledger.end(done, sources)
     rows, texts = sum(one.num_rows for one in done), sum(one.num_texts for one in done)
     assert rows == plan.num_rows, f"{rows} rows were written of {plan.num_rows}"
     return EmbedSummary(rows, texts, encoded, time.monotonic() - started, config.embedded_path)

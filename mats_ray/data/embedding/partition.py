@@ -3,6 +3,7 @@
 Shapes: N rows, M distinct texts, C CLAP dim.
 """
 
+import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -14,7 +15,14 @@ from mats_ray.data.embedded import part_name
 from mats_ray.data.embedding.plan import EmbedPlan, PartitionDone
 from mats_ray.data.embedding.shuffle import gather
 from mats_ray.data.mixture import source_folder
-from mats_ray.data.triplets import COLUMNS, embedded_schema, embedding_array, row_key, shuffled_schema
+from mats_ray.data.triplets import (
+    COLUMNS,
+    CONTENT_METADATA_KEY,
+    embedded_schema,
+    embedding_array,
+    row_key,
+    shuffled_schema,
+)
 from mats_ray.errors import DataError
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.storage import open_output
@@ -81,11 +89,15 @@ def _write(
 ) -> str:
     """Write row group by row group; a kill leaves no half file behind."""
     schema = shuffled_schema(plan.identity) if embeddings_MC is None else embedded_schema(plan.identity)
-    bounds = [*range(0, len(rows), plan.chunk_rows), len(rows)]
+    bounds, content = [*range(0, len(rows), plan.chunk_rows), len(rows)], hashlib.sha256()
     with open_output(f"{plan.out}/{name}") as sink, pq.ParquetWriter(sink, schema) as writer:
         for start, stop in pairwise(bounds):
             columns = [rows.column(column).slice(start, stop - start) for column in COLUMNS]
             if embeddings_MC is not None:
                 columns.append(embedding_array(embeddings_MC[text_of_row[start:stop]]))
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=plan.chunk_rows)
+            group = pa.Table.from_arrays(columns, schema=schema).combine_chunks()
+            for batch in group.to_batches():
+                content.update(batch.serialize())
+            writer.write_table(group, row_group_size=plan.chunk_rows)
+        writer.add_key_value_metadata({CONTENT_METADATA_KEY: content.hexdigest()})
     return name

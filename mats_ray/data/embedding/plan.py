@@ -8,6 +8,7 @@ from the triplet files, the CLAP and the layout, so work of another plan is neve
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -16,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mats_ray.config import RunConfig
-from mats_ray.data.triplets import check_columns
-from mats_ray.errors import DataError, StorageError
+from mats_ray.data.triplets import CLAP_METADATA_KEY, check_columns
+from mats_ray.errors import ConfigError, DataError, StorageError
 from mats_ray.storage import (
     UNFINISHED,
     StoredFile,
     list_files,
+    locate,
     open_input,
     parquet_files,
     read_bytes,
@@ -96,7 +98,12 @@ def triplet_files(path: str) -> tuple[TripletFile, ...]:
 
 
 def make_plan(config: RunConfig, files: tuple[TripletFile, ...], identity: CLAPIdentity) -> EmbedPlan:
-    """Lay out what a configuration asks for."""
+    """Lay out what a configuration asks for.
+
+    Raises:
+        ConfigError: Triplets and embedded triplets would lie in each other.
+    """
+    _check_apart(config.triplets_path, config.embedded_path)
     settings = config.data.embed
     num_rows = sum(file.num_rows for file in files)
     return EmbedPlan(
@@ -109,6 +116,15 @@ def make_plan(config: RunConfig, files: tuple[TripletFile, ...], identity: CLAPI
         by_source=config.data.mixture.by == "source",
         stored=settings.mode == "stored",
     )
+
+
+def _check_apart(triplets: str, embedded: str) -> None:
+    """Either folder is read with all below it, and files of earlier jobs are removed from the second."""
+    source, target = (locate(path)[1].rstrip("/") + "/" for path in (triplets, embedded))
+    if source.startswith(target) or target.startswith(source):
+        raise ConfigError(
+            f"data.triplets={triplets} and data.embedded={embedded} lie in each other; name folders apart"
+        )
 
 
 def _triplet_file(file: StoredFile) -> TripletFile:
@@ -155,8 +171,13 @@ class EmbedLedger:
         """Mark the output unfinished, and clear away work of other plans.
 
         Raises:
-            DataError: The folder cannot be written.
+            DataError: The folder cannot be written, or holds Parquet files that no such job wrote.
         """
+        if foreign := next(filter(_is_foreign, list_files(self._out)), None):
+            raise DataError(
+                f"{self.plan.out} holds {foreign.path}, which `mats embed` did not write; name another "
+                "folder as data.embedded"
+            )
         write_bytes(f"{self._out}/{UNFINISHED}", b"mats embed\n")
         others = {name.partition("/")[0] for name in _names(f"{self._out}/{WORK}")} - {self.plan.fingerprint}
         for other in others:
@@ -177,20 +198,43 @@ class EmbedLedger:
         """Note a partition, after its files are in place."""
         write_bytes(f"{self.plan.work}/done-{done.partition:05d}.json", json.dumps(asdict(done)).encode())
 
-    def end(self, done: list[PartitionDone]) -> None:
-        """Leave the manifest, remove files of other plans and the work folder, take the mark away."""
+    def end(self, done: list[PartitionDone], sources: Mapping[str, int]) -> None:
+        """Leave the manifest, remove files of other plans and the work folder, take the mark away.
+
+        Args:
+            done: Every partition.
+            sources: Rows by source, for the manifest.
+        """
         keep = {name for one in done for name in one.files}
         for name in self._parts():
             if name not in keep:
                 remove(f"{self._out}/{name}")
-        tree = {"fingerprint": self.plan.fingerprint, "partitions": [asdict(one) for one in done]}
+        tree = {
+            "fingerprint": self.plan.fingerprint,
+            "rows_by_source": dict(sources),
+            "partitions": [asdict(one) for one in done],
+        }
         write_bytes(f"{self._out}/{MANIFEST}", json.dumps(tree).encode())
         remove_folder(f"{self._out}/{WORK}")
         remove(f"{self._out}/{UNFINISHED}")
 
     def _parts(self) -> list[str]:
-        names = ((name, name.rpartition("/")[2]) for name in _names(self._out))
-        return [name for name, last in names if last.startswith("part-") and last.endswith(".parquet")]
+        return [name for name in _names(self._out) if _is_part(name)]
+
+
+def _is_part(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return last.startswith("part-") and last.endswith(".parquet")
+
+
+def _is_foreign(file: StoredFile) -> bool:
+    if not file.path.endswith(".parquet"):
+        return False
+    try:
+        with open_input(file.path) as source:
+            return CLAP_METADATA_KEY not in (pq.read_schema(source).metadata or {})
+    except pa.ArrowInvalid:
+        return not _is_part(file.name)
 
 
 def _names(folder: str) -> list[str]:

@@ -15,8 +15,34 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
     said = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert said["trained parameters"].strip() == "117.5 M"
     assert said["samples/s"].strip() == "540"
-    assert said["micro-batch that fits"].strip() == "6 (the configuration says 12)"
+    assert said["fits in memory"].strip() == "88 samples at once"
+    assert said["micro-batch"].strip() == (
+        "6, the largest that fits and divides the 6 samples of each GPU "
+        "(the configuration's 12 fits, and does not divide them)"
+    )
     assert "measured" not in said  # its bucket is not asked
+
+
+@pytest.mark.parametrize(
+    ("gpu", "num_gpus", "micro_batch", "said"),
+    [
+        ("a100-80", "2", 12, "the configuration's 12 fits, and divides them"),
+        ("a10g", "2", 24, "the configuration's 24 does not fit, and divides them"),
+    ],
+)
+def test_what_fits_is_told_from_what_divides(gpu, num_gpus, micro_batch, said, capsys):
+    own = ["--set", f"train.micro_batch_size={micro_batch}", "--set", "scaling.num_workers=1"]
+    assert main(["plan", LLAMA, "--gpu", gpu, "--gpus", num_gpus, *own]) == 0
+
+    assert said in capsys.readouterr().out
+
+
+def test_nothing_fits_is_said(capsys):
+    assert main(["plan", LLAMA, "--gpu", "a10g", "--gpus", "2", "--set", "model.llm.train=full"]) == 0
+
+    out = capsys.readouterr().out
+    assert "not even one sample; try zero_stage 3" in out
+    assert "micro-batch:" not in out
 
 
 def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):

@@ -25,6 +25,25 @@ def test_weights_that_would_be_ignored_are_refused():
     assert MixtureConfig.model_validate({"by": "source", "weights": {"clotho": 1}}).weights == {"clotho": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        (float("nan"), "should be a finite number"),
+        (float("inf"), "should be a finite number"),
+        (0, "should be greater than 0"),
+        (-1, "should be greater than 0"),
+        (True, "should be numbers"),
+        ("much", "should be a valid number"),
+    ],
+)
+def test_a_weight_that_is_no_positive_number_is_one_line(weight, reason):
+    base = RunConfig.model_validate({"model": {"clap": {"ref": "x"}, "llm": {"path": "x"}}})
+
+    with pytest.raises(ConfigError, match=rf"data\.mixture\.weights.* is not allowed: .*{reason}") as caught:
+        base.replace(data={"mixture": {"by": "source", "weights": {"clotho": weight, "macs": 1}}})
+    assert "\n" not in str(caught.value)
+
+
 def test_a_typo_in_a_source_names_what_is_allowed():
     base = RunConfig.model_validate({"model": {"clap": {"ref": "x"}, "llm": {"path": "x"}}})
 

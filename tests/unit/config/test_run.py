@@ -130,9 +130,17 @@ def test_every_path_lies_below_the_output_folder(toy, folder):
         f"{base}/toy/clap",
         f"{base}/toy/llm",
     )
-    assert (config.triplets_path, config.embedded_path) == (f"{base}/triplets", f"{base}/embedded")
+    assert (config.triplets_path, config.embedded_path) == (f"{base}/toy/triplets", f"{base}/embedded")
     assert config.memory_path == f"{base}/santa_memory.safetensors"
     assert (config.model_dir, config.runs_dir) == (f"{base}/model", f"{base}/runs")
+
+
+def test_prepared_triplets_lie_apart_from_the_toys(toy):
+    prepared = load_config(toy).replace(data={"prepare": {"sources": [{"source": "clotho", "path": "x"}]}})
+
+    assert prepared.triplets_path == f"{prepared.output_dir}/triplets"
+    named = {"clap": {"ref": "c"}, "llm": {"path": "l"}}
+    assert RunConfig.model_validate({"model": named}).triplets_path == "out/triplets"
 
 
 def test_a_path_that_is_named_stays_as_named(toy):

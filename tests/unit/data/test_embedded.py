@@ -1,5 +1,6 @@
 """Embedded triplets: what the footers tell, what is refused, which texts the memory is drawn from."""
 
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -8,13 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedded import (
+    as_text,
     distinct_embeddings,
     inspect,
     read_group,
+    rows_by_source,
 )
 from mats_ray.data.triplets import EMBEDDING, SCHEMA, embedded_schema, embedding_array, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.types import CLAPIdentity
+from tests.s3 import s3_server
 
 OURS = CLAPIdentity(family="transformers", checkpoint_hash="0123456789abcdef", dim=8)
 OTHER = CLAPIdentity(family="transformers", checkpoint_hash="fedcba9876543210", dim=8)
@@ -184,3 +188,59 @@ def test_no_rows_are_no_memory(tmp_path):
 
     with pytest.raises(DataError, match=f"the embedded triplets at {tmp_path} hold no rows"):
         distinct_embeddings(str(tmp_path), num_rows=5, seed=0)
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path):
+    folder = write(tmp_path / "data" / "a.parquet", ["a dog", "rain"]).parent
+    write(folder / "b.parquet", ["wind"])
+    before = inspect(str(folder)).fingerprint
+    assert len(before) == 16
+
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    with s3_server("bucket") as files:
+        files.put(str(folder), "bucket/data", recursive=True)
+
+        found = [inspect(path).fingerprint for path in (f"{moved}/", "s3://bucket/data", "s3://bucket/data/")]
+
+    assert found == 3 * [before]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: write(folder / "a.parquet", ["a dog", "fog!"]),  # other rows, as long as before
+        lambda folder: shutil.copy(folder / "a.parquet", folder / "b.parquet"),
+        lambda folder: write(folder / "a.parquet", ["a dog", "rain"], row_group_size=1),
+        lambda folder: write(folder / "c.parquet", ["a dog"]),
+        lambda folder: (folder / "a.parquet").rename(folder / "z.parquet"),  # another order of samples
+    ],
+    ids=["texts", "one for another", "groups", "file", "name"],
+)
+def test_another_content_has_another_fingerprint(change, tmp_path):
+    write(tmp_path / "data" / "a.parquet", ["a dog", "rain"])
+    write(tmp_path / "data" / "b.parquet", ["wind"])
+    before = inspect(str(tmp_path / "data")).fingerprint
+
+    change(tmp_path / "data")
+
+    assert inspect(str(tmp_path / "data")).fingerprint != before
+
+
+def test_rows_are_counted_by_source_over_all_files(tmp_path):
+    for name, texts in (("a", ["dog", "dog", "rain"]), ("b", ["dog", "wind"])):
+        write(tmp_path / f"{name}.parquet", texts)  # every column but id and split holds the text
+
+    counts = rows_by_source(str(tmp_path))
+
+    assert counts == {"dog": 3, "rain": 1, "wind": 1}
+    assert rows_by_source(str(tmp_path), splits=("train",)) == counts
+    assert rows_by_source(str(tmp_path), splits=("val",)) == {}
+    assert as_text(counts) == "5 rows: 3 dog, 1 rain, 1 wind"
+
+
+def test_a_file_that_is_cut_off_is_named_when_its_rows_are_counted(tmp_path):
+    file = write(tmp_path / "a.parquet", ["dog"])
+    file.write_bytes(file.read_bytes()[:-9])
+
+    with pytest.raises(DataError, match=r"a\.parquet is not a readable Parquet file \(cut off\?\)"):
+        rows_by_source(str(tmp_path))

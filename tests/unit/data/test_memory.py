@@ -116,7 +116,7 @@ def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_g
         EmbedLedger(plan).begin()
         scatter(plan, 0)
         done = [write_partition(plan, n, CountingCLAP(), batch_size=4) for n in range(2)]
-        EmbedLedger(plan).end(done)
+        EmbedLedger(plan).end(done, {})
         config = RunConfig.model_validate(
             {
                 "output_dir": str(tmp_path / name),

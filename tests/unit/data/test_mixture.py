@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats_ray.data.mixture import Mixture, check_layout, groups_by_source
+from mats_ray.config.prepare import MixtureConfig
+from mats_ray.data.mixture import MAX_DECK, Mixture, check_layout, mixture_of
 from mats_ray.data.order import RowGroup
 from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.errors import ConfigError, DataError
@@ -72,7 +73,101 @@ def test_files_laid_out_for_the_other_mixture_are_refused():
         check_layout(SORTED, by="rows", where="x")
 
 
+def mixed(weights, groups=SORTED):
+    config = MixtureConfig.model_validate({"by": "source", "weights": weights})
+    return mixture_of(config, groups, seed=0, where="out/embedded")
+
+
+def test_the_sources_that_have_rows_are_mixed():
+    groups, mixture = mixed({"clotho": 3, "macs": 1})
+    assert groups == {"clotho": [SORTED[0]], "macs": [SORTED[1]]}
+    assert mixture.copies == {"clotho": 3, "macs": 1}
+    assert mixed({})[1].copies == {
+        "clotho": 4,
+        "macs": 5,
+    }  # the paper's 40 and 50
+
+
 def test_a_source_without_a_weight_is_named():
-    assert groups_by_source(SORTED, WEIGHTS) == {"clotho": [SORTED[0]], "macs": [SORTED[1]]}
     with pytest.raises(ConfigError, match=r"data\.mixture\.weights names no weight for macs"):
-        groups_by_source(SORTED, {"clotho": 1})
+        mixed({"clotho": 1})
+
+
+def test_a_weight_of_a_source_without_rows_is_named():
+    with pytest.raises(
+        ConfigError,
+        match=r"weights names cloto, of which out/embedded holds no rows to train on; it holds clotho, macs$",
+    ):
+        mixed({"clotho": 1, "macs": 1, "cloto": 1})
+
+
+def shares_of(mixture):
+    """Of the batches of one deck, by source."""
+    dealt = Counter(source for source, _ in mixture.batches(0, len(mixture.deck)))
+    return {source: count / len(mixture.deck) for source, count in dealt.items()}
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {name: 1 / prime for name, prime in zip("abcdefgh", (3, 7, 11, 13, 17, 19, 23, 29), strict=True)},
+        {"a": 0.123456789, "b": 0.876543211},
+        {"a": 0.9996, "b": 0.0004},
+        {"a": 1e300, "b": 3e300},
+        {"a": 5e-324, "b": 5e-324},
+        {"a": 2.0**-30, "b": 3 * 2.0**-30},
+    ],
+    ids=str,
+)
+def test_a_bounded_deck_has_the_shares_of_any_weights(weights):
+    mixture = Mixture(weights, seed=0)
+
+    assert len(mixture.deck) <= MAX_DECK
+    total = sum(weight / max(weights.values()) for weight in weights.values())
+    for source, share in shares_of(mixture).items():
+        assert share == pytest.approx(weights[source] / max(weights.values()) / total, abs=1 / MAX_DECK)
+
+
+def test_the_smallest_weight_has_a_batch_in_every_deck():
+    assert Mixture({"a": 0.9996, "b": 0.0004}, seed=0).copies == {"a": 2499, "b": 1}
+    assert Mixture({"a": 1, "b": 1e-12, "c": 1e-200}, seed=0).copies == {"a": MAX_DECK - 2, "b": 1, "c": 1}
+
+
+@settings(max_examples=100, deadline=None)
+@given(weights=st.dictionaries(st.text(max_size=3), st.floats(1e-300, 1e300), min_size=1, max_size=40))
+def test_every_source_has_its_share_rounded_and_never_nothing(weights):
+    copies = Mixture(weights, seed=0).copies
+
+    assert copies.keys() == weights.keys()
+    assert min(copies.values()) >= 1
+    assert sum(copies.values()) <= MAX_DECK
+    ordered = sorted(weights, key=lambda name: (weights[name], copies[name]))
+    assert [copies[name] for name in ordered] == sorted(copies.values())  # more weight, no fewer cards
+
+
+def test_the_order_in_which_weights_are_given_does_not_matter():
+    names = "abcdefg"
+    decks = [Mixture(dict.fromkeys(order, 1 / 1009), seed=0).deck for order in (names, names[::-1])]
+
+    assert decks[0] == decks[1]
+
+
+def test_more_sources_than_a_deck_has_cards_are_refused():
+    most = {str(source): 1 / (source + 3) for source in range(MAX_DECK)}
+
+    assert set(Mixture(most, seed=0).copies.values()) == {1}
+    with pytest.raises(ConfigError, match="mixes 10001 sources; at most 10000 are possible"):
+        Mixture({**most, "one more": 1}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "order"),
+    [
+        ({"clotho": 40, "macs": 50}, "mcccmmmcm"),
+        ({"clotho": 1.5, "macs": 0.5, "openaqa": 1.0}, "coocmcccc"),
+    ],
+)
+def test_the_order_of_simple_ratios_does_not_change_between_versions(weights, order):
+    batches = Mixture(weights, seed=3).batches(0, len(order))
+
+    assert "".join(source[0] for source, _ in batches) == order

@@ -30,7 +30,7 @@ def embedded(tmp_path, **data):
     EmbedLedger(plan).begin()
     scatter(plan, 0)
     done = [write_partition(plan, n, clap, batch_size=4) for n in range(plan.num_partitions)]
-    EmbedLedger(plan).end(done)
+    EmbedLedger(plan).end(done, {})
     config = RunConfig.model_validate(
         {
             "output_dir": str(tmp_path),

@@ -12,7 +12,15 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from mats_ray.config.model import LLMConfig, LoRAConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.llm import attach, embedding_table, load_adapter, load_llm, load_tokenizer, merged
+from mats_ray.models.llm import (
+    attach,
+    checkpoint_hash,
+    embedding_table,
+    load_adapter,
+    load_llm,
+    load_tokenizer,
+    merged,
+)
 from tests.world import seeded, tiny_llm
 
 
@@ -46,6 +54,43 @@ def test_a_path_that_is_not_there_is_said_plainly(load, tmp_path):
 def test_a_directory_of_something_else_is_named(load, tmp_path):
     with pytest.raises(ModelError, match=rf"'{tmp_path}' cannot be loaded: .+"):
         load(str(tmp_path))
+
+
+def altered(file):
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
+)
+def test_one_byte_of_what_a_model_computes_with_makes_another_hash(path, name):
+    before = checkpoint_hash(str(path))
+    assert len(before) == 16
+
+    altered(path / name)
+
+    assert checkpoint_hash(str(path)) != before
+
+
+def test_the_hash_is_of_the_content_and_not_of_the_place(path, tmp_path):
+    before = checkpoint_hash(str(path))
+    (path / "README.md").write_text("a card")
+
+    assert checkpoint_hash(str(shutil.move(path, tmp_path / "moved"))) == before
+
+
+def test_the_hash_of_a_gguf_file_is_of_the_file_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("mats_ray.models.gguf.importlib.util.find_spec", lambda _: True)
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(name.encode())
+    first = checkpoint_hash(f"{tmp_path}/a.gguf")
+
+    altered(tmp_path / "b.gguf")
+    assert checkpoint_hash(f"{tmp_path}/a.gguf") == first
+    altered(tmp_path / "a.gguf")
+    assert checkpoint_hash(f"{tmp_path}/a.gguf") != first
 
 
 def test_cut_off_weights_are_named(path):

@@ -13,7 +13,7 @@ import pytest
 from mats_ray.config import RunConfig
 from mats_ray.data.memory import build_memory
 from mats_ray.data.triplets import SCHEMA, embedded_schema, embedding_array
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap import load_clap
 from mats_ray.models.llm import load_llm, load_tokenizer
 from mats_ray.models.santa import SantaMemory
@@ -144,17 +144,89 @@ def test_the_same_seed_builds_the_same_world(own_world, tmp_path):
     assert pq.read_table(again.triplets_path).equals(pq.read_table(own_world.triplets_path))
 
 
-def test_half_a_world_does_not_pass_for_the_one_before(own_world, tmp_path):
+def test_half_a_world_does_not_pass_for_the_one_before(own_world):
     before = weights(own_world)
-    (tmp_path / "in_the_way").touch()
+    shutil.rmtree(own_world.triplets_path)
+    Path(own_world.triplets_path).touch()
     with pytest.raises(FileExistsError):  # after CLAP and language model of another seed are written
-        ensure_world(own_world.replace(seed=1, data={"triplets": str(tmp_path / "in_the_way")}))
+        ensure_world(own_world.replace(seed=1))
     assert weights(own_world) != before
+    Path(own_world.triplets_path).unlink()
 
     ensure_world(own_world)
 
     assert weights(own_world) == before
     assert json.loads((Path(own_world.toy_dir) / MARKER).read_text())["fingerprint"]
+
+
+NAMED = {
+    "clap": lambda folder: {"model": {"clap": {"ref": folder}}},
+    "llm": lambda folder: {"model": {"llm": {"path": folder}}},
+    "triplets": lambda folder: {"data": {"triplets": folder}},
+}
+
+
+@pytest.mark.parametrize("part", NAMED)
+def test_a_part_that_is_named_is_neither_built_nor_touched(part, own_world, tmp_path):
+    mine = shutil.copytree(Path(own_world.toy_dir) / part, tmp_path / "mine")
+    before = files_below(mine)
+    config = tiny_config(tmp_path / "out", toy=SMALLEST).replace(**NAMED[part](str(mine)))
+
+    ensure_world(config)
+
+    assert files_below(mine) == before
+    assert {path.name for path in Path(config.output_dir).iterdir()} == {"toy"}
+    assert {path.name for path in Path(config.toy_dir).iterdir()} == {MARKER, *NAMED} - {part}
+
+
+def test_prepared_triplets_are_not_mixed_with_the_toys(tmp_path):
+    config = tiny_config(tmp_path, toy=SMALLEST)
+    config = config.replace(data={"prepare": {"sources": [{"source": "clotho", "path": "x"}]}})
+
+    ensure_world(config)
+
+    assert not Path(config.triplets_path).exists()
+    assert {path.name for path in Path(config.toy_dir).iterdir()} == {MARKER, "clap", "llm"}
+
+
+def test_nothing_is_built_where_every_part_is_named(own_world, tmp_path):
+    config = tiny_config(tmp_path / "out").replace(
+        model={"clap": {"ref": own_world.clap_ref}, "llm": {"path": own_world.llm_path}},
+        data={"triplets": own_world.triplets_path},
+    )
+
+    ensure_world(config)
+
+    assert not Path(config.output_dir).exists()
+
+
+def test_a_part_that_is_named_no_more_is_built_beside_the_others(own_world, tmp_path):
+    config = tiny_config(tmp_path / "out", toy=SMALLEST)
+    ensure_world(config, parts=("clap", "triplets"))
+    before = files_below(config.toy_dir)
+    assert not Path(config.llm_path).exists()
+
+    ensure_world(config)
+
+    after = files_below(config.toy_dir)
+    assert weights(config) == weights(own_world)
+    assert {path for path in before if after[path] == before[path]} == before.keys() - {
+        Path(config.toy_dir) / MARKER
+    }
+
+
+@pytest.mark.parametrize("key", ["data.triplets", "data.embedded", "memory.path"])
+def test_a_named_input_that_is_not_there_is_one_line_and_nothing_is_built(key, tmp_path):
+    section, name = key.split(".")
+    config = tiny_config(tmp_path / "out", **{section: {name: str(tmp_path / "mine")}})
+
+    with pytest.raises(
+        DataError, match=rf"^{key} names {tmp_path}/mine, and nothing is there; a toy"
+    ) as caught:
+        ensure_training_data(config)
+
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_toy_section_nothing_is_built(tmp_path):
@@ -183,24 +255,38 @@ def embed_here(config, *, rows=None):
 
 
 @pytest.fixture
-def no_embedding(monkeypatch):
-    def fail(config):
-        raise AssertionError(f"{config.embedded_path} is embedded anew")
+def embedded(monkeypatch):
+    """Configurations that were handed to ``mats embed``, which finds its work done."""
+    calls = []
+    monkeypatch.setattr("mats_ray.toy.world.embed", calls.append)
+    return calls
 
-    monkeypatch.setattr("mats_ray.toy.world.embed", fail)
 
-
-def test_what_is_there_is_not_made_again(copied_world, no_embedding):
+def test_what_is_there_is_not_made_again(copied_world, embedded):
     embed_here(copied_world)
     build_memory(copied_world)
     before = files_below(copied_world.output_dir)
 
     ensure_training_data(copied_world)
 
+    assert embedded == [copied_world]  # its ledger knows what is done
     assert files_below(copied_world.output_dir) == before
 
 
-def test_a_missing_memory_is_made_from_the_embeddings_there_are(copied_world, no_embedding):
+def test_named_embeddings_are_not_made_and_need_no_triplets(copied_world, tmp_path, embedded):
+    embed_here(copied_world)
+    mine = shutil.move(copied_world.embedded_path, tmp_path / "mine")
+    before = files_below(mine)
+    config = copied_world.replace(output_dir=str(tmp_path / "out"), data={"embedded": str(mine)})
+
+    ensure_training_data(config)
+
+    assert embedded == []
+    assert files_below(mine) == before
+    assert {path.name for path in Path(config.toy_dir).iterdir()} == {MARKER, "clap", "llm"}
+
+
+def test_a_missing_memory_is_made_from_the_embeddings_there_are(copied_world, embedded):
     embed_here(copied_world)
 
     ensure_training_data(copied_world)
@@ -208,7 +294,7 @@ def test_a_missing_memory_is_made_from_the_embeddings_there_are(copied_world, no
     assert SantaMemory.load(copied_world.memory_path).dim == 16
 
 
-def test_a_memory_of_another_clap_is_made_again(copied_world):
+def test_a_memory_of_another_clap_is_made_again(copied_world, embedded):
     embed_here(copied_world)
     memory = build_memory(copied_world)
     SantaMemory(
@@ -221,7 +307,7 @@ def test_a_memory_of_another_clap_is_made_again(copied_world):
     assert made_with == str(load_clap(copied_world.clap_ref).identity)
 
 
-def test_a_run_without_santa_needs_no_memory(copied_world):
+def test_a_run_without_santa_needs_no_memory(copied_world, embedded):
     embed_here(copied_world)
 
     ensure_training_data(copied_world.replace(santa={"enabled": False}))

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from mats_ray.config import RunConfig
 from mats_ray.errors import DataError
 from mats_ray.storage import exists
 from mats_ray.train.follower import Follower, read_records
+from mats_ray.train.tracking import TensorBoard
 from tests.s3 import s3_server
+from tests.unit.train.test_tracking import all_events
 
 
 def record(step, loss=1.0):
@@ -152,30 +155,119 @@ def test_what_the_model_said_lies_beside_the_metrics_by_step(path, tmp_path):
     assert [(line["step"], line["generated"]) for line in lines] == [(1, "x"), (2, "z")]
 
 
-def test_trackers_get_every_record_and_are_closed(path):
-    class Tracker:
-        def __init__(self):
-            self.records, self.closed = [], False
+class Recorded:
+    """A tracker that can be read."""
 
-        def log(self, record, samples):
-            self.records.append(record)
+    def __init__(self):
+        self.records, self.restarts, self.closed = [], 0, False
 
-        def close(self):
-            self.closed = True
+    def restart(self):
+        self.records, self.restarts = [], self.restarts + 1
 
-    tracker = Tracker()
-    with Follower(
-        lambda index: [(record(1), ()), (record(2), ())][index:],
+    def log(self, record, samples):
+        self.records.append(record)
+
+    def close(self):
+        self.closed = True
+
+
+def tracked(records, path, tracker, *, remembered=()):
+    """Follow with a tracker; polled after each record, as in a run that takes its time."""
+    follower = Follower(
+        lambda index: [(one, ()) for one in records[index : index + 1]],
         path=path,
         label="x",
-        num_steps=2,
+        num_steps=9,
         log_every=1,
         trackers=[tracker],
-    ):
-        pass
+        remembered=remembered,
+    )
+    with follower:
+        for _ in records:
+            follower._poll()
+
+
+def test_trackers_get_every_record_and_are_closed(path):
+    tracker = Recorded()
+    tracked([record(1), record(2)], path, tracker)
 
     assert tracker.records == [record(1), record(2)]
     assert tracker.closed
+    assert tracker.restarts == 1
+
+
+def test_trackers_have_each_step_once_after_a_worker_was_lost(path):
+    tracker = Recorded()
+    again = [record(step, loss=2.0) for step in (3, 4, 5, 6)]
+
+    tracked([*(record(step) for step in range(1, 6)), *again], path, tracker)
+
+    assert tracker.records == [record(1), record(2), *again]
+    assert tracker.records == list(read_records(path).values())
+    assert tracker.restarts == 2
+
+
+@pytest.mark.parametrize("written", range(8))
+def test_trackers_have_each_step_once_after_the_driver_was_killed(path, written):
+    """Killed with so many records written down, it goes on from its checkpoint of step 4."""
+    tracked([record(step) for step in range(1, written + 1)], path, Recorded())
+    tracker = Recorded()
+
+    tracked(
+        [record(step) for step in range(5, 10)],
+        path,
+        tracker,
+        remembered=[record(step) for step in range(1, 5)],
+    )
+
+    assert tracker.records == [record(step) for step in range(1, 10)] == list(read_records(path).values())
+
+
+def test_trackers_have_what_a_run_logged_that_trains_nothing_more(path):
+    tracked([record(step) for step in range(1, 6)], path, Recorded())
+    finished, failed = Recorded(), Recorded()
+
+    tracked([], path, finished)
+    tracked([record(3, loss=2.0)], path, failed)  # and then it fails
+
+    assert finished.records == [record(step) for step in range(1, 6)]
+    assert failed.records == [record(1), record(2), record(3, loss=2.0), record(4), record(5)]
+    assert failed.records == list(read_records(path).values())
+
+
+@pytest.mark.parametrize("cut", [1, 40, 400])
+def test_event_files_have_each_step_once_wherever_the_kill_cut_them_off(tmp_path, cut):
+    config = RunConfig.model_validate({"name": "x", "toy": {}, "output_dir": str(tmp_path)})
+    path, folder = f"{config.runs_dir}/x/metrics.jsonl", tmp_path / "runs/x/tensorboard"
+    tracked([record(step) for step in range(1, 8)], path, TensorBoard(config))
+    (file,) = folder.glob("events.*")
+    file.write_bytes(file.read_bytes()[:-cut])
+
+    tracked([record(step, loss=2.0) for step in range(5, 10)], path, TensorBoard(config))
+
+    losses = [(step, value) for (tag, step), value in all_events(folder) if tag == "loss"]
+    assert losses == [(step, 1.0 if step < 5 else 2.0) for step in range(1, 10)]
+
+
+def test_trackers_get_the_answers_of_steps_before(path):
+    class Samples(Recorded):
+        def log(self, record, samples):
+            self.records.append([sample["generated"] for sample in samples])
+
+    answers = [{"id": "a", "instruction": "Q", "answer": "yes", "generated": "no"}]
+    for tracker in (Samples(), Samples()):
+        logged = [(record(1), answers)]
+        with Follower(
+            lambda index, all_=logged: all_[index:],
+            path=path,
+            label="x",
+            num_steps=1,
+            log_every=1,
+            trackers=[tracker],
+        ):
+            pass
+
+        assert tracker.records == [["no"]]
 
 
 def test_a_record_of_validation_alone_draws_progress(path, capsys):

@@ -1,10 +1,18 @@
 """What a run needs is missed on the driver, before anything starts."""
 
+import logging
+import shutil
+from pathlib import Path
+
 import pytest
 
 from mats_ray.config import RunConfig
-from mats_ray.errors import ConfigError, DataError
+from mats_ray.errors import ConfigError, DataError, TrainingError
+from mats_ray.train.assemble import run_inputs
+from mats_ray.train.engine import EngineState
 from mats_ray.train.inputs import check_inputs
+from mats_ray.train.loop import course, run_hash
+from mats_ray.train.state import RunState, save_checkpoint
 from mats_ray.types import CLAPIdentity
 from tests.unit.data.test_stream import DIM, write_embedded
 
@@ -22,8 +30,13 @@ def config(tmp_path):
     )
 
 
-def test_what_is_there_is_told(config):
-    assert check_inputs(config).num_rows == 30
+def test_rows_by_source_are_told_and_returned(config, caplog):
+    caplog.set_level(logging.INFO)
+
+    data = check_inputs(config)
+
+    assert (data.num_rows, data.sources) == (30, {"test": 30})
+    assert f"training on 30 rows: 30 test of {config.embedded_path}" in caplog.text
 
 
 def test_a_memory_that_was_not_built_is_missed(config):
@@ -60,6 +73,7 @@ def test_rows_of_other_splits_are_counted_and_said(config, tmp_path, caplog):
     data = check_inputs(config.replace(data={"embedded": str(mixed)}))
 
     assert data.num_rows == 10
+    assert data.sources == {"test": 10}
     assert "data.splits=['train']: 10 of 'test', 10 of 'val'; 10 rows remain" in caplog.text
 
 
@@ -83,3 +97,51 @@ def test_a_tracker_that_is_not_installed_is_named(config, monkeypatch):
 
     with pytest.raises(ConfigError, match="pip install wandb"):
         check_inputs(config.replace(train={"trackers": ["wandb"]}))
+
+
+def test_weights_and_sources_that_differ_are_named_before_workers_start(config, tmp_path):
+    write_embedded(tmp_path / "mixed" / "of-test")
+    config = config.replace(data={"embedded": str(tmp_path / "mixed")})
+
+    with pytest.raises(DataError, match=r"data\.mixture\.by=source, the configuration says rows"):
+        check_inputs(config)
+    for weights, message in (
+        ({"clotho": 1}, "no weight for test"),
+        ({"test": 1, "x": 1}, "names x, of which"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_inputs(config.replace(data={"mixture": {"by": "source", "weights": weights}}))
+
+
+def test_shares_of_a_mixture_are_told(config, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for source in ("clotho", "macs"):
+        write_embedded(tmp_path / "mixed" / f"of-{source}")
+    mixture = {"by": "source", "weights": {"clotho": 1, "macs": 1e-9}}
+
+    check_inputs(config.replace(data={"embedded": str(tmp_path / "mixed"), "mixture": mixture}))
+
+    assert "shares of the batches: 0.9999 clotho, 0.0001 macs" in caplog.text
+
+
+def committed(config, data):
+    """Leave a checkpoint of a run on this data."""
+    config = config.replace(train={"num_steps": 1, "schedule": {"warmup_steps": 0}})
+    folder = Path(f"{config.runs_dir}/{config.name}/checkpoints/step-00000001")
+    run = RunState(1, 96, run_hash(config), "0.1.0", None, course(config), run_inputs(data))
+    save_checkpoint(folder, EngineState({}, {}, 1), run)
+    return config
+
+
+def test_data_embedded_anew_at_the_same_path_is_refused(config, tmp_path):
+    config = committed(config, check_inputs(config))
+    assert check_inputs(config).num_rows == 30
+    moved = shutil.copytree(config.embedded_path, tmp_path / "moved")
+    shutil.rmtree(config.embedded_path)
+    write_embedded(Path(config.embedded_path), num_rows=40)
+
+    with pytest.raises(
+        TrainingError, match=r"other inputs: data\.embedded was \w{16} \(30 rows\), is \w{16} \(40 rows\);"
+    ):
+        check_inputs(config)
+    assert check_inputs(config.replace(data={"embedded": str(moved)})).num_rows == 30

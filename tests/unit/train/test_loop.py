@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 
 from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.train.context import LocalContext
-from mats_ray.train.loop import fit, run_hash
+from mats_ray.train.loop import Origin, course, fit, run_hash
 from mats_ray.train.optim import learning_rate
-from mats_ray.train.state import RECORDS, load_checkpoint
+from mats_ray.train.state import RECORDS, UNKNOWN_INPUTS, RunInputs, load_checkpoint
 from tests.unit.train.small import fresh_engine, small_run, stream
 
 
@@ -22,12 +22,13 @@ def config(llm_path):
     return small_run(llm_path)
 
 
-def train(config, *, start_step=0, state=None, context=None, **more):
+def train(config, *, start_step=0, state=None, context=None, inputs=UNKNOWN_INPUTS, **more):
     """Fit a fresh engine, from a state if given; return it with its context."""
     engine, context = fresh_engine(config), context or LocalContext()
+    origin = Origin(start_step, inputs)
     if state is not None:
         engine.load_state(state)
-    fit(engine, stream(config, start_step=start_step), context, config, start_step=start_step, **more)
+    fit(engine, stream(config, start_step=start_step), context, config, origin=origin, **more)
     return engine, context
 
 
@@ -209,6 +210,18 @@ def test_data_that_ends_early_is_not_the_end_of_a_run(config):
     assert [record["step"] for record in context.records] == [1, 2]
 
 
+def test_a_checkpoint_notes_what_decides_the_run_and_what_it_is_trained_from(config):
+    inputs = RunInputs({"data.embedded": "0123 (8 rows)"}, {"clotho": 5, "macs": 3})
+    _, context = train(config, inputs=inputs)
+
+    for folder in context.checkpoints:
+        run = load_checkpoint(folder)[1]
+        assert (run.config, run.inputs) == (course(config), inputs)
+    assert course(config)["train.optim.lr"] == 1e-3
+    assert course(config)["model.llm.lora.rank"] == 2
+    assert not {"model.llm.path", "data.embedded", "train.log_every"} & course(config).keys()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -225,6 +238,7 @@ def test_data_that_ends_early_is_not_the_end_of_a_run(config):
 )
 def test_workers_logging_and_use_do_not_make_another_run(config, changes):
     assert run_hash(config.replace(**changes)) == run_hash(config)
+    assert course(config.replace(**changes)) == course(config)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from mats_ray.config import load_config
 from mats_ray.models.flops import KNOWN_SHAPES
 from mats_ray.models.gpus import GPUS
-from mats_ray.train.plan import Assumptions, make_plan, shape_of
+from mats_ray.train.plan import RESERVED, Assumptions, make_plan, shape_of
 
 LLAMA = KNOWN_SHAPES["llama-7b"]
 
@@ -42,6 +42,10 @@ def test_the_micro_batch_fits_and_divides(config):
 
     assert 96 // 2 % found.micro_batch_size == 0
     assert found.memory_gb < 80
+    room = 80 * (1 - RESERVED) - found.frozen_gb - found.trained_gb
+    assert found.samples_that_fit == int(room / found.gb_per_sample)
+    assert found.micro_batch_size == 48 <= found.samples_that_fit
+    assert plan(config, num_gpus=1, gpu=GPUS["a100-80"]).micro_batch_size == 48  # of 96, and 86 would fit
     assert plan(config, gpu=GPUS["a10g"]).micro_batch_size < found.micro_batch_size
 
 

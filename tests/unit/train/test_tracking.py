@@ -23,16 +23,16 @@ def configured(output_dir, *trackers):
 def track(config):
     check_trackers(config)
     for tracker in open_trackers(config):
+        tracker.restart()
         tracker.log(RECORD, [SAMPLE])
         tracker.log({"step": 4, "loss": 0.25}, [])
         tracker.close()
 
 
-def events_in(folder):
-    """What TensorBoard would show: (tag, step) -> value, texts as bytes."""
+def all_events(folder):
+    """What TensorBoard would read: ((tag, step), value) of every event, texts as bytes."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
     for file in folder.glob("events.*"):
         data = file.read_bytes()
         while data:  # a length, its checksum, a message, its checksum
@@ -40,9 +40,35 @@ def events_in(folder):
             event = Event.FromString(data[12 : 12 + size])
             for value in event.summary.value:
                 text = value.tensor.string_val
-                found[value.tag, event.step] = text[0] if text else value.simple_value
+                yield (value.tag, event.step), text[0] if text else value.simple_value
             data = data[16 + size :]
-    return found
+
+
+def events_in(folder):
+    return dict(all_events(folder))
+
+
+def test_a_restart_replaces_event_files_and_nothing_else(tmp_path):
+    config, folder = configured(tmp_path, "tensorboard"), tmp_path / "runs" / "birds" / "tensorboard"
+    track(config)
+    (folder / "notes.txt").touch()
+    before = list(all_events(folder))
+
+    track(config)
+
+    assert list(all_events(folder)) == before
+    assert (folder / "notes.txt").exists()
+
+
+def test_a_restart_replaces_event_files_on_s3(tmp_path):
+    config = configured("s3://runs/out", "tensorboard")
+    with s3_server("runs") as files:
+        track(config)
+        track(config)
+        files.get("runs/out/runs/birds/tensorboard/", str(tmp_path / "got"), recursive=True)
+
+    events = [event for event, _ in all_events(tmp_path / "got")]
+    assert events.count(("loss", 3)) == events.count(("loss", 4)) == 1
 
 
 def test_tensorboard_is_the_default_and_gets_numbers_and_text(tmp_path):
@@ -76,7 +102,7 @@ def test_a_package_that_is_not_there_is_named_before_anything_starts(name, tmp_p
 def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
     calls = []
     run = SimpleNamespace(
-        log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished")
+        log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished"), step=0
     )
     started = []
     wandb = SimpleNamespace(init=lambda **what: started.append(what) or run)
@@ -93,6 +119,26 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
         (4, {"loss": 0.25}),
         "finished",
     ]
+
+
+def test_wandb_and_mlflow_take_each_step_once(tmp_path, monkeypatch):
+    steps = {"wandb": [], "mlflow": []}
+    run = SimpleNamespace(step=4, log=lambda values, step: steps["wandb"].append(step), finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run))
+
+    class MLflowModule:
+        def __getattr__(self, name):
+            return lambda *_, step=0, **__: steps["mlflow"].append(step) if name == "log_metrics" else None
+
+    monkeypatch.setitem(sys.modules, "mlflow", MLflowModule())
+    for tracker in open_trackers(configured(tmp_path, "wandb", "mlflow")):
+        for first in (1, 3):  # a worker was lost after step 5, and the run goes on from step 2
+            tracker.restart()
+            for step in range(1, 6 if first == 1 else 8):
+                tracker.log({"step": step, "loss": 1.0}, [])
+
+    assert steps["mlflow"] == [1, 2, 3, 4, 5, 6, 7]
+    assert set(steps["wandb"]) == {4, 5, 6, 7}  # steps 1 to 3 were there from before
 
 
 def test_mlflow_gets_metrics_by_step_and_samples_as_text(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A partition: every row once with its text's embedding, every distinct text through CLAP once."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def carry_out(plan, clap):
     for index in range(len(plan.files)):
         scatter(plan, index)
     done = [write_partition(plan, one, clap, batch_size=4) for one in range(plan.num_partitions)]
-    EmbedLedger(plan).end(done)
+    EmbedLedger(plan).end(done, {})
     return done
 
 
@@ -181,9 +182,23 @@ def test_after_sigkill_finished_partitions_stay_and_the_rest_is_what_an_unbroken
     rest = [write_partition(plan, n, clap, batch_size=4) for n in range(6) if n not in done]
     for one in rest:
         ledger.enter(one)
-    ledger.end(ledger.done())
+    ledger.end(ledger.done(), {})
 
     assert len(clap.seen) == 40 - sum(one.num_texts for one in done.values())
     assert {n: (tmp_path / "broken/embedded" / done[n].files[0]).stat().st_mtime_ns for n in done} == times
     carry_out(plan_of(tmp_path / "whole", rows, embed={"num_partitions": 6}), CountingCLAP())
     assert table_of(tmp_path / "broken/embedded").equals(table_of(tmp_path / "whole/embedded"))
+
+
+def test_one_letter_of_one_answer_makes_another_fingerprint(tmp_path):
+    """Sizes and statistics in the footers are the same: the hash of the rows is what tells."""
+    rows = rows_of(70, texts=9)
+    changed = [
+        dataclasses.replace(row, answer="answer 4x") if row.id.endswith("/40") else row for row in rows
+    ]
+    found = []
+    for name, some in (("a", rows), ("b", rows), ("c", changed)):
+        carry_out(plan_of(tmp_path / name, some, embed={"num_partitions": 2}), CountingCLAP())
+        found.append(inspect(str(tmp_path / name / "embedded")).fingerprint)
+
+    assert found[0] == found[1] != found[2]

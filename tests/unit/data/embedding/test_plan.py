@@ -1,16 +1,18 @@
 """What is to be done, what is done, and work of another plan, which is neither."""
 
+import json
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.data.embedding.plan import WORK, EmbedLedger, PartitionDone, triplet_files
-from mats_ray.errors import DataError
+from mats_ray.config import RunConfig
+from mats_ray.data.embedding.plan import MANIFEST, WORK, EmbedLedger, PartitionDone, make_plan, triplet_files
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.storage import UNFINISHED, parquet_files
 from mats_ray.types import CLAPIdentity
-from tests.unit.data.embedding.triplets import plan_of, rows_of, write_triplets
+from tests.unit.data.embedding.triplets import IDENTITY, plan_of, rows_of, write_triplets
 
 DONE = PartitionDone(0, 5, 3, ("part-00000.parquet",))
 
@@ -55,8 +57,9 @@ def test_partitions_are_remembered_until_the_end_and_the_end_is_told_from_it(tmp
         parquet_files(str(out))
 
     (out / "part-00009.parquet").touch()
-    ledger.end([DONE])
+    ledger.end([DONE], {"clotho": 5})
 
+    assert json.loads((out / MANIFEST).read_text())["rows_by_source"] == {"clotho": 5}
     assert EmbedLedger(plan).finished() == [DONE]
     assert sorted(one.name for one in out.iterdir()) == ["embedded.json", "part-00000.parquet"]
 
@@ -67,7 +70,7 @@ def test_a_finished_embedding_that_was_touched_is_not_finished(tmp_path, change)
     out, ledger = tmp_path / "embedded", EmbedLedger(plan)
     ledger.begin()
     (out / "part-00000.parquet").touch()
-    ledger.end([DONE])
+    ledger.end([DONE], {})
 
     if change == "a file gone":
         (out / "part-00000.parquet").unlink()
@@ -106,3 +109,32 @@ def test_triplets_nobody_can_embed_are_named(tmp_path):
     (folder / "0.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="is not a readable Parquet file"):
         triplet_files(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("triplets", "embedded"),
+    [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/", "./a")],
+)
+def test_folders_that_lie_in_each_other_are_refused(triplets, embedded):
+    config = RunConfig.model_validate({"toy": {}, "data": {"triplets": triplets, "embedded": embedded}})
+
+    with pytest.raises(ConfigError, match=r"data\.triplets=.* and data\.embedded=.* lie in each other"):
+        make_plan(config, (), IDENTITY)
+
+
+def test_folders_beside_each_other_are_apart():
+    config = RunConfig.model_validate({"toy": {}, "data": {"triplets": "a/b", "embedded": "a/bc"}})
+
+    assert make_plan(config, (), IDENTITY).out == "a/bc"
+
+
+def test_a_folder_with_files_of_somebody_else_is_not_written_to(tmp_path):
+    plan = plan_of(tmp_path, rows_of(5, texts=3))
+    mine = tmp_path / "embedded" / "deep" / "part-00000.parquet"
+    write_triplets(mine.parent, rows_of(5, texts=3))
+    (mine.parent / "0.parquet").rename(mine)
+
+    with pytest.raises(DataError, match=rf"holds {mine}, which `mats embed` did not write; name another"):
+        EmbedLedger(plan).begin()
+
+    assert [one for one in (tmp_path / "embedded").rglob("*") if one.is_file()] == [mine]
