@@ -7,10 +7,8 @@ from typing import Any
 
 import deepspeed
 import deepspeed.ops
-import deepspeed.zero
 import torch
 from deepspeed import comm
-from deepspeed.accelerator import get_accelerator
 from torch import nn
 from torch.nn.utils import get_total_norm
 
@@ -61,7 +59,7 @@ class DeepSpeedEngine:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         # The shared-memory op of the CPU backend is compiled at first use; gloo works without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore[reportAttributeAccessIssue]
-        comm.init_distributed(get_accelerator().communication_backend_name(), dist_init_required=False)
+        comm.init_distributed(dist_init_required=False)
         self.num_workers = comm.get_world_size()
         self.model, self.device = model, device
         self.named: Mapping[str, nn.Parameter] = {
