@@ -66,8 +66,8 @@ class RunConfig(StrictConfig):
         dtype, precision = self.model.llm.dtype, self.train.engine.precision
         if dtype != "float32" and precision == "fp32":
             raise ValueError(
-                f"model.llm.dtype={dtype} needs train.engine.precision: bf16 (and engine type deepspeed), it is "
-                f"{precision}; or use model.llm.dtype: float32"
+                f"model.llm.dtype={dtype} needs train.engine.precision: bf16 (and engine type deepspeed), "
+                f"it is {precision}; or use model.llm.dtype: float32"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""A language model in half precision, the whole way: trained in bf16, stored, loaded, asked in every place."""
+"""A language model of any precision, the whole way: trained in bf16, stored, loaded, asked everywhere."""
 
 from pathlib import Path
 

@@ -86,8 +86,8 @@ def test_a_half_precision_language_model_needs_a_bf16_engine(toy, dtype, engine)
     with pytest.raises(ConfigError) as caught:
         load_config(toy, changes)
     assert str(caught.value).endswith(
-        f"model.llm.dtype={dtype} needs train.engine.precision: bf16 (and engine type deepspeed), it is fp32; "
-        "or use model.llm.dtype: float32"
+        f"model.llm.dtype={dtype} needs train.engine.precision: bf16 (and engine type deepspeed), "
+        "it is fp32; or use model.llm.dtype: float32"
     )
 
 

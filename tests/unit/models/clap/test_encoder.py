@@ -115,7 +115,7 @@ def test_first_and_center_hear_one_window(clap):
 
 
 def test_an_empty_clip_is_an_audio_error(clap):
-    with pytest.raises(AudioError, match="^clip 1 has no samples$") as caught:
+    with pytest.raises(AudioError, match=r"^clip 1 has no samples$") as caught:
         clap.encode_audio([np.zeros(0, np.float32)], 16000)
     assert caught.value.code == "empty"
 
@@ -133,7 +133,9 @@ def test_a_clip_without_a_finite_embedding_is_an_audio_error_that_names_it(
     names = ["a.wav", "huge.wav", "b.wav"]
     options = {"long_audio": long_audio, "normalize": normalize}
 
-    with pytest.raises(AudioError, match=r"^huge\.wav: its CLAP embedding is not finite; .* reach ") as caught:
+    with pytest.raises(
+        AudioError, match=r"^huge\.wav: its CLAP embedding is not finite; .* reach "
+    ) as caught:
         clap.encode_audio([clips[0], huge, clips[1]], 16000, names=names, **options)
 
     assert caught.value.code == "not_finite"
@@ -148,7 +150,7 @@ def test_samples_that_are_not_finite_are_an_audio_error(clap_dir, clips, value, 
     clip = clips[0].copy()
     clip[100] = value
 
-    with pytest.raises(AudioError, match="^clip 1 has samples that are NaN or infinite$") as caught:
+    with pytest.raises(AudioError, match=r"^clip 1 has samples that are NaN or infinite$") as caught:
         load_clap(clap_dir, quantize_int16=quantize_int16).encode_audio([clip], 16000)
     assert caught.value.code == "not_finite"
 
