@@ -16,6 +16,7 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
     assert said["trained parameters"].strip() == "117.5 M"
     assert said["samples/s"].strip() == "540"
     assert said["micro-batch that fits"].strip() == "6 (the configuration says 12)"
+    assert said["host memory per GPU"].strip().startswith("13.5 GB ")
     assert "measured" not in said  # its bucket is not asked
 
 
