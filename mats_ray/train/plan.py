@@ -102,7 +102,6 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
     share = train.global_batch_size // given.num_gpus
     fits = [size for size in range(1, share + 1) if share % size == 0 and size * per_sample <= room]
     micro_batch = max(fits, default=0)
-
     each = _sample_flops(config, shape, given.text_tokens)
     samples_per_s = given.num_gpus * given.gpu.bf16_flops * given.mfu / each
     hours = train.num_steps * train.global_batch_size / samples_per_s / 3600

@@ -88,14 +88,11 @@ class CLAP(ABC):
             normalize: Scale each embedding to length 1 (and each window's, before their mean is taken).
 
         Raises:
-            AudioError: A clip is empty (code "empty"), or its samples or its embedding are not finite
-                ("not_finite"); the other clips have no part in it.
+            AudioError: A clip is empty ("empty"), or its samples or embedding are not finite ("not_finite").
         """
         names = names or [f"clip {number}" for number in range(1, len(waveforms) + 1)]
-        pieces_per_clip = [
-            self._cut(waveform, sample_rate, long_audio, name=name)
-            for waveform, name in zip(waveforms, names, strict=True)
-        ]
+        named = zip(waveforms, names, strict=True)
+        pieces_per_clip = [self._cut(clip, sample_rate, long_audio, name=name) for clip, name in named]
         pieces = [piece for pieces in pieces_per_clip for piece in pieces]
         batches = [
             self._embed_pieces(pieces[start : start + batch_size], center=long_audio == "center")
