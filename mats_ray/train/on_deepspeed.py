@@ -35,7 +35,7 @@ def zero_config(config: TrainConfig, *, num_workers: int) -> dict[str, Any]:
 
 
 def _partition(model: nn.Module, settings: dict[str, Any], *, device: str) -> None:
-    """Partition the parameters for stage 3, each on its own way from the host to the device.
+    """Partition the parameters for stage 3, one after the other on their way from the host to the device.
 
     ``deepspeed.initialize`` (0.19.8) first moves a model that is not partitioned to the device as a whole. Of
     one that is, it neither casts the parameters nor moves the buffers.

@@ -115,7 +115,7 @@ class CLAP(ABC):
             waveform.astype(np.float32, copy=False), sample_rate, self.sample_rate, self.clips.resampler
         )
         if not np.isfinite(samples).all():
-            raise AudioError(f"{name} has samples that are NaN or infinite", code="not_finite")
+            raise AudioError(f"{name} has samples that are NaN, infinite or overflow", code="not_finite")
         if self.clips.quantize_int16:
             samples = quantize_int16(samples)
         if self.clips.fusion and long_audio != "windows":
