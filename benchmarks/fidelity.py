@@ -31,6 +31,7 @@ from mats_ray.data.embedded import distinct_embeddings
 from mats_ray.infer.pipeline import Answerer, AudioEncoder
 from mats_ray.models import mats
 from mats_ray.models.clap import load_clap
+from mats_ray.models.directory import read_info
 from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
@@ -145,7 +146,8 @@ def answer_lines(world: World) -> list[Line]:
         ("transformers' penalty behind inputs_embeds", lambda: transformers_penalty(world)),
         ("upstream: a batch ends with its first row", lambda: ends_with_the_first(world)),
         ("str.capitalize() on the answer", lambda: capitalized(world)),
-        ("language model in float16", lambda: in_float16(world)),
+        ("language model in float16", lambda: in_half(world, "float16")),
+        ("language model in bfloat16", lambda: in_half(world, "bfloat16")),
         ("CLAP: lowest frequency 0 Hz", lambda: world.ask(heard(world, frequency_min=0))),
         ("CLAP: audio rounded to 16 bits", lambda: world.ask(heard(world, quantize_int16=True))),
     ]
@@ -194,11 +196,12 @@ def capitalized(world: World) -> Score:
     return judged(world.clips, [text.capitalize() for text in texts])
 
 
-def in_float16(world: World) -> Score:
-    other = Answerer.from_pretrained(world.config.model_dir)
-    return ask(
-        replace(other, model=other.model.half()), world.answerer.move(world.audio_NC).numpy(), world.clips
-    )
+def in_half(world: World, dtype: str) -> Score:
+    """Loaded as a model directory with ``model.llm.dtype`` is: mapper and LoRA stay float32."""
+    info = read_info(world.config.model_dir)
+    llm = info.model.llm.model_copy(update={"dtype": dtype})
+    other = Answerer.from_info(replace(info, model=info.model.model_copy(update={"llm": llm})))
+    return ask(other, world.answerer.move(world.audio_NC).numpy(), world.clips)
 
 
 def heard(

@@ -44,7 +44,7 @@ INSTRUCTION_TOKENS, CAPTION_MEAN, CAPTION_SD = 16, 13, 5
 
 
 def build(size: str, device: str, dtype: torch.dtype) -> MATS:
-    """A random LLaMA with LoRA r=8 on q and v, and the mapper, in the precision of the run."""
+    """A random LLaMA in one precision, LoRA r=8 on q and v and the mapper in float32: as loaded."""
     shape, mapper = SIZES[size], MAPPERS[size]
     config = LlamaConfig(
         vocab_size=shape["vocab"],
@@ -64,10 +64,10 @@ def build(size: str, device: str, dtype: torch.dtype) -> MATS:
     adapted = attach(
         llm, LLMConfig(lora=LoRAConfig(dropout=0.1)), generator=torch.Generator(device).manual_seed(0)
     )
-    return MATS(connector, adapted, before_ids=[1, 2, 3, 4], eos_id=2).to(device, dtype).train()
+    return MATS(connector, adapted, before_ids=[1, 2, 3, 4], eos_id=2).to(device).train()
 
 
-def batch_of(size: str, rows: int, device: str, dtype: torch.dtype, seed: int = 0) -> TrainBatch:
+def batch_of(size: str, rows: int, device: str, seed: int = 0) -> TrainBatch:
     """Random ids of AudioCaps-like lengths, right-padded to the longest of the batch."""
     generator = torch.Generator().manual_seed(seed)
     captions = (
@@ -79,7 +79,7 @@ def batch_of(size: str, rows: int, device: str, dtype: torch.dtype, seed: int = 
     mask = (position <= INSTRUCTION_TOKENS + captions[:, None]).long()
     labels = ids.masked_fill((mask == 0) | (position < INSTRUCTION_TOKENS), IGNORED)
     clap = torch.randn(rows, SIZES[size]["clap"], generator=generator)
-    return TrainBatch(clap.to(device, dtype), ids.to(device), mask.to(device), labels.to(device))
+    return TrainBatch(clap.to(device), ids.to(device), mask.to(device), labels.to(device))
 
 
 def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
@@ -100,7 +100,7 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
     """Samples/s, non-padding tokens/s, MFU and peak memory by micro-batch."""
     peak = measured_peak(device, dtype=dtype)
     print(f"\n## Training ({args.size}, {dtype}), matrix products reach {peak / 1e12:.2f} TFLOP/s here\n")
-    model = build(args.size, device, dtype)
+    model = build(args.size, device, dtype).to(dtype)  # as DeepSpeed casts it in a bf16 run
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=device == "cuda")
     flops = TrainingFlops(
@@ -110,7 +110,7 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
     print("| micro-batch | samples/s | non-padding text tokens/s | MFU | peak memory, GB |")
     print("|---|---|---|---|---|")
     for rows in args.micro_batches:
-        batch = batch_of(args.size, rows, device, dtype)
+        batch = batch_of(args.size, rows, device)
 
         def step(batch: TrainBatch = batch) -> None:
             (model(batch) / batch.num_answer_tokens).backward()
@@ -154,7 +154,7 @@ def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None
         {"global_batch_size": rows, "micro_batch_size": rows, "engine": {"precision": precision}}
     )
     engine = DeepSpeedEngine(build(args.size, device, dtype), config, device=device)
-    batch = batch_of(args.size, rows, device, dtype)
+    batch = batch_of(args.size, rows, device)
     seconds = timed(lambda: engine.train_step([batch], lr=1e-5, seeds=[0]), device, repeats=args.repeats)
     print(f"\nDeepSpeed ZeRO-2, {precision}, micro-batch {rows}: {rows / seconds:.1f} samples/s")
     torch.distributed.destroy_process_group()
@@ -162,7 +162,7 @@ def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None
 
 @torch.inference_mode()
 def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
-    """Captions/s through the text encoders of both CLAP families, shapes only."""
+    """Captions/s through the text encoders of both CLAP families, shapes only; CLAP is always float32."""
     print("\n## CLAP text encoders, captions of 16 tokens\n\n| encoder | batch | captions/s |\n|---|---|---|")
     tiny = args.size == "tiny"
     gpt2 = GPT2Config(n_embd=64, n_layer=2, n_head=2) if tiny else GPT2Config()
@@ -170,7 +170,7 @@ def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None
     roberta = RobertaConfig(vocab_size=50265, max_position_embeddings=514, **roberta)
     encoders = {"GPT-2 (MS-CLAP 2023)": GPT2Model(gpt2), "RoBERTa-base (LAION-CLAP)": RobertaModel(roberta)}
     for name, built in encoders.items():
-        encoder = built.to(device, dtype).eval()
+        encoder = built.to(device).eval()
         for rows in args.embed_batches:
             ids = torch.randint(5, 1000, (rows, 16), device=device)
             seconds = timed(lambda e=encoder, i=ids: e(input_ids=i), device, repeats=args.repeats)
@@ -185,7 +185,7 @@ def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> Non
     model.eos_id = SIZES[args.size]["vocab"] - 1
     for name, decoding in {"greedy": {}, "4 beams": {"num_beams": 4}}.items():
         for rows in args.generate_batches:
-            batch = batch_of(args.size, rows, device, dtype)
+            batch = batch_of(args.size, rows, device)
             prompts = batch.after_BT[:, :INSTRUCTION_TOKENS].tolist()
             seconds = timed(
                 lambda b=batch, p=prompts, d=decoding: model.generate(

@@ -66,7 +66,7 @@ class AudioDecodeError(AudioError):
         code: ``empty`` (no bytes, no samples), ``not_audio`` (something else, a video without sound),
             ``unsupported`` (audio of a kind, a sample rate or a number of channels that is not read),
             ``truncated`` (cut off), ``damaged`` (spoilt before its end), ``not_finite`` (NaN or infinite
-            samples), ``too_long`` (seconds), ``too_large`` (bytes, stored or decoded).
+            samples, or such an embedding), ``too_long`` (seconds), ``too_large`` (bytes, stored or decoded).
     """
 
 

@@ -77,6 +77,7 @@ def _lines(config: "RunConfig", plan: "Plan", given: "Assumptions") -> dict[str,
         "checkpoint": f"{plan.checkpoint_gb:.2f} GB each",
         "storage": f"{plan.storage_gb:.1f} GB with {given.num_triplets} embedded triplets",
         "cost": f"${plan.dollars:.0f}",
+        "host memory per GPU": f"{plan.host_gb:.1f} GB while each worker reads the language model whole",
     }
 
 

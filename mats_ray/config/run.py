@@ -60,6 +60,17 @@ class RunConfig(StrictConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def precision_fits_the_language_model(self) -> "RunConfig":
+        """A bf16 engine casts weights of any dtype; an fp32 engine casts none."""
+        dtype, precision = self.model.llm.dtype, self.train.engine.precision
+        if dtype != "float32" and precision == "fp32":
+            raise ValueError(
+                f"model.llm.dtype={dtype} needs train.engine.precision: bf16 (and engine type deepspeed), "
+                f"it is {precision}; or use model.llm.dtype: float32"
+            )
+        return self
+
     @property
     def toy_dir(self) -> str:
         """Folder of the toy world."""

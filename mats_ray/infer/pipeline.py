@@ -75,14 +75,21 @@ class AudioEncoder:
         )
 
     def encode(self, clips: Sequence[AudioClip]) -> np.ndarray:
-        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise."""
+        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise.
+
+        Raises:
+            AudioError: A clip is empty, or its samples or its embedding are not finite; its name is given.
+        """
         embeddings = np.empty((len(clips), self.clap.dim), dtype=np.float32)
         rates = [clip.sample_rate for clip in clips]
         for rate in sorted(set(rates)):
             rows = [row for row, this in enumerate(rates) if this == rate]
-            waveforms = [clips[row].samples for row in rows]
             encoded = self.clap.encode_audio(
-                waveforms, rate, long_audio=self.long_audio, normalize=self.normalize
+                [clips[row].samples for row in rows],
+                rate,
+                names=[clips[row].name for row in rows],
+                long_audio=self.long_audio,
+                normalize=self.normalize,
             )
             embeddings[rows] = encoded.cpu().numpy()
         return embeddings
@@ -247,6 +254,7 @@ class MATSPipeline:
         Raises:
             AnswerError: One of them cannot be answered, e.g. its question is too long for the model.
             ValueError: A question is missing, or given to a task that takes none.
+            AudioError: A clip cannot be embedded (see ``AudioEncoder.encode``).
         """
         instructions = [instruction_for(request.task, request.question) for request in requests]
         embeddings = self.encoder.encode([request.audio for request in requests])

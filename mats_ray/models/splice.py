@@ -25,19 +25,21 @@ class Spliced:
 def splice(before_FL: Tensor, prefix_BPL: Tensor, after_BTL: Tensor, after_mask_BT: Tensor) -> Spliced:
     """Join [before | prefix | after] row by row; padding stays at the right end.
 
+    The language model's precision is that of its word embeddings, and the prefix is rounded to it: the
+    connector may be float32 where the language model is bfloat16 or float16. Nowhere else do the two meet.
+
     Args:
         before_FL: Embedded BOS and prompt start, shared by all rows.
-        prefix_BPL: Audio prefix.
+        prefix_BPL: Audio prefix, in the connector's precision.
         after_BTL: Embedded rest of the prompt, and the answer while training, padded right.
         after_mask_BT: 1 at real tokens of ``after_BTL``.
 
     Returns:
-        (B, S, L) embeddings, with mask and positions.
+        (B, S, L) embeddings in the precision of the words, with mask and positions.
     """
     batch = len(prefix_BPL)
-    dtype = prefix_BPL.dtype
-    before_BFL = before_FL.to(dtype).expand(batch, -1, -1)
-    embeds_BSL = torch.cat([before_BFL, prefix_BPL, after_BTL.to(dtype)], dim=1)
+    before_BFL = before_FL.expand(batch, -1, -1)
+    embeds_BSL = torch.cat([before_BFL, prefix_BPL.to(after_BTL.dtype), after_BTL], dim=1)
     always = after_mask_BT.new_ones(batch, embeds_BSL.shape[1] - after_mask_BT.shape[1])
     mask_BS = torch.cat([always, after_mask_BT], dim=1)
     return Spliced(embeds_BSL, mask_BS, _positions(mask_BS))

@@ -34,6 +34,20 @@ def zero_config(config: TrainConfig, *, num_workers: int) -> dict[str, Any]:
     }
 
 
+def _partition(model: nn.Module, settings: dict[str, Any], *, device: str) -> None:
+    """Partition the parameters for stage 3, one after the other on their way from the host to the device.
+
+    ``deepspeed.initialize`` (0.19.8) first moves a model that is not partitioned to the device as a whole. Of
+    one that is, it neither casts the parameters nor moves the buffers.
+    """
+    if settings["bf16"]["enabled"]:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16()
+    deepspeed.zero.Init(module=model, config_dict_or_path=settings)
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(device)
+
+
 class DeepSpeedEngine:
     """One worker of a ZeRO group.
 
@@ -45,9 +59,8 @@ class DeepSpeedEngine:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         # The shared-memory op of the CPU backend is compiled at first use; gloo works without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore[reportAttributeAccessIssue]
-        self.num_workers = (
-            comm.get_world_size() if comm.is_initialized() else torch.distributed.get_world_size()
-        )
+        comm.init_distributed(dist_init_required=False)
+        self.num_workers = comm.get_world_size()
         self.model, self.device = model, device
         self.named: Mapping[str, nn.Parameter] = {
             name: p for name, p in model.named_parameters() if p.requires_grad
@@ -55,11 +68,14 @@ class DeepSpeedEngine:
         groups = parameter_groups(self.named.items(), config.optim)
         # lr 0 until the first update: some of DeepSpeed's optimizers step once, on zeros, when they are made
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.optim.betas)
-        self.engine, zero, *_ = deepspeed.initialize(
-            model=model.to(device).train(),
+        settings = zero_config(config, num_workers=self.num_workers)
+        if config.engine.zero_stage == 3:
+            _partition(model, settings, device=device)
+        self.engine, zero, *_ = deepspeed.initialize(  # casts on the host, then moves to the device
+            model=model.train(),
             optimizer=optimizer,
             model_parameters=list(self.named.values()),  # pyright: ignore[reportArgumentType]  (typed Module)
-            config=zero_config(config, num_workers=self.num_workers),
+            config=settings,
             dist_init_required=False,
         )
         self.zero: Any = zero  # typed as every kind of optimizer there is

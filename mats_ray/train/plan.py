@@ -62,6 +62,8 @@ class Plan:
     checkpoint_gb: float
     storage_gb: float
     dollars: float
+    host_gb: float
+    """Host memory of one worker while it loads the language model, which every worker reads whole."""
 
 
 def shape_of(config: RunConfig) -> LLMShape:
@@ -122,6 +124,7 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
         checkpoint_gb=checkpoint_gb,
         storage_gb=rows + (train.checkpoint.keep + 1) * checkpoint_gb,
         dollars=hours * given.num_gpus * price,
+        host_gb=BYTES[config.model.llm.dtype] * shape.num_weights / 1e9,
     )
 
 
@@ -141,7 +144,7 @@ def _weights_gb(
     """Frozen and trained memory of one worker, split as the ZeRO stage says."""
     engine = config.train.engine
     bf16 = engine.precision == "bf16"
-    width = 2 if bf16 else BYTES[config.model.llm.dtype]
+    width = 2 if bf16 else 4
     split = [num_gpus if engine.zero_stage >= stage else 1 for stage in (1, 2, 3)]
     weights = (2 if bf16 else 4) * trained / split[2]
     gradients = (2 if bf16 else 4) * trained / split[1]

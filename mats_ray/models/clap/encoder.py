@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize as unit
 
-from mats_ray.errors import AudioError
+from mats_ray.errors import AudioError, ModelError
 from mats_ray.models.clap.frontend import LongAudio, cut_windows, quantize_int16
 from mats_ray.models.clap.resample import resample
 from mats_ray.models.clap.settings import ClipSettings
@@ -46,7 +46,7 @@ class CLAP(ABC):
     def to(self, device: torch.device | str) -> Self:
         """Move the model; embeddings come out on the same device."""
 
-    @abstractmethod
+    @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], *, batch_size: int = 64, normalize: bool = True) -> Tensor:
         """Embed texts: (N, C) float32, in the order given.
 
@@ -56,8 +56,13 @@ class CLAP(ABC):
             normalize: Scale each embedding to length 1.
 
         Raises:
-            ModelError: There is no tokenizer, or it does not fit.
+            ModelError: There is no tokenizer, or it does not fit; or an embedding is not finite.
         """
+        embeddings_NC = self._embed_texts(texts, batch_size=batch_size)
+        if unusable := (~_is_usable(embeddings_NC)).nonzero().flatten().tolist():
+            text = texts[unusable[0]][:80]
+            raise ModelError(f"{self.identity}: the embedding of the text {text!r} is not finite")
+        return unit(embeddings_NC, dim=-1) if normalize else embeddings_NC
 
     @torch.inference_mode()
     def encode_audio(
@@ -65,6 +70,7 @@ class CLAP(ABC):
         waveforms: Sequence[np.ndarray],
         sample_rate: int,
         *,
+        names: Sequence[str] | None = None,
         long_audio: LongAudio = "windows",
         batch_size: int = 16,
         normalize: bool = True,
@@ -74,6 +80,7 @@ class CLAP(ABC):
         Args:
             waveforms: Mono clips (T,) float32 in [-1, 1], each of any length but zero.
             sample_rate: Their rate in Hz.
+            names: What error messages call them; by default "clip 1" and so on.
             long_audio: What is heard of a clip longer than ``window_seconds``: "windows" (the mean over fixed
                 windows, each weighted by the seconds it covers), "first" or "center" (one window; of LAION's
                 fusion models, the whole clip and one chunk of each third).
@@ -81,27 +88,34 @@ class CLAP(ABC):
             normalize: Scale each embedding to length 1 (and each window's, before their mean is taken).
 
         Raises:
-            AudioError: A clip is empty (code "empty").
+            AudioError: A clip is empty ("empty"), or its samples or embedding are not finite ("not_finite").
         """
-        pieces_per_clip = [self._cut(waveform, sample_rate, long_audio) for waveform in waveforms]
+        names = names or [f"clip {number}" for number in range(1, len(waveforms) + 1)]
+        named = zip(waveforms, names, strict=True)
+        pieces_per_clip = [self._cut(clip, sample_rate, long_audio, name=name) for clip, name in named]
         pieces = [piece for pieces in pieces_per_clip for piece in pieces]
         batches = [
             self._embed_pieces(pieces[start : start + batch_size], center=long_audio == "center")
             for start in range(0, len(pieces), batch_size)
         ]
         embeddings_PC = torch.cat(batches) if batches else torch.empty(0, self.dim)
+        _check_audio(embeddings_PC, pieces_per_clip, names)
         if not normalize:
             return _mean_by_length(embeddings_PC, pieces_per_clip)
         return unit(_mean_by_length(unit(embeddings_PC, dim=-1), pieces_per_clip), dim=-1)
 
-    def _cut(self, waveform: np.ndarray, sample_rate: int, long_audio: LongAudio) -> list[np.ndarray]:
+    def _cut(
+        self, waveform: np.ndarray, sample_rate: int, long_audio: LongAudio, *, name: str
+    ) -> list[np.ndarray]:
         if waveform.ndim != 1:
             raise ValueError(f"a waveform must be mono, of shape (T,), not {waveform.shape}")
         if not len(waveform):
-            raise AudioError("the clip has no samples", code="empty")
+            raise AudioError(f"{name} has no samples", code="empty")
         samples = resample(
             waveform.astype(np.float32, copy=False), sample_rate, self.sample_rate, self.clips.resampler
         )
+        if not np.isfinite(samples).all():
+            raise AudioError(f"{name} has samples that are NaN, infinite or overflow", code="not_finite")
         if self.clips.quantize_int16:
             samples = quantize_int16(samples)
         if self.clips.fusion and long_audio != "windows":
@@ -109,8 +123,36 @@ class CLAP(ABC):
         return cut_windows(samples, self.clips.window_samples, long_audio)
 
     @abstractmethod
+    def _embed_texts(self, texts: Sequence[str], *, batch_size: int) -> Tensor:
+        """Embed texts, not normalised: (N, C)."""
+
+    @abstractmethod
     def _embed_pieces(self, pieces: Sequence[np.ndarray], *, center: bool) -> Tensor:
         """Embed a batch of pieces, not normalised: (B, C). None is longer than a window, but for fusion."""
+
+
+def _is_usable(embeddings_NC: Tensor) -> Tensor:
+    """Whether each embedding has a direction: (N,) bool. NaN, infinity, overflow and zero have none."""
+    length_N = embeddings_NC.norm(dim=-1)
+    return length_N.isfinite() & (length_N > 0)
+
+
+def _check_audio(
+    embeddings_PC: Tensor, pieces_per_clip: Sequence[Sequence[np.ndarray]], names: Sequence[str]
+) -> None:
+    """Refuse a clip with a piece that has no usable embedding.
+
+    Raises:
+        AudioError: Names the first such clip (code "not_finite").
+    """
+    usable_per_clip = _is_usable(embeddings_PC).split([len(pieces) for pieces in pieces_per_clip])
+    for usable_W, pieces, name in zip(usable_per_clip, pieces_per_clip, names, strict=True):
+        if not usable_W.all():
+            peak = max(float(np.abs(piece).max()) for piece in pieces)
+            raise AudioError(
+                f"{name}: its CLAP embedding is not finite; its samples reach {peak:.3g}, of [-1, 1]",
+                code="not_finite",
+            )
 
 
 def _mean_by_length(embeddings_PC: Tensor, pieces_per_clip: Sequence[Sequence[np.ndarray]]) -> Tensor:

@@ -40,9 +40,7 @@ class LAIONReference(CLAP):
         self.module.to(device)
         return self
 
-    @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str], *, batch_size: int = 64, normalize: bool = True) -> Tensor:  # noqa: ARG002
-        """Embed texts: (N, C) float32; see ``CLAP``."""
+    def _embed_texts(self, texts: Sequence[str], *, batch_size: int) -> Tensor:
         batches = [
             self.module.get_text_embedding(list(texts[start : start + batch_size]), use_tensor=True)
             for start in range(0, len(texts), batch_size)

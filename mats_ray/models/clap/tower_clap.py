@@ -48,16 +48,14 @@ class TowerCLAP(CLAP):
         """Where the model is."""
         return self.log_mel.kernels.device
 
-    @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str], *, batch_size: int = 64, normalize: bool = True) -> Tensor:
-        """Embed texts: (N, C) float32; see ``CLAP``."""
+    def _embed_texts(self, texts: Sequence[str], *, batch_size: int) -> Tensor:
         rows = self.tokens(texts) if texts else []
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         embeddings_NC = torch.empty(len(rows), self.dim, device=self.device)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             ids_BT, mask_BT = self.tokens.pad([rows[index] for index in batch])
-            embeddings_NC[batch] = self.encode_tokens(ids_BT, mask_BT, normalize=normalize)
+            embeddings_NC[batch] = self.encode_tokens(ids_BT, mask_BT, normalize=False)
         return embeddings_NC
 
     @torch.inference_mode()

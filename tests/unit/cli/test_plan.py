@@ -20,6 +20,7 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
         "6, the largest that fits and divides the 6 samples of each GPU "
         "(the configuration's 12 fits, and does not divide them)"
     )
+    assert said["host memory per GPU"].strip().startswith("13.5 GB ")
     assert "measured" not in said  # its bucket is not asked
 
 

@@ -74,6 +74,23 @@ def test_plain_torch_runs_one_worker(toy):
         load_config(toy, ["train.engine.type=torch", "scaling.num_workers=2"])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("engine", ["torch, fp32", "deepspeed, fp32", "deepspeed, bf16"])
+def test_a_half_precision_language_model_needs_a_bf16_engine(toy, dtype, engine):
+    kind, precision = engine.split(", ")
+    changes = [f"model.llm.dtype={dtype}", f"train.engine={{type: {kind}, precision: {precision}}}"]
+
+    if dtype == "float32" or precision == "bf16":
+        assert load_config(toy, changes).model.llm.dtype == dtype
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_config(toy, changes)
+    assert str(caught.value).endswith(
+        f"model.llm.dtype={dtype} needs train.engine.precision: bf16 (and engine type deepspeed), "
+        "it is fp32; or use model.llm.dtype: float32"
+    )
+
+
 def test_the_batch_splits_over_every_number_of_workers_a_run_may_have(toy):
     change = ["train.global_batch_size=12", "train.micro_batch_size=2"]
 

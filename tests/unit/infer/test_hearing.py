@@ -11,6 +11,7 @@ from mats_ray.infer.decode import Opener
 from mats_ray.infer.hearing import Heard, Hearing
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.models.clap import load_clap
+from mats_ray.types import AudioClip
 from tests.unit.infer.test_decode import wav
 from tests.world import SAMPLE_RATE, tiny_clap
 
@@ -55,6 +56,21 @@ def test_the_mean_over_windows_weighs_them_by_their_length(encoder, path, second
         total = total + len(piece) * encoder.clap.encode_audio([piece], SAMPLE_RATE)[0].numpy()
     np.testing.assert_allclose(sent.embedding_C, total / np.linalg.norm(total), atol=2e-6)
     np.testing.assert_array_equal(opened.embedding_C, sent.embedding_C)
+
+
+@pytest.mark.parametrize("pool", [None, Cut(seconds=7, hop=7)])
+def test_a_clip_without_a_finite_embedding_is_an_error_and_the_others_go_on(encoder, path, tmp_path, pool):
+    clip = read_audio(path)
+    loud = clip.samples.copy()
+    loud[-SAMPLE_RATE:] = 3e29  # of a long file it is the last window
+    huge = AudioClip(samples=loud, sample_rate=SAMPLE_RATE, name="huge.wav")
+
+    good, bad, again = hearing(encoder, pool).hear([clip, huge, clip])
+
+    assert (bad.code, str(bad).split(":")[0]) == ("not_finite", "huge.wav")
+    (alone,) = hearing(encoder, pool).hear([clip])
+    for one in (good, again):
+        np.testing.assert_array_equal(one.embedding_C, alone.embedding_C)
 
 
 def test_what_cannot_be_heard_spoils_nothing(encoder, path, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mats_ray.config.infer import DECODING, GenerationConfig
-from mats_ray.errors import AnswerError, ModelError
+from mats_ray.errors import AnswerError, AudioError, ModelError
 from mats_ray.infer.pipeline import Answerer, AudioEncoder, MATSPipeline
 from mats_ray.models.clap import load_clap
 from mats_ray.models.santa import SantaMemory
@@ -48,6 +48,26 @@ def pipeline(model_dir):
     return MATSPipeline.from_pretrained(model_dir)
 
 
+@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_precision_language_model_answers_beside_float32_parts(copied, dtype, profile):
+    tree = json.loads((copied / "config.json").read_text())
+    tree["model"]["llm"]["dtype"] = dtype
+    (copied / "config.json").write_text(json.dumps(tree))
+    generation = GenerationConfig(profile=profile, max_new_tokens=8)
+
+    pipeline = MATSPipeline.from_pretrained(copied)
+    answerer = dataclasses.replace(pipeline.answerer, generation=generation)
+    answers = dataclasses.replace(pipeline, answerer=answerer)(REQUESTS[:4])
+
+    model = answerer.model
+    base = [p for name, p in model.llm.named_parameters() if "lora_" not in name]
+    assert {p.dtype for p in base} == {getattr(torch, dtype)}
+    assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.float32}
+    assert {p.dtype for p in model.connector.parameters()} == {torch.float32}
+    assert all(answer.num_tokens for answer in answers)
+
+
 @pytest.fixture
 def copied(model_dir, tmp_path):
     """The model directory with its base models, in a place where a test may spoil it."""
@@ -80,6 +100,20 @@ def test_captions_and_answers_are_requests_of_one(pipeline):
         == pipeline([Request(audio=clip(1), task=Task.QA, question=QUESTIONS[0])])[0]
     )
     assert pipeline.ask(clip(1), f" {QUESTIONS[0]} ") == pipeline.ask(clip(1), QUESTIONS[0])
+
+
+def test_a_clip_without_a_finite_embedding_has_no_answer(pipeline):
+    huge = AudioClip(samples=np.full(16_000, 3e29, np.float32), sample_rate=16_000, name="huge.wav")
+    calls = [
+        lambda: pipeline([Request(audio=clip(0)), Request(audio=huge)]),
+        lambda: pipeline.ask(huge, QUESTIONS[0]),
+        lambda: list(pipeline.stream(Request(audio=huge))),
+    ]
+
+    for call in calls:
+        with pytest.raises(AudioError, match=r"^huge\.wav: its CLAP embedding is not finite") as caught:
+            call()
+        assert caught.value.code == "not_finite"
 
 
 def test_no_request_no_answer(pipeline):

@@ -22,7 +22,7 @@ from tests.world import tiny_llm
 CLAP = CLAPIdentity(family="toy", checkpoint_hash="0123456789abcdef", dim=6)
 
 
-def settings(llm_path, train="lora", mapper="transformer"):
+def settings(llm_path, train="lora", mapper="transformer", dtype="float32"):
     return ModelSettings(
         name="tiny",
         version="1.2.3",
@@ -31,7 +31,7 @@ def settings(llm_path, train="lora", mapper="transformer"):
             mapper=MapperConfig(
                 type=mapper, hidden_dim=8, num_layers=1, num_heads=2, prefix_length=3, content_length=2
             ),
-            llm=LLMConfig(path=str(llm_path), train=train, lora=LoRAConfig(rank=2)),
+            llm=LLMConfig(path=str(llm_path), train=train, dtype=dtype, lora=LoRAConfig(rank=2)),
         ),
         santa=SantaConfig(num_neighbours=5, compat="upstream", neighbour_noise_variance=0.015),
         generation=GenerationConfig(profile="fast", max_new_tokens=9),
@@ -39,9 +39,9 @@ def settings(llm_path, train="lora", mapper="transformer"):
     )
 
 
-def save(folder, train="lora", mapper="transformer"):
+def save(folder, train="lora", mapper="transformer", dtype="float32"):
     """Base model and model directory side by side, the trained parts away from their start."""
-    of = settings(tiny_llm(folder / "llm"), train, mapper)
+    of = settings(tiny_llm(folder / "llm"), train, mapper, dtype)
     model, prompts = build_mats(of.model, llm_path=str(folder / "llm"), seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -64,10 +64,19 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("train", "mapper"), [("lora", "transformer"), ("full", "transformer"), ("lora", "mlp")]
+    ("train", "mapper", "dtype"),
+    [
+        ("lora", "transformer", "float32"),
+        ("full", "transformer", "float32"),
+        ("lora", "mlp", "float32"),
+        ("lora", "transformer", "bfloat16"),
+        ("lora", "transformer", "float16"),
+        ("full", "transformer", "bfloat16"),
+        ("full", "transformer", "float16"),
+    ],
 )
-def test_what_was_saved_comes_back(tmp_path, train, mapper):
-    model, prompts = save(tmp_path, train, mapper)
+def test_what_was_saved_comes_back(tmp_path, train, mapper, dtype):
+    model, prompts = save(tmp_path, train, mapper, dtype)
 
     info = read_info(tmp_path / "model")
     loaded, loaded_prompts = load_model(info)
@@ -75,6 +84,7 @@ def test_what_was_saved_comes_back(tmp_path, train, mapper):
     ours, theirs = model.state_dict(), loaded.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert {name: t.dtype for name, t in ours.items()} == {name: t.dtype for name, t in theirs.items()}
     assert answers(loaded, loaded_prompts) == answers(model, prompts)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert not loaded.training

@@ -20,7 +20,7 @@ from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfi
 from mats_ray.errors import AnswerError
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import TrainBatch, pad_right
-from mats_ray.models.splice import IGNORED
+from mats_ray.models.splice import IGNORED, pad_left
 from tests.world import seeded, tiny_llm
 
 SIZES = {
@@ -54,7 +54,7 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def architecture(request, tmp_path_factory):
+def saved(request, tmp_path_factory):
     """A model of any kind is told by its directory and the names LoRA goes on, nothing else."""
     config, targets = ARCHITECTURES[request.param]
     path = tiny_llm(tmp_path_factory.mktemp("llm"))  # for its tokenizer
@@ -62,7 +62,12 @@ def architecture(request, tmp_path_factory):
     config.update({"vocab_size": vocab_size, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None})
     with seeded(1):
         AutoModelForCausalLM.from_config(config).save_pretrained(path)
-    return build(path, targets)
+    return path, targets
+
+
+@pytest.fixture(scope="module")
+def architecture(saved):
+    return build(*saved)
 
 
 @pytest.fixture
@@ -70,11 +75,11 @@ def built(tmp_path):
     return build(tiny_llm(tmp_path / "llm"))
 
 
-def build(path, targets=("q_proj", "v_proj")):
+def build(path, targets=("q_proj", "v_proj"), dtype="float32"):
     config = ModelConfig(
         clap=CLAPConfig(dim=6),
         mapper=MapperConfig(hidden_dim=16, num_layers=1, num_heads=2, prefix_length=3, content_length=2),
-        llm=LLMConfig(lora=LoRAConfig(rank=2, dropout=0.0, target_modules=targets)),
+        llm=LLMConfig(dtype=dtype, lora=LoRAConfig(rank=2, dropout=0.0, target_modules=targets)),
     )
     model, prompts = build_mats(config, llm_path=str(path), seed=0)
     generator = torch.Generator().manual_seed(5)
@@ -130,6 +135,37 @@ def test_a_batch_answers_as_single_calls_do(architecture, decoding):
     ]
 
     assert together == alone
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 3e-2), ("float16", 4e-3)])
+def test_a_half_precision_language_model_works_with_a_float32_connector(
+    architecture, saved, dtype, tolerance
+):
+    exact, prompts = architecture
+    model, _ = build(*saved, dtype=dtype)
+    batch = batch_of(prompts)
+    questions = [prompts.after(question) for question in QUESTIONS]
+
+    loss = model(batch)
+    loss.backward()
+
+    torch.testing.assert_close(loss, exact(batch), rtol=tolerance, atol=0)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert all(bool(p.grad.isfinite().all()) for p in trained.values())
+    frozen = [p for name, p in model.llm.named_parameters() if f"llm.{name}" not in trained]
+    assert {p.dtype for p in frozen} == {getattr(torch, dtype)}
+    found, expected = (first_logits(one, questions) for one in (model, exact))
+    assert (torch.cosine_similarity(found, expected) > 1 - tolerance).all()
+    for decoding in ({}, PAPER):
+        assert all(one.ids for one in model.generate(clap(), questions, max_new_tokens=12, **decoding))
+
+
+def first_logits(model, questions):
+    """(4, V) float32, of prompts of many lengths in one batch."""
+    prompts = pad_left(model.prompt(clap(), questions))
+    output = model.llm(inputs_embeds=prompts.embeds_BSL, attention_mask=prompts.mask_BS)
+    return output.logits[:, -1].float()
 
 
 def test_the_loss_is_a_sum_however_the_batch_is_split(built):

@@ -1,5 +1,6 @@
 """The prefix stands between the prompt's halves; padding is masked, wherever it lies."""
 
+import pytest
 import torch
 
 from mats_ray.models.splice import pad_left, splice
@@ -37,8 +38,17 @@ def test_padding_moves_to_the_left_and_nothing_else_changes():
         assert torch.equal(ours[left.mask_BS[row] == 1], theirs[right.mask_BS[row] == 1])
 
 
-def test_words_take_the_precision_of_the_prefix():
-    assert splice(BEFORE, PREFIX.double(), AFTER, MASK).embeds_BSL.dtype == torch.float64
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_prefix_takes_the_precision_of_the_words(dtype):
+    """And not the other way round: the language model's matrices are in the precision of its words."""
+    prefix = (PREFIX / 7).requires_grad_()
+
+    embeds = splice(BEFORE.to(dtype), prefix, AFTER.to(dtype), MASK).embeds_BSL
+    embeds.float().sum().backward()
+
+    assert embeds.dtype == dtype
+    assert torch.equal(embeds[:, 2:6], prefix.to(dtype))
+    assert prefix.grad.dtype == torch.float32
 
 
 def test_gradients_reach_the_prefix_through_both_ways():

@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
-from mats_ray.errors import AnswerError, EngineError
+from mats_ray.errors import AnswerError, AudioError, EngineError
+from mats_ray.serving.app import make_app
 from mats_ray.serving.on_ray import AnswererReplica, EncoderReplica, build_app
 from mats_ray.serving.parts import Embedded
 from mats_ray.serving.problems import RequestError, problem_of
-from mats_ray.serving.service import WARM_UP_CLIP
+from mats_ray.serving.service import WARM_UP_CLIP, AudioService
+from mats_ray.types import AudioClip
 from tests.world import CLAP_DIM
 
 OPTIONS = AnswerOptions(profile="fast", max_new_tokens=3)
@@ -122,6 +125,58 @@ def test_a_question_beyond_the_models_positions_is_refused_with_its_numbers(mode
 
 async def collect(items):
     return [item async for item in items]
+
+
+class HugeDecoder:
+    """Finite samples, far outside [-1, 1]."""
+
+    async def decode(self, data, *, name):
+        return AudioClip(samples=np.full(16_000, 3e29, np.float32), sample_rate=16_000, name=name)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def replicas(model_dir):
+    config = ServeConfig(model=str(model_dir))
+    return [one.func_or_class(config) for one in (EncoderReplica, AnswererReplica)]
+
+
+@pytest.mark.parametrize(
+    ("route", "form"),
+    [
+        ("captions", {}),
+        ("captions", {"window": "1"}),
+        ("questions", {"question": "A dog?"}),
+        ("classifications", {"labels": "dog, cat"}),
+        ("embeddings", {}),
+    ],
+)
+def test_a_sound_without_a_finite_embedding_is_422(replicas, route, form):
+    app = make_app(AudioService(*replicas, decoder=HugeDecoder()), ServeConfig())
+
+    with TestClient(app) as client:
+        reply = client.post(f"/v1/audio/{route}", files={"file": ("huge.wav", b"RIFF")}, data=form)
+
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (422, "not_finite", "file")
+    assert error["message"].startswith("huge.wav: its CLAP embedding is not finite")
+
+
+def test_a_sound_without_a_finite_embedding_fails_alone(replicas):
+    encoder, _ = replicas
+    huge = AudioClip(samples=np.full(16_000, 3e29, np.float32), sample_rate=16_000)
+
+    async def encode():
+        clips = [WARM_UP_CLIP, huge, WARM_UP_CLIP]
+        return await asyncio.gather(*map(encoder.encode, clips), return_exceptions=True)
+
+    first, bad, last = asyncio.run(encode())
+
+    assert isinstance(bad, AudioError)
+    np.testing.assert_array_equal(first.vectors, last.vectors)
+    assert np.isfinite(first.vectors).all()
 
 
 def parts(app):

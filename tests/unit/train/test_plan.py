@@ -72,6 +72,16 @@ def test_stage_3_splits_what_is_frozen_too(config):
     assert plan(third, num_gpus=8).frozen_gb == pytest.approx(plan(config, num_gpus=8).frozen_gb / 8)
 
 
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 27.0), ("bfloat16", 13.5), ("float16", 13.5)])
+@pytest.mark.parametrize("stage", [2, 3])
+def test_every_worker_reads_the_whole_language_model_as_it_is_to_answer(config, dtype, size, stage):
+    """On the card it is bf16 from the start, whatever it is read as."""
+    changed = config.replace(model={"llm": {"dtype": dtype}}, train={"engine": {"zero_stage": stage}})
+
+    assert plan(changed, num_gpus=8).host_gb == pytest.approx(size, rel=0.01)
+    assert plan(changed, num_gpus=8).frozen_gb == pytest.approx(13.5 / (8 if stage == 3 else 1), rel=0.01)
+
+
 def test_a_model_in_a_folder_tells_its_own_shape(config, llm_path):
     shape = shape_of(config.replace(model={"llm": {"path": llm_path}}))
 

@@ -5,6 +5,7 @@ Three, because nothing here divides by three: every slice and fragment is uneven
 
 import os
 import socket
+from unittest import mock
 
 import pytest
 import torch
@@ -78,6 +79,7 @@ def worker(rank, llm_path, port, folder):
             "more": more,
         }
     found["bf16"] = _bf16(rank, llm_path, DeepSpeedEngine)
+    found["whole"] = {stage: _most_whole(stage, llm_path, DeepSpeedEngine) for stage in (2, 3)}
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
 
@@ -96,6 +98,34 @@ def _bf16(rank, llm_path, engine_type):
         engine.load_state(state)
         found[stage] = (before, after, go_on(engine, config, start=2, stop=3, **place))
     return found
+
+
+def _most_whole(stage, llm_path, engine_type):
+    """How many parameters there are, and how many were whole on the device at once while an engine was built.
+
+    What moves to the device: a module with all that is whole in it, or a parameter that is then partitioned.
+    """
+    from deepspeed.runtime.zero.partition_parameters import Init
+
+    config, counts, moved = run_of(llm_path, stage=stage, precision="bf16"), [], []
+    move, partition = torch.nn.Module.to, Init._zero_init_param
+
+    def move_module(module, *args, **kwargs):
+        counts.append(sum(parameter.numel() > 0 for parameter in module.parameters()))
+        return move(module, *args, **kwargs)
+
+    def move_parameter(init, parameter):
+        moved.append(parameter)
+        counts.append(sum(one.numel() > 0 for one in moved))
+        partition(init, parameter)
+
+    model, _ = build_mats(config.model, llm_path=llm_path, seed=config.seed)
+    with (
+        mock.patch.object(torch.nn.Module, "to", move_module),
+        mock.patch.object(Init, "_zero_init_param", move_parameter),
+    ):
+        engine_type(model, config.train, device="cpu")
+    return len(list(model.parameters())), max(counts)
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +202,10 @@ def test_bf16_is_near_and_resumes_to_the_bit(found, reference, stage):
 
     assert before + after == pytest.approx(reference[0][:3], rel=2e-2)
     assert resumed == after
+
+
+def test_stage_3_never_has_the_whole_model_on_the_device(found):
+    num_parameters, most = found["whole"][2]
+    assert most == num_parameters  # the other stages need it there
+
+    assert found["whole"][3] == (num_parameters, 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
-from mats_ray.errors import AudioError
+from mats_ray.errors import AudioError, ModelError
 from mats_ray.models.clap import load_clap
 from tests.unit.models.clap.small import noise
 
@@ -115,9 +115,60 @@ def test_first_and_center_hear_one_window(clap):
 
 
 def test_an_empty_clip_is_an_audio_error(clap):
-    with pytest.raises(AudioError, match="no samples") as caught:
+    with pytest.raises(AudioError, match=r"^clip 1 has no samples$") as caught:
         clap.encode_audio([np.zeros(0, np.float32)], 16000)
     assert caught.value.code == "empty"
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("long_audio", ["windows", "first"])
+@pytest.mark.parametrize("height", [3e29, 1e38])
+def test_a_clip_without_a_finite_embedding_is_an_audio_error_that_names_it(
+    clap, clips, height, long_audio, normalize
+):
+    """Finite samples whose power overflows float32; in "windows" it is the second one's."""
+    huge = np.concatenate([clips[0], clips[0] * np.float32(height)])
+    if long_audio == "first":
+        huge = huge[::-1].copy()
+    names = ["a.wav", "huge.wav", "b.wav"]
+    options = {"long_audio": long_audio, "normalize": normalize}
+
+    with pytest.raises(
+        AudioError, match=r"^huge\.wav: its CLAP embedding is not finite; .* reach "
+    ) as caught:
+        clap.encode_audio([clips[0], huge, clips[1]], 16000, names=names, **options)
+
+    assert caught.value.code == "not_finite"
+    with pytest.raises(AudioError, match=r"^clip 2: "):
+        clap.encode_audio([clips[0], huge, clips[1]], 16000, **options)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("quantize_int16", [False, True])
+def test_samples_that_are_not_finite_are_an_audio_error(clap_dir, clips, value, quantize_int16):
+    """Rounded to 16 bits they would be ordinary numbers."""
+    clip = clips[0].copy()
+    clip[100] = value
+
+    with pytest.raises(
+        AudioError, match=r"^clip 1 has samples that are NaN, infinite or overflow$"
+    ) as caught:
+        load_clap(clap_dir, quantize_int16=quantize_int16).encode_audio([clip], 16000)
+    assert caught.value.code == "not_finite"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38, 0.0])
+def test_an_embedding_without_a_direction_is_an_error_of_text_and_of_audio(clap_dir, clips, value):
+    """Broken weights: 1e38 is finite in each component, and its length is not."""
+    clap = load_clap(clap_dir)
+    for head in (clap.towers.clap.text_projection, clap.towers.clap.audio_projection):
+        head.linear2.weight.data.zero_()
+        head.linear2.bias.data.fill_(value)
+
+    with pytest.raises(ModelError, match=r"the embedding of the text 'a dog barks' is not finite$"):
+        clap.encode_text(["a dog barks", "rain"])
+    with pytest.raises(AudioError, match="not finite"):
+        clap.encode_audio(clips[:1], 16000)
 
 
 def test_stereo_is_refused(clap):

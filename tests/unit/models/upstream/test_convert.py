@@ -49,6 +49,17 @@ def test_it_answers_as_the_model_it_was_saved_from(home, tmp_path):
     )
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_precision_language_model_answers(home, tmp_path, dtype):
+    convert(tmp_path, home, state_of(home[2]), dtype=dtype)
+
+    found = answers(*load_model(read_info(tmp_path / "out")))
+
+    exact = answers(*home[2:])
+    assert [one.ids[:1] for one in found] == [one.ids[:1] for one in exact]
+    assert all(one.ids for one in found)
+
+
 def test_the_mlp_mapper_converts_too(home, tmp_path):
     model, prompts = trained(home[0], mapper="mlp")
 
