@@ -128,13 +128,14 @@ def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa:
 
 
 def abbreviated(names: Iterable[object], *, most: int = 5, width: int = 100) -> str:
-    """List names in an error text of bounded length: "a, b, c and 196 more".
+    """List names in an error text, on one line of bounded length: "a, b, c and 196 more".
 
     Args:
         names: In the order they are listed in.
         most: Names listed; the others are counted.
         width: Characters of one name; a longer one keeps its start.
     """
-    texts = [text if len(text := str(name)) <= width else f"{text[:width]}..." for name in names]
+    texts = [" ".join(str(name).split()) for name in names]
+    texts = [text if len(text) <= width else f"{text[:width]}..." for text in texts]
     rest = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + rest

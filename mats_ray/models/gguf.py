@@ -167,7 +167,8 @@ def _scaling(keys: Mapping[str, Any], *, file: Path) -> dict[str, Any] | None:
         raise ModelError(f"{file}: rope.scaling.factor is {factor}, not a positive number")
     for key, value in found.items():
         if key not in {*_SCALING, "finetuned"} and not (key == "attn_factor" and value == 1):
-            raise ModelError(f"{file}: {prefix}{key} = {value} has no equal in transformers")
+            named = abbreviated([f"{prefix}{key} = {value}"])
+            raise ModelError(f"{file}: {named} has no equal in transformers")
     if kind == "none" or factor in {0, 1}:
         return None
     if kind == "linear":
@@ -191,8 +192,8 @@ def _put_rest(config: PreTrainedConfig, keys: Mapping[str, Any], *, file: Path) 
         elif hasattr(config, ours) and not (ours == "sliding_window" and hasattr(config, "layer_types")):
             setattr(config, ours, value)
         else:
-            what = f"a {config.model_type} model of transformers"
-            raise ModelError(f"{file}: {key} = {abbreviated([value])} has no equal in {what}")
+            named = abbreviated([f"{key} = {value}"])
+            raise ModelError(f"{file}: {named} has no equal in a {config.model_type} model of transformers")
 
 
 def _head_width(config: PreTrainedConfig, key: str) -> float:

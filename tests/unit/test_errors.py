@@ -55,6 +55,7 @@ def test_an_engine_error_keeps_whether_the_request_was_in_flight():
         (range(6), "0, 1, 2, 3, 4 and 1 more"),
         (range(199), "0, 1, 2, 3, 4 and 194 more"),
         (["x" * 101], "x" * 100 + "..."),
+        (["layer\n.weight"], "layer .weight"),
     ],
 )
 def test_a_list_of_names_is_bounded(names, text):
