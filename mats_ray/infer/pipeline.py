@@ -6,7 +6,7 @@ It is two parts that can live in two processes: ``AudioEncoder`` (clips to embed
 (embeddings and instructions to text). An answer does not depend on what it was batched with, nor on chance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +74,26 @@ class AudioEncoder:
             normalize=info.santa.compat == "paper",
         )
 
-    def encode(self, clips: Sequence[AudioClip]) -> np.ndarray:
-        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise."""
+    def encode(
+        self, clips: Sequence[AudioClip], *, before_batch: Callable[[], None] = lambda: None
+    ) -> np.ndarray:
+        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise.
+
+        Args:
+            clips: Any number.
+            before_batch: Called before each forward pass; what it raises ends the work.
+        """
         embeddings = np.empty((len(clips), self.clap.dim), dtype=np.float32)
         rates = [clip.sample_rate for clip in clips]
         for rate in sorted(set(rates)):
             rows = [row for row, this in enumerate(rates) if this == rate]
             waveforms = [clips[row].samples for row in rows]
             encoded = self.clap.encode_audio(
-                waveforms, rate, long_audio=self.long_audio, normalize=self.normalize
+                waveforms,
+                rate,
+                long_audio=self.long_audio,
+                normalize=self.normalize,
+                before_batch=before_batch,
             )
             embeddings[rows] = encoded.cpu().numpy()
         return embeddings
