@@ -236,7 +236,7 @@ class _Body:
         self._share.check_fits(_COPIES * num_bytes)
 
 
-_COPIES = 5
+_COPIES = 6
 """Bytes of memory for each byte of a body while it is taken apart."""
 _COPIES_WIDE = 11
 """The same of JSON with characters beyond ASCII: one of them may widen all text around it to four bytes each."""
