@@ -188,14 +188,14 @@ class ServeConfig(StrictConfig):
     max_requests_in_flight: PositiveInt = 32
     """Requests waiting or being answered per ingress replica; one more is refused at once with 429."""
     max_bytes_in_flight: PositiveInt = 1_000_000_000
-    """Memory of what requests in flight bring, per ingress replica: bodies with their copies, decoded samples.
+    """Memory for what requests in flight bring, per ingress replica: bodies, their copies, decoded samples.
     What does not fit now is refused with 429, what never fits with 413."""
     max_seconds_in_flight: PositiveFloat = 1800
-    """Seconds of audio not yet embedded, in all requests per ingress replica; what is more is refused with 429.
-    One request alone is never refused for it."""
+    """Seconds of audio not yet embedded, in all requests per ingress replica; then 429. One request alone is
+    never refused for it."""
     max_windows_in_flight: PositiveInt = 120
-    """Windows not yet answered, in all requests per ingress replica (a sound as a whole is one); what is more
-    is refused with 429. One request alone is never refused for it."""
+    """Windows not yet answered (a sound as a whole is one), in all requests per ingress replica; then 429.
+    One request alone is never refused for it."""
     request_timeout_seconds: PositiveFloat = 60
     """From the first byte of a request to the first of its answer; then 408."""
     stream_timeout_seconds: PositiveFloat = 300

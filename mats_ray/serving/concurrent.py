@@ -10,7 +10,9 @@ Call = Callable[[], Awaitable[ResultT]]
 
 
 @asynccontextmanager
-async def running(calls: Sequence[Call[ResultT]], *, at_once: int) -> AsyncIterator[list[asyncio.Task[ResultT]]]:
+async def running(
+    calls: Sequence[Call[ResultT]], *, at_once: int
+) -> AsyncIterator[list[asyncio.Task[ResultT]]]:
     """Start calls in their order; when the block ends, those that still run are cancelled and waited for.
 
     Args:

@@ -20,8 +20,8 @@ from mats_ray.errors import AudioError
 from mats_ray.types import AudioClip
 
 MAX_SAMPLE_RATE = 48_000
-"""Of what a clip leaves the process at: no CLAP listens higher. Lower rates stay as they are, so that the CLAP
-resamples them in its own way."""
+"""Of the samples that leave the process: no CLAP listens higher. Lower rates stay: the CLAP resamples them in
+its own way."""
 _MAX_OWN_RATE = 192_000
 """A sound at its own rate has no more samples than the longest one has at this rate."""
 _HEAD = struct.Struct("<dQ")
@@ -58,7 +58,7 @@ def receive(connection: Connection, take_memory: Callable[[int], None]) -> Audio
             received += len(connection.recv_bytes())
         raise
     samples_T = np.empty(reply["num_samples"], np.float32)
-    room = memoryview(samples_T).cast("B")
+    room = samples_T.data.cast("B")
     while received < num_bytes:
         received += connection.recv_bytes_into(room, received)
     return AudioClip(samples=samples_T, sample_rate=reply["sample_rate"], name=reply["name"])
@@ -76,7 +76,7 @@ def _serve_one(connection: Connection) -> None:
     connection.send_bytes(json.dumps(reply).encode())
     for block_T in blocks:
         for start in range(0, len(block_T), _BLOCK_SAMPLES):
-            connection.send_bytes(memoryview(block_T[start : start + _BLOCK_SAMPLES]).cast("B"))
+            connection.send_bytes(block_T[start : start + _BLOCK_SAMPLES].data.cast("B"))
 
 
 def _decode(head: bytes, data: bytes) -> tuple[dict[str, object], list[np.ndarray]]:

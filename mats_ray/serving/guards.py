@@ -239,7 +239,7 @@ class _Body:
 _COPIES = 6
 """Bytes of memory for each byte of a body while it is taken apart."""
 _COPIES_WIDE = 11
-"""The same of JSON with characters beyond ASCII: one of them may widen all text around it to four bytes each."""
+"""The same of JSON beyond ASCII: one wide character makes the text around it take four bytes a letter."""
 _VALUE_MARKS = (b",", b":", b"[", b"{")
 _MAX_JSON_VALUES = 10_000
-"""Small values take twenty times their text. A request has a dozen; its sound's base64 has none of the marks."""
+"""Small values take twenty times their text. A request has a dozen; base64 has none of the marks."""

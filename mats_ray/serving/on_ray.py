@@ -159,13 +159,7 @@ class Ingress:
                 timeout_seconds=config.decode_timeout_seconds,
                 memory_bytes=config.decode_memory_bytes,
             ),
-            max_question_characters=config.max_question_characters,
-            max_answer_tokens=config.max_answer_tokens,
-            max_windows=config.max_windows,
-            max_labels=config.max_labels,
-            max_seconds_in_flight=config.max_seconds_in_flight,
-            max_windows_in_flight=config.max_windows_in_flight,
-            retry_seconds=config.retry_seconds,
+            limits=config,
         )
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import ServeConfig
 from mats_ray.infer.labels import Match, match
 from mats_ray.serving.agreement import Agreement, check_one_space, check_one_voice
 from mats_ray.serving.budgets import Budget, Share
@@ -24,7 +25,6 @@ from mats_ray.serving.problems import RequestError
 from mats_ray.serving.windows import Window, cut_windows, join_answers
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import AudioClip
-
 
 WINDOWS_AT_ONCE = 8
 """Windows of one request under way at a time: a request of sixty leaves room in the batches for others."""
@@ -40,13 +40,7 @@ class AudioService:
         encoder: The first half of the model.
         answerer: The second half.
         decoder: Reads uploads.
-        max_question_characters: Longer questions are refused.
-        max_answer_tokens: Nobody may ask for more.
-        max_windows: Of one sound.
-        max_labels: Of one classification.
-        max_seconds_in_flight: Of audio, in all requests that are being answered.
-        max_windows_in_flight: In all requests that are being answered; a sound as a whole is one.
-        retry_seconds: How long a request that meets two models in a roll-out is repeated.
+        limits: What requests may ask for, one by one and together.
     """
 
     def __init__(
@@ -55,24 +49,15 @@ class AudioService:
         answerer: Answerer,
         *,
         decoder: Decoder,
-        max_question_characters: int = 1000,
-        max_answer_tokens: int = 512,
-        max_windows: int = 60,
-        max_labels: int = 100,
-        max_seconds_in_flight: float = 1800,
-        max_windows_in_flight: int = 120,
-        retry_seconds: float = 0.0,
+        limits: ServeConfig | None = None,
     ) -> None:
         self.encoder, self.answerer, self.decoder = encoder, answerer, decoder
         self.metrics = Metrics()
         """Where answers are counted; whoever shows them puts another here."""
-        self._max_labels = max_labels
-        self._max_question_characters = max_question_characters
-        self._max_answer_tokens = max_answer_tokens
-        self._max_windows = max_windows
-        self._seconds = Budget(max_seconds_in_flight, "seconds of audio")
-        self._windows = Budget(max_windows_in_flight, "windows")
-        self._agreement = Agreement(retry_seconds)
+        self._limits = limits = limits or ServeConfig()
+        self._seconds = Budget(limits.max_seconds_in_flight, "seconds of audio")
+        self._windows = Budget(limits.max_windows_in_flight, "windows")
+        self._agreement = Agreement(limits.retry_seconds)
         self._card: ModelCard | None = None
 
     async def reply(self, ask: Ask) -> Reply:
@@ -212,9 +197,9 @@ class AudioService:
             RequestError: The question is empty or too long, or the answer would be.
         """
         wanted = ask.options.max_new_tokens or 0
-        if wanted > self._max_answer_tokens:
+        if wanted > self._limits.max_answer_tokens:
             raise RequestError(
-                f"max_tokens={wanted} is more than the {self._max_answer_tokens} this server gives",
+                f"max_tokens={wanted} is more than the {self._limits.max_answer_tokens} this server gives",
                 code="invalid_field",
                 param="max_tokens",
             )
@@ -222,10 +207,10 @@ class AudioService:
             return instruction_for(Task.CAPTION)
         if not ask.question.strip():
             raise RequestError("the question is empty", code="missing_field", param="question")
-        if len(ask.question) > self._max_question_characters:
+        if len(ask.question) > self._limits.max_question_characters:
             raise RequestError(
                 f"the question has {len(ask.question)} characters, at most "
-                f"{self._max_question_characters} are allowed",
+                f"{self._limits.max_question_characters} are allowed",
                 code="invalid_field",
                 param="question",
             )
@@ -242,7 +227,7 @@ class AudioService:
         clip = await self.decoder.decode(upload.data, name=upload.name)
         self.metrics.record("mats_decode_seconds", time.perf_counter() - started)
         self.metrics.record("mats_audio_seconds_total", clip.seconds)
-        return clip, cut_windows(clip, window, max_windows=self._max_windows)
+        return clip, cut_windows(clip, window, max_windows=self._limits.max_windows)
 
     async def embed(self, upload: Upload, window: float | None = None) -> list[tuple[Window, np.ndarray]]:
         """Embed a sound, or each window of it: (C,) float32 each.
@@ -268,7 +253,9 @@ class AudioService:
         Raises:
             AudioError, RequestError: As for ``reply``; or the labels cannot be used.
         """
-        check_labels(labels, max_labels=self._max_labels, max_characters=self._max_question_characters)
+        check_labels(
+            labels, max_labels=self._limits.max_labels, max_characters=self._limits.max_question_characters
+        )
         clip, windows = await self.hear(upload, None)
 
         async def encode(work: _Work) -> list[Embedded]:

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -66,9 +67,9 @@ def test_no_more_is_given_back_than_was_held():
 def test_a_request_that_fails_gives_back_what_it_holds():
     budget = Budget(10, "windows")
 
-    with pytest.raises(ValueError, match="odd"), budget.share() as share:
+    with suppress(ValueError), budget.share() as share:
         share.take(7)
-        raise ValueError("odd")
+        raise ValueError
 
     assert budget.held == 0
 

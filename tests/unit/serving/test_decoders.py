@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from mats_ray.data.audio import decode_audio
-from mats_ray.errors import AudioError, MATSError
+from mats_ray.errors import MATSError
 from mats_ray.serving import decoder
 from mats_ray.serving.budgets import Budget, memory_share
 from mats_ray.serving.decoders import DecoderPool, DecoderProcess
@@ -103,7 +103,9 @@ def test_a_high_sample_rate_costs_the_parent_no_more_than_48_khz():
 
 
 def test_more_samples_than_the_longest_sound_has_at_192_khz_are_refused_unread():
-    refused, clip = decode_all(pool(max_seconds=40), flac_of_silence(20, 655_350), flac_of_silence(20, 192_000))
+    refused, clip = decode_all(
+        pool(max_seconds=40), flac_of_silence(20, 655_350), flac_of_silence(20, 192_000)
+    )
 
     assert refused.code == "too_large"
     assert clip.sample_rate == 48_000

@@ -10,7 +10,6 @@ import pytest
 
 from mats_ray.config.infer import ServeConfig
 from mats_ray.serving.app import make_app
-
 from mats_ray.serving.budgets import Budget
 from mats_ray.serving.guards import Admission, BodyLimit, Deadline, LastResort, RequestId
 from mats_ray.serving.service import AudioService
@@ -24,7 +23,9 @@ MEMORY = Budget(10**6, "bytes")
 def test_a_declared_length_over_the_limit_is_refused_unread():
     app = App()
 
-    sent = drive(BodyLimit(app, max_bytes=10, memory=MEMORY), [b"x" * 11], headers=[(b"content-length", b"11")])
+    sent = drive(
+        BodyLimit(app, max_bytes=10, memory=MEMORY), [b"x" * 11], headers=[(b"content-length", b"11")]
+    )
 
     assert sent[0]["status"] == 413
     assert app.read == []

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import ServeConfig
 from mats_ray.errors import AudioError
 from mats_ray.serving.parts import Ask, Upload
 from mats_ray.serving.problems import RequestError
@@ -14,7 +15,8 @@ UPLOAD = Upload(data=b"seconds:3", name="a.wav")
 
 
 def service(**options):
-    return AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder(), **options)
+    limits = ServeConfig(**({"retry_seconds": 0} | options))
+    return AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder(), limits=limits)
 
 
 def ask(question=None, **more):
@@ -22,7 +24,7 @@ def ask(question=None, **more):
 
 
 class Queue:
-    """A model's queue: counts calls under way, refuses one too many, may fail one; later ones wait at a gate."""
+    """A model's queue: counts calls under way, refuses one too many, may fail one; others wait at a gate."""
 
     def __init__(self, model, method, *, size=10**6, fail=None, num_free=0):
         self._call, self._size, self._fail, self._num_free = getattr(model, method), size, fail, num_free
