@@ -195,7 +195,7 @@ class _Body:
     def __init__(self, headers: Headers, max_bytes: int, share: Share) -> None:
         self._headers, self._max_bytes, self._share = headers, max_bytes, share
         self._is_json = "json" in headers.get("content-type", "").lower()
-        self._bytes = self._values = 0
+        self._bytes = 0
         self._is_plain, self._last = True, b""
 
     def check_declared(self) -> None:
@@ -222,10 +222,6 @@ class _Body:
         self._share.take(copies * self._bytes - self._share.held)
 
     def _look_into(self, chunk: bytes) -> None:
-        self._values += sum(chunk.count(mark) for mark in _VALUE_MARKS)
-        if self._values > _MAX_JSON_VALUES:
-            message = f"the request body holds more than {_MAX_JSON_VALUES} JSON values"
-            raise RequestError(message, code="too_large")
         is_wide = not chunk.isascii() or b"\0" in chunk or b"\\u" in self._last + chunk
         self._is_plain, self._last = self._is_plain and not is_wide, chunk[-1:]
 
@@ -240,6 +236,3 @@ _COPIES = 6
 """Bytes of memory for each byte of a body while it is taken apart."""
 _COPIES_WIDE = 11
 """The same of JSON beyond ASCII: one wide character makes the text around it take four bytes a letter."""
-_VALUE_MARKS = (b",", b":", b"[", b"{")
-_MAX_JSON_VALUES = 10_000
-"""Small values take twenty times their text. A request has a dozen; base64 has none of the marks."""
