@@ -48,7 +48,9 @@ class DecoderProcess:
         """Whether it can take a file."""
         return self._process.poll() is None
 
-    def decode(self, head: bytes, data: bytes, take_memory: Callable[[int], None]) -> AudioClip:
+    def decode(
+        self, head: bytes, data: bytes, take_memory: Callable[[int], None] = lambda _: None
+    ) -> AudioClip:
         """Have one file decoded.
 
         Raises:

@@ -232,7 +232,7 @@ class _Body:
         self._share.check_fits(_COPIES * num_bytes)
 
 
-_COPIES = 6
+_COPIES = 7
 """Bytes of memory for each byte of a body while it is taken apart."""
 _COPIES_WIDE = 11
 """The same of JSON beyond ASCII: one wide character makes the text around it take four bytes a letter."""

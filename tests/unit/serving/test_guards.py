@@ -81,14 +81,14 @@ def test_a_body_for_which_there_is_no_memory_now_is_refused_as_it_arrives(size):
     memory, app = Budget(500, "bytes"), App()
 
     with memory.share() as others:
-        others.take(500 - 6 * (size - 1))
-        sent = drive(BodyLimit(app, max_bytes=1000, memory=memory), [b"x"] * 80)
+        others.take(500 - 7 * (size - 1))
+        sent = drive(BodyLimit(app, max_bytes=1000, memory=memory), [b"x"] * 70)
         assert memory.held == others.held
 
     assert sent[0]["status"] == 429
     assert dict(sent[0]["headers"])[b"retry-after"] == b"1"
     assert len(app.read) == size - 1
-    assert drive(BodyLimit(App(), max_bytes=1000, memory=memory), [b"x"] * 80)[0]["status"] == 200
+    assert drive(BodyLimit(App(), max_bytes=1000, memory=memory), [b"x"] * 70)[0]["status"] == 200
 
 
 def test_all_requests_share_the_memory_that_is_configured(make_client):
