@@ -195,7 +195,7 @@ class _Body:
     def __init__(self, headers: Headers, max_bytes: int, share: Share) -> None:
         self._headers, self._max_bytes, self._share = headers, max_bytes, share
         self._is_json = "json" in headers.get("content-type", "").lower()
-        self._bytes = 0
+        self._bytes = self._taken = 0
         self._is_plain, self._last = True, b""
 
     def check_declared(self) -> None:
@@ -206,7 +206,7 @@ class _Body:
         """
         declared = self._headers.get("content-length", "0")
         if declared.isdecimal():
-            self._check_size(int(declared))
+            self._check_size(int(declared[:20]))  # Python refuses to read thousands of digits
 
     def add(self, chunk: bytes) -> None:
         """Count what has arrived.
@@ -218,8 +218,9 @@ class _Body:
         self._check_size(self._bytes)
         if self._is_json:
             self._look_into(chunk)
-        copies = _COPIES if self._is_plain else _COPIES_WIDE
-        self._share.take(copies * self._bytes - self._share.held)
+        needed = self._bytes * (_COPIES if self._is_plain else _COPIES_WIDE)
+        self._share.take(needed - self._taken)
+        self._taken = needed
 
     def _look_into(self, chunk: bytes) -> None:
         is_wide = not chunk.isascii() or b"\0" in chunk or b"\\u" in self._last + chunk

@@ -10,7 +10,7 @@ import pytest
 
 from mats_ray.config.infer import ServeConfig
 from mats_ray.serving.app import make_app
-from mats_ray.serving.budgets import Budget
+from mats_ray.serving.budgets import Budget, current_memory
 from mats_ray.serving.guards import Admission, BodyLimit, Deadline, LastResort, RequestId
 from mats_ray.serving.service import AudioService
 from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder
@@ -89,6 +89,28 @@ def test_a_body_for_which_there_is_no_memory_now_is_refused_as_it_arrives(size):
     assert dict(sent[0]["headers"])[b"retry-after"] == b"1"
     assert len(app.read) == size - 1
     assert drive(BodyLimit(App(), max_bytes=1000, memory=memory), [b"x"] * 70)[0]["status"] == 200
+
+
+def test_what_is_held_for_samples_stays_held_while_an_answer_streams():
+    async def app(_scope, receive, send):
+        await receive()
+        current_memory().take(100)
+        await receive()  # the client goes away
+        held.append(memory.held)
+
+    memory, held = Budget(500, "bytes"), []
+
+    drive(BodyLimit(app, max_bytes=10, memory=memory), [b"x" * 10], then="http.disconnect")
+
+    assert held == [100 + 7 * 10]
+
+
+def test_a_length_of_thousands_of_digits_is_too_large():
+    lengths = [(b"content-length", b"9" * 5000)]
+
+    sent = drive(BodyLimit(App(), max_bytes=10, memory=MEMORY), [b"x"], headers=lengths)
+
+    assert sent[0]["status"] == 413
 
 
 def test_all_requests_share_the_memory_that_is_configured(make_client):
@@ -302,7 +324,7 @@ class Asking:
         return self._response
 
 
-def drive(app, chunks, *, path="/", headers=(), stall=False):
+def drive(app, chunks, *, path="/", headers=(), stall=False, then=None):
     """Send one POST through an ASGI app and return what it sent."""
     scope = {
         "type": "http",
@@ -318,8 +340,10 @@ def drive(app, chunks, *, path="/", headers=(), stall=False):
 
     async def receive():
         nonlocal following
-        if following is None:
+        if following is None and then is None:
             await anyio.sleep_forever()
+        if following is None:
+            return {"type": then}
         chunk, following = following, next(remaining, None)
         return {"type": "http.request", "body": chunk, "more_body": stall or following is not None}
 
