@@ -27,7 +27,7 @@ class Queue:
     """A model's queue: counts calls under way, refuses one too many, may fail one; others wait at a gate."""
 
     def __init__(self, model, method, *, size=10**6, fail=None, num_free=0):
-        self._call, self._size, self._fail, self._num_free = getattr(model, method), size, fail, num_free
+        self._call, self._size, self.fail, self._num_free = getattr(model, method), size, fail, num_free
         self.gate = asyncio.Event()
         self.gate.set()
         self.under_way = self.most = self.begun = 0
@@ -41,7 +41,8 @@ class Queue:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            if number == self._fail:
+            await asyncio.sleep(0)  # as a remote call, it does not end in the turn in which it begins
+            if number == self.fail:
                 raise RequestError("no", code="unavailable")
             if number > self._num_free:
                 await self.gate.wait()
@@ -227,15 +228,18 @@ def test_an_idle_server_answers_any_number_of_windows_through_a_small_queue(name
 def test_a_refused_request_leaves_nothing_running(name, model):
     async def scenario():
         one = service()
-        encoding = Queue(one.encoder, "encode", fail=3 if model == "encoder" else None)
-        answering = Queue(one.answerer, "answer", fail=3 if model == "answerer" else None)
-        labels = Queue(one.encoder, "encode_labels", fail=1)
-        labels.gate.clear()
+        queues = {
+            "encoder": Queue(one.encoder, "encode", num_free=0 if name == "classification" else 2),
+            "answerer": Queue(one.answerer, "answer", num_free=2),
+            "labels": Queue(one.encoder, "encode_labels", fail=1),
+        }
+        queues[model].fail = 3
+        queues[model].gate.clear()  # all others are still under way when one fails
         with pytest.raises(RequestError, match="no"):
             await CALLS[name](one)
-        return encoding.under_way, answering.under_way, labels.under_way, one._seconds.held, one._windows.held
+        return sum(queue.under_way for queue in queues.values()), one._seconds.held, one._windows.held
 
-    assert asyncio.run(scenario()) == (0, 0, 0, 0, 0)
+    assert asyncio.run(scenario()) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", CALLS)
