@@ -281,12 +281,12 @@ def seconds_until(condition: Callable[[], bool], *, at_most: float) -> str:
 
 def hostile(model: str, number: int = 10_000) -> None:
     """Requests nobody means well with; see serve_hostile.py."""
-    from serve_hostile import attack
+    from serve_hostile import INGRESS_MB, attack
 
     settings = ("max_audio_seconds=60", "max_upload_bytes=3000000", *ONE_REPLICA)
     with serving(model, *settings) as (server, _):
         before = asyncio.run(closed_loop(server.url, 1, 3))
-        result = attack(server.url, number, server.memory_mb)
+        result = attack(server.url, number, server.memory_mb, server.ingress_mb)
         after = asyncio.run(closed_loop(server.url, 1, 3))
         print(f"| {result.number} hostile requests in {result.seconds:.0f} s | {result.counts()} | |")
         print(f"| 5xx, or no reply | {len(result.bad)} | {result.bad[:3]} |")
@@ -295,6 +295,7 @@ def hostile(model: str, number: int = 10_000) -> None:
         print(
             f"| memory | {before_mb:.0f} MB before | {between_mb:.0f} after two thirds, {after_mb:.0f} MB |"
         )
+        print(f"| ingress, at most | {result.ingress_mb:.0f} MB | allowed: {INGRESS_MB} MB |")
         same = same_answers(before, after)
         print(f"| afterwards | {after.counts()} | answers as before: {same} |")
 

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import http.client
 import io
 import json
 import random
@@ -12,6 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -22,7 +24,7 @@ import soundfile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
 
-CAPTIONS, CHAT = "/v1/audio/captions", "/v1/chat/completions"
+CAPTIONS, EMBEDDINGS, CHAT = "/v1/audio/captions", "/v1/audio/embeddings", "/v1/chat/completions"
 
 
 @dataclass
@@ -34,7 +36,9 @@ class Result:
     slowest: float = 0.0
     seconds: float = 0.0
     memory_mb: list[float] = field(default_factory=list)
-    """Of the server: before, between the two kinds of attack, after."""
+    """Of the server: before, between the kinds of attack, after."""
+    ingress_mb: float = 0.0
+    """The most that the ingress held for itself alone."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -52,16 +56,40 @@ class Result:
                 self.bad.append(f"{status} {what[:200]}")
 
 
-def attack(url: str, number: int, memory_mb: Callable[[], float]) -> Result:
-    """Send hostile requests: two thirds made from the description, one third bad audio."""
+def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Callable[[], float]) -> Result:
+    """Send hostile requests: two thirds made from the description, the others bad audio and much work."""
     result, started = Result(), time.monotonic()
-    result.memory_mb.append(memory_mb())
-    by_description(url, 2 * number // 3, result)
-    result.memory_mb.append(memory_mb())
-    by_corpus(url, number - result.number, result)
-    result.memory_mb.append(memory_mb())
+    with watched(ingress_mb, result):
+        result.memory_mb.append(memory_mb())
+        by_description(url, 2 * number // 3, result)
+        result.memory_mb.append(memory_mb())
+        by_work(url, number // 30, result)
+        by_corpus(url, number - result.number, result)
+        result.memory_mb.append(memory_mb())
     result.seconds = time.monotonic() - started
     return result
+
+
+INGRESS_MB = 1_540
+"""What docs/serving.md names for the default settings."""
+
+
+@contextmanager
+def watched(ingress_mb: Callable[[], float], result: Result) -> Iterator[None]:
+    """Look at the memory of the ingress twenty times a second."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            result.ingress_mb = max(result.ingress_mb, ingress_mb())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def by_description(url: str, number: int, result: Result) -> None:
@@ -132,6 +160,86 @@ def by_corpus(url: str, number: int, result: Result) -> None:
 
     with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(number)))
+
+
+def by_work(url: str, number: int, result: Result) -> None:
+    """Requests that mean much work or memory, 24 at a time; some clients are slow, some leave."""
+    requests_ = list(heavy())
+    clients = (patient, patient, patient, leaving, slow)
+
+    def one(index: int) -> None:
+        name, path, content_type, body = requests_[index % len(requests_)]
+        send = clients[index % len(clients)]
+        began = time.perf_counter()
+        try:
+            status = send(url, path, content_type, body)
+        except OSError as error:
+            status, name = 0, f"{name} {type(error).__name__}"
+        result.note(status, time.perf_counter() - began, f"{name}, {send.__name__} client")
+
+    with ThreadPoolExecutor(24) as threads:
+        list(threads.map(one, range(number)))
+
+
+def heavy() -> Iterator[tuple[str, str, str, bytes]]:
+    """Name, path, content type and body of requests that mean much work or memory."""
+    noise = np.random.default_rng(0).uniform(-1, 1, 2 * 655_350)
+    sounds = {
+        "655 kHz": encoded(np.zeros(60 * 655_350), 655_350, "flac"),
+        "655 kHz, short": encoded(np.zeros(10 * 655_350), 655_350, "flac"),
+        "768 kHz": encoded(noise, 768_000, "wav"),
+        "60 s": encoded(np.zeros(60 * 48_000), 48_000, "flac"),
+    }
+    for name, sound in sounds.items():
+        for window in (None, "1", "1.5", "10"):
+            fields = {} if window is None else {"window": window}
+            for path in (CAPTIONS, EMBEDDINGS):
+                request = httpx.Request(
+                    "POST", "http://any" + path, files={"file": ("a", sound)}, data=fields
+                )
+                yield f"{name}, window {window}", path, request.headers["content-type"], request.read()
+    long = base64.b64encode(bytes(2_200_000)).decode()
+    for name, data in (("base64", long), ("an emoji among base64", long[:-4] + "\U0001f600")):
+        content = [{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]
+        body = {"messages": [{"role": "user", "content": content}]}
+        for as_ascii in (True, False):
+            yield name, CHAT, "application/json", json.dumps(body, ensure_ascii=as_ascii).encode()
+    yield "many values", CHAT, "application/json", b"[" + b"[]," * 900_000 + b"[]]"
+
+
+def patient(url: str, path: str, content_type: str, body: bytes) -> int:
+    """Send a request and wait for its answer."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
+    with closing(connection):
+        connection.request("POST", path, body, {"Content-Type": content_type})
+        return connection.getresponse().status
+
+
+def leaving(url: str, path: str, content_type: str, body: bytes) -> int:
+    """Send a request and go away."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
+    with closing(connection):
+        connection.request("POST", path, body, {"Content-Type": content_type})
+    return 499
+
+
+def slow(url: str, path: str, content_type: str, body: bytes) -> int:
+    """Send a request in pieces, a quarter of a second apart."""
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(body), len(body) // 8 + 1):
+            yield body[start : start + len(body) // 8 + 1]
+            time.sleep(0.25)
+
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
+    with closing(connection):
+        try:
+            connection.request(
+                "POST", path, pieces(), {"Content-Type": content_type, "Content-Length": str(len(body))}
+            )
+        except (BrokenPipeError, ConnectionResetError):  # refused before its end
+            return 499
+        return connection.getresponse().status
 
 
 def corpus() -> Iterator[tuple[str, bytes]]:

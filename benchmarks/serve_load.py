@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,6 +79,14 @@ class Server:
             except psutil.Error:
                 continue
         return total / 2**20
+
+    def ingress_mb(self) -> float:
+        """Memory of the largest ingress replica, without what it shares with Ray's object store."""
+        sizes = []
+        for replica in self.replicas("Ingress"):
+            with suppress(psutil.Error):
+                sizes.append(replica.memory_full_info().uss / 1e6)
+        return max(sizes, default=0.0)
 
     def logged(self, *words: str) -> int:
         """How many lines of Serve's controller hold all of these words."""

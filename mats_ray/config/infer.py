@@ -140,6 +140,8 @@ class DeploymentConfig(ReplicaConfig):
 class EncoderDeploymentConfig(DeploymentConfig):
     """The encoder, whose batches are computed whole."""
 
+    max_batch_seconds: PositiveFloat = 160
+    """Of audio in one batch; a longer sound is a batch of its own."""
     batch_wait_seconds: Annotated[float, Field(ge=0)] = 0
     """An idle replica waits this long for company; while it is busy the next batch gathers anyway."""
 
@@ -175,6 +177,7 @@ class ServeConfig(StrictConfig):
     max_upload_bytes: PositiveInt = 25_000_000
     """Of a whole request body."""
     max_audio_seconds: PositiveFloat = 600
+    """Of one sound; it may have as many samples as at 192 kHz."""
     max_question_characters: PositiveInt = 1000
     max_answer_tokens: PositiveInt = 512
     """The most that ``max_tokens`` of a request may ask for."""
@@ -184,6 +187,15 @@ class ServeConfig(StrictConfig):
     """Of one classification."""
     max_requests_in_flight: PositiveInt = 32
     """Requests waiting or being answered per ingress replica; one more is refused at once with 429."""
+    max_bytes_in_flight: PositiveInt = 1_000_000_000
+    """Memory for what requests in flight bring, per ingress replica: bodies, their copies, decoded samples.
+    What does not fit now is refused with 429, what never fits with 413."""
+    max_seconds_in_flight: PositiveFloat = 1800
+    """Seconds of audio not yet embedded, in all requests per ingress replica; then 429. One request alone is
+    never refused for it."""
+    max_windows_in_flight: PositiveInt = 120
+    """Windows not yet answered (a sound as a whole is one), in all requests per ingress replica; then 429.
+    One request alone is never refused for it."""
     request_timeout_seconds: PositiveFloat = 60
     """From the first byte of a request to the first of its answer; then 408."""
     stream_timeout_seconds: PositiveFloat = 300

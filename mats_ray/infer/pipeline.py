@@ -6,7 +6,7 @@ It is two parts that can live in two processes: ``AudioEncoder`` (clips to embed
 (embeddings and instructions to text). An answer does not depend on what it was batched with, nor on chance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,14 @@ class AudioEncoder:
             normalize=info.santa.compat == "paper",
         )
 
-    def encode(self, clips: Sequence[AudioClip]) -> np.ndarray:
+    def encode(
+        self, clips: Sequence[AudioClip], *, before_batch: Callable[[], None] = lambda: None
+    ) -> np.ndarray:
         """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise.
+
+        Args:
+            clips: Any number.
+            before_batch: Called before each forward pass; what it raises ends the work.
 
         Raises:
             AudioError: A clip is empty, or its samples or its embedding are not finite; its name is given.
@@ -90,6 +96,7 @@ class AudioEncoder:
                 names=[clips[row].name for row in rows],
                 long_audio=self.long_audio,
                 normalize=self.normalize,
+                before_batch=before_batch,
             )
             embeddings[rows] = encoded.cpu().numpy()
         return embeddings

@@ -15,6 +15,7 @@ from mats_ray.config.infer import ServeConfig, TracingConfig
 from mats_ray.errors import AudioError, ConfigError
 from mats_ray.serving.access import Access
 from mats_ray.serving.admittance import Admittance
+from mats_ray.serving.budgets import Budget
 from mats_ray.serving.chat_routes import CHAT, chat_routes
 from mats_ray.serving.guards import Admission, BodyLimit, Deadline, LastResort, RequestId, problem_response
 from mats_ray.serving.keys import KeyRing, RateLimit
@@ -111,6 +112,7 @@ def _guards(
     config: ServeConfig, keys: KeyRing, metrics: Metrics, *, echo_request_id: bool
 ) -> list[Middleware]:
     """What a request passes on its way in; the first is the outermost."""
+    memory = Budget(config.max_bytes_in_flight, "bytes of memory")
     return [
         Middleware(RequestId, echo=echo_request_id),
         Middleware(Access, metrics=metrics),
@@ -120,7 +122,7 @@ def _guards(
         Middleware(
             Deadline, seconds=config.request_timeout_seconds, stream_seconds=config.stream_timeout_seconds
         ),
-        Middleware(BodyLimit, max_bytes=config.max_upload_bytes),
+        Middleware(BodyLimit, max_bytes=config.max_upload_bytes, memory=memory),
     ]
 
 

@@ -1,6 +1,7 @@
 """Batches that gather while the last one is computed, and in which no item can spoil its neighbours."""
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -52,6 +53,10 @@ class _Entry(Generic[ItemT, ResultT]):
     future: "asyncio.Future[ResultT]"
 
 
+class Abandoned(Exception):  # noqa: N818  no error: nobody is left to be told
+    """Nobody waits for the batch any more."""
+
+
 class BatchThread(Generic[ItemT, ResultT]):
     """A thread that computes batches: an idle one starts at once, a busy one finds its next batch gathered.
 
@@ -61,6 +66,8 @@ class BatchThread(Generic[ItemT, ResultT]):
     Args:
         work: One result per item, in order; runs on the thread.
         max_items: Of a batch.
+        max_size: Of a batch, the sum over its items; one that is larger by itself is a batch of its own.
+        size_of: Size of an item.
         wait_seconds: How long an idle thread waits for company.
     """
 
@@ -69,15 +76,19 @@ class BatchThread(Generic[ItemT, ResultT]):
         work: Callable[[Sequence[ItemT]], Sequence[ResultT]],
         *,
         max_items: int,
+        max_size: float = math.inf,
+        size_of: Callable[[ItemT], float] = lambda _: 1.0,
         wait_seconds: float = 0.0,
     ) -> None:
         self._work, self._max_items, self._wait_seconds = work, max_items, wait_seconds
+        self._max_size, self._size_of = max_size, size_of
         self._waiting: deque[_Entry[ItemT, ResultT]] = deque()
+        self._computed: list[_Entry[ItemT, ResultT]] = []
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="batches", daemon=True).start()
 
     async def do(self, item: ItemT) -> ResultT:
-        """Have one item computed; one whose asker has gone before its turn is not."""
+        """Have one item computed; if the caller is cancelled before its turn, it is not."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
         with self._changed:
@@ -85,13 +96,25 @@ class BatchThread(Generic[ItemT, ResultT]):
             self._changed.notify()
         return await future
 
+    def check_wanted(self) -> None:
+        """To be called by long work between its steps.
+
+        Raises:
+            Abandoned: All callers of the batch being computed have been cancelled.
+        """
+        if all(entry.future.cancelled() for entry in self._computed):
+            raise Abandoned
+
     def _run(self) -> None:
         while True:
-            batch = [entry for entry in self._gather() if not entry.future.cancelled()]
-            if batch:
-                outcomes = isolate(self._work, [entry.item for entry in batch])
-                for entry, outcome in zip(batch, outcomes, strict=True):
-                    entry.loop.call_soon_threadsafe(_settle, entry.future, outcome)
+            self._compute(self._gather())
+
+    def _compute(self, batch: "list[_Entry[ItemT, ResultT]]") -> None:
+        self._computed = batch
+        outcomes = isolate(self._work, [entry.item for entry in batch]) if batch else []
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            entry.loop.call_soon_threadsafe(_settle, entry.future, outcome)
+        self._computed = []  # an idle thread holds no items
 
     def _gather(self) -> "list[_Entry[ItemT, ResultT]]":
         with self._changed:
@@ -100,11 +123,24 @@ class BatchThread(Generic[ItemT, ResultT]):
             until = time.monotonic() + self._wait_seconds
             while len(self._waiting) < self._max_items and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
+            return self._next()
+
+    def _next(self) -> "list[_Entry[ItemT, ResultT]]":
+        batch: list[_Entry[ItemT, ResultT]] = []
+        size = 0.0
+        while self._waiting and len(batch) < self._max_items:
+            entry = self._waiting[0]
+            if not entry.future.cancelled():
+                size += self._size_of(entry.item)
+                if batch and size > self._max_size:
+                    break
+                batch.append(entry)
+            self._waiting.popleft()
+        return batch
 
 
 def _settle(future: "asyncio.Future[ResultT]", outcome: Outcome[ResultT]) -> None:
-    if future.done():  # its asker has gone
+    if future.done():  # its caller has gone
         return
     if outcome.error is not None:
         future.set_exception(outcome.error)

@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection, Pipe
 
 from mats_ray.errors import AudioError
 from mats_ray.serving import decoder
+from mats_ray.serving.budgets import current_memory
+from mats_ray.serving.problems import RequestError
 from mats_ray.types import AudioClip
 
 logger = logging.getLogger(__name__)
@@ -46,16 +48,19 @@ class DecoderProcess:
         """Whether it can take a file."""
         return self._process.poll() is None
 
-    def decode(self, head: bytes, data: bytes) -> AudioClip:
+    def decode(
+        self, head: bytes, data: bytes, take_memory: Callable[[int], None] = lambda _: None
+    ) -> AudioClip:
         """Have one file decoded.
 
         Raises:
             AudioError: It cannot be.
             EOFError, OSError: The process has died over it.
+            RequestError: ``take_memory`` refuses the clip.
         """
         self._connection.send_bytes(head)
         self._connection.send_bytes(data)
-        return decoder.reply_of(self._connection.recv_bytes(), self._connection.recv_bytes())
+        return decoder.receive(self._connection, take_memory)
 
     def kill(self) -> None:
         """End it, whatever it does; who waits for it in ``decode`` gets an error."""
@@ -97,10 +102,11 @@ class DecoderPool:
         self._running: set[DecoderProcess] = set()
 
     async def decode(self, data: bytes, *, name: str) -> AudioClip:
-        """Decode one file.
+        """Decode one file, at a sample rate of at most 48 kHz.
 
         Raises:
-            AudioError: Those of ``decode_audio``, and ``decode_failed`` where it took too long or crashed.
+            AudioError: Those of ``open_audio``, and ``decode_failed`` where it took too long or crashed.
+            RequestError: There is no room in memory for the samples.
         """
         if not data:
             raise AudioError(f"{name} is empty (0 bytes)", code="empty")
@@ -111,10 +117,12 @@ class DecoderPool:
                 process = await asyncio.to_thread(self._start)
                 self._running.add(process)
             head = decoder.request(name, max_seconds=self._max_seconds, memory_bytes=self._memory_bytes)
-            work = asyncio.get_running_loop().run_in_executor(self._threads, process.decode, head, data)
+            work = asyncio.get_running_loop().run_in_executor(
+                self._threads, process.decode, head, data, current_memory().take
+            )
             async with asyncio.timeout(self._timeout):
                 return await work
-        except AudioError:
+        except (AudioError, RequestError):
             raise
         except TimeoutError:
             process = self._discard(process)

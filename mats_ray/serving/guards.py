@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mats_ray.serving.budgets import Budget, Share, memory_share
 from mats_ray.serving.problems import Problem, RequestError, problem_of
 from mats_ray.serving.schemas import ErrorBody
 
@@ -142,35 +143,97 @@ class Deadline:
 
 
 class BodyLimit:
-    """No request body beyond a size: by its Content-Length if it has one, and while it is read."""
+    """No request body beyond a size, and no more memory for all of them together than there is.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    A body is limited by its Content-Length if it has one, and while it is read; memory for it, and for the
+    copies that are made of it, is held from the arrival of each byte to the end of the request.
+
+    Args:
+        app: What comes next.
+        max_bytes: Of one body.
+        memory: What all requests in flight may hold; decoding holds its samples there, too.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, memory: Budget) -> None:
         self.app = app
-        self.max_bytes = max_bytes
+        self.max_bytes, self.memory = max_bytes, memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stop the body at the limit, and whatever the app then says replace by 413."""
+        """Stop the body at a limit, and whatever the app then says replace by 413 or 429."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self.max_bytes:
-            return await self._refuse(scope, receive, send)
-        read = 0
+        refusal: RequestError | None = None
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal refusal
             message = await receive()
-            read += len(message.get("body", b""))
-            # the app must not see the rest; ending the body here makes it give up in its own way
-            return message if read <= self.max_bytes else {"type": "http.disconnect"}
+            try:
+                body.add(message.get("body", b""))
+            except RequestError as error:
+                refusal = error
+                # the app must not see the rest; ending the body here makes it give up in its own way
+                return {"type": "http.disconnect"}
+            return message
 
-        async def unless_too_large(message: Message) -> None:
-            if read <= self.max_bytes:
+        async def unless_refused(message: Message) -> None:
+            if refusal is None:
                 await send(message)
 
-        await self.app(scope, counted, unless_too_large)
-        return await self._refuse(scope, receive, send) if read > self.max_bytes else None
+        with memory_share(self.memory) as share:
+            body = _Body(Headers(scope=scope), self.max_bytes, share)
+            try:
+                body.check_declared()
+            except RequestError as error:
+                return await refuse(error, scope, receive, send)
+            await self.app(scope, counted, unless_refused)
+        return await refuse(refusal, scope, receive, send) if refusal is not None else None
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"the request body is larger than {self.max_bytes} bytes"
-        await refuse(RequestError(message, code="too_large"), scope, receive, send)
+
+class _Body:
+    """A body as it arrives, and the memory it takes."""
+
+    def __init__(self, headers: Headers, max_bytes: int, share: Share) -> None:
+        self._headers, self._max_bytes, self._share = headers, max_bytes, share
+        self._is_json = "json" in headers.get("content-type", "").lower()
+        self._bytes = self._taken = 0
+        self._is_plain, self._last = True, b""
+
+    def check_declared(self) -> None:
+        """Look at the announced length alone.
+
+        Raises:
+            RequestError: It is too large.
+        """
+        declared = self._headers.get("content-length", "0")
+        if declared.isdecimal():
+            self._check_size(int(declared[:20]))  # Python refuses to read thousands of digits
+
+    def add(self, chunk: bytes) -> None:
+        """Count what has arrived.
+
+        Raises:
+            RequestError: It is too much, or there is no memory for it.
+        """
+        self._bytes += len(chunk)
+        self._check_size(self._bytes)
+        if self._is_json:
+            self._look_into(chunk)
+        needed = self._bytes * (_COPIES if self._is_plain else _COPIES_WIDE)
+        self._share.take(needed - self._taken)
+        self._taken = needed
+
+    def _look_into(self, chunk: bytes) -> None:
+        is_wide = not chunk.isascii() or b"\0" in chunk or b"\\u" in self._last + chunk
+        self._is_plain, self._last = self._is_plain and not is_wide, chunk[-1:]
+
+    def _check_size(self, num_bytes: int) -> None:
+        if num_bytes > self._max_bytes:
+            message = f"the request body is larger than {self._max_bytes} bytes"
+            raise RequestError(message, code="too_large")
+        self._share.check_fits(_COPIES * num_bytes)
+
+
+_COPIES = 7
+"""Bytes of memory for each byte of a body while it is taken apart."""
+_COPIES_WIDE = 11
+"""The same of JSON beyond ASCII: one wide character makes the text around it take four bytes a letter."""

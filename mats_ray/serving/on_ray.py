@@ -33,7 +33,7 @@ from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
 from mats_ray.serving.keys import KeyRing
 from mats_ray.serving.monitor.on_ray import LoadGauges, RaySink, listening_host
 from mats_ray.serving.parts import Embedded, ModelCard, Told
-from mats_ray.serving.service import WARM_UP_CLIP, AudioService
+from mats_ray.serving.service import WARM_UP_CLIP, WINDOWS_AT_ONCE, AudioService
 from mats_ray.types import AudioClip
 
 APP_NAME = "mats"
@@ -63,8 +63,13 @@ class EncoderReplica:
         self._space = info.space
         self._encoder = AudioEncoder.from_info(info, device=device)
         self._encoder.encode([WARM_UP_CLIP])
-        size, wait = config.encoder.max_batch_size, config.encoder.batch_wait_seconds
-        self._clips = BatchThread(self._encode, max_items=size, wait_seconds=wait)
+        self._clips = BatchThread(
+            self._encode,
+            max_items=config.encoder.max_batch_size,
+            max_size=config.encoder.max_batch_seconds,
+            size_of=lambda clip: clip.seconds,
+            wait_seconds=config.encoder.batch_wait_seconds,
+        )
         self._labels = BatchThread(self._encode_labels, max_items=1)
 
     async def encode(self, clip: AudioClip) -> Embedded:
@@ -76,7 +81,7 @@ class EncoderReplica:
         return Embedded(await self._labels.do(labels), self._space)
 
     def _encode(self, clips: Sequence[AudioClip]) -> list[np.ndarray]:
-        return list(self._encoder.encode(clips))
+        return list(self._encoder.encode(clips, before_batch=self._clips.check_wanted))
 
     def _encode_labels(self, asked: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [self._encoder.clap.encode_text(labels).cpu().numpy() for labels in asked]
@@ -154,11 +159,7 @@ class Ingress:
                 timeout_seconds=config.decode_timeout_seconds,
                 memory_bytes=config.decode_memory_bytes,
             ),
-            max_question_characters=config.max_question_characters,
-            max_answer_tokens=config.max_answer_tokens,
-            max_windows=config.max_windows,
-            max_labels=config.max_labels,
-            retry_seconds=config.retry_seconds,
+            limits=config,
         )
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -256,7 +257,9 @@ def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[st
         **_replica_options(config, service),
         # room for the batch being computed and for the next ones, which gather in the replica
         "max_ongoing_requests": 4 * config.max_batch_size,
-        "max_queued_requests": service.max_requests_in_flight,
+        # all that the requests an ingress has admitted call at once, so that none of it is refused: windows,
+        # and one call beside them (labels, the model's name)
+        "max_queued_requests": service.max_requests_in_flight * (WINDOWS_AT_ONCE + 1),
     }
 
 

@@ -5,6 +5,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
+from mats_ray.serving.budgets import current_memory
 from mats_ray.serving.problems import RequestError
 
 _MAX_REDIRECTS = 3
@@ -29,7 +30,8 @@ class RemoteFiles:
         """Get one file.
 
         Raises:
-            RequestError: Its host, or one it redirects to, is not allowed; it is too large; or not to be had.
+            RequestError: Its host, or one it redirects to, is not allowed; it is too large; or not to be had;
+                or there is no memory for it.
         """
         self._check(url)
         try:
@@ -51,16 +53,18 @@ class RemoteFiles:
         raise _refused(f"the audio_url redirects more than {_MAX_REDIRECTS} times")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        data = bytearray()
+        chunks, num_bytes, memory = list[bytes](), 0, current_memory()
         async for chunk in response.content.iter_chunked(2**16):
-            data += chunk
-            if len(data) > self._max_bytes:
+            memory.take(2 * len(chunk))  # once more when they are joined
+            chunks.append(chunk)
+            num_bytes += len(chunk)
+            if num_bytes > self._max_bytes:
                 raise RequestError(
                     f"the file at audio_url is larger than {self._max_bytes} bytes",
                     code="too_large",
                     param="messages",
                 )
-        return bytes(data)
+        return b"".join(chunks)
 
     def _check(self, url: str) -> None:
         try:

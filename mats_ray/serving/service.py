@@ -3,18 +3,21 @@
 The model stands behind two small protocols, so that it can live in other processes, or be a fake.
 """
 
-import asyncio
 import io
 import time
 import wave
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import ServeConfig
 from mats_ray.infer.labels import Match, match
 from mats_ray.serving.agreement import Agreement, check_one_space, check_one_voice
+from mats_ray.serving.budgets import Budget, Share
+from mats_ray.serving.concurrent import all_of, running
 from mats_ray.serving.labels import check_labels
 from mats_ray.serving.metrics import Metrics
 from mats_ray.serving.parts import Answerer, Ask, Decoder, Embedded, Encoder, ModelCard, Reply, Told, Upload
@@ -23,19 +26,21 @@ from mats_ray.serving.windows import Window, cut_windows, join_answers
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import AudioClip
 
+WINDOWS_AT_ONCE = 8
+"""Windows of one request under way at a time: a request of sixty leaves room in the batches for others."""
+
 
 class AudioService:
     """Answers one request at a time; batching is the business of the encoder and the answerer.
+
+    What requests bring is counted as the work it is: seconds of audio until they are embedded, windows until
+    they are answered. A request for which there is no room at the moment is refused before its work begins.
 
     Args:
         encoder: The first half of the model.
         answerer: The second half.
         decoder: Reads uploads.
-        max_question_characters: Longer questions are refused.
-        max_answer_tokens: Nobody may ask for more.
-        max_windows: Of one sound.
-        max_labels: Of one classification.
-        retry_seconds: How long a request that meets two models in a roll-out is repeated.
+        limits: What requests may ask for, one by one and together.
     """
 
     def __init__(
@@ -44,20 +49,15 @@ class AudioService:
         answerer: Answerer,
         *,
         decoder: Decoder,
-        max_question_characters: int = 1000,
-        max_answer_tokens: int = 512,
-        max_windows: int = 60,
-        max_labels: int = 100,
-        retry_seconds: float = 0.0,
+        limits: ServeConfig | None = None,
     ) -> None:
         self.encoder, self.answerer, self.decoder = encoder, answerer, decoder
         self.metrics = Metrics()
         """Where answers are counted; whoever shows them puts another here."""
-        self._max_labels = max_labels
-        self._max_question_characters = max_question_characters
-        self._max_answer_tokens = max_answer_tokens
-        self._max_windows = max_windows
-        self._agreement = Agreement(retry_seconds)
+        self._limits = limits = limits or ServeConfig()
+        self._seconds = Budget(limits.max_seconds_in_flight, "seconds of audio")
+        self._windows = Budget(limits.max_windows_in_flight, "windows")
+        self._agreement = Agreement(limits.retry_seconds)
         self._card: ModelCard | None = None
 
     async def reply(self, ask: Ask) -> Reply:
@@ -69,7 +69,10 @@ class AudioService:
         """
         instruction = self._instruction(ask)
         clip, windows = await self.hear(ask.upload, ask.window)
-        told = await self._agreement.reach(lambda: self._tell_all(windows, instruction, ask.options))
+        with self._work(windows) as work:
+            told = await self._agreement.reach(
+                lambda: self._tell_all(windows, instruction, ask.options, work)
+            )
         return await self._replied(ask, clip, list(zip(windows, told, strict=True)))
 
     async def stream(self, ask: Ask) -> AsyncIterator[ModelCard | str | Reply]:
@@ -82,26 +85,27 @@ class AudioService:
         """
         instruction = self._instruction(ask)
         clip, windows = await self.hear(ask.upload, ask.window)
-        if ask.window is not None:
-            pieces = self._stream_windows(windows, instruction, ask.options)
-        else:
-            pieces = self._stream_whole(clip, instruction, ask.options)
         told: list[Told] = []
-        async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  async generators
-            async for piece in pieces:
-                if isinstance(piece, Told):
-                    told.append(piece)
-                elif piece:
-                    yield piece
+        with self._work(windows) as work:
+            if ask.window is not None:
+                pieces = self._stream_windows(windows, instruction, ask.options, work)
+            else:
+                pieces = self._stream_whole(windows[0], instruction, ask.options, work)
+            async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  async generators
+                async for piece in pieces:
+                    if isinstance(piece, Told):
+                        told.append(piece)
+                    elif piece:
+                        yield piece
         for one in told if ask.window is None else ():
             self._record(one)
         yield await self._replied(ask, clip, list(zip(windows, told, strict=True)))
 
     async def _stream_whole(
-        self, clip: AudioClip, instruction: str, options: AnswerOptions
+        self, window: Window, instruction: str, options: AnswerOptions, work: "_Work"
     ) -> AsyncIterator[ModelCard | str | Told]:
         async def begin() -> tuple[ModelCard | str | Told, AsyncIterator[ModelCard | str | Told]]:
-            pieces = self.answerer.stream(await self.encoder.encode(clip), instruction, options)
+            pieces = self.answerer.stream(await self._encode(window, work), instruction, options)
             return await anext(pieces), pieces
 
         first, pieces = await self._agreement.reach(begin)
@@ -111,39 +115,56 @@ class AudioService:
                 yield piece
 
     async def _stream_windows(
-        self, windows: Sequence[Window], instruction: str, options: AnswerOptions
+        self, windows: Sequence[Window], instruction: str, options: AnswerOptions, work: "_Work"
     ) -> AsyncIterator[ModelCard | str | Told]:
-        telling = [
-            asyncio.create_task(
-                self._agreement.reach(lambda window=window: self._tell(window, instruction, options))
+        calls = [
+            lambda window=window: self._agreement.reach(
+                lambda: self._tell(window, instruction, options, work)
             )
             for window in windows
         ]
-        try:
+        async with running(calls, at_once=WINDOWS_AT_ONCE) as telling:
             for number, (window, task) in enumerate(zip(windows, telling, strict=True)):
                 told = await task
-                check_one_voice([told, await telling[0]])
+                check_one_voice([told, telling[0].result()])
                 if not number and told.by is not None:
                     yield told.by
                 yield ("\n" if number else "") + f"{window.times} {told.answer.text}"
                 yield told
-        finally:
-            for task in telling:
-                task.cancel()
 
     async def _tell_all(
-        self, windows: Sequence[Window], instruction: str, options: AnswerOptions
+        self, windows: Sequence[Window], instruction: str, options: AnswerOptions, work: "_Work"
     ) -> list[Told]:
-        told = await asyncio.gather(*(self._tell(window, instruction, options) for window in windows))
+        calls = [lambda window=window: self._tell(window, instruction, options, work) for window in windows]
+        told = await all_of(calls, at_once=WINDOWS_AT_ONCE)
         check_one_voice(told)
         return told
 
-    async def _tell(self, window: Window, instruction: str, options: AnswerOptions) -> Told:
+    async def _tell(self, window: Window, instruction: str, options: AnswerOptions, work: "_Work") -> Told:
         started = time.perf_counter()
-        embedded = await self.encoder.encode(window.clip)
+        embedded = await self._encode(window, work)
         told = await self.answerer.answer(embedded, instruction, options)
+        work.windows.give_back(1)
         self._record(told, seconds=time.perf_counter() - started)
         return told
+
+    async def _encode(self, window: Window, work: "_Work") -> Embedded:
+        embedded = await self.encoder.encode(window.clip)
+        work.seconds.give_back(window.clip.seconds)
+        return embedded
+
+    @contextmanager
+    def _work(self, windows: Sequence[Window]) -> Iterator["_Work"]:
+        """Hold room for a request's work until it is done; where nothing else is in flight, there is enough.
+
+        Raises:
+            RequestError: There is none at the moment.
+        """
+        total = sum(window.clip.seconds for window in windows)
+        with self._seconds.share() as seconds, self._windows.share() as held:
+            seconds.take(min(total, self._seconds.total))
+            held.take(min(len(windows), self._windows.total))
+            yield _Work(seconds, held)
 
     def _record(self, told: Told, *, seconds: float | None = None) -> None:
         """Count one answer."""
@@ -176,9 +197,9 @@ class AudioService:
             RequestError: The question is empty or too long, or the answer would be.
         """
         wanted = ask.options.max_new_tokens or 0
-        if wanted > self._max_answer_tokens:
+        if wanted > self._limits.max_answer_tokens:
             raise RequestError(
-                f"max_tokens={wanted} is more than the {self._max_answer_tokens} this server gives",
+                f"max_tokens={wanted} is more than the {self._limits.max_answer_tokens} this server gives",
                 code="invalid_field",
                 param="max_tokens",
             )
@@ -186,10 +207,10 @@ class AudioService:
             return instruction_for(Task.CAPTION)
         if not ask.question.strip():
             raise RequestError("the question is empty", code="missing_field", param="question")
-        if len(ask.question) > self._max_question_characters:
+        if len(ask.question) > self._limits.max_question_characters:
             raise RequestError(
                 f"the question has {len(ask.question)} characters, at most "
-                f"{self._max_question_characters} are allowed",
+                f"{self._limits.max_question_characters} are allowed",
                 code="invalid_field",
                 param="question",
             )
@@ -206,7 +227,7 @@ class AudioService:
         clip = await self.decoder.decode(upload.data, name=upload.name)
         self.metrics.record("mats_decode_seconds", time.perf_counter() - started)
         self.metrics.record("mats_audio_seconds_total", clip.seconds)
-        return clip, cut_windows(clip, window, max_windows=self._max_windows)
+        return clip, cut_windows(clip, window, max_windows=self._limits.max_windows)
 
     async def embed(self, upload: Upload, window: float | None = None) -> list[tuple[Window, np.ndarray]]:
         """Embed a sound, or each window of it: (C,) float32 each.
@@ -216,12 +237,14 @@ class AudioService:
         """
         _, windows = await self.hear(upload, window)
 
-        async def encode() -> list[Embedded]:
-            embedded = await asyncio.gather(*(self.encoder.encode(window.clip) for window in windows))
+        async def encode(work: _Work) -> list[Embedded]:
+            calls = [lambda window=window: self._encode(window, work) for window in windows]
+            embedded = await all_of(calls, at_once=WINDOWS_AT_ONCE)
             check_one_space(embedded)
             return embedded
 
-        embedded = await self._agreement.reach(encode)
+        with self._work(windows) as work:
+            embedded = await self._agreement.reach(lambda: encode(work))
         return [(window, one.vectors) for window, one in zip(windows, embedded, strict=True)]
 
     async def classify(self, upload: Upload, labels: Sequence[str]) -> tuple[AudioClip, list[Match]]:
@@ -230,15 +253,19 @@ class AudioService:
         Raises:
             AudioError, RequestError: As for ``reply``; or the labels cannot be used.
         """
-        check_labels(labels, max_labels=self._max_labels, max_characters=self._max_question_characters)
-        clip, _ = await self.hear(upload, None)
+        check_labels(
+            labels, max_labels=self._limits.max_labels, max_characters=self._limits.max_question_characters
+        )
+        clip, windows = await self.hear(upload, None)
 
-        async def encode() -> tuple[Embedded, Embedded]:
-            both = await asyncio.gather(self.encoder.encode(clip), self.encoder.encode_labels(labels))
+        async def encode(work: _Work) -> list[Embedded]:
+            calls = [lambda: self._encode(windows[0], work), lambda: self.encoder.encode_labels(labels)]
+            both = await all_of(calls, at_once=len(calls))
             check_one_space(both)
             return both
 
-        sound, words = await self._agreement.reach(encode)
+        with self._work(windows) as work:
+            sound, words = await self._agreement.reach(lambda: encode(work))
         return clip, match(sound.vectors, words.vectors, labels)
 
     async def model(self, wanted: str | None = None) -> ModelCard:
@@ -262,6 +289,14 @@ class AudioService:
     def close(self) -> None:
         """Stop decoding."""
         self.decoder.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is left to do of a request."""
+
+    seconds: Share
+    windows: Share
 
 
 WARM_UP_CLIP = AudioClip(

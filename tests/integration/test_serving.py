@@ -24,6 +24,7 @@ from ray.serve.scripts import cli as serve_cli
 from mats_ray.config.infer import ServeConfig
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.types import AudioClip
 
 pytestmark = pytest.mark.ray
 
@@ -161,6 +162,31 @@ def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
     assert refused.json()["error"]["code"] == "overloaded"
     assert alive.status_code == 200
     assert poll(lambda: ask(stall=False), 200)
+
+
+@pytest.mark.parametrize("window", [1, 5])
+def test_an_idle_server_answers_all_windows_it_allows_and_says_what_the_pipeline_says(
+    server, model_dir, window
+):
+    """Twenty calls in one turn would be more than the queues of this server hold."""
+    data = wav_of_noise(20)
+    clip = decode_audio(data, name="a.wav")
+    size = window * clip.sample_rate
+    pipeline = MATSPipeline.from_pretrained(model_dir)
+    parts = [clip.samples[start : start + size] for start in range(0, len(clip.samples), size)]
+    told = [pipeline.caption(AudioClip(samples=part, sample_rate=clip.sample_rate)).text for part in parts]
+
+    reply = server.post(CAPTIONS, files={"file": ("a.wav", data)}, data={"window": str(window)})
+
+    assert reply.status_code == 200, reply.text
+    assert [part["text"] for part in reply.json()["windows"]] == told
+
+
+def wav_of_noise(seconds):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, seconds * 8000)
+    soundfile.write(file, noise, 8000, format="wav")
+    return file.getvalue()
 
 
 def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, clips, expected):

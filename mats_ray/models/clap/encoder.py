@@ -4,7 +4,7 @@ Shapes: N clips, B batch, P pieces of clips, W pieces of one clip, T samples, C 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -74,6 +74,7 @@ class CLAP(ABC):
         long_audio: LongAudio = "windows",
         batch_size: int = 16,
         normalize: bool = True,
+        before_batch: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Embed clips: (N, C) float32.
 
@@ -86,6 +87,7 @@ class CLAP(ABC):
                 fusion models, the whole clip and one chunk of each third).
             batch_size: Windows per forward pass.
             normalize: Scale each embedding to length 1 (and each window's, before their mean is taken).
+            before_batch: Called before each forward pass; what it raises ends the work.
 
         Raises:
             AudioError: A clip is empty ("empty"), or its samples or embedding are not finite ("not_finite").
@@ -94,10 +96,12 @@ class CLAP(ABC):
         named = zip(waveforms, names, strict=True)
         pieces_per_clip = [self._cut(clip, sample_rate, long_audio, name=name) for clip, name in named]
         pieces = [piece for pieces in pieces_per_clip for piece in pieces]
-        batches = [
-            self._embed_pieces(pieces[start : start + batch_size], center=long_audio == "center")
-            for start in range(0, len(pieces), batch_size)
-        ]
+        batches: list[Tensor] = []
+        for start in range(0, len(pieces), batch_size):
+            before_batch()
+            batches.append(
+                self._embed_pieces(pieces[start : start + batch_size], center=long_audio == "center")
+            )
         embeddings_PC = torch.cat(batches) if batches else torch.empty(0, self.dim)
         _check_audio(embeddings_PC, pieces_per_clip, names)
         if not normalize:

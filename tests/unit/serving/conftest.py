@@ -25,8 +25,9 @@ def make_client(encoder, answerer):
     clients = []
 
     def make(**config):
-        service = AudioService(encoder, answerer, decoder=FakeDecoder())
-        clients.append(TestClient(make_app(service, ServeConfig(**config))).__enter__())
+        limits = ServeConfig(**({"retry_seconds": 0} | config))
+        service = AudioService(encoder, answerer, decoder=FakeDecoder(), limits=limits)
+        clients.append(TestClient(make_app(service, limits)).__enter__())
         return clients[-1]
 
     yield make

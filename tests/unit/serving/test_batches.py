@@ -1,5 +1,8 @@
 import asyncio
+import gc
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -54,19 +57,19 @@ class Gated:
         return items
 
 
-def run_while_busy(thread, gated, items, *, give_up=()):
+def run_while_busy(thread, gated, items, *, give_up=(), first="first"):
     """Let one item be computed, ask for others meanwhile, give some up, open the gate."""
 
     async def scenario():
-        first = asyncio.create_task(thread.do("first"))
+        begun = asyncio.create_task(thread.do(first))
         await asyncio.to_thread(gated.begun.wait, 20)
-        late = {item: asyncio.create_task(thread.do(item)) for item in items}
+        late = [asyncio.create_task(thread.do(item)) for item in items]
         await asyncio.sleep(0)
         for item in give_up:
-            late[item].cancel()
+            late[items.index(item)].cancel()
         await asyncio.sleep(0)
         gated.gate.set()
-        return await asyncio.gather(first, *late.values(), return_exceptions=True)
+        return await asyncio.gather(begun, *late, return_exceptions=True)
 
     return asyncio.run(scenario())
 
@@ -86,6 +89,68 @@ def test_what_nobody_waits_for_is_not_computed():
     run_while_busy(BatchThread(gated, max_items=2), gated, ["b", "c"], give_up=["b"])
 
     assert gated.batches == [["first"], ["c"]]
+
+
+def test_a_batch_is_limited_by_the_size_of_its_items():
+    gated = Gated()
+    thread = BatchThread(gated, max_items=16, max_size=10, size_of=float)
+
+    results = run_while_busy(thread, gated, [4, 6, 1, 600, 600, 2, 9], first=10)
+
+    assert results == [10, 4, 6, 1, 600, 600, 2, 9]
+    assert gated.batches == [[10], [4, 6], [1], [600], [600], [2], [9]]
+
+
+def test_what_nobody_waits_for_takes_no_room():
+    gated = Gated()
+    thread = BatchThread(gated, max_items=2, max_size=10, size_of=float)
+
+    run_while_busy(thread, gated, [600, 7, 3, 2], first=10, give_up=[600, 3])
+
+    assert gated.batches == [[10], [7, 2]]
+
+
+@pytest.mark.parametrize(("others", "steps"), [([], 1), (["other"], 3)], ids=["alone", "with another"])
+def test_work_ends_between_two_steps_when_nobody_waits_for_it_any_more(others, steps):
+    step, go_on, done = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def work_in_steps(items):
+        for number in range(3):
+            thread.check_wanted()
+            done.append(number)
+            step.release()
+            assert go_on.acquire(timeout=20)
+        return items
+
+    async def scenario():
+        asking = [asyncio.create_task(thread.do(item)) for item in ["first", *others]]
+        await asyncio.to_thread(step.acquire)
+        asking[0].cancel()
+        await asyncio.sleep(0)
+        go_on.release(10)
+        rest = await asyncio.gather(*asking[1:])
+        thread._work = lambda items: items
+        return rest, await asyncio.gather(thread.do("next"), thread.do("one"))
+
+    thread = BatchThread(work_in_steps, max_items=2, wait_seconds=20 if others else 0)
+
+    assert asyncio.run(scenario()) == (others, ["next", "one"])
+    assert len(done) == steps
+
+
+def test_an_idle_thread_holds_no_item():
+    class Item:
+        pass
+
+    async def scenario(item):
+        return weakref.ref(await BatchThread(lambda items: items, max_items=2).do(item))
+
+    left = asyncio.run(scenario(Item()))
+
+    until = time.monotonic() + 20
+    while left() is not None and time.monotonic() < until:
+        gc.collect()
+    assert left() is None
 
 
 def test_a_bad_item_raises_for_its_asker_only():

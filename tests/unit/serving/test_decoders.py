@@ -5,15 +5,25 @@ import io
 import os
 import signal
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
+import pytest
 import soundfile
 
 from mats_ray.data.audio import decode_audio
-from mats_ray.errors import AudioError
+from mats_ray.errors import MATSError
 from mats_ray.serving import decoder
+from mats_ray.serving.budgets import Budget, memory_share
 from mats_ray.serving.decoders import DecoderPool, DecoderProcess
+from mats_ray.serving.problems import RequestError
+
+
+def flac_of_silence(seconds, rate):
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(seconds * rate, np.int16), rate, format="flac")
+    return file.getvalue()
 
 
 def wav(seconds=0.5, *, rate=8000, channels=2):
@@ -33,7 +43,7 @@ def zipped():
 class Stuck(DecoderProcess):
     """Never answers, like a decoder in an endless loop."""
 
-    def decode(self, head, data):
+    def decode(self, head, data, take_memory):
         self._process.wait()
         raise EOFError
 
@@ -42,7 +52,7 @@ def decode_all(pool, *uploads):
     async def one(data):
         try:
             return await pool.decode(data, name="a.wav")
-        except AudioError as error:
+        except MATSError as error:
             return error
 
     async def scenario():
@@ -69,6 +79,65 @@ def test_it_decodes_what_decode_audio_decodes():
         assert (clip.sample_rate, clip.name) == (8000, "a.wav")
 
 
+def test_ordinary_rates_stay_and_higher_ones_become_48_khz():
+    uploads = [wav(0.5, rate=rate) for rate in (1000, 44_100, 48_000, 96_000, 768_000)]
+
+    clips = decode_all(pool(), *uploads)
+
+    assert [clip.sample_rate for clip in clips] == [1000, 44_100, 48_000, 48_000, 48_000]
+    assert [clip.seconds for clip in clips] == pytest.approx([0.5] * 5, abs=1e-4)
+    expected = decode_audio(uploads[3], name="a.wav", sample_rate=48_000)
+    np.testing.assert_array_equal(clips[3].samples, expected.samples)
+
+
+def test_a_high_sample_rate_costs_the_parent_no_more_than_48_khz():
+    seconds, upload = 20, flac_of_silence(20, 655_350)  # 52 MB at its own rate
+
+    tracemalloc.start()
+    [clip] = decode_all(pool(max_seconds=100), upload)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert clip.seconds == pytest.approx(seconds, abs=1e-3)
+    assert peak < 4 * seconds * 48_000 + 2**21 < 2**23
+
+
+def test_more_samples_than_the_longest_sound_has_at_192_khz_are_refused_unread():
+    refused, clip = decode_all(
+        pool(max_seconds=40), flac_of_silence(20, 655_350), flac_of_silence(20, 192_000)
+    )
+
+    assert refused.code == "too_large"
+    assert clip.sample_rate == 48_000
+
+
+def test_samples_take_memory_of_their_request_and_without_room_the_process_goes_on():
+    started = []
+
+    def start():
+        started.append(DecoderProcess())
+        return started[-1]
+
+    one = pool(start=start)
+
+    async def scenario(total):
+        with memory_share(Budget(total, "bytes")) as share:
+            try:
+                clip = await one.decode(wav(2, rate=48_000), name="a.wav")
+            except RequestError as error:
+                return error.code, share.held
+            return clip.samples.nbytes, share.held
+
+    async def scenarios():
+        try:
+            return [await scenario(total) for total in (100_000, 500_000, 100_000)]
+        finally:
+            one.close()
+
+    assert asyncio.run(scenarios()) == [("too_large", 0), (384_000, 384_000), ("too_large", 0)]
+    assert len(started) <= 2  # one a place: none was lost
+
+
 def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
     playlist = b"#EXTM3U\n#EXTINF:1,x\nfile:///etc/passwd\n"
     uploads = [b"", b"text " * 99, zipped(), playlist, wav(11), wav()[:500], wav()]
@@ -89,7 +158,8 @@ def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
 
 def test_a_decoder_that_takes_too_long_is_killed_and_replaced():
     stuck, warm = Stuck(), DecoderProcess()
-    warm.decode(decoder.request("a.wav", max_seconds=9, memory_bytes=2**32), wav())  # imports take their time
+    head = decoder.request("a.wav", max_seconds=9, memory_bytes=2**32)
+    warm.decode(head, wav(), take_memory=int)  # imports take their time
     ready = iter([stuck, warm])
     limited = DecoderPool(1, max_seconds=9, timeout_seconds=2, memory_bytes=2**32, start=lambda: next(ready))
 

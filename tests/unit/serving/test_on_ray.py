@@ -3,7 +3,9 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from mats_ray.serving.app import make_app
 from mats_ray.serving.on_ray import AnswererReplica, EncoderReplica, build_app
 from mats_ray.serving.parts import Embedded
 from mats_ray.serving.problems import RequestError, problem_of
-from mats_ray.serving.service import WARM_UP_CLIP, AudioService
+from mats_ray.serving.service import WARM_UP_CLIP, WINDOWS_AT_ONCE, AudioService
 from mats_ray.types import AudioClip
 from tests.world import CLAP_DIM
 
@@ -32,6 +34,67 @@ def test_replicas_hold_several_batches_and_scale_as_configured():
     assert encoder.max_ongoing_requests >= 40
     assert encoder._deployment_config.autoscaling_config.max_replicas == 7
     assert encoder.ray_actor_options.items() >= {"num_cpus": 0.5, "num_gpus": 0.5}.items()
+
+
+def test_no_call_of_an_admitted_request_is_refused_by_a_queue():
+    deployments = parts(build_app(ServeConfig(max_requests_in_flight=5)))
+
+    for name in ("Encoder", "Answerer"):
+        assert deployments[name]._deployment_config.max_queued_requests >= 5 * (WINDOWS_AT_ONCE + 1)
+
+
+def test_batches_of_the_encoder_are_limited_by_their_seconds(model_dir, monkeypatch):
+    config = EncoderDeploymentConfig(max_batch_size=16, max_batch_seconds=25)
+    encoder = EncoderReplica.func_or_class(ServeConfig(model=str(model_dir), encoder=config))
+    batches, encode, all_here = [], encoder._encoder.encode, threading.Event()
+
+    def counted(clips, **more):
+        batches.append([clip.seconds for clip in clips])
+        assert all_here.wait(20)
+        return encode(clips, **more)
+
+    monkeypatch.setattr(encoder._encoder, "encode", counted)
+
+    async def scenario():
+        asking = [asyncio.create_task(encoder.encode(silence(n))) for n in [1, 10, 10, 10, 60, 5, 5]]
+        await asyncio.sleep(0)
+        all_here.set()
+        return await asyncio.gather(*asking)
+
+    assert len(asyncio.run(scenario())) == 7
+    assert list(chain(*batches)) == [1, 10, 10, 10, 60, 5, 5]
+    assert batches[-2:] == [[60], [5, 5]]
+    assert all(sum(batch) <= 25 or len(batch) == 1 for batch in batches)
+
+
+def test_a_sound_nobody_waits_for_is_not_embedded_to_its_end(model_dir, monkeypatch):
+    encoder = EncoderReplica.func_or_class(ServeConfig(model=str(model_dir)))
+    clap = encoder._encoder.clap
+    embed, begun, go_on, passes = clap._embed_pieces, threading.Event(), threading.Event(), []
+
+    def gated(pieces, *, center):
+        passes.append(len(pieces))
+        begun.set()
+        assert go_on.wait(20)
+        return embed(pieces, center=center)
+
+    monkeypatch.setattr(clap, "_embed_pieces", gated)
+
+    async def scenario():
+        asking = asyncio.create_task(encoder.encode(silence(600)))
+        await asyncio.to_thread(begun.wait, 20)
+        asking.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        return await encoder.encode(WARM_UP_CLIP)
+
+    asyncio.run(scenario())
+
+    assert len(passes) == 2  # one of the many of the long sound, and the next clip
+
+
+def silence(seconds):
+    return AudioClip(samples=np.zeros(seconds * 8000, np.float32), sample_rate=8000)
 
 
 def test_a_roll_out_waits_for_the_new_replica_and_for_the_end_of_streams():

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from mats_ray.serving.budgets import Budget, memory_share
 from mats_ray.serving.problems import RequestError
 from mats_ray.serving.remote import RemoteFiles
 
@@ -75,3 +76,11 @@ def test_urls_that_are_not_allowed_are_refused_unfetched(url):
 def test_without_a_list_nothing_is_fetched():
     with pytest.raises(RequestError, match="does not fetch"):
         fetch("/ok", allowed=[])
+
+
+def test_what_is_fetched_takes_memory_of_its_request():
+    with memory_share(Budget(100, "bytes")) as share:
+        assert fetch("/ok") == b"sound"
+        assert share.held == 2 * len(b"sound")
+        with pytest.raises(RequestError, match="needs 212 bytes or more"):
+            fetch("/large", max_bytes=1000)

@@ -4,21 +4,69 @@ from dataclasses import replace
 import pytest
 
 from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.infer import ServeConfig
 from mats_ray.errors import AudioError
 from mats_ray.serving.parts import Ask, Upload
 from mats_ray.serving.problems import RequestError
-from mats_ray.serving.service import AudioService
+from mats_ray.serving.service import WINDOWS_AT_ONCE, AudioService
 from tests.unit.serving.fakes import CARD, FakeAnswerer, FakeDecoder, FakeEncoder
 
 UPLOAD = Upload(data=b"seconds:3", name="a.wav")
 
 
 def service(**options):
-    return AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder(), **options)
+    limits = ServeConfig(**({"retry_seconds": 0} | options))
+    return AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder(), limits=limits)
 
 
 def ask(question=None, **more):
     return Ask(upload=UPLOAD, question=question, **more)
+
+
+class Queue:
+    """A model's queue: counts calls under way, refuses one too many, may fail one; others wait at a gate."""
+
+    def __init__(self, model, method, *, size=10**6, fail=None, num_free=0):
+        self._call, self._size, self.fail, self._num_free = getattr(model, method), size, fail, num_free
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.under_way = self.most = self.begun = 0
+        setattr(model, method, self)
+
+    async def __call__(self, *args):
+        if self.under_way >= self._size:
+            raise RequestError("too many", code="overloaded")
+        self.begun += 1
+        number = self.begun
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(0)  # as a remote call, it does not end in the turn in which it begins
+            if number == self.fail:
+                raise RequestError("no", code="unavailable")
+            if number > self._num_free:
+                await self.gate.wait()
+            return await self._call(*args)
+        finally:
+            self.under_way -= 1
+
+
+def minute(**more):
+    return Ask(upload=Upload(data=b"seconds:60", name="a.wav"), **more)
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+CALLS = {
+    "reply": lambda one: one.reply(minute(window=1.5)),
+    "stream": lambda one: collect(one.stream(minute(window=1.5))),
+    "embeddings": lambda one: one.embed(minute().upload, 1.5),
+    "classification": lambda one: one.classify(minute().upload, ["dog"]),
+}
 
 
 async def collect(pieces):
@@ -159,3 +207,109 @@ def test_sound_and_labels_are_embedded_by_one_clap():
 
     assert [match.label for match in matches] == ["dog", "rain"]
     assert not one.encoder.spaces
+
+
+@pytest.mark.parametrize("name", ["reply", "stream", "embeddings"])
+def test_an_idle_server_answers_any_number_of_windows_through_a_small_queue(name):
+    async def scenario():
+        one = service()
+        encoding = Queue(one.encoder, "encode", size=WINDOWS_AT_ONCE)
+        answering = Queue(one.answerer, "answer", size=WINDOWS_AT_ONCE)
+        await CALLS[name](one)
+        return encoding.begun, answering.begun
+
+    assert asyncio.run(scenario()) in {(40, 40), (40, 0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [*((name, "encoder") for name in CALLS), ("reply", "answerer"), ("stream", "answerer")],
+)
+def test_a_refused_request_leaves_nothing_running(name, model):
+    async def scenario():
+        one = service()
+        queues = {
+            "encoder": Queue(one.encoder, "encode", num_free=0 if name == "classification" else 2),
+            "answerer": Queue(one.answerer, "answer", num_free=2),
+            "labels": Queue(one.encoder, "encode_labels", fail=1),
+        }
+        queues[model].fail = 3
+        queues[model].gate.clear()  # all others are still under way when one fails
+        with pytest.raises(RequestError, match="no"):
+            await CALLS[name](one)
+        return sum(queue.under_way for queue in queues.values()), one._seconds.held, one._windows.held
+
+    assert asyncio.run(scenario()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_client_that_leaves_leaves_nothing_running(name):
+    async def scenario():
+        one = service()
+        encoding, labels = Queue(one.encoder, "encode"), Queue(one.encoder, "encode_labels")
+        encoding.gate.clear()
+        asking = asyncio.create_task(CALLS[name](one))
+        await until(lambda: encoding.under_way)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        return encoding.under_way, labels.under_way, one._seconds.held, one._windows.held
+
+    assert asyncio.run(scenario()) == (0, 0, 0, 0)
+
+
+def test_a_stream_of_windows_given_up_leaves_nothing_running():
+    async def scenario():
+        one = service()
+        answering = Queue(one.answerer, "answer", num_free=1)
+        answering.gate.clear()
+        pieces = one.stream(minute(window=1.5))
+        await anext(pieces)
+        await until(lambda: answering.under_way == WINDOWS_AT_ONCE)
+        await pieces.aclose()
+        return answering.under_way, answering.begun < 40
+
+    assert asyncio.run(scenario()) == (0, True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_audio_beyond_what_can_be_embedded_in_time_is_refused_before_its_work_begins(name):
+    async def scenario():
+        one = service(max_seconds_in_flight=100)
+        encoding = Queue(one.encoder, "encode")
+        encoding.gate.clear()
+        first = asyncio.create_task(one.reply(minute()))
+        await until(lambda: encoding.under_way)
+        with pytest.raises(RequestError) as caught:
+            await CALLS[name](one)
+        encoding.gate.set()
+        await first
+        await CALLS[name](one)
+        return caught.value.code, str(caught.value), encoding.begun > 1
+
+    code, message, again = asyncio.run(scenario())
+
+    assert (code, again) == ("overloaded", True)
+    assert "no room for 60 seconds of audio more" in message
+
+
+def test_seconds_are_free_once_they_are_embedded_and_windows_once_they_are_answered():
+    async def scenario():
+        one = service(max_seconds_in_flight=60, max_windows_in_flight=40)
+        answering = Queue(one.answerer, "answer")
+        answering.gate.clear()
+        first = asyncio.create_task(one.reply(minute(window=1.5)))
+        await until(lambda: answering.under_way == WINDOWS_AT_ONCE)
+        seconds, windows = one._seconds.held, one._windows.held
+        with pytest.raises(RequestError, match="no room for 1 windows more"):
+            await one.reply(ask())
+        answering.gate.set()
+        await first
+        return seconds, windows, one._windows.held
+
+    assert asyncio.run(scenario()) == (60 - 8 * 1.5, 40, 0)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_one_request_alone_is_answered_whatever_room_there_is(name):
+    asyncio.run(CALLS[name](service(max_seconds_in_flight=1, max_windows_in_flight=1)))

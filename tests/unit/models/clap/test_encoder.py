@@ -174,3 +174,21 @@ def test_an_embedding_without_a_direction_is_an_error_of_text_and_of_audio(clap_
 def test_stereo_is_refused(clap):
     with pytest.raises(ValueError, match="mono"):
         clap.encode_audio([np.zeros((2, 100), np.float32)], 16000)
+
+
+def test_work_can_be_ended_before_each_forward_pass(clap, monkeypatch):
+    sizes, embed = [], clap._embed_pieces
+
+    def counted(pieces, *, center):
+        sizes.append(len(pieces))
+        return embed(pieces, center=center)
+
+    def before_batch():
+        if len(sizes) == 2:
+            raise KeyError("nobody waits")
+
+    monkeypatch.setattr(clap, "_embed_pieces", counted)
+    with pytest.raises(KeyError, match="nobody waits"):
+        clap.encode_audio(noise(64_000 * 7), 16_000, batch_size=2, before_batch=before_batch)
+
+    assert sizes == [2, 2]
