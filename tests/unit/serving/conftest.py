@@ -24,9 +24,10 @@ def make_client(encoder, answerer):
     """Return a started client for any configuration."""
     clients = []
 
-    def make(**config):
+    def make(*, root_path="", **config):
         service = AudioService(encoder, answerer, decoder=FakeDecoder())
-        clients.append(TestClient(make_app(service, ServeConfig(**config))).__enter__())
+        app = make_app(service, ServeConfig(**config))
+        clients.append(TestClient(app, root_path=root_path).__enter__())
         return clients[-1]
 
     yield make
@@ -37,3 +38,9 @@ def make_client(encoder, answerer):
 @pytest.fixture
 def client(make_client):
     return make_client()
+
+
+@pytest.fixture
+def prefixed(make_client):
+    """Return a client of a service below /mats, as route_prefix and --root-path put it there."""
+    return make_client(root_path="/mats")

@@ -96,7 +96,7 @@ def test_audio_that_cannot_be_used_names_the_file(client, code, status):
         ({"files": CLIP}, "question"),
         ({"files": CLIP, "data": {"question": ""}}, "question"),
         ({"files": CLIP, "data": {"question": " \n"}}, "question"),
-        ({"files": {"other": b"x"}, "data": {"question": "?"}}, "file"),
+        ({"files": {"question": (None, b"?")}}, "file"),
     ],
     ids=["no question", "empty question", "blank question", "no file"],
 )
