@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -153,3 +154,18 @@ def test_memory_is_limited():
     [refused] = decode_all(pool(memory_bytes=60_000_000, max_seconds=3600), wav(20, rate=48_000))
 
     assert refused.code in {"too_large", "decode_failed"}
+
+
+def test_a_decoding_process_inherits_no_secret(monkeypatch):
+    for name in ("MATS_API_KEYS", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN", "ANYTHING_ELSE"):
+        monkeypatch.setenv(name, "secret-value")
+
+    process = DecoderProcess()
+    try:
+        assert process.decode(decoder.request("a.wav", max_seconds=10, memory_bytes=2**32), wav()).seconds == 0.5
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+    finally:
+        process.close()
+
+    assert b"PYTHONPATH=" in environment
+    assert b"secret-value" not in environment
