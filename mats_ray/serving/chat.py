@@ -24,7 +24,7 @@ from mats_ray.config.answer import (
 from mats_ray.config.base import Within, shown
 from mats_ray.config.infer import Profile
 from mats_ray.serving.bodies import RequestModel
-from mats_ray.serving.problems import RequestError, refusal_of
+from mats_ray.serving.problems import OWN_SENTENCE, RequestError, refusal_of
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -173,10 +173,10 @@ class ChatRequest(_Strict):
             if role != "user":
                 reason = _ROLES.get(role, _NO_CONVERSATION) if isinstance(role, str) else _NO_CONVERSATION
                 said = f"messages[{number}].role is {shown(role)}: {reason}"
-                raise PydanticCustomError("role", "{message}", {"message": said})
+                raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": said})
         if len(messages) > 1:
             said = f"there are {len(messages)} messages: {_NO_CONVERSATION}"
-            raise PydanticCustomError("messages", "{message}", {"message": said})
+            raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": said})
         return value
 
     @field_validator("stop", mode="before")

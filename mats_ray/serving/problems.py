@@ -45,6 +45,8 @@ STATUS = {
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 _RETRY_AFTER_SECONDS = {429: 1, 503: 2}
+OWN_SENTENCE = "own_sentence"
+"""Type of a validation's fault whose message says everything itself."""
 _MAX_MESSAGE = 1000
 """Characters of one message, whatever it quotes."""
 
@@ -115,6 +117,8 @@ def refusal_of(faults: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
     if fault["type"] == "missing":
         return RequestError(f"the field {path!r} is missing or empty", code="missing_field", param=param)
     reason = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == OWN_SENTENCE:
+        return RequestError(reason, code="invalid_field", param=param)
     what = f"{path} = {shown(value)}" if path else f"the body, {shown(value)},"
     return RequestError(
         f"{what} cannot be used: {reason[:1].lower()}{reason[1:]}", code="invalid_field", param=param
