@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic import ValidatorFunctionWrapHandler as Handler
-from pydantic import field_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from mats_ray.errors import ConfigError, abbreviated

@@ -2,7 +2,6 @@
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
-
 from starlette.websockets import WebSocketClose
 
 from mats_ray.serving.guards import refuse

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -70,10 +69,7 @@ def make_app(
         docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
         redoc_url=None,
         lifespan=_lifespan(service, readiness),
-        middleware=[
-            *tracing,
-            *_guards(config, keys, service.metrics, echo_request_id=echo_request_id),
-        ],
+        middleware=[*tracing, *_guards(config, keys, service.metrics, echo_request_id=echo_request_id)],
     )
     _explain_errors(app)
     _include_routes(app, service, readiness, prometheus, config)

@@ -46,12 +46,14 @@ _ROLES = {
 }
 _NO_CONVERSATION = "MATS holds no conversation; send one message of role 'user'"
 ShortText = Annotated[str, Field(max_length=256)]
-
-
+Metadata = Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=16)]
 _TEXT_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 100}
-_STOP_SCHEMA = {
-    "anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "maxItems": MAX_STOP_TEXTS}]
-}
+_TEXTS_SCHEMA = {"type": "array", "items": _TEXT_SCHEMA, "maxItems": MAX_STOP_TEXTS}
+StopTexts = Annotated[
+    list[StopText],
+    Field(max_length=MAX_STOP_TEXTS),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, _TEXTS_SCHEMA]}),
+]
 
 
 class _Strict(RequestModel):
@@ -142,11 +144,11 @@ class ChatRequest(_Strict):
     top_p: TopP | None = None
     seed: Seed | None = None
     """Of what ``temperature`` draws; 0 unless given, so that a request has one answer."""
-    stop: Annotated[list[StopText], Field(max_length=MAX_STOP_TEXTS), WithJsonSchema(_STOP_SCHEMA)] = []
+    stop: StopTexts | None = None
     """Texts, or one text, that end the answer."""
     user: ShortText | None = None
     """Not used, not logged."""
-    metadata: Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = {}
+    metadata: Metadata | None = None
     """Not used, not logged."""
     mats: Extras = Extras()
 
@@ -206,7 +208,7 @@ class ChatRequest(_Strict):
             temperature=self.temperature or 0,
             top_p=self.top_p or 1,
             seed=self.seed or 0,
-            stop=tuple(self.stop),
+            stop=tuple(self.stop or ()),
             santa=self.mats.santa,
         )
 

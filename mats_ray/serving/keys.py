@@ -82,7 +82,7 @@ class KeyRing:
         return found
 
     def _read(self, file: Path) -> None:
-        """Take the keys of the file for those of before. Its content decides: times may be kept or too coarse."""
+        """Let the file's keys replace those of before. Its content decides, times may be kept."""
         try:
             content = file.read_bytes()
         except OSError as error:
@@ -143,7 +143,7 @@ def _parse(content: bytes) -> tuple[dict[bytes, str], list[str]]:
         if len(key) < _MIN_KEY_LENGTH:
             faults.append(f"the key in line {number} has fewer than {_MIN_KEY_LENGTH} characters")
         elif not all("!" <= letter <= "~" for letter in key):
-            faults.append(f"the key in line {number} holds a space or what is not ASCII: no client can send it")
+            faults.append(f"the key in line {number} holds a space or is not ASCII: nobody can send it")
         else:
             names[_hash(key)] = name.strip()
     return names, faults

@@ -158,11 +158,11 @@ def test_what_a_route_takes_is_said_below_any_prefix_too(make_client, prefix):
 
     form = error_of(client.post(f"{prefix}{QUESTIONS}", json={}), 415, "not_multipart")
     chat = error_of(client.post(f"{prefix}/v1/chat/completions", files=CLIP), 415, "not_json")
-    bad = error_of(client.post(f"{prefix}/v1/chat/completions", json={"n": 2}), 422, "invalid_field", param="n")
+    bad = client.post(f"{prefix}/v1/chat/completions", json={"n": 2})
 
     assert "multipart/form-data, got 'application/json'" in form["message"]
     assert "application/json, got 'multipart/form-data; " in chat["message"]
-    assert "multipart" not in bad["message"]
+    assert "multipart" not in error_of(bad, 422, "invalid_field", param="n")["message"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,9 @@ def test_an_unknown_route_says_which_there_are(client):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/" + "x" * 5000), ("GET", "/v1/models/" + "x" * 5000), ("X" * 5000, CAPTIONS)]
+    ("method", "path"),
+    [("GET", "/" + "x" * 5000), ("GET", "/v1/models/" + "x" * 5000), ("X" * 5000, CAPTIONS)],
+    ids=["route", "model", "method"],
 )
 def test_a_refusal_is_short_however_long_the_request_is(client, method, path):
     response = client.request(method, path)

@@ -40,7 +40,7 @@ def chat(**more):
             chat(messages=message({"type": "input_audio", "input_audio": {"data": "AAAA", "format": HALF}})),
             "messages[0].content[0].input_audio.format",
         ),
-        (chat(messages=message({"type": "audio_url", "audio_url": {"url": f"http://{HALF}/"}})), ".audio_url.url"),
+        (chat(messages=message({"type": "audio_url", "audio_url": {"url": HALF}})), ".audio_url.url"),
         (HALF, "the body"),
         (json.dumps(chat(user="X")).encode().replace(b"X", b"\xed\xa0\xbd"), "user"),
     ],
@@ -73,7 +73,7 @@ def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(client, numbe
         b"[" * 900 + b"]" * 900,
         b"[" * 100_000,
         b'{"messages":' * 900 + b"1" + b"}" * 900,
-        b"[" + b"{}," * 1_000_000 + b"{}]",
+        b"[" + b"{}," * 100_000 + b"{}]",
         b'{"n": ' + b"9" * 5000 + b"}",
         b'{"seed": ' + b"9" * 4000 + b"}",
         b"\xff\xfe",
@@ -87,7 +87,7 @@ def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(client, numbe
 def test_a_body_of_any_shape_is_one_short_refusal(client, body):
     response = send(client, body)
 
-    assert response.status_code in {400, 415, 422}, response.text
+    assert response.status_code in {400, 413, 415, 422}, response.text
     assert len(response.json()["error"]["message"]) < 300
 
 
@@ -136,7 +136,8 @@ def test_a_field_that_nobody_reads_is_refused_by_name(client):
         )
         assert "windw = '5'" in error["message"]
         assert "window" in error["message"]
-    error_of(client.post(CAPTIONS, files=CLIP, data={"question": "?"}), 422, "invalid_field", param="question")
+    other_routes = client.post(CAPTIONS, files=CLIP, data={"question": "?"})
+    error_of(other_routes, 422, "invalid_field", param="question")
     error_of(client.post(CAPTIONS, files={**CLIP, "other": b"x"}), 422, "invalid_field", param="other")
     assert ask_chat(client, frobnicate=1).status_code == 422
 

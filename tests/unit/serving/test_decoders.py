@@ -162,7 +162,6 @@ def test_a_decoding_process_inherits_no_secret(monkeypatch):
 
     process = DecoderProcess()
     try:
-        assert process.decode(decoder.request("a.wav", max_seconds=10, memory_bytes=2**32), wav()).seconds == 0.5
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.close()

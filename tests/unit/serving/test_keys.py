@@ -105,9 +105,7 @@ def test_a_file_that_comes_back_as_it_was_counts_again(ring_of, file, clock):
 @pytest.mark.parametrize(
     "line", ["bob:short", "bob:two words-long", "bob:schl\u00fcssel-lang", b"bob:\xff\xfe-not-utf-8"], ids=str
 )
-def test_a_line_that_holds_no_key_costs_that_line_only_and_is_counted(
-    ring_of, file, clock, caplog, line
-):
+def test_a_line_that_holds_no_key_costs_that_line_only_and_is_counted(ring_of, file, clock, caplog, line):
     ring, counted = ring_of("alice:secret-one\nbob:secret-two"), Counted()
     ring.report_to(Metrics([counted]))
     raw = line if isinstance(line, bytes) else line.encode()

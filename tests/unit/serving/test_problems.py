@@ -33,10 +33,10 @@ def test_a_request_the_model_cannot_answer_says_why(code, status, shown):
     assert problem.message == "1100 tokens, the language model has 1024 positions"
 
 
-@pytest.mark.parametrize("error", [RequestError("x" * 9999, code="empty"), AudioError("x" * 9999, code="empty"),
-                                   ConfigError("x" * 9999)])  # fmt: skip
-def test_a_message_is_bounded(error):
-    assert len(problem_of(error).message) == 1000
+def test_a_message_is_bounded():
+    long = "x" * 9999
+    for error in (RequestError(long, code="empty"), AudioError(long, code="empty"), ConfigError(long)):
+        assert len(problem_of(error).message) == 1000
 
 
 @pytest.mark.parametrize(
