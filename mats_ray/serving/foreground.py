@@ -5,8 +5,8 @@ import ipaddress
 import re
 import signal
 import socket
-import threading
 from collections.abc import MutableMapping
+from queue import SimpleQueue
 
 from mats_ray.errors import ConfigError
 
@@ -88,12 +88,14 @@ def last_words(traceback: str) -> str:
 
 def wait_for_signal() -> None:
     """Sleep until Ctrl-C or SIGTERM; a second one while cleaning up acts as usual."""
-    came = threading.Event()
+    # a handler runs between any two steps of the thread that waits: an Event's lock may be held there already
+    came = SimpleQueue[int]()
     before = {
-        number: signal.signal(number, lambda *_: came.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: came.put(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        came.wait()
+        came.get()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
