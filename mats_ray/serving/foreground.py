@@ -5,8 +5,8 @@ import ipaddress
 import re
 import signal
 import socket
+import time
 from collections.abc import MutableMapping
-from queue import SimpleQueue
 
 from mats_ray.errors import ConfigError
 
@@ -88,14 +88,14 @@ def last_words(traceback: str) -> str:
 
 def wait_for_signal() -> None:
     """Sleep until Ctrl-C or SIGTERM; a second one while cleaning up acts as usual."""
-    # a handler runs between any two steps of the thread that waits: an Event's lock may be held there already
-    came = SimpleQueue[int]()
+    came: list[int] = []
     before = {
-        number: signal.signal(number, lambda number, _: came.put(number))
+        number: signal.signal(number, lambda number, _: came.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        came.get()
+        while not came:
+            time.sleep(0.5)  # a signal ends it; what waits on a lock may sleep on if it comes just before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
