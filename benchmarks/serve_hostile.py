@@ -1,11 +1,13 @@
 """Requests that nobody means well with: made from openapi.json by schemathesis, and a corpus of bad audio."""
 
 import base64
+import contextlib
 import gzip
 import http.client
 import io
 import json
 import random
+import socket
 import struct
 import threading
 import time
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -57,12 +60,13 @@ class Result:
 
 
 def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Callable[[], float]) -> Result:
-    """Send hostile requests: two thirds made from the description, the others bad audio and much work."""
+    """Send hostile requests: two thirds made from the description, then odd requests, much work and bad audio."""
     result, started = Result(), time.monotonic()
     with watched(ingress_mb, result):
         result.memory_mb.append(memory_mb())
         by_description(url, 2 * number // 3, result)
         result.memory_mb.append(memory_mb())
+        by_odd_requests(url, number // 6, result)
         by_work(url, number // 30, result)
         by_corpus(url, number - result.number, result)
         result.memory_mb.append(memory_mb())
@@ -136,6 +140,89 @@ def causes_of(error: BaseException) -> str:
     """The errors within an error."""
     inner = [*getattr(error, "exceptions", ()), *filter(None, [error.__cause__])]
     return "; ".join(f"{type(one).__name__}: {str(one)[:200]} {causes_of(one)}" for one in inner)
+
+
+def by_odd_requests(url: str, number: int, result: Result) -> None:
+    """Paths that no client would send, and bodies that no client would write, eight at a time."""
+    paths, bodies = list(odd_paths()), [*odd_chats(), *odd_forms()]
+
+    def one(index: int) -> None:
+        path, body, content_type = CHAT, b"", "text/plain"
+        if index % 2:
+            path = paths[index // 2 % len(paths)]
+        else:
+            path, body, content_type = bodies[index // 2 % len(bodies)]
+        began, status = time.perf_counter(), 0
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            status = exchange(url, path, body, content_type)
+        result.note(status, time.perf_counter() - began, f"{path} {body[-80:]!r}")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(one, range(number)))
+
+
+def exchange(url: str, path: str, body: bytes, content_type: str) -> int:
+    """Send one request as raw bytes; a client would put its path into order."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60) as connection:
+        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
+        head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def odd_paths() -> Iterator[str]:
+    """Known routes behind prefixes, encoded, doubled, climbing and misspelt."""
+    for route in ("/v1/models", "/metrics", "/health", "/", "/docs", CHAT):
+        last = route.rpartition("/")[2]
+        yield from (
+            f"/mats{route}",
+            f"/{route}",
+            f"{route}/",
+            f"/x/..{route}",
+            f"/./{route}",
+            f"/page/..{route}",
+        )
+        yield route.replace(last, "".join(f"%{ord(letter):02x}" for letter in last)) if last else "/%2f"
+        yield from (f"{route}%00", f"{route}%0a", f"{route}%ed%a0%bd", f"{route};x=1", route.upper())
+    yield f"/page/..%2f..%2f{'x' * 5000}"
+
+
+def odd_chats() -> Iterator[tuple[str, bytes, str]]:
+    """Numbers without end, halves of characters, fields that are not there: as JSON text."""
+    noise = encoded(np.random.default_rng(0).uniform(-1, 1, 800), 8000, "wav")
+    sound = {
+        "type": "input_audio",
+        "input_audio": {"data": base64.b64encode(noise).decode(), "format": "wav"},
+    }
+    head = json.dumps({"messages": [{"role": "user", "content": [sound]}]})[:-1]
+    numbers = ("NaN", "Infinity", "-1", "0", "1e-320", "1e999", "1e308", "9" * 400, "9" * 5000, "true", '"1"')
+    for number in numbers:
+        for key in ("temperature", "top_p", "seed", "max_tokens", "n", "frobnicate", "stop", "user"):
+            yield CHAT, f'{head}, "{key}": {number}}}'.encode(), "application/json"
+        for key in ("window", "profile", "frobnicate"):
+            yield CHAT, f'{head}, "mats": {{"{key}": {number}}}}}'.encode(), "application/json"
+        for key in ("num_neighbours", "temperature", "mix"):
+            santa = f'{{"santa": {{"{key}": {number}}}}}'
+            yield CHAT, f'{head}, "mats": {santa}}}'.encode(), "application/json"
+    for key in ("model", "user", "stop", "\\ud83d", "metadata", "n"):
+        yield CHAT, f'{head}, "{key}": "\\ud83d"}}'.encode(), "application/json"
+    for text in ("\\ud83d", "\\udc00\\ud83d", "\\u0000"):
+        content = f'[{json.dumps(sound)}, {{"type": "text", "text": "{text}"}}]'
+        yield CHAT, f'{{"messages": [{{"role": "user", "content": {content}}}]}}'.encode(), "application/json"
+    for body in ("[" * 2000, '{"messages":' * 500, "[" + "{}," * 200_000, "null", '"x"'):
+        yield CHAT, body.encode(), "application/json"
+
+
+def odd_forms() -> Iterator[tuple[str, bytes, str]]:
+    """Fields that are not there, not UTF-8, twice, or numbers without end."""
+    noise = encoded(np.random.default_rng(0).uniform(-1, 1, 800), 8000, "wav")
+    start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + noise
+    for name in (b"window", b"profile", b"frobnicate", b"file", b"\xff"):
+        for value in (b"NaN", b"1e999", b"-1", b"9" * 5000, b"\xff", b"\xed\xa0\xbd", b""):
+            part = b'\r\n--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n' + value
+            for charset in ("", "; charset=utf-7", "; charset=undefined"):
+                yield CAPTIONS, start + part + b"\r\n--b--\r\n", f"multipart/form-data; boundary=b{charset}"
 
 
 def by_corpus(url: str, number: int, result: Result) -> None:

@@ -1,12 +1,23 @@
 """Strict configuration: frozen pydantic models, YAML files, ``--set a.b=c``; a fault is one clear line."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic import ValidatorFunctionWrapHandler as Handler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from mats_ray.errors import ConfigError, abbreviated
 
@@ -27,6 +38,35 @@ class StrictConfig(BaseModel):
         if isinstance(value, bool) and (annotation is int or annotation is float):
             raise PydanticCustomError("number_type", "Input should be a number")
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Bounds of a number, both allowed: ``Annotated[int, Within(1, 1024)]``; one line says both of them.
+
+    Args:
+        low: Least value.
+        high: Greatest value.
+        strict: Refuse text that reads as a number; a form has nothing else.
+    """
+
+    low: float
+    high: float
+    strict: bool = True
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check type and bounds as pydantic does, and say them in one message."""
+        bounds = Field(ge=self.low, le=self.high, strict=self.strict)
+        kind = "an integer" if source is int else "a number"
+        message = f"must be {kind} from {self.low} to {self.high}"
+
+        def check(value: Any, inner: Handler) -> Any:
+            try:
+                return inner(value)
+            except ValidationError:
+                raise PydanticCustomError("out_of_range", "{message}", {"message": message}) from None
+
+        return core_schema.no_info_wrap_validator_function(check, handler(Annotated[source, bounds]))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -127,13 +167,13 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(kind, first["loc"][:-1]))
-        said = f"unknown key {key} = {_short(first['input'])}; allowed here: {allowed}"
+        said = f"unknown key {key} = {shown(first['input'])}; allowed here: {allowed}"
     elif first["type"] == "missing":
         said = f"{key} is missing"
     elif first["type"] == "value_error":
         said = (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
     else:
-        said = f"{key} = {_short(first['input'])} is not allowed: {_lower(first['msg'])}"
+        said = f"{key} = {shown(first['input'])} is not allowed: {_lower(first['msg'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return abbreviated([_one_line(said)], width=600) + more
 
@@ -150,9 +190,16 @@ def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     return sorted(kind.model_fields)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """Quote a value in an error: at most 60 characters, however large the value is."""
+    if isinstance(value, int) and value.bit_length() > 200:  # Python refuses to write the longest at all
+        return "an integer of more than 60 digits"
+    text = _BOUNDED.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_BOUNDED = reprlib.Repr()
+_BOUNDED.maxstring = _BOUNDED.maxother = 200
 
 
 def _lower(text: str) -> str:

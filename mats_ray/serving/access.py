@@ -9,6 +9,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mats_ray.serving.metrics import Metrics
+from mats_ray.serving.paths import route_of
 
 logger = logging.getLogger("mats_ray.access")
 _QUIET = frozenset({"/health", "/readyz", "/metrics"})
@@ -55,7 +56,7 @@ class Access:
         self._metrics.record("mats_requests_in_flight", self._in_flight)
 
     def _leave(self, scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
-        route = _route_of(scope)
+        route = route_of(scope) or "unknown"
         self._metrics.record("mats_requests_total", route=route, status=str(status))
         self._metrics.record("mats_request_seconds", seconds, route=route)
         if code := facts.get("error"):
@@ -94,9 +95,3 @@ def log_as_json() -> None:
     package.handlers = [handler]
     package.setLevel(logging.INFO)
     package.propagate = False
-
-
-def _route_of(scope: Scope) -> str:
-    """The route's pattern, so that a stranger's paths are not our labels."""
-    route = scope.get("route")
-    return getattr(route, "path", None) or "unknown"

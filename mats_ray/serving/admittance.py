@@ -2,17 +2,20 @@
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from mats_ray.serving.guards import refuse
 from mats_ray.serving.keys import KeyRing, RateLimit
+from mats_ray.serving.paths import RouteSet
 from mats_ray.serving.problems import RequestError
 
 ANONYMOUS = "anonymous"
-_GUARDED = ("/v1/", "/metrics")
+OPEN = RouteSet("/health", "/readyz", "/", "/docs", "/openapi.json", "/page/{name:path}")
+"""The routes that need no key. Every other request does, also one that no route takes."""
 
 
 class Admittance:
-    """A key for everything that answers; health, the page and the documentation are open.
+    """A key for everything but what ``OPEN`` names: health, the page and the documentation.
 
     Args:
         app: What comes next.
@@ -25,7 +28,9 @@ class Admittance:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse with 401 or 429, or let through and remember the key's name."""
-        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
+        if scope["type"] == "websocket":  # no route speaks it
+            return await WebSocketClose()(scope, receive, send)
+        if scope["type"] == "lifespan" or OPEN.matches(scope):
             return await self.app(scope, receive, send)
         name = self._name_of(scope)
         if name is None:

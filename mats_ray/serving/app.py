@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
 import mats_ray
+from mats_ray.config.base import shown
 from mats_ray.config.infer import ServeConfig, TracingConfig
 from mats_ray.errors import AudioError, ConfigError
 from mats_ray.serving.access import Access
@@ -21,14 +21,20 @@ from mats_ray.serving.guards import Admission, BodyLimit, Deadline, LastResort, 
 from mats_ray.serving.keys import KeyRing, RateLimit
 from mats_ray.serving.metrics import Metrics, PrometheusSink, Sink
 from mats_ray.serving.page_routes import page_routes
-from mats_ray.serving.problems import Problem, RequestError, problem_of
+from mats_ray.serving.paths import PrefixSlash, route_of
+from mats_ray.serving.problems import Problem, RequestError, problem_of, refusal_of
 from mats_ray.serving.readiness import Readiness
 from mats_ray.serving.remote import RemoteFiles
 from mats_ray.serving.routes import answer_routes, encoder_routes, model_routes, status_routes
 from mats_ray.serving.service import AudioService
 from mats_ray.serving.tracing import RequestSpans, TracedAnswerer, TracedDecoder, TracedEncoder, Tracing
 
-_CODES = {400: "malformed_body", 404: "route_not_found", 405: "method_not_allowed"}
+_CODES = {
+    400: "malformed_body",
+    404: "route_not_found",
+    405: "method_not_allowed",
+    422: "invalid_field",
+}
 
 
 def make_app(
@@ -55,6 +61,7 @@ def make_app(
     service.metrics = Metrics([prometheus, *sinks])
     tracing = _trace(service, config.tracing)
     keys = keys or KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
+    keys.report_to(service.metrics)
     app = FastAPI(
         title="mats_ray",
         summary="Questions and captions about sounds",
@@ -63,10 +70,7 @@ def make_app(
         docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
         redoc_url=None,
         lifespan=_lifespan(service, readiness),
-        middleware=[
-            *tracing,
-            *_guards(config, keys, service.metrics, echo_request_id=echo_request_id),
-        ],
+        middleware=[*tracing, *_guards(config, keys, service.metrics, echo_request_id=echo_request_id)],
     )
     _explain_errors(app)
     _include_routes(app, service, readiness, prometheus, config)
@@ -117,6 +121,7 @@ def _guards(
         Middleware(RequestId, echo=echo_request_id),
         Middleware(Access, metrics=metrics),
         Middleware(LastResort),
+        *([Middleware(PrefixSlash)] if config.page else []),
         Middleware(Admittance, keys=keys, rate=RateLimit(config.requests_per_minute)),
         Middleware(Admission, limit=config.max_requests_in_flight),
         Middleware(
@@ -145,12 +150,12 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """What the router and the form parser refuse: 404, 405, 400."""
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "malformed_body")
-    message = str(error.detail)
+    message = str(error.detail)[:1000]
     if code == "route_not_found":
         routes = sorted(request.app.openapi()["paths"])
-        message = f"no route {request.url.path}; there are {', '.join(routes)}"
+        message = f"no route {shown(request.url.path)}; there are {', '.join(routes)}"
     elif code == "method_not_allowed":
-        message = f"{request.url.path} does not take {request.method}"
+        message = f"{shown(request.url.path)} does not take {shown(request.method)}"
     problem = Problem(status=error.status_code, code=code, message=message)
     return _respond(request, problem, dict(error.headers or {}))
 
@@ -158,26 +163,23 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """What the parameters' types refuse; a body of another kind shows as missing fields."""
     assert isinstance(error, RequestValidationError)
-    return _respond(request, problem_of(_refusal(request, error.errors()[0])))
+    return _respond(request, problem_of(_refusal(request, error)))
 
 
-def _refusal(request: Request, first: dict[str, Any]) -> RequestError:
+def _refusal(request: Request, error: RequestValidationError) -> RequestError:
     wanted, code = ("multipart/form-data", "not_multipart")
-    if request.url.path == CHAT:
+    if route_of(request.scope) == CHAT:
         wanted, code = ("application/json", "not_json")
     content_type = request.headers.get("content-type", "")
     if not content_type.lower().startswith(wanted):
         return RequestError(
-            f"this route takes {wanted}, got {content_type or 'no Content-Type'!r}", code=code
+            f"this route takes {wanted}, got {shown(content_type) if content_type else 'no Content-Type'}",
+            code=code,
         )
-    if first["type"] == "json_invalid":
+    faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+    if faults[0]["type"] == "json_invalid":
         return RequestError("the body is not JSON", code="malformed_body")
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    param = str(first["loc"][1]) if len(first["loc"]) > 1 else None
-    if first["type"] == "missing":
-        return RequestError(f"the field {field!r} is missing or empty", code="missing_field", param=param)
-    reason = first["msg"].removeprefix("Value error, ")
-    return RequestError(f"the field {field!r} cannot be used: {reason}", code="invalid_field", param=param)
+    return refusal_of(faults, error.body)
 
 
 def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:

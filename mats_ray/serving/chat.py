@@ -8,14 +8,24 @@ import binascii
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from mats_ray.config.answer import AnswerOptions, SantaOptions
+from mats_ray.config.answer import (
+    MAX_STOP_TEXTS,
+    AnswerOptions,
+    MaxNewTokens,
+    SantaChoice,
+    Seed,
+    StopText,
+    Temperature,
+    TopP,
+)
+from mats_ray.config.base import Within, shown
 from mats_ray.config.infer import Profile
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.bodies import RequestModel
+from mats_ray.serving.problems import OWN_SENTENCE, RequestError, refusal_of
 
-AudioFormat = Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm", "aiff"]
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "frequency_penalty": (0,),
@@ -30,10 +40,24 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "store": (False,),
 }
 """Parameters of OpenAI's that may be sent as long as they change nothing."""
+_ROLES = {
+    "system": "MATS has no system prompt; put what it says into the question",
+    "developer": "MATS has no system prompt; put what it says into the question",
+}
+_NO_CONVERSATION = "MATS holds no conversation; send one message of role 'user'"
+ShortText = Annotated[str, Field(max_length=256)]
+Metadata = Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=16)]
+_TEXT_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 100}
+_TEXTS_SCHEMA = {"type": "array", "items": _TEXT_SCHEMA, "maxItems": MAX_STOP_TEXTS}
+StopTexts = Annotated[
+    list[StopText],
+    Field(max_length=MAX_STOP_TEXTS),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, _TEXTS_SCHEMA]}),
+]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+class _Strict(RequestModel):
+    model_config = ConfigDict(strict=True)
 
 
 class InputAudio(_Strict):
@@ -41,8 +65,8 @@ class InputAudio(_Strict):
 
     data: Annotated[str, Field(min_length=1)]
     """Base64."""
-    format: AudioFormat = "wav"
-    """A hint: the bytes themselves say what they are."""
+    format: Annotated[str, Field(pattern=r"^[\w.+/-]{1,40}$")] = "wav"
+    """A hint, ``wav`` or ``mp3`` or any other: the bytes themselves say what they are."""
 
 
 class AudioURL(_Strict):
@@ -52,36 +76,38 @@ class AudioURL(_Strict):
     """A data: URL, or an http(s) one of a host that the server allows."""
 
 
-class TextPart(_Strict):
-    """The question, or a part of it."""
+class Part(_Strict):
+    """The sound, the question or a piece of it: what its type names, and nothing else."""
 
-    type: Literal["text"]
-    text: str
+    type: Literal["text", "input_audio", "audio_url"]
+    text: str | None = None
+    input_audio: InputAudio | None = None
+    audio_url: AudioURL | None = None
 
-
-class InputAudioPart(_Strict):
-    """The sound."""
-
-    type: Literal["input_audio"]
-    input_audio: InputAudio
-
-
-class AudioURLPart(_Strict):
-    """The sound."""
-
-    type: Literal["audio_url"]
-    audio_url: AudioURL
-
-
-Part = Annotated[TextPart | InputAudioPart | AudioURLPart, Field(discriminator="type")]
+    @model_validator(mode="after")
+    def holds_what_its_type_names(self) -> "Part":
+        """Another type's content would not be read."""
+        for name in ("text", "input_audio", "audio_url"):
+            if (name == self.type) != (getattr(self, name) is not None):
+                verb = "needs" if name == self.type else "cannot have"
+                message = f"a part of type {self.type!r} {verb} {name!r}"
+                raise PydanticCustomError("part", "{message}", {"message": message, "field": name})
+        return self
 
 
 class Message(_Strict):
     """One message: MATS holds no conversation, and has no system prompt."""
 
     role: Literal["user"]
-    content: str | list[Part]
-    name: str | None = None
+    content: Annotated[list[Part], Field(min_length=1, max_length=32)]
+    """Parts, or a text."""
+    name: ShortText | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def a_text_is_one_part(cls, value: Any) -> Any:
+        """Take a text for a list of one."""
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
 class StreamOptions(_Strict):
@@ -96,32 +122,33 @@ class Extras(_Strict):
 
     profile: Profile | None = None
     """"paper" is a beam search over 4, "fast" is greedy; the model's own unless given."""
-    window: Annotated[float, Field(ge=1, le=3600)] | None = None
+    window: Annotated[float, Within(1, 3600)] | None = None
     """Seconds: answer about every window of the sound, with its times."""
-    santa: bool | SantaOptions | None = None
+    santa: SantaChoice | None = None
     """Whether, and how, the embedding is moved towards the texts it resembles."""
 
 
 class ChatRequest(_Strict):
     """One question about one sound. Without a text the sound is described."""
 
-    model: str | None = None
+    model: ShortText | None = None
     """The model's id, or "mats"."""
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1)]
-    stream: bool | None = False
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool = False
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: MaxNewTokens | None = None
+    max_completion_tokens: MaxNewTokens | None = None
     """OpenAI's newer name of ``max_tokens``."""
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Temperature | None = None
     """0 unless given: the likeliest answer."""
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    top_p: TopP | None = None
+    seed: Seed | None = None
     """Of what ``temperature`` draws; 0 unless given, so that a request has one answer."""
-    stop: str | list[str] | None = None
-    user: str | None = None
+    stop: StopTexts | None = None
+    """Texts, or one text, that end the answer."""
+    user: ShortText | None = None
     """Not used, not logged."""
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     """Not used, not logged."""
     mats: Extras = Extras()
 
@@ -133,17 +160,40 @@ class ChatRequest(_Strict):
             return tree
         for name, allowed in _NEUTRAL.items():
             if (value := tree.get(name)) is not None and value not in allowed:
-                raise PydanticCustomError(
-                    "unsupported", "{name} is not supported here; leave it out", {"name": name}
-                )
+                neutral = " or ".join(map(repr, allowed))
+                message = f"{name} is not supported here; leave it out, or send {neutral}"
+                raise PydanticCustomError("unsupported", "{message}", {"message": message, "field": name})
         return {name: value for name, value in tree.items() if name not in _NEUTRAL}
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def one_message_of_a_user(cls, value: Any) -> Any:
+        """Say of a conversation what cannot be done, before a fault within one of its messages."""
+        messages = value if isinstance(value, list) else []
+        for number, message in enumerate(messages):
+            role = message.get("role", "user") if isinstance(message, dict) else "user"
+            if role != "user":
+                reason = _ROLES.get(role, _NO_CONVERSATION) if isinstance(role, str) else _NO_CONVERSATION
+                said = f"messages[{number}].role is {shown(role)}: {reason}"
+                raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": said})
+        if len(messages) > 1:
+            said = f"there are {len(messages)} messages: {_NO_CONVERSATION}"
+            raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": said})
+        return value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def a_text_is_a_list_of_one(cls, value: Any) -> Any:
+        """Take a text for a list of one."""
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def one_limit(self) -> "ChatRequest":
         """Two names, one meaning."""
         both = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(both) > 1:
-            raise PydanticCustomError("two_limits", "max_tokens and max_completion_tokens disagree")
+            message = f"max_completion_tokens = {self.max_completion_tokens} says otherwise"
+            raise PydanticCustomError("two_limits", "{message}", {"message": message, "field": "max_tokens"})
         return self
 
     def options(self) -> AnswerOptions:
@@ -152,14 +202,13 @@ class ChatRequest(_Strict):
         Raises:
             RequestError: The values do not go together.
         """
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return answer_options(
             profile=self.mats.profile,
             max_new_tokens=self.max_tokens or self.max_completion_tokens,
             temperature=self.temperature or 0,
             top_p=self.top_p or 1,
             seed=self.seed or 0,
-            stop=stop,
+            stop=tuple(self.stop or ()),
             santa=self.mats.santa,
         )
 
@@ -173,10 +222,7 @@ def answer_options(**chosen: Any) -> AnswerOptions:
     try:
         return AnswerOptions(**chosen)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "temperature"
-        message = first["msg"].removeprefix("Value error, ")
-        raise RequestError(f"{name}: {message}", code="invalid_field", param=name) from None
+        raise refusal_of(error.errors(), chosen) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,35 +241,35 @@ def read_message(request: ChatRequest) -> Asked:
     Raises:
         RequestError: There are no or several sounds, or what should be base64 is not.
     """
-    content = request.messages[0].content
-    parts = [TextPart(type="text", text=content)] if isinstance(content, str) else content
-    sounds = [part for part in parts if not isinstance(part, TextPart)]
+    parts = request.messages[0].content
+    sounds = [number for number, part in enumerate(parts) if part.type != "text"]
     if len(sounds) != 1:
         there = f"there are {len(sounds)}" if sounds else "there is none"
-        raise RequestError(
-            f"send one sound, as an input_audio part; {there}", code="invalid_field", param="messages"
-        )
-    question = "\n".join(part.text for part in parts if isinstance(part, TextPart)).strip()
-    sound = sounds[0]
-    if isinstance(sound, InputAudioPart):
-        name = f"input_audio.{sound.input_audio.format}"
-        return Asked(audio=_from_base64(sound.input_audio.data), name=name, question=question or None)
+        raise _refused(f"messages[0].content: send one sound, as an input_audio part; {there}")
+    question = "\n".join(part.text for part in parts if part.text is not None).strip()
+    where, sound = f"messages[0].content[{sounds[0]}]", parts[sounds[0]]
+    if sound.input_audio is not None:
+        data = _from_base64(sound.input_audio.data, f"{where}.input_audio.data")
+        return Asked(audio=data, name=f"input_audio.{sound.input_audio.format}", question=question or None)
+    assert sound.audio_url is not None, "a part holds what its type names"
     url = sound.audio_url.url
-    audio = _from_data_url(url) if url.startswith("data:") else url
+    audio = _from_data_url(url, f"{where}.audio_url.url") if url.startswith("data:") else url
     return Asked(audio=audio, name="audio_url", question=question or None)
 
 
-def _from_data_url(url: str) -> bytes:
+def _from_data_url(url: str, where: str) -> bytes:
     head, comma, data = url.partition(",")
     if not comma or not head.endswith(";base64"):
-        raise RequestError(
-            "a data: URL must read data:audio/...;base64,...", code="invalid_field", param="messages"
-        )
-    return _from_base64(data)
+        raise _refused(f"{where} = {shown(url)} must read data:audio/...;base64,...")
+    return _from_base64(data, where)
 
 
-def _from_base64(data: str) -> bytes:
+def _from_base64(data: str, where: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError("the sound's data is not base64", code="invalid_field", param="messages") from None
+        raise _refused(f"{where} = {shown(data)} is not base64") from None
+
+
+def _refused(message: str) -> RequestError:
+    return RequestError(message, code="invalid_field", param="messages")

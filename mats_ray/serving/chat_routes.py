@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from mats_ray.config.base import shown
+from mats_ray.serving.bodies import CheckedRoute
 from mats_ray.serving.chat import ChatRequest, read_message
 from mats_ray.serving.chat_reply import ChatCompletion, completion, events
 from mats_ray.serving.parts import Ask, Reply, Upload
@@ -34,7 +36,7 @@ _EXAMPLE = {
 
 def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
     """One question about one sound, in OpenAI's words."""
-    router = APIRouter(tags=["chat"], responses=AUDIO_ERRORS)
+    router = APIRouter(tags=["chat"], responses=AUDIO_ERRORS, route_class=CheckedRoute)
     responses: dict[int | str, dict[str, Any]] = {
         200: {
             "model": ChatCompletion,
@@ -46,20 +48,20 @@ def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
     @router.post(CHAT, response_model=None, responses=responses)
     async def complete(request: Request, body: Annotated[ChatRequest, Body(examples=[_EXAMPLE])]) -> Response:
         """Answer a question about a sound, at once or piece by piece."""
-        model = (await service.model(None if body.model == _ALIAS else body.model)).id
-        if body.model not in {None, model, _ALIAS}:
-            raise RequestError(
-                f"no model {body.model!r}; there is {model!r}", code="model_not_found", param="model"
-            )
+        wanted = None if body.model == _ALIAS else body.model
+        if wanted is not None:
+            check_model(wanted, (await service.model(wanted)).id)
         ask = await _ask_of(body, remote)
         head = {"id": f"chatcmpl-{request.state.request_id}", "created": int(time.time())}
         if not body.stream:
             reply = await service.reply(ask)
+            check_model(wanted, reply.model)
             note(request, reply)
             whole = completion(reply, id_=head["id"], created=head["created"])
             return JSONResponse(whole.model_dump())
         pieces = _noted(service.stream(ask), request)
         head["model"] = (await anext(pieces)).id
+        check_model(wanted, head["model"])
         first = await anext(pieces)
         waited = time.perf_counter() - request.state.started
         service.metrics.record("mats_time_to_first_token_seconds", waited)
@@ -68,6 +70,18 @@ def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
         return StreamingResponse(said, media_type="text/event-stream", headers=_NO_BUFFERING)
 
     return router
+
+
+def check_model(wanted: str | None, found: str) -> None:
+    """Refuse an answer of another model than the one that was named; in a roll-out that may come late.
+
+    Raises:
+        RequestError: It is another.
+    """
+    if wanted not in {None, found}:
+        raise RequestError(
+            f"no model {shown(wanted)}; there is {found!r}", code="model_not_found", param="model"
+        )
 
 
 async def _ask_of(body: ChatRequest, remote: RemoteFiles) -> Ask:

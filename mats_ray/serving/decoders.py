@@ -17,13 +17,16 @@ from mats_ray.types import AudioClip
 
 logger = logging.getLogger(__name__)
 
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME")
+"""What a decoding process inherits: no key, token or credential of its parent."""
+
 
 class DecoderProcess:
     """One process, one file at a time. Blocking: call it from threads."""
 
     def __init__(self) -> None:
         ours, theirs = Pipe()
-        environment = os.environ | {
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",

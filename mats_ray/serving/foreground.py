@@ -5,7 +5,7 @@ import ipaddress
 import re
 import signal
 import socket
-import threading
+import time
 from collections.abc import MutableMapping
 
 from mats_ray.errors import ConfigError
@@ -88,12 +88,14 @@ def last_words(traceback: str) -> str:
 
 def wait_for_signal() -> None:
     """Sleep until Ctrl-C or SIGTERM; a second one while cleaning up acts as usual."""
-    came = threading.Event()
+    came: list[int] = []
     before = {
-        number: signal.signal(number, lambda *_: came.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        came.wait()
+        while not came:
+            time.sleep(0.5)  # a signal ends it; what waits on a lock may sleep on if it comes just before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

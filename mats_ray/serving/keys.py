@@ -1,7 +1,8 @@
 """Who may ask: Bearer keys from a file and the environment, and how often each may.
 
 Lines of the file, or items of the variable between commas, read ``name:key`` or ``key``; a ``#`` begins a
-comment. Only hashes of keys are kept. The file is read again when it changes; nobody has to restart anything.
+comment. Only hashes of keys are kept. The file is read again within a second of a change, and what it says
+then holds: keys that are no longer in it admit nobody, also when it was emptied or deleted.
 """
 
 import hashlib
@@ -14,10 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mats_ray.errors import ConfigError
+from mats_ray.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_LOOK_AGAIN_SECONDS = 1.0
+_SECONDS_BETWEEN_READS = 1.0
 _MIN_KEY_LENGTH = 8
 
 
@@ -31,7 +33,7 @@ class KeyRing:
         clock: Monotonic seconds.
 
     Raises:
-        ConfigError: The file cannot be read, or what should be a key is too short to be one.
+        ConfigError: The file cannot be read or holds no keys, or a line holds what cannot be a key.
     """
 
     def __init__(
@@ -43,50 +45,59 @@ class KeyRing:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = None if file is None else Path(file).expanduser()
-        self._clock = clock
-        self._from_environment = _parse(environment.get(variable, "").replace(",", "\n"), f"${variable}")
-        self._names: dict[bytes, str] = {}
-        self._stamp: object = None
-        self._looked_at = clock()
-        self._load()
+        self._clock, self._metrics = clock, Metrics()
+        self._from_environment, faults = _parse(environment.get(variable, "").replace(",", "\n").encode())
+        if faults:
+            raise ConfigError(f"${variable}: {faults[0].replace('line', 'item')}")
+        self._names, self._faults = dict(self._from_environment), list[str]()
+        self._digest: bytes | None = None
+        self._read_at = clock()
+        if self._file is None:
+            return
+        self._read(self._file)
+        if self._faults:
+            raise ConfigError(f"the API keys in {self._file}: {self._faults[0]}")
+        if not self._names:
+            raise ConfigError(f"there are no API keys in {self._file}")
 
     @property
     def is_open(self) -> bool:
         """No keys are configured: everybody may ask."""
         return self._file is None and not self._from_environment
 
+    def report_to(self, metrics: Metrics) -> None:
+        """Show in ``mats_key_file_errors`` how many lines of the file cannot be used, from now on."""
+        self._metrics = metrics
+        metrics.record("mats_key_file_errors", len(self._faults))
+
     def name_of(self, key: str) -> str | None:
         """Return the name of a key's owner, None if it is not a key; takes the same time for every key."""
-        self._look_again()
+        if self._file is not None and self._clock() - self._read_at >= _SECONDS_BETWEEN_READS:
+            self._read_at = self._clock()
+            self._read(self._file)
         digest, found = _hash(key), None
         for known, name in self._names.items():
             if hmac.compare_digest(known, digest):
                 found = name
         return found
 
-    def _look_again(self) -> None:
-        now = self._clock()
-        if self._file is None or now - self._looked_at < _LOOK_AGAIN_SECONDS:
-            return
-        self._looked_at = now
+    def _read(self, file: Path) -> None:
+        """Let the file's keys replace those of before. Its content decides, times may be kept."""
         try:
-            if _stamp_of(self._file) != self._stamp:
-                self._load()
-                logger.warning("read %d keys again from %s", len(self._names), self._file)
-        except ConfigError as error:
-            logger.error("the keys stay as they were: %s", error)  # noqa: TRY400  its text says it all
-
-    def _load(self) -> None:
-        names = dict(self._from_environment)
-        if self._file is not None:
-            try:
-                self._stamp = _stamp_of(self._file)
-                names |= _parse(self._file.read_text("utf-8"), str(self._file))
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"the API keys in {self._file} cannot be read: {error}") from None
-            if not names:
-                raise ConfigError(f"there are no API keys in {self._file}")
-        self._names = names
+            content = file.read_bytes()
+        except OSError as error:
+            names, faults, digest = {}, [f"it cannot be read: {error.strerror}"], b""
+        else:
+            if (digest := hashlib.sha256(content).digest()) == self._digest:
+                return
+            names, faults = _parse(content)
+        if self._digest is not None and (digest, faults) != (self._digest, self._faults):
+            logger.warning("the API keys in %s changed: it holds %d", file, len(names))
+            for fault in faults:
+                logger.error("the API keys in %s: %s", file, fault)
+        self._digest, self._faults = digest, faults
+        self._names = self._from_environment | names
+        self._metrics.record("mats_key_file_errors", len(faults))
 
 
 class RateLimit:
@@ -115,25 +126,27 @@ class RateLimit:
         return 0
 
 
-def _stamp_of(file: Path) -> object:
-    try:
-        found = file.stat()
-    except OSError as error:
-        raise ConfigError(f"the API keys in {file} cannot be read: {error.strerror}") from None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _parse(text: str, source: str) -> dict[bytes, str]:
+def _parse(content: bytes) -> tuple[dict[bytes, str], list[str]]:
+    """Return the names by the hashes of their keys, and what is wrong with which line; never a key."""
     names: dict[bytes, str] = {}
-    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-    for number, line in enumerate(filter(None, lines), start=1):
+    faults: list[str] = []
+    count = 0
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        line = raw.decode("utf-8", "replace").partition("#")[0].strip()
+        if not line:
+            continue
+        count += 1
         name, colon, key = line.partition(":")
         if not colon:
-            name, key = f"key-{number}", line
-        if len(key.strip()) < _MIN_KEY_LENGTH:
-            raise ConfigError(f"{source}: key {number} has fewer than {_MIN_KEY_LENGTH} characters")
-        names[_hash(key.strip())] = name.strip()
-    return names
+            name, key = f"key-{count}", line
+        key = key.strip()
+        if len(key) < _MIN_KEY_LENGTH:
+            faults.append(f"the key in line {number} has fewer than {_MIN_KEY_LENGTH} characters")
+        elif not all("!" <= letter <= "~" for letter in key):
+            faults.append(f"the key in line {number} holds a space or is not ASCII: nobody can send it")
+        else:
+            names[_hash(key)] = name.strip()
+    return names, faults
 
 
 def _hash(key: str) -> bytes:

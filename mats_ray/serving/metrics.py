@@ -51,6 +51,7 @@ METRICS = {
         ),
         Metric("mats_prompt_tokens_total", "counter", "Tokens read"),
         Metric("mats_completion_tokens_total", "counter", "Tokens written"),
+        Metric("mats_key_file_errors", "gauge", "Lines of the key file that cannot be used, or 1: no file"),
         Metric("mats_retries_total", "counter", "Calls repeated because a replica had died", ("deployment",)),
     )
 }

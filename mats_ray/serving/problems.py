@@ -1,8 +1,15 @@
 """What goes wrong with a request, and the HTTP status, error type and code a client sees for it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+<<<<<<< HEAD
 from mats_ray.errors import AnswerError, AudioError, ConfigError, MATSError
+=======
+from mats_ray.config.base import shown
+from mats_ray.errors import AudioError, ConfigError, MATSError
+>>>>>>> abb19dc (Serving: keys by matched route below any prefix, bodies checked where they enter, bounded numbers, refusals by field, keys are what the file says)
 
 STATUS = {
     "malformed_body": 400,
@@ -38,6 +45,10 @@ STATUS = {
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 _RETRY_AFTER_SECONDS = {429: 1, 503: 2}
+OWN_SENTENCE = "own_sentence"
+"""Type of a validation's fault whose message says everything itself."""
+_MAX_MESSAGE = 1000
+"""Characters of one message, whatever it quotes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,22 +102,65 @@ def _rebuild_request_error(message: str, code: str, param: str | None, wait: int
     return RequestError(message, code=code, param=param, retry_after=wait)
 
 
+def refusal_of(faults: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
+    """Translate what pydantic says of a body: the first fault's field, its value, what is allowed.
+
+    Args:
+        faults: ``ValidationError.errors()``, their locations below the body.
+        body: What was validated.
+    """
+    fault = faults[0]
+    context = fault.get("ctx") or {}
+    place = [*fault["loc"], *([context["field"]] if "field" in context else [])]
+    path, value = _locate(place, body)
+    param = str(place[0])[:60] if place else None
+    if fault["type"] == "missing":
+        return RequestError(f"the field {path!r} is missing or empty", code="missing_field", param=param)
+    reason = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == OWN_SENTENCE:
+        return RequestError(reason, code="invalid_field", param=param)
+    what = f"{path} = {shown(value)}" if path else f"the body, {shown(value)},"
+    return RequestError(
+        f"{what} cannot be used: {reason[:1].lower()}{reason[1:]}", code="invalid_field", param=param
+    )
+
+
+def _locate(place: Sequence[int | str], body: Any) -> tuple[str, Any]:
+    """Return a location as a path and the value there; a union's members, named in it, are no part of it."""
+    path, value = "", body
+    for number, step in enumerate(place, start=1):
+        if isinstance(step, int) and isinstance(value, list | tuple) and step < len(value):
+            path, value = f"{path}[{step}]", value[step]
+        elif isinstance(value, Mapping) and (step in value or number == len(place)):
+            path, value = f"{path}.{str(step)[:60]}", value.get(step)
+    return path.removeprefix("."), value
+
+
 def problem_of(error: Exception) -> Problem:
     """Translate an error; one that is nobody's fault but ours says nothing about itself."""
     if isinstance(error, RequestError):
         return Problem(
             status=STATUS[error.code],
             code=error.code,
-            message=str(error),
+            message=_bounded(error),
             param=error.param,
             asked_wait=error.retry_after,
         )
     if isinstance(error, ConfigError):  # options that this model does not have
+<<<<<<< HEAD
         return Problem(status=422, code="invalid_field", message=str(error))
     if isinstance(error, AnswerError):
         code = "invalid_field" if error.code == "prompt_too_long" else error.code
         return Problem(status=STATUS[code], code=code, message=str(error))
+=======
+        return Problem(status=422, code="invalid_field", message=_bounded(error))
+>>>>>>> abb19dc (Serving: keys by matched route below any prefix, bodies checked where they enter, bounded numbers, refusals by field, keys are what the file says)
     if isinstance(error, AudioError):
         status = STATUS.get(error.code, 422)
-        return Problem(status=status, code=error.code, message=str(error), param="file")
+        return Problem(status=status, code=error.code, message=_bounded(error), param="file")
     return Problem(status=500, code="internal", message="the server failed to answer; its log says why")
+
+
+def _bounded(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 3]}..."

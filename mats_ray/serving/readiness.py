@@ -23,7 +23,7 @@ class Readiness:
             self._attempt = asyncio.create_task(self._service.warm_up())
 
     def look(self) -> ModelCard:
-        """Return the model that answered.
+        """Return the model that answered last.
 
         Raises:
             RequestError: None has yet.
@@ -31,7 +31,7 @@ class Readiness:
         self.start()
         if self._attempt is None or not self._attempt.done():
             raise RequestError("the model has not answered its first request yet", code="not_ready")
-        return self._attempt.result()
+        return self._service.card or self._attempt.result()
 
     def stop(self) -> None:
         """Give up an attempt under way."""

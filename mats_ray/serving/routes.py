@@ -1,14 +1,19 @@
 """The routes for forms. Each says what it takes and what it gives; the work is the service's."""
 
 import base64
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Form, Request, UploadFile
 from prometheus_client import CONTENT_TYPE_LATEST as PROMETHEUS_TEXT
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from starlette.responses import PlainTextResponse, Response
 
+from mats_ray.config.base import Within, shown
 from mats_ray.config.infer import Profile
+from mats_ray.serving.bodies import CheckedRoute, RequestModel
 from mats_ray.serving.chat import answer_options
 from mats_ray.serving.metrics import PrometheusSink
 from mats_ray.serving.parts import Ask, Reply, Upload
@@ -47,82 +52,120 @@ AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def one_file(request: Request, file: Annotated[UploadFile, File()]) -> Upload:
-    """Read the one audio file of a form, already in memory or on disk by now."""
-    if len((await request.form()).getlist("file")) > 1:
-        raise RequestError("send one file, there are several", code="invalid_field", param="file")
-    name = "".join(c for c in file.filename or "" if c.isprintable())[-100:]
-    return Upload(data=await file.read(), name=name or "file")
+_MULTIPART = Form(media_type="multipart/form-data")
 
 
-OneFile = Annotated[Upload, Depends(one_file)]
-Window = Annotated[float | None, Form(ge=1, le=3600, allow_inf_nan=False)]
-"""Seconds: answer about every window of the sound, with its times."""
+class SoundForm(RequestModel):
+    """A sound."""
+
+    file: UploadFile
+    """One audio file."""
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def a_file_is_no_text(cls, value: Any) -> Any:
+        """Say so of a field sent without a file name."""
+        if isinstance(value, str):
+            raise PydanticCustomError("file", "a file is sent with its file name, as multipart clients do")
+        return value
+
+
+class WindowForm(SoundForm):
+    """A sound, and how to cut it."""
+
+    window: Annotated[float, Within(1, 3600, strict=False)] | None = None
+    """Seconds: answer about every window of the sound, with its times."""
+
+
+class CaptionForm(WindowForm):
+    """What ``/v1/audio/captions`` takes."""
+
+    profile: Profile | None = None
+    """"paper" is a beam search over 4, "fast" is greedy; the model's own unless given."""
+
+
+class QuestionForm(CaptionForm):
+    """What ``/v1/audio/questions`` takes."""
+
+    question: str
+
+
+class LabelForm(SoundForm):
+    """What ``/v1/audio/classifications`` takes."""
+
+    labels: Annotated[list[str], Field(min_length=1)]
+    """One for each label, or one with commas between them."""
+
+
+class EmbeddingForm(WindowForm):
+    """What ``/v1/audio/embeddings`` takes."""
+
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+async def read_upload(request: Request, form: SoundForm) -> Upload:
+    """Read the audio file of a form, already in memory or on disk by now.
+
+    Raises:
+        RequestError: A field that is no list was sent twice: only one of them would be used.
+    """
+    for name, count in Counter(name for name, _ in (await request.form()).multi_items()).items():
+        if count > 1 and name != "labels":
+            raise RequestError(f"send one {name}, there are {count}", code="invalid_field", param=name)
+    name = "".join(c for c in form.file.filename or "" if c.isprintable())[-100:]
+    return Upload(data=await form.file.read(), name=name or "file")
 
 
 def answer_routes(service: AudioService) -> APIRouter:
     """Questions about uploaded sounds, as multipart forms."""
-    router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS)
+    router = _form_router()
 
-    @router.post("/captions")
-    async def caption(
-        request: Request,
-        upload: OneFile,
-        window: Window = None,
-        profile: Annotated[Profile | None, Form()] = None,
-    ) -> AnswerBody:
-        """Describe a sound in one sentence."""
-        ask = Ask(upload=upload, options=answer_options(profile=profile), window=window)
+    async def answer(request: Request, form: CaptionForm, question: str | None = None) -> AnswerBody:
+        upload, options = await read_upload(request, form), answer_options(profile=form.profile)
+        ask = Ask(upload=upload, question=question, options=options, window=form.window)
         return _answer_body(request, await service.reply(ask))
 
+    @router.post("/captions")
+    async def caption(request: Request, form: Annotated[CaptionForm, _MULTIPART]) -> AnswerBody:
+        """Describe a sound in one sentence."""
+        return await answer(request, form)
+
     @router.post("/questions")
-    async def ask(
-        request: Request,
-        upload: OneFile,
-        question: Annotated[str, Form()],
-        window: Window = None,
-        profile: Annotated[Profile | None, Form()] = None,
-    ) -> AnswerBody:
+    async def ask(request: Request, form: Annotated[QuestionForm, _MULTIPART]) -> AnswerBody:
         """Answer a question about a sound."""
-        options = answer_options(profile=profile)
-        asked = Ask(upload=upload, question=question, options=options, window=window)
-        return _answer_body(request, await service.reply(asked))
+        return await answer(request, form, form.question)
 
     return router
 
 
 def encoder_routes(service: AudioService) -> APIRouter:
     """What CLAP alone says about uploaded sounds."""
-    router = APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS)
+    router = _form_router()
 
     @router.post("/classifications")
-    async def classify(
-        request: Request, upload: OneFile, labels: Annotated[list[str], Form()]
-    ) -> ClassificationBody:
+    async def classify(request: Request, form: Annotated[LabelForm, _MULTIPART]) -> ClassificationBody:
         """Say how well labels fit a sound; repeat the field for each label, or put commas between them."""
-        split = labels[0].split(",") if len(labels) == 1 else labels
+        upload = await read_upload(request, form)
+        split = form.labels[0].split(",") if len(form.labels) == 1 else form.labels
         clip, matches = await service.classify(upload, [label.strip() for label in split])
         request.state.facts["audio_seconds"] = round(clip.seconds, 3)
         scores = [LabelScore(label=m.label, score=m.score, similarity=m.similarity) for m in matches]
         return ClassificationBody(
             id=request.state.request_id,
-            model=(await service.model()).id,
+            model=(await service.current_model()).id,
             labels=scores,
             audio_seconds=round(clip.seconds, 3),
         )
 
     @router.post("/embeddings")
-    async def embed(
-        request: Request,
-        upload: OneFile,
-        window: Window = None,
-        encoding_format: Annotated[Literal["float", "base64"], Form()] = "float",
-    ) -> EmbeddingList:
+    async def embed(request: Request, form: Annotated[EmbeddingForm, _MULTIPART]) -> EmbeddingList:
         """Embed a sound, or every window of it, in CLAP's space."""
-        embedded = await service.embed(upload, window)
-        items = [_item(n, part, vector_C, encoding_format) for n, (part, vector_C) in enumerate(embedded)]
+        embedded = await service.embed(await read_upload(request, form), form.window)
+        items = [
+            _item(n, part, vector_C, form.encoding_format) for n, (part, vector_C) in enumerate(embedded)
+        ]
         seconds = request.state.facts["audio_seconds"] = items[-1].end
-        model = (await service.model()).id
+        model = (await service.current_model()).id
         return EmbeddingList(id=request.state.request_id, model=model, data=items, audio_seconds=seconds)
 
     return router
@@ -134,8 +177,8 @@ def model_routes(service: AudioService) -> APIRouter:
         prefix="/v1/models", tags=["models"], responses={n: AUDIO_ERRORS[n] for n in (401, 408, 503)}
     )
 
-    async def model(wanted: str | None = None) -> ModelBody:
-        card = await service.model(wanted)
+    async def model() -> ModelBody:
+        card = await service.current_model()
         return ModelBody(id=card.id, created=card.created)
 
     @router.get("")
@@ -146,9 +189,9 @@ def model_routes(service: AudioService) -> APIRouter:
     @router.get("/{model_id:path}", responses={404: {"model": ErrorBody}})
     async def retrieve_model(model_id: str) -> ModelBody:
         """Describe a model by its id."""
-        one = await model(model_id)
+        one = await model()
         if model_id != one.id:
-            raise RequestError(f"no model {model_id!r}; there is {one.id!r}", code="model_not_found")
+            raise RequestError(f"no model {shown(model_id)}; there is {one.id!r}", code="model_not_found")
         return one
 
     return router
@@ -174,6 +217,10 @@ def status_routes(readiness: Readiness, prometheus: PrometheusSink) -> APIRouter
         return Response(prometheus.text(), media_type=PROMETHEUS_TEXT)
 
     return router
+
+
+def _form_router() -> APIRouter:
+    return APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS, route_class=CheckedRoute)
 
 
 def note(request: Request, reply: Reply) -> None:

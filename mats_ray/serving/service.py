@@ -60,6 +60,11 @@ class AudioService:
         self._agreement = Agreement(limits.retry_seconds)
         self._card: ModelCard | None = None
 
+    @property
+    def card(self) -> ModelCard | None:
+        """Which model answered last."""
+        return self._card
+
     async def reply(self, ask: Ask) -> Reply:
         """Answer a request.
 
@@ -272,6 +277,11 @@ class AudioService:
         """Say which model answers; one that is wanted and not known may have rolled out just now."""
         if self._card is None or wanted not in {None, self._card.id}:
             self._card = await self.answerer.describe()
+        return self._card
+
+    async def current_model(self) -> ModelCard:
+        """Ask which model answers now: after a roll-out it is not the one that answered last."""
+        self._card = await self.answerer.describe()
         return self._card
 
     async def warm_up(self) -> ModelCard:

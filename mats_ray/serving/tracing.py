@@ -16,12 +16,13 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import TracingConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.parts import Answerer, Decoder, Embedded, Encoder, ModelCard, Told
+from mats_ray.serving.paths import RouteSet, route_of
 from mats_ray.types import AudioClip
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
-_UNTRACED = frozenset({"/health", "/readyz", "/metrics"})
+_UNTRACED = RouteSet("/health", "/readyz", "/metrics")
 _FACTS = ("audio_seconds", "prompt_tokens", "completion_tokens", "error")
 """What of the log's facts a span may say; who asked is not among them."""
 
@@ -79,7 +80,7 @@ class RequestSpans:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Watch a request from its first byte to its last."""
-        if scope["type"] != "http" or scope["path"] in _UNTRACED:
+        if scope["type"] != "http" or _UNTRACED.matches(scope):
             return await self.app(scope, receive, send)
         from opentelemetry.trace import SpanKind, use_span
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -100,7 +101,7 @@ class RequestSpans:
                 self._finish(span, scope)
 
     def _finish(self, span: "Span", scope: Scope) -> None:
-        state, route = scope.get("state", {}), getattr(scope.get("route"), "path", None)
+        state, route = scope.get("state", {}), route_of(scope)
         span.update_name(f"{scope['method']} {route}" if route else scope["method"])
         _describe(span, {"http.request.method": scope["method"], "http.route": route})
         facts = state.get("facts", {})

@@ -1,7 +1,7 @@
 // The page: a sound, a question, an answer as it comes. No library, no build, no other host.
-import { decode, toWav } from "/page/audio.js";
-import { drawSpectrogram, drawWaveform } from "/page/draw.js";
-import { streamAnswer } from "/page/stream.js";
+import { decode, toWav } from "./audio.js";
+import { drawSpectrogram, drawWaveform } from "./draw.js";
+import { streamAnswer } from "./stream.js";
 
 const $ = (id) => document.getElementById(id);
 const EXAMPLES = { "a dog": "dog.ogg", "rain, then a bell": "rain-then-bell.ogg", "a siren and a dog": "siren-and-dog.ogg" };
@@ -68,7 +68,7 @@ for (const [title, file] of Object.entries(EXAMPLES)) {
   button.type = "button";
   button.textContent = title;
   button.addEventListener("click", async () => {
-    const response = await fetch(`/page/examples/${file}`);
+    const response = await fetch(`page/examples/${file}`);
     await take(await response.arrayBuffer(), file, "ogg");
   });
   $("examples").append(button);
@@ -129,7 +129,7 @@ $("form").addEventListener("submit", async (event) => {
 async function whoAnswers() {
   const headers = $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {};
   try {
-    const response = await fetch("/v1/models", { headers });
+    const response = await fetch("v1/models", { headers });
     const body = await response.json();
     $("model").textContent = response.ok ? body.data[0].id : "A model";
     problem(response.status === 401 ? "This server wants an API key: see Options." : "");

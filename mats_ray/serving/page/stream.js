@@ -1,5 +1,5 @@
 // POST /v1/chat/completions with stream: true, and its server-sent events.
-import { toBase64 } from "/page/audio.js";
+import { toBase64 } from "./audio.js";
 
 // Calls tell with every piece; resolves to { reason, tokens }, or throws what the server said.
 export async function streamAnswer(sound, question, { profile, window, key }, signal, tell) {
@@ -11,7 +11,7 @@ export async function streamAnswer(sound, question, { profile, window, key }, si
   const headers = { "Content-Type": "application/json" };
   if (key) headers.Authorization = `Bearer ${key}`;
   const body = JSON.stringify({ model: "mats", messages: [{ role: "user", content }], stream: true, stream_options: { include_usage: true }, mats });
-  const response = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal });
+  const response = await fetch("v1/chat/completions", { method: "POST", headers, body, signal });
   if (!response.ok) throw new Error(await saidBy(response));
   const end = { reason: null, tokens: 0, complete: false };
   for await (const event of events(response.body)) {

@@ -1,9 +1,11 @@
 """Reading, merging and checking configuration trees: whatever is wrong comes out as one clear line."""
 
+from typing import Annotated
+
 import pytest
 from pydantic import PositiveInt, ValidationError
 
-from mats_ray.config.base import StrictConfig, merge, override, read_yaml, validate
+from mats_ray.config.base import StrictConfig, Within, merge, override, read_yaml, shown, validate
 from mats_ray.errors import ConfigError
 
 
@@ -29,6 +31,34 @@ def refusal_of(path):
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
     return str(caught.value)
+
+
+class Lamp(StrictConfig):
+    watts: Annotated[int, Within(1, 60)] = 5
+    warmth: Annotated[float, Within(0.5, 2)] | None = None
+    typed: Annotated[float, Within(1, 3, strict=False)] = 1
+
+
+def test_bounds_are_allowed_themselves_and_said_together():
+    assert Lamp(watts=60, warmth=0.5, typed="3").typed == 3
+    for bad in (0, 61, 10**100, 1.5, "5", True, float("nan")):
+        with pytest.raises(ValidationError, match=r"must be an integer from 1 to 60|should be a number"):
+            Lamp(watts=bad)
+    for bad in ({"warmth": 0.4}, {"warmth": "1"}, {"warmth": True}):
+        with pytest.raises(ValidationError, match=r"must be a number from 0\.5 to 2"):
+            Lamp(**bad)
+    with pytest.raises(ValidationError, match="must be a number from 1 to 3"):
+        Lamp(typed="nan")
+    assert Lamp.model_json_schema()["properties"]["watts"]["maximum"] == 60
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, 10**9999, list(range(10**5)), {"a": "b" * 999}, "half \ud83d", b"x" * 999, 1e-320],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_is_quoted_in_a_few_characters_that_can_be_printed(value):
+    assert len(shown(value).encode()) <= 60
 
 
 @pytest.mark.parametrize(

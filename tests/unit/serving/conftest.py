@@ -24,10 +24,10 @@ def make_client(encoder, answerer):
     """Return a started client for any configuration."""
     clients = []
 
-    def make(**config):
+    def make(*, root_path="", **config):
         limits = ServeConfig(**({"retry_seconds": 0} | config))
         service = AudioService(encoder, answerer, decoder=FakeDecoder(), limits=limits)
-        clients.append(TestClient(make_app(service, limits)).__enter__())
+        clients.append(TestClient(make_app(service, limits), root_path=root_path).__enter__())
         return clients[-1]
 
     yield make
@@ -38,3 +38,9 @@ def make_client(encoder, answerer):
 @pytest.fixture
 def client(make_client):
     return make_client()
+
+
+@pytest.fixture
+def prefixed(make_client):
+    """Return a client of a service below /mats, as route_prefix and --root-path put it there."""
+    return make_client(root_path="/mats")

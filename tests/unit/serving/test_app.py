@@ -2,10 +2,12 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from mats_ray.serving.problems import RequestError
+from tests.unit.serving.fakes import CARD
 
 CAPTIONS, QUESTIONS = "/v1/audio/captions", "/v1/audio/questions"
 CLIP = {"file": ("dog.wav", b"seconds:2")}
@@ -39,6 +41,20 @@ def test_models_are_listed_and_found_by_id(client):
     assert client.get("/v1/models").json() == {"object": "list", "data": [one]}
     assert client.get("/v1/models/toy-0123").json() == one
     error_of(client.get("/v1/models/other/name"), 404, "model_not_found")
+
+
+def test_after_a_roll_out_the_new_model_is_listed_before_it_has_answered(client, answerer):
+    client.post(CAPTIONS, files=CLIP)
+
+    answerer.card = replace(CARD, id="toy-next", version="2")
+
+    assert client.get("/v1/models").json()["data"][0]["id"] == "toy-next"
+    assert client.get("/v1/models/toy-next").status_code == 200
+    error_of(client.get("/v1/models/toy-0123"), 404, "model_not_found")
+    assert client.get("/readyz").json()["model"] == "toy-next"
+    form = {"files": CLIP, "data": {"labels": "a,b"}}
+    assert client.post("/v1/audio/classifications", **form).json()["model"] == "toy-next"
+    assert client.post("/v1/audio/embeddings", files=CLIP).json()["model"] == "toy-next"
 
 
 def test_health_is_alive_even_without_a_model(make_client, encoder):
@@ -96,7 +112,7 @@ def test_audio_that_cannot_be_used_names_the_file(client, code, status):
         ({"files": CLIP}, "question"),
         ({"files": CLIP, "data": {"question": ""}}, "question"),
         ({"files": CLIP, "data": {"question": " \n"}}, "question"),
-        ({"files": {"other": b"x"}, "data": {"question": "?"}}, "file"),
+        ({"files": {"question": (None, b"?")}}, "file"),
     ],
     ids=["no question", "empty question", "blank question", "no file"],
 )
@@ -136,6 +152,19 @@ def test_anything_but_a_multipart_form_is_415(client, request_):
     error_of(client.post(QUESTIONS, **request_), 415, "not_multipart")
 
 
+@pytest.mark.parametrize("prefix", ["", "/mats", "/v1/chat/completions"])
+def test_what_a_route_takes_is_said_below_any_prefix_too(make_client, prefix):
+    client = make_client(root_path=prefix)
+
+    form = error_of(client.post(f"{prefix}{QUESTIONS}", json={}), 415, "not_multipart")
+    chat = error_of(client.post(f"{prefix}/v1/chat/completions", files=CLIP), 415, "not_json")
+    bad = client.post(f"{prefix}/v1/chat/completions", json={"n": 2})
+
+    assert "multipart/form-data, got 'application/json'" in form["message"]
+    assert "application/json, got 'multipart/form-data; " in chat["message"]
+    assert "multipart" not in error_of(bad, 422, "invalid_field", param="n")["message"]
+
+
 @pytest.mark.parametrize(
     ("content_type", "content"),
     [
@@ -154,6 +183,18 @@ def test_an_unknown_route_says_which_there_are(client):
     error = error_of(client.post("/v1/audio/transcriptions", files=CLIP), 404, "route_not_found")
 
     assert QUESTIONS in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/" + "x" * 5000), ("GET", "/v1/models/" + "x" * 5000), ("X" * 5000, CAPTIONS)],
+    ids=["route", "model", "method"],
+)
+def test_a_refusal_is_short_however_long_the_request_is(client, method, path):
+    response = client.request(method, path)
+
+    assert response.status_code in {404, 405}
+    assert len(response.json()["error"]["message"]) < 500
 
 
 def test_a_wrong_method_says_which_is_right(client):

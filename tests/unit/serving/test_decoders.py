@@ -7,6 +7,7 @@ import signal
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,3 +224,17 @@ def test_memory_is_limited():
     [refused] = decode_all(pool(memory_bytes=60_000_000, max_seconds=3600), wav(20, rate=48_000))
 
     assert refused.code in {"too_large", "decode_failed"}
+
+
+def test_a_decoding_process_inherits_no_secret(monkeypatch):
+    for name in ("MATS_API_KEYS", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN", "ANYTHING_ELSE"):
+        monkeypatch.setenv(name, "secret-value")
+
+    process = DecoderProcess()
+    try:
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+    finally:
+        process.close()
+
+    assert b"PYTHONPATH=" in environment
+    assert b"secret-value" not in environment

@@ -59,6 +59,17 @@ def test_a_request_is_one_trace_of_its_stages(make_client, stream):
     assert by_name["mats.answer"].attributes["mats.completion_tokens"] == 3
 
 
+@pytest.mark.parametrize("prefix", ["", "/mats"])
+def test_what_monitors_ask_leaves_no_span_below_any_prefix(make_client, prefix):
+    client = make_client(tracing=TRACING, root_path=prefix)
+
+    for path in ("/health", "/readyz", "/metrics", "/v1/models"):
+        client.get(f"{prefix}{path}")
+
+    names = {span.name for span in Kept.last.get_finished_spans()}
+    assert names | set(spans(client)) == {"GET /v1/models"}
+
+
 def test_spans_hold_neither_text_nor_names_nor_keys(make_client):
     client = make_client(tracing=TRACING)
 

@@ -1,0 +1,102 @@
+"""The service below a ``route_prefix``, behind HAProxy and behind Serve's own proxy."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from tests.integration.test_serving import free_port, sound, wait_until_ready
+
+pytestmark = pytest.mark.ray
+
+KEY = "a-key-of-ours"
+PREFIX = "/mats"
+SERVER = """
+import os, sys
+model, keys, port = sys.argv[1:]
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+from mats_ray.config.infer import ServeConfig
+from mats_ray.serving.on_ray import build_app
+ray.init(address="local", num_cpus=8, log_to_driver=False)
+serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(port)))
+serve.run(build_app(ServeConfig(model=model, api_keys_file=keys)), route_prefix="/mats")
+print("ready", flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+@pytest.fixture(scope="module", params=["1", "0"], ids=["HAProxy", "Serve's proxy"])
+def server(request, model_dir, tmp_path_factory):
+    """A cluster of its own: what is in front is chosen before Ray is imported."""
+    keys, port = tmp_path_factory.mktemp("prefix") / "keys", free_port()
+    keys.write_text(KEY)
+    environment = os.environ | {"RAY_SERVE_ENABLE_HA_PROXY": request.param}
+    for name in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
+        environment[name] = str(free_port())
+    command = [sys.executable, "-c", SERVER, str(model_dir), str(keys), str(port)]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:  # fmt: skip
+        assert any(line == "ready\n" for line in process.stdout)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}{PREFIX}", timeout=60) as client:
+            wait_until_ready(client)
+            yield client
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, PREFIX + "/", "//mats", "/mats/../mats", "/%6dats", "/MATS", ""])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/metrics", "//metrics", "/%6detrics", "/health/../metrics", "/metrics/", "/none"]
+)
+def test_without_a_key_nothing_but_the_open_routes_answers(server, prefix, path):
+    """As raw bytes: a client would put the path into order."""
+    status, body = get(server.base_url.port, prefix + path)
+
+    assert status in {401, 404}
+    assert b"tiny" not in body
+    assert b"mats_requests_total" not in body
+
+
+def test_with_a_key_it_answers(server):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    files = {"file": ("a.wav", sound(0, "wav"))}
+
+    assert server.post("/v1/audio/captions", files=files).status_code == 401
+    assert server.post("/v1/audio/captions", files=files, headers=headers).json()["text"]
+    assert server.get("/v1/models", headers=headers).json()["data"][0]["id"].startswith("tiny")
+    assert b"mats_requests_total" in server.get("/metrics", headers=headers).content
+    wrong = server.post("/v1/chat/completions", files=files, headers=headers).json()["error"]
+    assert wrong["code"] == "not_json"
+    wrong = server.post("/v1/audio/captions", json={}, headers=headers).json()["error"]
+    assert wrong["code"] == "not_multipart"
+
+
+def test_the_pages_links_lead_to_its_parts(server):
+    bare = httpx.get(str(server.base_url).rstrip("/"), follow_redirects=True)
+    assert bare.status_code == 200
+    for page in (bare, server.get("/docs")):
+        links = re.findall(r'(?:href|src)="([^"]+)"', page.text)
+        assert len(links) >= 4
+        for link in links:
+            assert httpx.get(page.url.join(link)).status_code == 200, link
+    assert server.get("/openapi.json").json()["servers"] == [{"url": PREFIX}]
+    assert server.get("/health").status_code == 200
+
+
+def get(port, path):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        reply = b""
+        while data := connection.recv(2**16):
+            reply += data
+    head, _, body = reply.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
