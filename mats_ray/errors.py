@@ -55,7 +55,8 @@ class AudioError(CodedError):
     """One piece of audio that cannot be used.
 
     Attributes:
-        code: ``not_found``, ``read_failed``, or one of ``AudioDecodeError``'s.
+        code: ``not_found``, ``read_failed``, ``changed`` (since it was listed), or one of
+            ``AudioDecodeError``'s.
     """
 
 

@@ -1,6 +1,7 @@
 """``mats caption``: caption or question every audio file of a folder or bucket."""
 
 import argparse
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from mats_ray.cli.args import add_config_arguments
@@ -76,20 +77,22 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
     from mats_ray.infer.job import CaptionJob
     from mats_ray.infer.labels import read_labels
+    from mats_ray.storage import held
 
-    job = CaptionJob.plan(
-        config,
-        audio=args.audio,
-        out=args.out,
-        model=args.model or config.model_dir,
-        questions=args.questions,
-        labels=read_labels(args.labels) if args.labels else (),
-        touch=not args.dry_run,
-    )
-    if args.dry_run:
-        print(job.forecast())
-        return 0
-    print(job.finish() if job.is_done else _on_a_cluster(job))
+    with nullcontext() if args.dry_run else held(args.out, by="mats caption"):
+        job = CaptionJob.plan(
+            config,
+            audio=args.audio,
+            out=args.out,
+            model=args.model or config.model_dir,
+            questions=args.questions,
+            labels=read_labels(args.labels) if args.labels else (),
+            touch=not args.dry_run,
+        )
+        if args.dry_run:
+            print(job.forecast())
+        else:
+            print(job.finish() if job.is_done else _on_a_cluster(job))
     return 0
 
 

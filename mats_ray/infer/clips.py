@@ -41,6 +41,8 @@ class LongFile:
 
     path: str
     size: int
+    etag: str = ""
+    """As listed; not compared where it is empty."""
 
 
 Item = AudioClip | AudioError | LongFile
@@ -66,15 +68,16 @@ def batches_of(table: pa.Table) -> Iterator[pa.Table]:
 def clips_of(table: pa.Table) -> Sequence[Item]:
     """Read the clips of a table of ``CLIPS``, without copying their samples."""
     columns = (
-        table.column(name) for name in ("path", "size", "samples", "sample_rate", "error_code", "error")
+        table.column(name)
+        for name in ("path", "size", "etag", "samples", "sample_rate", "error_code", "error")
     )
     return [_item(*row) for row in zip(*columns, strict=True)]
 
 
-def _item(path: Any, size: Any, samples: Any, rate: Any, code: Any, error: Any) -> Item:
+def _item(path: Any, size: Any, etag: Any, samples: Any, rate: Any, code: Any, error: Any) -> Item:
     if code.is_valid:
         return AudioError(error.as_py(), code=code.as_py())
     if not samples.is_valid:
-        return LongFile(path.as_py(), size.as_py())
+        return LongFile(path.as_py(), size.as_py(), etag.as_py())
     heard = np.frombuffer(samples.as_buffer(), np.float32)
     return AudioClip(samples=heard, sample_rate=rate.as_py(), name=path.as_py())

@@ -7,18 +7,18 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
-from mats_ray.data.listing import local_path
+from mats_ray.data.listing import local_path, look_at
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
 from mats_ray.infer.clips import CLIPS, packed
-from mats_ray.storage import fetch_into, is_remote, use_environment
+from mats_ray.storage import ChangedError, fetch_into, is_remote, use_environment
 
 LISTED = pa.schema(
     [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(pa.int32()))]
@@ -46,28 +46,36 @@ class Opener:
     limits: Limits
 
     @contextmanager
-    def open(self, path: str, size: int) -> Iterator[AudioBlocks]:
+    def open(self, path: str, size: int, etag: str = "") -> Iterator[AudioBlocks]:
         """Open a file of a listed size.
 
+        Args:
+            path: As listed.
+            size: As listed; an object that is too large is not even fetched.
+            etag: As listed: all blocks are of this content, or iterating them ends with an error.
+
         Raises:
-            AudioError: It is gone, cannot be fetched, or is not audio; see ``data.audio.open_audio``.
+            AudioError: It is gone, changed, cannot be fetched, or is not audio: ``data.audio.open_audio``.
         """
         use_environment(self.environment)
         if not is_remote(path):
-            with open_audio(local_path(path), name=path, limits=self.limits) as audio:
-                yield audio
-        elif size > self.limits.max_bytes:  # as listed: not even fetched
+            with (
+                _of_one_content(path, etag),
+                open_audio(local_path(path), name=path, limits=self.limits) as audio,
+            ):
+                yield replace(audio, blocks=_to_the_end(audio.blocks, path, etag))
+        elif size > self.limits.max_bytes:
             limit = self.limits.max_bytes
             raise AudioError(f"{path} has {size} bytes, the limit is {limit}", code="too_large")
         elif size > SPOOL_BYTES:
             with tempfile.NamedTemporaryFile() as file:
-                _fetch(file, path, size)
+                _fetch(file, path, size, etag)
                 file.flush()
                 with open_audio(file.name, name=path, limits=self.limits) as audio:
                     yield audio
         else:
             held = io.BytesIO()
-            _fetch(held, path, size)
+            _fetch(held, path, size, etag)
             with open_audio(held.getvalue(), name=path, limits=self.limits) as audio:
                 yield audio
 
@@ -104,7 +112,7 @@ class Decoder:
         blank = dict.fromkeys(CLIPS.names) | {"is_last": True, **listed}
         segment, heard_s = 0, None
         try:
-            with self.opener.open(listed["path"], listed["size"]) as audio:
+            with self.opener.open(listed["path"], listed["size"], listed["etag"]) as audio:
                 for clip in _whole(audio) if self.cut is None else _windows(audio, self.cut):
                     yield blank | clip | {"segment": segment}
                     segment, heard_s = segment + 1, clip["end_s"]
@@ -140,10 +148,32 @@ def _sound(samples_T: np.ndarray, sample_rate: int) -> dict[str, Any]:
     return {"samples": samples_T.astype(np.float32, copy=False).tobytes(), "sample_rate": sample_rate}
 
 
-def _fetch(sink: Any, path: str, size: int) -> None:
+def _fetch(sink: Any, path: str, size: int, etag: str) -> None:
     try:
-        fetch_into(sink, path, size=size)
+        fetch_into(sink, path, size=size, etag=etag)
     except FileNotFoundError:
         raise AudioError(f"{path} is gone since it was listed", code="not_found") from None
+    except ChangedError as error:
+        raise AudioError(str(error), code="changed") from error
     except StorageError as error:
         raise AudioError(str(error), code="read_failed") from error
+
+
+@contextmanager
+def _of_one_content(path: str, etag: str) -> Iterator[None]:
+    """Tell damage in a local file from a file that is being written."""
+    try:
+        yield
+    except AudioError:
+        _check_unchanged(path, etag)
+        raise
+
+
+def _to_the_end(blocks: Iterator[np.ndarray], path: str, etag: str) -> Iterator[np.ndarray]:
+    yield from blocks
+    _check_unchanged(path, etag)
+
+
+def _check_unchanged(path: str, etag: str) -> None:
+    if etag and look_at(path).etag not in ("", etag):
+        raise AudioError(f"{path} changed while it was read", code="changed")

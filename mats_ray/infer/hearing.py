@@ -66,7 +66,7 @@ class Hearing:
                 case AudioError():
                     return item
                 case LongFile():
-                    with self.opener.open(item.path, item.size) as audio:
+                    with self.opener.open(item.path, item.size, item.etag) as audio:
                         return self._hear_blocks(audio)
                 case AudioClip() if self.pool is None:
                     return Heard(item.seconds, self.encoder.encode([item])[0])

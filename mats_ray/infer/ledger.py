@@ -18,8 +18,8 @@ from mats_ray.infer.asked import Asked
 from mats_ray.infer.parts import PartStore
 from mats_ray.infer.rows import ERROR, Respondent
 
-RETRIED = frozenset({"read_failed"})
-"""Errors of the storage, not of the file: the next run tries again."""
+RETRIED = frozenset({"read_failed", "changed"})
+"""Errors of the storage or the moment, not of the file: the next run tries again."""
 
 _COLUMNS = ["path", "task", "prompt", "etag", "model_id", "decoding", "status", "error_code", "error"]
 _COLUMNS += ["segment", "is_last_segment"]

@@ -24,6 +24,7 @@ from mats_ray.infer.job import CaptionJob, CaptionSummary
 from mats_ray.infer.parts import PartWriter
 from mats_ray.infer.respond import Responder
 from mats_ray.progress import Progress
+from mats_ray.storage import held
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +61,17 @@ def caption(
     Raises:
         ConfigError: A question is empty.
         ModelError: The model directory cannot be used.
-        DataError: No audio, an unusable output folder, rows lost, or too many error rows (all written).
+        DataError: No audio, an output folder that is unusable or in use, rows lost, or too many error rows
+            (all written).
     """
-    return carry_out(
-        CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions, labels=labels)
-    )
+    with held(out, by="mats caption"):
+        return carry_out(
+            CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions, labels=labels)
+        )
 
 
 def carry_out(job: CaptionJob) -> CaptionSummary:
-    """Do what a planned job lacks, write rows as they come, check and sum up.
+    """Do what a planned job lacks, write rows as they come, check and sum up; the caller holds its folder.
 
     Raises:
         ModelError: The model's weights cannot be used.

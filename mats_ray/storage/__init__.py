@@ -6,6 +6,7 @@ Whatever fails is a ``StorageError`` that names path and cause; it knows no Ray 
 from mats_ray.storage.access import environment, is_remote, locate, use_environment
 from mats_ray.storage.attempts import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
 from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
+from mats_ray.storage.lock import held
 from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files
 from mats_ray.storage.reading import download, fetch_into, open_input, read_bytes
 from mats_ray.storage.writing import (
@@ -31,6 +32,7 @@ __all__ = [
     "environment",
     "exists",
     "fetch_into",
+    "held",
     "is_remote",
     "list_files",
     "local_etag",

@@ -95,9 +95,9 @@ def _replacing(target: str) -> Iterator[BinaryIO]:
 
 
 def clear_pending(folder: str) -> None:
-    """Remove what killed writers left half-written directly in a folder; remote ones leave nothing."""
+    """Remove what killed writers left half-written below a folder that is held; remote ones leave nothing."""
     if not is_remote(folder):
-        for left_over in Path(locate(folder)[1]).glob(f".*{PENDING}"):
+        for left_over in Path(locate(folder)[1]).rglob(f".*{PENDING}"):
             left_over.unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
-from mats_ray.storage import environment, is_remote, locate, use_environment
+from mats_ray.storage import environment, held, is_remote, locate, use_environment
 from mats_ray.train.ahead import Ahead
 from mats_ray.train.assemble import (
     build_engine,
@@ -76,9 +76,15 @@ def train(config: RunConfig) -> TrainResult:
     Raises:
         ConfigError: The Santa memory the model shall carry has not been built, or a tracker is not installed.
         DataError: The embedded triplets are missing or of another CLAP width, or the memory of another CLAP.
+            Or another process trains this run.
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
+    with held(run_dir(config), by="mats train"):
+        return _carry_out(config, data)
+
+
+def _carry_out(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
     board, store = _board_beside_driver(), open_store(config)
     metrics = join(run_dir(config), "metrics.jsonl")
     follower = Follower(

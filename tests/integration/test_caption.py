@@ -26,6 +26,7 @@ from mats_ray.infer.job import CaptionJob
 from mats_ray.infer.on_ray import caption
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.infer.rows import SCHEMA
+from mats_ray.storage import held
 from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server
 from tests.world import tiny_model_dir
@@ -292,12 +293,12 @@ def test_buckets_on_a_cluster_that_knows_nothing_of_them(captioned, mixed, model
         for path in sorted(mixed.iterdir())[:6]:
             files.put_file(str(path), f"sounds/in/deep/{path.name}")
         files.pipe_file("sounds/in/zero.wav", b"")
-        where = {"audio": "s3://sounds/in", "out": "s3://sounds/out/captions", "model": str(model_dir)}
+        where = {"audio": "s3://sounds/in", "out": "s3://sounds/out #1/é", "model": str(model_dir)}
 
         summary = caption(config(), **where)
         again = caption(config(), **where)
 
-        stored = [files.cat_file(path) for path in files.ls("sounds/out/captions")]
+        stored = [files.cat_file(path) for path in files.ls("sounds/out #1/é")]
         rows = pa.concat_tables([pq.read_table(io.BytesIO(part)) for part in stored]).to_pylist()
     assert (summary.rows, summary.ok, summary.errors, summary.written) == (7, 6, {"empty": 1}, 7)
     assert (again.rows, again.written) == (7, 0)
@@ -332,6 +333,16 @@ def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluste
     assert "2 files, 2 rows: 2 ok, errors: none" in done.stdout
     assert str(tmp_path / "out") in done.stdout
     assert "caption 2/2 files" in done.stderr
+
+
+def test_a_second_job_on_one_folder_is_told_and_spoils_nothing(ray_cluster, mixed, model_dir, tmp_path):
+    pending = tmp_path / ".part-0.parquet.0123abcd.pending"
+
+    with held(str(tmp_path), by="mats caption"):
+        pending.write_bytes(b"of the first job")
+        with pytest.raises(DataError, match=f"^{tmp_path} is in use: `mats caption` on .*, process "):
+            caption(config(), audio=str(mixed), out=str(tmp_path), model=str(model_dir))
+        assert pending.exists()
 
 
 def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):

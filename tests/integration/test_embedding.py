@@ -23,7 +23,7 @@ from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.models.clap import load_clap
-from mats_ray.storage import open_input, parquet_files
+from mats_ray.storage import held, open_input, parquet_files
 from mats_ray.toy.world import ensure_world
 from tests.toy import tiny_config
 
@@ -144,11 +144,19 @@ def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embe
     done = [write_partition(plan, partition, clap, batch_size=64) for partition in (0, 7, 29)]
     for one in done:
         ledger.enter(one)
-    (tmp_path / "broken" / "part-00004.parquet.pending").write_bytes(b"PAR1")
+    left_over = tmp_path / "broken" / ".part-00004.parquet.0123abcd.pending"
+    left_over.write_bytes(b"PAR1")
     times = {one: one.stat().st_mtime_ns for one in (tmp_path / "broken").glob("*.parquet")}
 
+    with (
+        held(broken.embedded_path, by="mats embed"),
+        pytest.raises(DataError, match="is in use: `mats embed` on "),
+    ):
+        embed(broken)
+    assert left_over.exists()
     rerun = embed(broken)
 
+    assert not left_over.exists()
     assert rerun.num_texts == summary.num_texts
     assert rerun.num_encoded == summary.num_texts - sum(one.num_texts for one in done)
     assert {one: one.stat().st_mtime_ns for one in times} == times

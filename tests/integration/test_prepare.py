@@ -9,7 +9,7 @@ from mats_ray.config import RunConfig
 from mats_ray.data.prepare.on_ray import prepare
 from mats_ray.data.triplets import SCHEMA
 from mats_ray.errors import DataError
-from mats_ray.storage import UNFINISHED, open_input, parquet_files
+from mats_ray.storage import UNFINISHED, held, open_input, parquet_files
 from tests.s3 import s3_server
 from tests.unit.data.sources.reading import write
 
@@ -72,6 +72,19 @@ def test_a_dry_run_says_the_same_and_leaves_nothing(ray_cluster, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_second_job_on_one_folder_is_told_and_spoils_nothing(ray_cluster, tmp_path):
+    config, triplets = config_of(tmp_path / "out", *raw(tmp_path)), tmp_path / "out" / "triplets"
+    write(triplets, "clotho-00000000-00000.parquet", "the first job's")
+
+    with held(str(triplets), by="mats prepare"):
+        with pytest.raises(DataError, match=f"^{triplets} is in use: `mats prepare` on .*, process "):
+            prepare(config)
+        assert (triplets / "clotho-00000000-00000.parquet").read_text() == "the first job's"
+        assert prepare(config, dry_run=True).total.written > 0
+
+    assert prepare(config).total.written == len(rows_at(triplets))
+
+
 def test_too_many_bad_rows_end_the_job_and_what_is_there_is_not_taken_for_all(ray_cluster, tmp_path):
     write(tmp_path, "esc50.csv", "filename,category\n1.wav,dog\n2.wav,\n")
     source = {"source": "esc50", "path": str(tmp_path / "esc50.csv")}
@@ -100,9 +113,9 @@ def test_a_bucket_is_read_and_written_like_a_folder(ray_cluster, tmp_path):
         bucket.put(str(tmp_path / "clotho"), "audiotia/raw/", recursive=True)
         sources[0]["path"] = "s3://audiotia/raw/clotho"
 
-        remote = prepare(config_of("s3://audiotia/out", sources[0]))
+        remote = prepare(config_of("s3://audiotia/out #1", sources[0]))
         local = prepare(config_of(tmp_path / "out", raw(tmp_path)[0]))
 
         assert remote.total.written == local.total.written == 100
-        found = sorted(rows_at("s3://audiotia/out/triplets"), key=lambda row: row["id"])
+        found = sorted(rows_at("s3://audiotia/out #1/triplets"), key=lambda row: row["id"])
         assert found == sorted(rows_at(tmp_path / "out" / "triplets"), key=lambda row: row["id"])

@@ -17,7 +17,9 @@ from mats_ray.data.audio import read_audio
 from mats_ray.errors import ConfigError, DataError, TrainingError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.llm import load_llm
+from mats_ray.storage import held
 from mats_ray.toy.testset import write_test_set
+from mats_ray.train.assemble import run_dir
 from mats_ray.train.follower import read_records
 from mats_ray.train.on_ray import train
 from tests.runs import WAIT_SECONDS, losses, other_run, train_worker_pids
@@ -156,6 +158,16 @@ def test_a_run_is_not_resumed_on_another_base_model_at_the_same_path(world, unbr
     with pytest.raises(
         TrainingError,
         match=r"step 50\) was started from other inputs: model\.llm was \w{16}, is \w{16}; bring",
+    ):
+        train(config)
+
+
+def test_a_run_that_is_being_trained_is_not_trained_twice(unbroken):
+    _, config = unbroken
+
+    with (
+        held(run_dir(config), by="mats train"),
+        pytest.raises(DataError, match="is in use: `mats train` on "),
     ):
         train(config)
 

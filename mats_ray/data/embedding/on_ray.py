@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
 from mats_ray.storage import environment as storage_environment
-from mats_ray.storage import use_environment
+from mats_ray.storage import held, use_environment
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def embed(config: RunConfig) -> EmbedSummary:
     written without embeddings.
 
     Raises:
-        DataError: The triplets are missing, unfinished, malformed or empty.
+        DataError: The triplets are missing, unfinished, malformed or empty; another job writes the output.
         ModelError: The CLAP cannot be loaded.
     """
     # imported here: tasks that shuffle use this module too, and need not load transformers for seconds
@@ -62,16 +63,24 @@ def embed(config: RunConfig) -> EmbedSummary:
     ledger = EmbedLedger(plan)
     done, encoded = ledger.finished(), 0
     if done is None:
-        ledger.begin()
-        before = {one.partition for one in ledger.done()}
-        _scatter_all(plan, ledger)
-        _write_all(plan, ledger, config)
-        done = ledger.done()
-        encoded = sum(one.num_texts for one in done if plan.stored and one.partition not in before)
-        ledger.end(done, sources)
+        with held(plan.out, by="mats embed"):
+            done, encoded = _carry_out(plan, ledger, config, sources)
     rows, texts = sum(one.num_rows for one in done), sum(one.num_texts for one in done)
     assert rows == plan.num_rows, f"{rows} rows were written of {plan.num_rows}"
     return EmbedSummary(rows, texts, encoded, time.monotonic() - started, config.embedded_path)
+
+
+def _carry_out(
+    plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig, sources: Mapping[str, int]
+) -> tuple[list[PartitionDone], int]:
+    """Return all partitions, and how many texts were encoded for those of this run."""
+    ledger.begin()
+    before = {one.partition for one in ledger.done()}
+    _scatter_all(plan, ledger)
+    _write_all(plan, ledger, config)
+    done = ledger.done()
+    ledger.end(done, sources)
+    return done, sum(one.num_texts for one in done if plan.stored and one.partition not in before)
 
 
 def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:

@@ -22,6 +22,7 @@ from mats_ray.errors import ConfigError, DataError, StorageError
 from mats_ray.storage import (
     UNFINISHED,
     StoredFile,
+    clear_pending,
     list_files,
     locate,
     open_input,
@@ -168,7 +169,7 @@ class EmbedLedger:
         return done if there else None
 
     def begin(self) -> None:
-        """Mark the output unfinished, and clear away work of other plans.
+        """Mark the output unfinished, and clear away work of other plans and of killed writers.
 
         Raises:
             DataError: The folder cannot be written, or holds Parquet files that no such job wrote.
@@ -179,6 +180,7 @@ class EmbedLedger:
                 "folder as data.embedded"
             )
         write_bytes(f"{self._out}/{UNFINISHED}", b"mats embed\n")
+        clear_pending(self._out)
         others = {name.partition("/")[0] for name in _names(f"{self._out}/{WORK}")} - {self.plan.fingerprint}
         for other in others:
             remove_folder(f"{self._out}/{WORK}/{other}")

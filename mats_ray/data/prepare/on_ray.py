@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,16 @@ from mats_ray.data.prepare.report import Counts, PrepareReport
 from mats_ray.data.prepare.unit import read_unit
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
-from mats_ray.storage import UNFINISHED, list_files, remove, remove_folder, use_environment, write_bytes
+from mats_ray.storage import (
+    UNFINISHED,
+    clear_pending,
+    held,
+    list_files,
+    remove,
+    remove_folder,
+    use_environment,
+    write_bytes,
+)
 from mats_ray.storage import environment as storage_environment
 
 REPORT = "report.json"
@@ -31,21 +41,22 @@ def prepare(config: RunConfig, *, dry_run: bool = False) -> PrepareReport:
     Raises:
         ConfigError: The configuration names nothing, or what there is no source for.
         DataError: A file or companion is missing or of another format, too many records are unusable (they
-            are all in ``rejected/``), or nothing is left.
+            are all in ``rejected/``), nothing is left, or another job writes the triplets.
     """
     started = time.monotonic()
     units = plan(config.data.prepare)
     report = PrepareReport(config.triplets_path, not dry_run)
     folder = _Folder(config.triplets_path)
-    if not dry_run:
-        folder.begin()
-    written = _carry_out(config, units, report, write=not dry_run)
-    report.seconds = time.monotonic() - started
-    report.check(config.data.prepare.max_rejected_fraction, final=True)
-    if not report.total.written:
-        raise DataError(f"no triplets: all {report.total.records} records were dropped\n{report.table()}")
-    if not dry_run:
-        folder.end(written, report)
+    with nullcontext() if dry_run else held(config.triplets_path, by="mats prepare"):
+        if not dry_run:
+            folder.begin()
+        written = _carry_out(config, units, report, write=not dry_run)
+        report.seconds = time.monotonic() - started
+        report.check(config.data.prepare.max_rejected_fraction, final=True)
+        if not report.total.written:
+            raise DataError(f"no triplets: all {report.total.records} records were dropped\n{report.table()}")
+        if not dry_run:
+            folder.end(written, report)
     return report
 
 
@@ -118,9 +129,10 @@ class _Folder:
         self._folder = path.rstrip("/")
 
     def begin(self) -> None:
-        """Mark it unfinished and forget what an earlier run rejected."""
+        """Mark it unfinished, forget what an earlier run rejected, or had half-written when it was killed."""
         write_bytes(f"{self._folder}/{UNFINISHED}", b"mats prepare\n")
         remove_folder(f"{self._folder}/rejected")
+        clear_pending(self._folder)
 
     def end(self, written: set[str], report: PrepareReport) -> None:
         """Remove parts of an earlier run, leave the report, take the mark away."""

@@ -11,12 +11,13 @@ import pytest
 import soundfile
 
 from mats_ray.data.audio import Limits
+from mats_ray.data.listing import look_at
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError
 from mats_ray.infer import decode
 from mats_ray.infer.clips import BATCHES, LongFile, batches_of, clips_of
 from mats_ray.infer.decode import LISTED, Decoder, Opener
-from mats_ray.storage import attempts, environment
+from mats_ray.storage import attempts, environment, reading
 from tests.s3 import s3_server
 
 
@@ -26,9 +27,10 @@ def wav(samples, rate=16_000):
     return buffer.getvalue()
 
 
-def listed(*paths, size=1):
+def listed(*paths, size=1, etag=""):
     rows = [
-        {"path": str(path), "etag": f"e{i}", "size": size, "prompts": [0, 2]} for i, path in enumerate(paths)
+        {"path": str(path), "etag": etag or look_at(str(path)).etag, "size": size, "prompts": [0, 2]}
+        for path in paths
     ]
     return pa.Table.from_pylist(rows, schema=LISTED)
 
@@ -64,7 +66,7 @@ def test_rows_keep_what_they_were_listed_with(paths):
     (batch,) = batches_of(next(iter(decoder()(listed(*paths)))))
 
     assert batch.column("path").to_pylist() == [str(path) for path in paths]
-    assert batch.column("etag").to_pylist() == ["e0", "e1", "e2", "e3", "e4"]
+    assert batch.column("etag").to_pylist() == [look_at(str(path)).etag for path in paths]
     assert batch.column("prompts").to_pylist() == [[0, 2]] * 5
     assert [clip.sample_rate for clip in clips_of(batch)] == [16_000] * 5
 
@@ -116,6 +118,68 @@ def test_objects_of_a_bucket(monkeypatch):
         assert outcomes(there(listed("s3://clips/empty.wav", size=0))) == [["empty"]]
         assert outcomes(there(listed("s3://clips/deleted.wav"))) == [["not_found"]]
         assert outcomes(there(listed("s3://clips/x.wav", size=2**40))) == [["too_large"]]
+
+
+@pytest.fixture
+def object_replaced(monkeypatch):
+    """An object that is replaced by one as long after its first range; yields its path, size and etag."""
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 1_000)
+    old, new = (wav(np.full(5_000, level, np.float32)) for level in (0.25, 0.5))
+    with s3_server("clips") as files:
+        files.pipe_file("clips/a.wav", old)
+        before = look_at("s3://clips/a.wav")
+        part, num_parts = reading._range, []
+
+        def replace_after_the_first(*args, **how):
+            data = part(*args, **how)
+            if not num_parts:
+                files.pipe_file("clips/a.wav", new)
+            num_parts.append(data)
+            return data
+
+        monkeypatch.setattr(reading, "_range", replace_after_the_first)
+        yield before
+
+
+def test_an_object_replaced_while_it_is_read_is_not_mixed(object_replaced):
+    tables = list(
+        decoder()(listed(object_replaced.path, size=object_replaced.size, etag=object_replaced.etag))
+    )
+
+    assert outcomes(tables) == [["changed"]]
+    assert rows_of(tables, "error") == [("s3://clips/a.wav changed while it was read",)]
+
+
+def test_an_object_replaced_since_it_was_listed_is_not_taken_for_it(object_replaced):
+    etag = object_replaced.etag
+    list(decoder()(listed(object_replaced.path, size=object_replaced.size, etag=etag)))  # replaces it
+
+    assert outcomes(decoder()(listed(object_replaced.path, size=object_replaced.size, etag=etag))) == [
+        ["changed"]
+    ]
+
+
+def test_a_local_file_replaced_while_it_is_read_is_not_mixed(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(np.zeros(20 * 16_000)))
+    row = listed(path)
+    tables = decoder(batch_size=1, cut=Cut(seconds=10, hop=10), max_seconds=60)(row)
+
+    first = next(tables)
+    path.write_bytes(wav(np.ones(20 * 16_000) / 2))
+    rest = list(tables)
+
+    assert rows_of([first], "segment", "error_code") == [(0, None)]
+    assert rows_of(rest, "segment", "is_last", "error_code") == [(1, True, "changed")]
+
+
+def test_a_local_file_written_since_it_was_listed_is_not_called_damaged(paths):
+    rows = listed(*paths[:3])
+    paths[0].write_bytes(wav(np.ones(1)))
+    paths[1].write_bytes(wav(np.ones(100))[:60])  # half of it
+    paths[2].unlink()
+
+    assert outcomes(decoder()(rows)) == [["changed", "changed", "not_found"]]
 
 
 def test_trouble_with_the_storage_is_told_apart_from_a_bad_file(monkeypatch):
@@ -190,7 +254,7 @@ def test_a_file_too_long_to_be_sent_is_named(paths, monkeypatch):
     tables = list(decoder()(listed(*paths, size=7)))
 
     heard = [clip for table in tables for batch in batches_of(table) for clip in clips_of(batch)]
-    assert heard[3:] == [LongFile(str(paths[3]), 7), LongFile(str(paths[4]), 7)]
+    assert heard[3:] == [LongFile(str(path), 7, look_at(str(path)).etag) for path in paths[3:]]
     assert rows_of(tables, *TIMES)[3:] == [(0, True, None, None, None)] * 2
 
 

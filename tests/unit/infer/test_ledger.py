@@ -77,8 +77,9 @@ def test_rows_are_counted_by_outcome(ledger, store):
         {"respondent": dataclasses.replace(RESPONDENT, model_id="m@2")},
         {"respondent": Respondent(model_id="m@1", generation=GenerationConfig(profile="fast"))},
         {"error": "read_failed"},
+        {"error": "changed"},
     ],
-    ids=["content", "model", "decoding", "storage trouble"],
+    ids=["content", "model", "decoding", "storage trouble", "changed meanwhile"],
 )
 def test_what_is_out_of_date_is_done_again(ledger, store, stale):
     store.write("part-1.parquet", to_table([row("a", **stale), row("b")]))

@@ -61,7 +61,7 @@ def respond(model, paths, questions=(), *, batch_size=3, owed=None, labels=(), c
     prompts = ask(paths, everyone=questions, labels=labels).prompts
     opener = Opener(environment={}, limits=Limits(max_seconds=60))
     rows = [
-        {"path": path, "etag": "e", "size": 1, "prompts": (owed or {}).get(path, list(range(len(prompts))))}
+        {"path": path, "etag": "", "size": 1, "prompts": (owed or {}).get(path, list(range(len(prompts))))}
         for path in paths
     ]
     settings = ResponderSettings(

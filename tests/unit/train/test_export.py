@@ -56,11 +56,11 @@ def test_without_santa_no_memory_is_asked_for(checkpoint, tmp_path):
 
 def test_a_model_goes_to_s3(checkpoint, tmp_path):
     with s3_server("models"):
-        config = configured("s3://models/run", santa={"enabled": False})
+        config = configured("s3://models/run #1", santa={"enabled": False})
         export(config, checkpoint, {})
 
-        assert exists("s3://models/run/model/README.md")
-        assert exists("s3://models/run/model/llm/weights")
+        assert exists("s3://models/run #1/model/README.md")
+        assert exists("s3://models/run #1/model/llm/weights")
 
 
 def test_a_place_that_cannot_be_written_is_named(checkpoint, tmp_path):

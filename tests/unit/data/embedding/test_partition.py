@@ -127,7 +127,7 @@ def test_a_bucket_works_like_a_folder(tmp_path):
         bucket.put(str(tmp_path / "triplets"), "sets/run/", recursive=True)
         config = RunConfig.model_validate(
             {
-                "output_dir": "s3://sets/run",
+                "output_dir": "s3://sets/run #1/é",
                 "model": {"clap": {"ref": "x"}, "llm": {"path": "x"}},
                 "data": {"chunk_rows": 16, "embed": {"num_partitions": 3}},
             }
