@@ -60,7 +60,7 @@ class Result:
 
 
 def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Callable[[], float]) -> Result:
-    """Send hostile requests: two thirds made from the description, then odd requests, much work and bad audio."""
+    """Send hostile requests: two thirds made from the description, then odd ones, much work, bad audio."""
     result, started = Result(), time.monotonic()
     with watched(ingress_mb, result):
         result.memory_mb.append(memory_mb())

@@ -4,12 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-<<<<<<< HEAD
-from mats_ray.errors import AnswerError, AudioError, ConfigError, MATSError
-=======
 from mats_ray.config.base import shown
-from mats_ray.errors import AudioError, ConfigError, MATSError
->>>>>>> abb19dc (Serving: keys by matched route below any prefix, bodies checked where they enter, bounded numbers, refusals by field, keys are what the file says)
+from mats_ray.errors import AnswerError, AudioError, ConfigError, MATSError
 
 STATUS = {
     "malformed_body": 400,
@@ -147,14 +143,10 @@ def problem_of(error: Exception) -> Problem:
             asked_wait=error.retry_after,
         )
     if isinstance(error, ConfigError):  # options that this model does not have
-<<<<<<< HEAD
-        return Problem(status=422, code="invalid_field", message=str(error))
+        return Problem(status=422, code="invalid_field", message=_bounded(error))
     if isinstance(error, AnswerError):
         code = "invalid_field" if error.code == "prompt_too_long" else error.code
-        return Problem(status=STATUS[code], code=code, message=str(error))
-=======
-        return Problem(status=422, code="invalid_field", message=_bounded(error))
->>>>>>> abb19dc (Serving: keys by matched route below any prefix, bodies checked where they enter, bounded numbers, refusals by field, keys are what the file says)
+        return Problem(status=STATUS[code], code=code, message=_bounded(error))
     if isinstance(error, AudioError):
         status = STATUS.get(error.code, 422)
         return Problem(status=status, code=error.code, message=_bounded(error), param="file")
