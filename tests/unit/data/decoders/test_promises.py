@@ -3,9 +3,9 @@
 import io
 
 import pytest
+from mats_ray.data.decoders.promises import announces_seconds, is_short
 
 from mats_ray.data.decoders.containers import container_of
-from mats_ray.data.decoders.promises import announces_seconds, is_short
 from tests.sounds import FFMPEG_KINDS, ffmpeg_bytes, sndfile_bytes, tone
 
 SELF_DELIMITED = ["m4a", "mp4", "mov", "3gp", "webm", "mka", "wma"]
