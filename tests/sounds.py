@@ -56,9 +56,9 @@ def sndfile_bytes(samples, rate, **kind):
     return buffer.getvalue()
 
 
-def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, options=None, video_seconds=0):
+def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, codec=None, options=None, video_seconds=0):
     """Encode mono samples; with ``video_seconds`` a grey picture goes along."""
-    container, codec = FFMPEG_KINDS[kind]
+    container, codec = FFMPEG_KINDS[kind][0], codec or FFMPEG_KINDS[kind][1]
     rate = rate or RATES.get(kind, 44_100)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as file:
