@@ -35,7 +35,7 @@ def mov_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
     for _ in range(MAX_ELEMENTS):
         head = read_at(stream, place, 16)
         kind = head[4:8]
-        if len(head) < 8 or (has_index and kind == b"ftyp"):
+        if len(head) < 8 or (has_index and (kind == b"ftyp" or not _is_name(kind))):
             break
         box = int.from_bytes(head[:4], "big")
         if box == 1:
@@ -47,6 +47,10 @@ def mov_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
         raise broken(name, f"it has more than {MAX_ELEMENTS} boxes", at_end=False)
     end = min(place if has_index else size, size)
     return _part("mov", start, end, is_short=place > size, tells_seconds=True)
+
+
+def _is_name(kind: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind)
 
 
 def matroska_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:

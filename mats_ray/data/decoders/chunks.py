@@ -143,7 +143,7 @@ def _samples(stream: BinaryIO, place: int, size: int, form: _Form, name: str) ->
     patches: Patches = {}
     for _ in range(MAX_ELEMENTS):
         chunk = _chunk_at(stream, place, form)
-        if chunk is None or (found and chunk.id in (*RIFF_MAGICS, b"FORM", b"caff", W64_MAGIC)):
+        if chunk is None or (found and _is_none(chunk, size)):
             break
         declared = chunk.size
         if chunk.start - form.head_bytes < place:
@@ -164,6 +164,12 @@ def _samples(stream: BinaryIO, place: int, size: int, form: _Form, name: str) ->
         raise broken(name, "it has no chunk of samples", at_end=place >= size - form.head_bytes)
     start, declared = found
     return _Data(start=start, declared=declared, end=min(place, size), patches=patches)
+
+
+def _is_none(chunk: _Chunk, size: int) -> bool:
+    """Whether what looks like a chunk behind the samples is another file, or anything else."""
+    is_file = chunk.id in (*RIFF_MAGICS, b"FORM", b"caff", W64_MAGIC)
+    return is_file or not 0 <= chunk.size <= size - chunk.start
 
 
 def _chunk_at(stream: BinaryIO, place: int, form: _Form) -> _Chunk | None:

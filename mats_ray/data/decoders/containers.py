@@ -97,9 +97,11 @@ def _check_gap(stream: BinaryIO, before: Part | None, part: Part, place: int, na
 
 def _check_rest(stream: BinaryIO, part: Part, num_bytes: int, place: int, size: int, name: str) -> None:
     """Refuse what may be sound behind the last part."""
-    frame, rest = frames.frame_of(read_at(stream, place, frames.HEAD_BYTES)), size - place
-    if frame is not None and frame.stream[0] in part.frames and frame.num_bytes > rest:
-        raise cut_off(name, 0.0)
+    head, rest = read_at(stream, place, frames.HEAD_BYTES), size - place
+    frame = frames.frame_of(head)
+    is_head = head[:1] in {b"\xff", b"\x56"} and rest < frames.HEAD_BYTES
+    if part.frames and (is_head or (frame is not None and frame.num_bytes > rest)):
+        raise cut_off(name)
     if rest > num_bytes:
         raise broken(name, f"{rest} bytes behind its end are of no known kind", at_end=False)
 
@@ -171,7 +173,7 @@ def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
     if (frame is not None and frame.num_bytes > size - place and not is_text) or (
         place >= size and _is_tag(stream, 0)
     ):
-        raise cut_off(name, 0.0)
+        raise cut_off(name)
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
         raise not_audio(name)
     return Part(end=size, readers=(SNDFILE,), pieces=(range(place if place < size else 0, size),))

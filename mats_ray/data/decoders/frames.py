@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mats_ray.data.decoders.limits import TOLERANCE_SECONDS, Limits
+from mats_ray.data.decoders.limits import TOLERANCE_SECONDS, Limits, cut_off
 from mats_ray.data.decoders.parts import SNDFILE, Part, read_at
 
 HEAD_BYTES = 7
@@ -114,7 +114,7 @@ def frames_part(stream: BinaryIO, start: int, size: int, name: str, limits: Limi
     """Lay out the frames that start here.
 
     Raises:
-        AudioDecodeError: Codes ``too_long`` and ``too_large``, by the heads of the frames.
+        AudioDecodeError: Codes ``too_long`` and ``too_large``, by the heads of the frames; ``truncated``.
     """
     first = frame_of(read_at(stream, start, HEAD_BYTES))
     assert first is not None
@@ -134,25 +134,20 @@ def frames_part(stream: BinaryIO, start: int, size: int, name: str, limits: Limi
             following = _next(stream, place, first)
         frame = following
     runs.append(range(run_start, place))
-    is_cut = is_cut or _starts_another(stream, place, size, start)
     count -= info is not None
     if info is not None and info.count:
         is_cut = (info.count - count) * first.num_samples > TOLERANCE_SECONDS * first.rate
-    # of a single frame libmpg123 complains, on the terminal
-    by_sndfile = first.tag_at and count > 1
+    if is_cut and count < 2:  # a single frame, of which libmpg123 complains on the terminal
+        raise cut_off(name)
+    by_sndfile = first.tag_at > 0
     return Part(
         end=place,
         readers=(SNDFILE, first.demuxer) if by_sndfile else (first.demuxer,),
-        pieces=(_tag(stream, start, first, info, runs, count), *runs) if first.tag_at else tuple(runs),
+        pieces=(_tag(stream, start, first, info, runs, count), *runs) if by_sndfile else tuple(runs),
         missing=math.inf if is_cut else 0.0,
         frames=first.stream,
         is_counted=info is not None,
     )
-
-
-def _starts_another(stream: BinaryIO, place: int, size: int, start: int) -> bool:
-    """Whether the last bytes are the first of a frame, too few to tell more."""
-    return place < size < place + HEAD_BYTES and read_at(stream, place, 1) == read_at(stream, start, 1)
 
 
 def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:

@@ -72,11 +72,14 @@ def not_audio(name: str) -> AudioDecodeError:
     return AudioDecodeError(f"{name} is not audio, or in a format that cannot be read", code="not_audio")
 
 
-def cut_off(name: str, seconds: float) -> AudioDecodeError:
+def cut_off(name: str, seconds: float | None = None) -> AudioDecodeError:
     """Make the error of a file that must once have been longer."""
-    return AudioDecodeError(
-        f"{name} is cut off: only its first {seconds:.2f} s can be decoded", code="truncated"
+    kept = (
+        "its last frame is incomplete"
+        if seconds is None
+        else f"only its first {seconds:.2f} s can be decoded"
     )
+    return AudioDecodeError(f"{name} is cut off: {kept}", code="truncated")
 
 
 def broken(name: str, reason: object, *, at_end: bool, seconds: float = 0.0) -> AudioDecodeError:

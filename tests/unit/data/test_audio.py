@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mats_ray.data.audio import Limits, decode_audio, open_audio, read_audio
+from mats_ray.data.audio import MAX_PEAK, Limits, decode_audio, open_audio, read_audio
 from mats_ray.data.decoders.limits import MAX_CHANNELS
 from mats_ray.errors import AudioDecodeError, AudioError
 from tests.sounds import SNDFILE_KINDS, decoded
@@ -232,6 +232,47 @@ def test_not_a_number_in_one_of_two_channels():
     samples[5, 1] = np.nan
 
     assert refusal(encoded(samples, format="WAV", subtype="FLOAT")).code == "not_finite"
+
+
+def scaled(peak, channels=1):
+    samples = np.zeros((RATE, channels))
+    samples[1234, 0] = -peak
+    return encoded(samples, format="WAV", subtype="DOUBLE")
+
+
+@pytest.mark.parametrize("peak", [0.0, 1.0, 1.5, 8.0, MAX_PEAK])
+def test_float_samples_may_go_beyond_full_scale(peak):
+    assert np.abs(decoded(scaled(peak)).samples).max() == peak
+
+
+@pytest.mark.parametrize(("peak", "bits"), [(2**15, 16), (20_000, 16), (2**23 - 1, 24), (2**31, 32)])
+def test_floats_that_are_integers_say_so(peak, bits):
+    error = refusal(scaled(float(peak)))
+
+    assert error.code == "unsupported"
+    assert f"samples reach {peak:.4g}" in str(error)
+    assert f"{bits}-bit integers: divide by {2 ** (bits - 1)}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("peak", "code"), [(65.0, "unsupported"), (1000.0, "unsupported"), (3e29, "damaged")]
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_far_outside_are_no_sound(peak, code, channels):
+    error = refusal(scaled(peak, channels))
+
+    assert error.code == code
+    assert "lie within [-1, 1]" in str(error)
+
+
+def test_channels_that_cancel_out_are_looked_at_one_by_one():
+    data = encoded(np.array([[3e29, -3e29]] * 100), format="WAV", subtype="DOUBLE")
+
+    assert refusal(data).code == "damaged"
+
+
+def test_what_is_beyond_float32_is_infinite():
+    assert refusal(encoded(np.full(100, 1e300), format="WAV", subtype="DOUBLE")).code == "not_finite"
 
 
 def test_too_long_is_seen_in_the_header():
