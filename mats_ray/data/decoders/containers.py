@@ -5,13 +5,13 @@ a subtitle or a list of other files is no audio here. Tags and zeros, in front, 
 over; what else no reader would look at is an error where it may be sound.
 """
 
-import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from mats_ray.data.decoders import boxes, chunks, frames, pages
 from mats_ray.data.decoders.limits import Limits, broken, cut_off, not_audio
-from mats_ray.data.decoders.parts import SNDFILE, Part, find_next, read_at
+from mats_ray.data.decoders.parts import SNDFILE, Part, read_at
+from mats_ray.data.decoders.tags import tag_bytes
 from mats_ray.errors import AudioDecodeError
 
 Layout = Callable[[BinaryIO, int, int, str], Part]
@@ -22,11 +22,6 @@ _HEAD_BYTES = 32
 _MAX_JUNK = 65_536
 """In front of an MP3."""
 _MIN_ZEROS = 16
-_ID3_BYTES = 10
-_ID3_FOOTER = 0x10
-_APE_BYTES = 32
-_APE_IS_HEADER = 1 << 29
-_EBML_VOID = b"\xec"
 # QuickTime's files need no "ftyp"; any of these may come first
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"pnot"}
 _OTHER_BOXES = {
@@ -91,7 +86,7 @@ def parts_of(stream: BinaryIO, size: int, name: str, limits: Limits) -> Iterator
 def _check_gap(stream: BinaryIO, before: Part | None, part: Part, place: int, name: str) -> None:
     """Refuse frames that go on behind a gap, where no count would show that some of them are lost."""
     is_gap = before is not None and before.frames and not part.is_counted and place > before.end
-    if before is not None and is_gap and not _is_tag(stream, before.end):
+    if before is not None and is_gap and not tag_bytes(stream, before.end):
         raise broken(name, f"{place - before.end} bytes within it are no sound", at_end=False)
 
 
@@ -171,7 +166,7 @@ def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
     # two bytes in front of UTF-16 text look like a frame
     is_text = head.startswith(b"\xff\xfe")
     if (frame is not None and frame.num_bytes > size - place and not is_text) or (
-        place >= size and _is_tag(stream, 0)
+        place >= size and tag_bytes(stream, 0)
     ):
         raise cut_off(name)
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
@@ -181,8 +176,8 @@ def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
 
 def _behind_tags(stream: BinaryIO, place: int, size: int) -> int:
     """Pass over tags, and over zeros, which some leave where a tag was."""
-    while place < size:
-        if num_bytes := _tag_bytes(stream, place, size):
+    for _ in range(MAX_PARTS):
+        if num_bytes := tag_bytes(stream, place):
             place += num_bytes
         elif _is_box(read_at(stream, place, _HEAD_BYTES), size - place):
             break
@@ -191,29 +186,6 @@ def _behind_tags(stream: BinaryIO, place: int, size: int) -> int:
         else:
             break
     return min(place, size)
-
-
-def _is_tag(stream: BinaryIO, place: int) -> bool:
-    return _tag_bytes(stream, place, place) > 0
-
-
-def _tag_bytes(stream: BinaryIO, place: int, size: int) -> int:
-    """How long the tag is that starts here; 0: there is none."""
-    head = read_at(stream, place, _APE_BYTES)
-    if head.startswith(b"ID3") and len(head) >= _ID3_BYTES and max(head[6:10]) < 0x80:
-        length = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-        return _ID3_BYTES + length + _ID3_BYTES * bool(head[5] & _ID3_FOOTER)
-    if head.startswith(b"APETAGEX") and len(head) == _APE_BYTES:
-        length, flags = struct.unpack_from("<I4xI", head, 12)
-        return _APE_BYTES + length * bool(flags & _APE_IS_HEADER)
-    if head.startswith(b"TAG"):
-        return 227 if head.startswith(b"TAG+") else 128
-    if head.startswith(b"LYRICSBEGIN"):
-        ends = (find_next(stream, place, size, mark) for mark in (b"LYRICS200", b"LYRICSEND"))
-        return min(ends) + 9 - place
-    if head.startswith(_EBML_VOID):
-        return sum(boxes.vint(head[1:])) + 1
-    return 0
 
 
 def _num_zeros(stream: BinaryIO, place: int) -> int:

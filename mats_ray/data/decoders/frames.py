@@ -7,11 +7,13 @@ there.
 
 import functools
 import math
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from mats_ray.data.decoders.limits import TOLERANCE_SECONDS, Limits, cut_off
 from mats_ray.data.decoders.parts import SNDFILE, Part, read_at
+from mats_ray.data.decoders.tags import tag_bytes
 
 HEAD_BYTES = 7
 _KBPS = {  # by version 1 or not, and layer
@@ -38,6 +40,8 @@ _ADTS_RATES = (
     8_000,
     7_350,
 )
+_SYNC = re.compile(rb"\xff(?=[\xe2-\xff][^\xf0-\xff])|\x56(?=[\xe0-\xff])", re.DOTALL)
+_MAX_GAPS = 4
 _TAG_BYTES = 64
 _HAS_COUNT, _HAS_BYTES = 1, 2
 
@@ -104,9 +108,9 @@ def follows(stream: BinaryIO, place: int, size: int, *, count: int) -> Frame | N
 def search(stream: BinaryIO, start: int, size: int, *, reach: int) -> int | None:
     """Find where the next four frames of one kind stand, at most ``reach`` bytes on."""
     block = read_at(stream, start, min(reach, size - start))
-    for offset, byte in enumerate(block):
-        if byte in {0xFF, 0x56} and follows(stream, start + offset, size, count=4):
-            return start + offset
+    for match in _SYNC.finditer(block):
+        if follows(stream, start + match.start(), size, count=4):
+            return start + match.start()
     return None
 
 
@@ -128,7 +132,8 @@ def frames_part(stream: BinaryIO, start: int, size: int, name: str, limits: Limi
         place, count = place + frame.num_bytes, count + 1
         limits.check_length(count * frame.num_samples, frame.rate, name)
         following = _next(stream, place, first)
-        if following is None and (on := _over_a_gap(stream, place, size, frame)) is not None:
+        on = _over_a_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
+        if on is not None:
             runs.append(range(run_start, place))
             run_start = place = on
             following = _next(stream, place, first)
@@ -159,13 +164,17 @@ def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
     return frame
 
 
-def _over_a_gap(stream: BinaryIO, place: int, size: int, frame: Frame) -> int | None:
-    """Find where the stream goes on behind damage so short that a decoder may step over it."""
-    if place >= size or follows(stream, place, size, count=2):  # the end, or another stream
-        return None
-    reach = math.ceil(TOLERANCE_SECONDS * frame.rate / frame.num_samples * frame.num_bytes)
-    found = search(stream, place, size, reach=reach)
-    return found if found is not None and _next(stream, found, frame) else None
+def _over_a_gap(stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int) -> int | None:
+    """Find where the stream goes on behind a tag, or damage so short that a decoder may step over it."""
+    on: int | None = place
+    while on is not None and (num_bytes := tag_bytes(stream, on)):
+        on += num_bytes
+    if on == place:
+        if place >= size or num_before >= _MAX_GAPS or follows(stream, place, size, count=2):
+            return None  # the end, much damage, or another stream
+        reach = math.ceil(TOLERANCE_SECONDS * frame.rate / frame.num_samples * frame.num_bytes)
+        on = search(stream, place, size, reach=reach)
+    return on if on is not None and _next(stream, on, frame) else None
 
 
 def _info(head: bytes, frame: Frame) -> _Info | None:

@@ -11,6 +11,8 @@ from mats_ray.data.decoders.parts import MAX_ELEMENTS, SNDFILE, Part, find_next,
 _PAGE_HEAD = 27
 _FIRST = 2
 _SNDFILE_CODECS = (b"\x01vorbis", b"OpusHead")
+# a FLAC file starts with the description of its stream, which has 34 bytes
+_FLAC_MARKS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 _COUNT_BITS = 2**36 - 1
 
 
@@ -82,10 +84,8 @@ def flac_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
     """Lay out a FLAC file: to the next one, or the end; it is read on beyond the samples it counts."""
     del name
     head = read_at(stream, start, 42)
-    # another one starts with its stream's description, always of 34 bytes
-    marks = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
-    end = min(find_next(stream, start + 4, size, mark) for mark in marks)
-    if not head.startswith(marks) or len(head) < 42:
+    end = find_next(stream, start + 1, size, *_FLAC_MARKS)
+    if head[:8] not in _FLAC_MARKS or len(head) < 42:
         return Part(end=end, readers=(SNDFILE,), pieces=(range(start, end),))
     described = int.from_bytes(head[18:26], "big")
     unknown = (described & ~_COUNT_BITS).to_bytes(8, "big")

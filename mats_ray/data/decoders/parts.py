@@ -8,6 +8,7 @@ import bisect
 import io
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,14 +134,15 @@ def patched(start: int, end: int, patches: Mapping[tuple[int, int], bytes]) -> t
     return (*pieces, range(start, end))
 
 
-def find_next(stream: BinaryIO, start: int, size: int, magic: bytes) -> int:
-    """Find where ``magic`` stands next from ``start`` on; ``size``, the file's, where it does not."""
+def find_next(stream: BinaryIO, start: int, size: int, *marks: bytes) -> int:
+    """Find where one of some marks of equal length stands next from ``start`` on; ``size`` where none does."""
     stream.seek(start)
+    pattern, overlap = re.compile(b"|".join(map(re.escape, marks))), len(marks[0]) - 1
     held, place = b"", start
     while block := stream.read(1 << 20):
         held += block
-        if (found := held.find(magic)) >= 0:
-            return place + found
-        place += max(0, len(held) - len(magic) + 1)
-        held = held[-(len(magic) - 1) :]
+        if found := pattern.search(held):
+            return place + found.start()
+        place += max(0, len(held) - overlap)
+        held = held[-overlap:]
     return size

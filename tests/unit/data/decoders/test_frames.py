@@ -169,6 +169,15 @@ def test_what_stands_behind_is_no_sound(kind, end):
     assert len(decoded(data + end).samples) == len(decoded(data).samples)
 
 
+def test_a_tag_within_a_stream_interrupts_nothing():
+    data = bare(mp3(seconds=3.0))
+    size = frame_of(data[:7]).num_bytes
+
+    tagged = decoded(data[: 20 * size] + ID3 + data[20 * size :])
+
+    np.testing.assert_array_equal(tagged.samples, decoded(data).samples)
+
+
 def test_much_behind_the_end_may_be_sound():
     data = mp3()
 
