@@ -87,9 +87,8 @@ class SndfileDecoder:
         while len(block_TH := self._next(decoded)):
             decoded += len(block_TH)
             yield block_TH
-        missing = decoded * self.part.missing if decoded else self.part.missing
-        missing = max(missing, self.announced - decoded)
-        if missing > TOLERANCE_SECONDS * self.sample_rate:
+        missing = max(decoded and decoded * self.part.missing, self.announced - decoded)
+        if missing > TOLERANCE_SECONDS * self.sample_rate or (self.part.missing and not decoded):
             raise cut_off(self.name, decoded / self.sample_rate)
 
     def _next(self, decoded: int) -> np.ndarray:

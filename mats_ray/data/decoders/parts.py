@@ -135,7 +135,7 @@ def patched(start: int, end: int, patches: Mapping[tuple[int, int], bytes]) -> t
 
 
 def find_next(stream: BinaryIO, start: int, size: int, *marks: bytes) -> int:
-    """Find where one of some marks of equal length stands next from ``start`` on; ``size`` where none does."""
+    """Find where one of some equally long marks stands next from ``start`` on; ``size`` where none does."""
     stream.seek(start)
     pattern, overlap = re.compile(b"|".join(map(re.escape, marks))), len(marks[0]) - 1
     held, place = b"", start

@@ -91,6 +91,12 @@ def test_a_cut_file_is_no_shorter_clip(kind, kept):
     assert code(data[: int(len(data) * kept)]) in {"truncated", "damaged"}
 
 
+def test_less_than_a_block_of_a_cut_file_is_not_empty():
+    data = made("WAV", subtype="MS_ADPCM")
+
+    assert code(data[:200]) == "truncated"
+
+
 @pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU"])
 def test_a_size_that_is_too_small_leaves_nothing_unread(kind):
     assert code(data_size(kind, 1000)) == "damaged"
