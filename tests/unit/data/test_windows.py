@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mats_ray.data.audio import Limits
+from mats_ray.data.audio import open_audio
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.infer.decode import Opener, _windows
+from mats_ray.infer.decode import _windows
 from mats_ray.models.clap.frontend import cut_windows as cut_by_clap
 from mats_ray.serving.windows import cut_windows as cut_by_service
 from mats_ray.types import AudioClip
@@ -72,7 +72,7 @@ def test_a_job_a_request_and_clap_cut_alike(seconds, rate, tmp_path):
     samples = np.linspace(-0.5, 0.5, round(seconds * rate), dtype=np.float32)
     (path := tmp_path / "a.wav").write_bytes(sndfile_bytes(samples, rate, format="WAV", subtype="FLOAT"))
 
-    with Opener(stores={}, limits=Limits()).open(str(path), 1) as audio:
+    with open_audio(path) as audio:
         job = [(row["start_s"], row["end_s"]) for row in _windows(audio, Cut(seconds=10, hop=10))]
     clip = AudioClip(samples=samples, sample_rate=rate)
     request = cut_by_service(clip, 10.0, max_windows=5)
