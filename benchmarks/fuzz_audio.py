@@ -48,7 +48,10 @@ def seed_files() -> list[tuple[str, bytes]]:
     samples = draw.uniform(-0.5, 0.5, 11_025).astype(np.float32)
     fragmented = {"movflags": "empty_moov", "frag_duration": "50000"}
     files.append(("mp4", ffmpeg_bytes(samples, "mp4", options=fragmented, video_seconds=1)))
-    return files
+    # two of a kind in one file, and two of different kinds
+    joined = [(f"joined {kind}", whole + whole) for kind, whole in files[::2]]
+    mixed = [("joined", one + other) for (_, one), (_, other) in zip(files[::3], files[1::3], strict=False)]
+    return [*files, *joined, *mixed]
 
 
 def mutated(files: list[tuple[str, bytes]], seed: int, index: int) -> tuple[str, bytes]:
@@ -202,7 +205,7 @@ def report(results: list[dict[str, Any]], *, seconds: float) -> None:
     """Print outcomes by kind of file, the slowest input and the memory."""
     table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for outcome, count in ((key, one["outcomes"][key]) for one in results for key in one["outcomes"]):
-        kind, code = outcome.split()
+        kind, code = outcome.rsplit(maxsplit=1)
         table[kind][code] += count
         table["all"][code] += count
     codes = [code for code, _ in table["all"].most_common()]

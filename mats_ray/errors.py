@@ -65,9 +65,10 @@ class AudioDecodeError(AudioError):
 
     Attributes:
         code: ``empty`` (no bytes, no samples), ``not_audio`` (something else, a video without sound),
-            ``unsupported`` (audio of a kind, a sample rate or a number of channels that is not read),
-            ``truncated`` (cut off), ``damaged`` (spoilt before its end), ``not_finite`` (NaN or infinite
-            samples, or such an embedding), ``too_long`` (seconds), ``too_large`` (bytes, stored or decoded).
+            ``unsupported`` (audio of a kind, a sample rate or a number of channels that is not read, or
+            float samples of an integer scale), ``truncated`` (cut off), ``damaged`` (spoilt before its end,
+            or samples that no scale explains), ``not_finite`` (NaN or infinite samples, or such an
+            embedding), ``too_long`` (seconds), ``too_large`` (bytes, stored or decoded).
     """
 
 

@@ -1,10 +1,15 @@
 """Sound files made on the fly: what soundfile writes, and through PyAV what only FFmpeg reads."""
 
 import io
+import tempfile
 
 import av
 import numpy as np
 import soundfile
+
+from mats_ray.data.audio import Limits, open_audio
+from mats_ray.errors import AudioError
+from mats_ray.types import AudioClip
 
 SNDFILE_KINDS = {
     "wav": {"format": "WAV"},
@@ -15,6 +20,8 @@ SNDFILE_KINDS = {
     "aiff": {"format": "AIFF"},
     "au": {"format": "AU"},
     "caf": {"format": "CAF"},
+    "w64": {"format": "W64"},
+    "rf64": {"format": "RF64"},
 }
 
 FFMPEG_KINDS = {
@@ -28,6 +35,10 @@ FFMPEG_KINDS = {
     "wma": ("asf", "wmav2"),
     "amr": ("amr", "libopencore_amrnb"),
     "aac": ("adts", "aac"),
+    "latm": ("latm", "aac"),
+    "mp2": ("mp2", "mp2"),
+    "oga": ("ogg", "flac"),
+    "wav with ac3": ("wav", "ac3"),
 }
 """Container and codec, as FFmpeg names them."""
 
@@ -45,9 +56,9 @@ def sndfile_bytes(samples, rate, **kind):
     return buffer.getvalue()
 
 
-def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, options=None, video_seconds=0):
+def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, codec=None, options=None, video_seconds=0):
     """Encode mono samples; with ``video_seconds`` a grey picture goes along."""
-    container, codec = FFMPEG_KINDS[kind]
+    container, codec = FFMPEG_KINDS[kind][0], codec or FFMPEG_KINDS[kind][1]
     rate = rate or RATES.get(kind, 44_100)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as file:
@@ -62,8 +73,35 @@ def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, options=None, 
             file.mux(picture.encode(None))
         samples_CT = np.ascontiguousarray(np.stack([samples_T] * channels), dtype=np.float32)
         frame = av.AudioFrame.from_ndarray(samples_CT, format="fltp", layout=sound.layout.name)
-        frame.sample_rate = rate
+        frame.sample_rate, frame.pts = rate, 0
         convert = av.AudioResampler(format=sound.codec_context.format, layout=sound.layout, rate=rate)
         for part in [*convert.resample(frame), *convert.resample(None), None]:
             file.mux(sound.encode(part))
     return buffer.getvalue()
+
+
+def decoded(data, name="clip", *, sample_rate=None, **limits):
+    """Decode from memory and from a file, which must come to the same clip, or to the same error."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        in_memory, by_path = (
+            _outcome(source, name=name, sample_rate=sample_rate, limits=Limits(**limits))
+            for source in (data, file.name)
+        )
+    assert type(in_memory) is type(by_path), (in_memory, by_path)
+    if isinstance(in_memory, AudioError):
+        assert (in_memory.code, str(in_memory)) == (by_path.code, str(by_path))
+        raise in_memory
+    assert in_memory.sample_rate == by_path.sample_rate
+    np.testing.assert_array_equal(in_memory.samples, by_path.samples)
+    return in_memory
+
+
+def _outcome(source, **how):
+    try:
+        with open_audio(source, **how) as audio:
+            blocks = list(audio)
+    except AudioError as error:
+        return error
+    return AudioClip(samples=np.concatenate(blocks), sample_rate=audio.sample_rate, name=audio.name)

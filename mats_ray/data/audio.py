@@ -1,11 +1,12 @@
 """Audio files and bytes to mono float32, whole or block by block.
 
 libsndfile reads wav, flac, ogg (Vorbis, Opus), mp3, aiff, au and caf; FFmpeg m4a, mp4, mov, 3gp, webm, mka,
-wma, amr and raw AAC. A file is decoded block by block, and limits on its bytes, seconds and samples are
-checked before the first block and at every further one. A file of which only a part can be decoded is an
-error, because an answer about its first half would look like an answer about the whole.
+wma, amr and raw AAC, and what libsndfile does not know of its own containers. A file is decoded block by
+block, and limits on its bytes, seconds and samples are checked before the first block and at every further
+one. A file of which only a part can be decoded is an error, because an answer about its first half would
+look like an answer about the whole; files joined to one are decoded one after the other.
 
-Shapes: T samples.
+Shapes: T samples, H channels.
 """
 
 import itertools
@@ -19,10 +20,11 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import soxr
 
-from mats_ray.data.decoders.containers import container_of
+from mats_ray.data.decoders.containers import parts_of
 from mats_ray.data.decoders.ffmpeg import open_ffmpeg
 from mats_ray.data.decoders.libsndfile import open_sndfile
 from mats_ray.data.decoders.limits import MAX_BYTES, MAX_SECONDS, Limits
+from mats_ray.data.decoders.parts import SNDFILE, Part, View
 from mats_ray.data.decoders.sources import opened, readable
 from mats_ray.errors import AudioDecodeError
 from mats_ray.types import AudioClip
@@ -30,6 +32,10 @@ from mats_ray.types import AudioClip
 __all__ = ["MAX_BYTES", "MAX_SECONDS", "AudioBlocks", "Limits", "decode_audio", "open_audio", "read_audio"]
 
 
+MAX_PEAK = 64.0
+"""Samples lie in [-1, 1]; float files may go beyond, but nobody mixes 36 dB above full scale."""
+
+_INTEGER_BITS = (16, 24, 32)
 _END_T = np.empty(0, np.float32)
 
 
@@ -77,13 +83,15 @@ def open_audio(
     """
     limits = limits or Limits()
     name = name or (str(source) if isinstance(source, str | Path) else "audio")
-    with opened(source, name, max_bytes=limits.max_bytes) as stream:
-        limits.check_size(stream.seek(0, os.SEEK_END), name)
-        with _decoder(stream, name, limits) as decoder:
-            blocks, rate = _checked(decoder, name, limits), decoder.sample_rate
-            if sample_rate is not None and sample_rate != rate:
-                blocks, rate = _resampled(blocks, name, rate, sample_rate), sample_rate
-            yield AudioBlocks(sample_rate=rate, name=name, blocks=blocks)
+    with opened(source, name, max_bytes=limits.max_bytes) as stream, ExitStack() as stack:
+        with readable(name):
+            limits.check_size(size := stream.seek(0, os.SEEK_END), name)
+            parts = parts_of(stream, size, name, limits)
+            first = stack.enter_context(_decoded(stream, next(parts), name, limits))
+        blocks, rate = _joined(first, parts, stream, name, limits), first.sample_rate
+        if sample_rate is not None and sample_rate != rate:
+            blocks, rate = _resampled(blocks, name, rate, sample_rate), sample_rate
+        yield AudioBlocks(sample_rate=rate, name=name, blocks=blocks)
 
 
 def read_audio(
@@ -147,32 +155,84 @@ class _Decoder(Protocol):
     def blocks(self) -> Iterator[np.ndarray]: ...
 
 
+@dataclass(frozen=True, eq=False)
+class _Sound:
+    sample_rate: int
+    blocks: Iterator[np.ndarray]
+    """(T,), checked."""
+
+
 @contextmanager
-def _decoder(stream: BinaryIO, name: str, limits: Limits) -> Iterator[_Decoder]:
+def _decoded(stream: BinaryIO, part: Part, name: str, limits: Limits) -> Iterator[_Sound]:
+    view = View(stream, part.pieces)
     with ExitStack() as stack:
-        with readable(name):
-            container = container_of(stream)
-            stream.seek(0)
-            if container is None:
-                decoder = stack.enter_context(open_sndfile(stream, name, limits))
-            else:
-                decoder = stack.enter_context(open_ffmpeg(stream, name, limits, container=container))
-        yield decoder
+        with view.failing():
+            decoder = _opened(stack, view, part, name, limits)
+        yield _Sound(decoder.sample_rate, _checked(decoder, view, name))
 
 
-def _checked(decoder: _Decoder, name: str, limits: Limits) -> Iterator[np.ndarray]:
-    decoded = 0
+def _opened(stack: ExitStack, view: View, part: Part, name: str, limits: Limits) -> _Decoder:
+    """Open with the first reader that knows what is in a part."""
+    refusals = []
+    for reader in part.readers:
+        try:
+            if reader == SNDFILE:
+                return stack.enter_context(open_sndfile(view, part, name, limits))
+            return stack.enter_context(open_ffmpeg(view, part, name, limits, container=reader))
+        except AudioDecodeError as error:
+            if error.code in {"too_long", "too_large"}:
+                raise
+            refusals.append(error)
+    # the first knows the container better, the last knows more of what may be in it
+    raise refusals[-1 if "unsupported" in {error.code for error in refusals} else 0]
+
+
+def _joined(
+    first: _Sound, parts: Iterator[Part], stream: BinaryIO, name: str, limits: Limits
+) -> Iterator[np.ndarray]:
+    """Decode all parts, at the rate of the first."""
+    num_samples, rate = 0, first.sample_rate
     with readable(name):
-        for block_T in decoder.blocks():
-            decoded += len(block_T)
-            limits.check_length(decoded, decoder.sample_rate, name)
-            if num_bad := len(block_T) - int(np.isfinite(block_T).sum()):
-                raise AudioDecodeError(
-                    f"{name}: {num_bad} of {decoded} samples are NaN or infinite", code="not_finite"
-                )
+        for block_T in itertools.chain(first.blocks, _further(rate, parts, stream, name, limits)):
+            num_samples += len(block_T)
+            limits.check_length(num_samples, rate, name)
             yield block_T
-    if not decoded:
+    if not num_samples:
         raise AudioDecodeError(f"{name} holds no samples", code="empty")
+
+
+def _further(
+    rate: int, parts: Iterator[Part], stream: BinaryIO, name: str, limits: Limits
+) -> Iterator[np.ndarray]:
+    for part in parts:
+        with _decoded(stream, part, name, limits) as sound:
+            same = sound.sample_rate == rate
+            yield from sound.blocks if same else _resampled(sound.blocks, name, sound.sample_rate, rate)
+
+
+def _checked(decoder: _Decoder, view: View, name: str) -> Iterator[np.ndarray]:
+    """Give the mean of the channels; no sample is beyond what sound can be."""
+    decoded = 0
+    with view.failing():
+        for block_TH in decoder.blocks():
+            decoded += block_TH.size
+            peak = max(float(block_TH.max()), -float(block_TH.min()))
+            if not peak <= MAX_PEAK:
+                raise _absurd(block_TH, peak, decoded, name)
+            yield block_TH[:, 0] if block_TH.shape[1] == 1 else block_TH.mean(axis=1, dtype=np.float32)
+
+
+def _absurd(block_TH: np.ndarray, peak: float, decoded: int, name: str) -> AudioDecodeError:
+    if num_bad := block_TH.size - int(np.isfinite(block_TH).sum()):
+        return AudioDecodeError(
+            f"{name}: {num_bad} of {decoded} samples are NaN or infinite", code="not_finite"
+        )
+    reach = f"{name}: samples reach {peak:.4g}, but lie within [-1, 1] (up to {MAX_PEAK:g} is taken)"
+    for bits in _INTEGER_BITS:
+        if 2 ** (bits - 3) < peak <= 2 ** (bits - 1):
+            hint = f"they look like {bits}-bit integers: divide by {2 ** (bits - 1)}"
+            return AudioDecodeError(f"{reach}; {hint}", code="unsupported")
+    return AudioDecodeError(reach, code="damaged" if peak > 2**31 else "unsupported")
 
 
 def _resampled(blocks: Iterator[np.ndarray], name: str, rate: int, wanted: int) -> Iterator[np.ndarray]:

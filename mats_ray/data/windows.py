@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MIN_REST_SECONDS = 0.01
-"""A rest shorter than this belongs to the window before it: nobody wants a row about 3 ms."""
+from mats_ray.models.windows import Windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +47,18 @@ def cut_blocks(blocks: Iterable[np.ndarray], sample_rate: int, cut: Cut) -> Iter
     What iterating the blocks raises comes after all windows that were whole before it.
     """
     size, hop = (max(1, round(seconds * sample_rate)) for seconds in (cut.seconds, cut.hop))
-    # as soon as there is more than a window, that window is not the last
-    enough = size + round(MIN_REST_SECONDS * sample_rate)
+    windows = Windows.of(size, sample_rate, hop=hop)
     held, num_held, start = list[np.ndarray](), 0, 0
     for block_T in blocks:
         held.append(block_T)
         num_held += len(block_T)
-        if num_held <= enough:
+        if windows.count(num_held) == 1:
             continue
         joined_T = held[0] if len(held) == 1 else np.concatenate(held)
-        begin = 0
-        while len(joined_T) - begin > enough:
-            yield _window(joined_T[begin : begin + size], start + begin, sample_rate, is_last=False)
-            begin += hop
-        held, start = [joined_T[begin:]], start + begin
-        num_held = len(held[0])
+        *whole, (rest, _) = windows.bounds(num_held)
+        for begin, end in whole:
+            yield _window(joined_T[begin:end], start + begin, sample_rate, is_last=False)
+        held, num_held, start = [joined_T[rest:]], num_held - rest, start + rest
     if num_held:
         yield _window(np.concatenate(held), start, sample_rate, is_last=True)
 

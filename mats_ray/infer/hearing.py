@@ -1,6 +1,6 @@
 """Clips and files to CLAP embeddings, whatever their length, for the answering stage of a batch job.
 
-Shapes: C CLAP dim.
+Shapes: W windows, C CLAP dim.
 """
 
 import itertools
@@ -87,12 +87,14 @@ class Hearing:
         total_C, covered_s, end_s = np.zeros(self.encoder.clap.dim), 0.0, 0.0
         windows = cut_blocks(audio, audio.sample_rate, cut)
         while some := list(itertools.islice(windows, WINDOWS_AT_A_TIME)):
-            total_C += self._weighted_sum(some, audio)
-            covered_s, end_s = covered_s + sum(one.seconds for one in some), some[-1].end_s
+            # a rest that makes no window of its own has no weight, as in CLAP's own mean
+            seconds_W = np.array([min(one.seconds, cut.seconds) for one in some])
+            total_C += seconds_W @ self._encoded(some, audio)
+            covered_s, end_s = covered_s + seconds_W.sum(), some[-1].end_s
         mean_C = total_C / (np.linalg.norm(total_C) if self.encoder.normalize else covered_s)
         return Heard(end_s, mean_C.astype(np.float32))
 
-    def _weighted_sum(self, windows: Sequence[Window], audio: AudioBlocks) -> np.ndarray:
+    def _encoded(self, windows: Sequence[Window], audio: AudioBlocks) -> np.ndarray:
         rate = audio.sample_rate
         clips = [AudioClip(samples=one.samples, sample_rate=rate, name=audio.name) for one in windows]
-        return np.array([one.seconds for one in windows]) @ self.encoder.encode(clips).astype(np.float64)
+        return self.encoder.encode(clips).astype(np.float64)

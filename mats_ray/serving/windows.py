@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mats_ray.data.windows import Cut, cut_blocks
+from mats_ray.data.windows import Window as CutWindow
+from mats_ray.models.windows import Windows
 from mats_ray.serving.problems import RequestError
 from mats_ray.types import Answer, AudioClip
 
@@ -23,7 +26,7 @@ class Window:
 
 
 def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> list[Window]:
-    """Cut a sound into windows of equal length; the last may be shorter. None: one window, the whole.
+    """Cut a sound as a job does: windows of equal length, the last to its end. None: one window, the whole.
 
     Raises:
         RequestError: There would be too many.
@@ -31,7 +34,7 @@ def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> 
     if seconds is None:
         return [Window(clip=clip, start_seconds=0.0, end_seconds=clip.seconds)]
     size = max(1, round(seconds * clip.sample_rate))
-    count = math.ceil(len(clip.samples) / size)
+    count = Windows.of(size, clip.sample_rate).count(len(clip.samples))
     if count > max_windows:
         raise RequestError(
             f"window={seconds:g} cuts {clip.seconds:.0f} s into {count} windows, at most {max_windows} "
@@ -39,7 +42,8 @@ def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> 
             code="invalid_field",
             param="window",
         )
-    return [_window(clip, start, size) for start in range(0, len(clip.samples), size)]
+    windows = cut_blocks([clip.samples], clip.sample_rate, Cut(seconds=seconds, hop=seconds))
+    return [_window(clip, window) for window in windows]
 
 
 def join_answers(answers: Sequence[tuple[Window, Answer]]) -> Answer:
@@ -53,10 +57,9 @@ def join_answers(answers: Sequence[tuple[Window, Answer]]) -> Answer:
     )
 
 
-def _window(clip: AudioClip, start: int, size: int) -> Window:
-    samples = clip.samples[start : start + size]
+def _window(clip: AudioClip, part: CutWindow) -> Window:
     return Window(
-        clip=AudioClip(samples=samples, sample_rate=clip.sample_rate, name=clip.name),
-        start_seconds=start / clip.sample_rate,
-        end_seconds=(start + len(samples)) / clip.sample_rate,
+        clip=AudioClip(samples=part.samples, sample_rate=clip.sample_rate, name=clip.name),
+        start_seconds=part.start_s,
+        end_seconds=part.end_s,
     )

@@ -36,7 +36,6 @@ COVERED_ELSEWHERE = {
     "mats_ray/data/decoders/libsndfile.py": "tests/unit/data/test_audio.py",
     "mats_ray/data/decoders/limits.py": "tests/unit/data/test_audio.py",
     "mats_ray/data/decoders/sources.py": "tests/unit/data/test_audio.py",
-    "mats_ray/data/decoders/truncation.py": "tests/unit/data/test_audio.py",
     "mats_ray/infer/on_ray.py": "tests/integration/test_caption.py",
     "mats_ray/infer/job.py": "tests/integration/test_caption.py",
     "mats_ray/infer/clips.py": "tests/unit/infer/test_decode.py",

@@ -1,46 +1,199 @@
-"""Files that only FFmpeg reads, told by their first bytes.
+"""Tell what a file is by its bytes, and take it apart where several were joined.
 
-FFmpeg is handed nothing else, and is told the container: it never guesses, so a playlist, a subtitle or a
-list of other files is no audio here.
+The first bytes of a part decide who reads it. FFmpeg is told the container: it never guesses, so a playlist,
+a subtitle or a list of other files is no audio here. Tags and zeros, in front, between and behind, are passed
+over; what else no reader would look at is an error where it may be sound.
 """
 
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-DEMUXERS = ("mov", "matroska", "asf", "amr", "aac")
-"""FFmpeg's names of the containers told apart here."""
+from mats_ray.data.decoders import boxes, chunks, frames, pages
+from mats_ray.data.decoders.limits import Limits, broken, cut_off, not_audio
+from mats_ray.data.decoders.parts import SNDFILE, Part, read_at
+from mats_ray.data.decoders.tags import tag_bytes
+from mats_ray.errors import AudioDecodeError
 
-_HEAD_BYTES = 16
-_ID3_BYTES = 10
-_EBML = b"\x1a\x45\xdf\xa3"
-_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+Layout = Callable[[BinaryIO, int, int, str], Part]
+
+MAX_PARTS = 1024
+
+_HEAD_BYTES = 32
+_MAX_JUNK = 65_536
+"""In front of an MP3."""
+_MIN_ZEROS = 16
 # QuickTime's files need no "ftyp"; any of these may come first
-_MOV_ATOMS = {b"ftyp", b"moov", b"mdat", b"wide", b"pnot"}
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"pnot"}
+_OTHER_BOXES = {
+    *(b"free", b"skip", b"uuid", b"sidx", b"styp", b"moof", b"junk", b"pict", b"PICT", b"meta", b"emsg"),
+    *(b"prft", b"ssix", b"udta"),
+}
+_UNREAD = {
+    b"TTA1": "True Audio",
+    b"TTA2": "True Audio",
+    b"wvpk": "WavPack",
+    b"MAC ": "Monkey's Audio",
+    b"MP+": "Musepack",
+    b"MPCK": "Musepack",
+    b"DSD ": "DSD",
+    b"FRM8": "DSD",
+    b"tBaK": "TAK",
+    b"ajkg": "Shorten",
+    b"OFR ": "OptimFROG",
+    b".RMF": "RealMedia",
+    b".ra\xfd": "RealAudio",
+    b"FLV\x01": "Flash video",
+    b"\x0b\x77": "AC-3",
+    b"\x7f\xfe\x80\x01": "DTS",
+    b"MThd": "MIDI",
+    b"\x00\x00\x01\xba": "MPEG program stream",
+    b"ADIF": "AAC (ADIF)",
+    b"qoaf": "QOA",
+}
+"""Sound of kinds that are not read, by their first bytes."""
+_TS_PACKET = 188
 
 
-def container_of(stream: BinaryIO) -> str | None:
-    """Name FFmpeg's demuxer for m4a, mp4, mov, 3gp, webm, mka, wma, amr and raw AAC; None for all else."""
-    head = _head(stream, 0)
-    if head.startswith(b"ID3") and len(head) == _HEAD_BYTES:
-        # of tagged streams only AAC is meant; MP3 has its layer where AAC has zeros
-        return "aac" if _is_adts(_head(stream, _id3_length(head))) else None
-    if head[4:8] in _MOV_ATOMS:
-        return "mov"
-    for magic, name in ((_EBML, "matroska"), (_ASF, "asf"), (b"#!AMR", "amr")):
+def parts_of(stream: BinaryIO, size: int, name: str, limits: Limits) -> Iterator[Part]:
+    """Take a file apart, one part after the other; each is looked for when the one before is done with.
+
+    Raises:
+        AudioDecodeError: Codes ``not_audio``, ``unsupported``, ``truncated``, ``damaged``, ``too_long``,
+            ``too_large``.
+    """
+    before: Part | None = None
+    start, place = 0, _behind_tags(stream, 0, size)
+    for _ in range(MAX_PARTS):
+        layout = _layout_at(stream, place, size, limits)
+        if layout is None and before is None:
+            _check_known(stream, place, name)
+        if layout is None and (found := frames.search(stream, place, size, reach=_MAX_JUNK)) is not None:
+            place, layout = found, _frames(limits)
+        if layout is None:
+            break
+        part = layout(stream, place, size, name)
+        _check_gap(stream, before, part, place, name)
+        yield part
+        before, start, place = part, place, _behind_tags(stream, part.end, size)
+    else:
+        raise broken(name, f"it is joined of more than {MAX_PARTS} parts", at_end=False)
+    if before is None:
+        yield _unknown(stream, place, size, name)
+    else:
+        _check_rest(stream, before, before.end - start, place, size, name)
+
+
+def _check_gap(stream: BinaryIO, before: Part | None, part: Part, place: int, name: str) -> None:
+    """Refuse frames that go on behind a gap, where no count would show that some of them are lost."""
+    is_gap = before is not None and before.frames and not part.is_counted and place > before.end
+    if before is not None and is_gap and not tag_bytes(stream, before.end):
+        raise broken(name, f"{place - before.end} bytes within it are no sound", at_end=False)
+
+
+def _check_rest(stream: BinaryIO, part: Part, num_bytes: int, place: int, size: int, name: str) -> None:
+    """Refuse what may be sound behind the last part."""
+    head, rest = read_at(stream, place, frames.HEAD_BYTES), size - place
+    frame = frames.frame_of(head)
+    is_head = head[:1] in {b"\xff", b"\x56"} and rest < frames.HEAD_BYTES
+    if part.frames and (is_head or (frame is not None and frame.num_bytes > rest)):
+        raise cut_off(name)
+    if rest > num_bytes:
+        raise broken(name, f"{rest} bytes behind its end are of no known kind", at_end=False)
+
+
+def _layout_at(stream: BinaryIO, place: int, size: int, limits: Limits) -> Layout | None:
+    head = read_at(stream, place, _HEAD_BYTES)
+    if head[:4] in chunks.RIFF_MAGICS:
+        return chunks.riff_part if head[8:12] == b"WAVE" else None
+    if head[:4] == b"FORM":
+        return chunks.aiff_part if head[8:12] in {b"AIFF", b"AIFC"} else None
+    for magic, layout in _LAYOUTS.items():
         if head.startswith(magic):
-            return name
-    return "aac" if _is_adts(head) else None
+            return layout
+    if _is_box(head, size - place):
+        return boxes.mov_part
+    return _frames(limits) if frames.follows(stream, place, size, count=2) else None
 
 
-def _is_adts(head: bytes) -> bool:
-    """Twelve ones and the layer zero, which is no layer of MPEG audio; then a sample rate of the table."""
-    return len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 0x0F < 13
+def _frames(limits: Limits) -> Layout:
+    return lambda stream, start, size, name: frames.frames_part(stream, start, size, name, limits)
 
 
-def _id3_length(head: bytes) -> int:
-    size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-    return _ID3_BYTES + size
+_LAYOUTS: dict[bytes, Layout] = {
+    chunks.W64_MAGIC: chunks.w64_part,
+    b"caff": chunks.caf_part,
+    b".snd": chunks.au_part,
+    b"dns.": chunks.au_part,
+    b"fLaC": pages.flac_part,
+    b"OggS": pages.ogg_part,
+    boxes.EBML_MAGIC: boxes.matroska_part,
+    boxes.ASF_MAGIC: boxes.asf_part,
+    boxes.AMR_MAGIC: boxes.amr_part,
+}
 
 
-def _head(stream: BinaryIO, offset: int) -> bytes:
-    stream.seek(offset)
-    return stream.read(_HEAD_BYTES)
+def _is_box(head: bytes, rest: int) -> bool:
+    if head[4:8] in _FIRST_BOXES:
+        return True
+    box = int.from_bytes(head[:4], "big")  # 1: its size follows as a number of 8 bytes
+    return head[4:8] in _OTHER_BOXES and (box == 1 or 8 <= box <= rest)
+
+
+def _check_known(stream: BinaryIO, place: int, name: str) -> None:
+    """Refuse what is sound of a kind that is not read.
+
+    Raises:
+        AudioDecodeError: Code ``unsupported``.
+    """
+    head = read_at(stream, place, 3 * _TS_PACKET)
+    kind = next((kind for magic, kind in _UNREAD.items() if head.startswith(magic)), None)
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        kind = "AVI"
+    elif head[::_TS_PACKET] == b"GGG":
+        kind = "MPEG transport stream"
+    if kind is not None:
+        raise AudioDecodeError(f"{name} is of a kind that is not read ({kind})", code="unsupported")
+
+
+def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
+    """Leave the whole to libsndfile, which knows some rare kinds by its own means.
+
+    Raises:
+        AudioDecodeError: Codes ``not_audio``, ``truncated``: it would look for an MP3 in anything.
+    """
+    head = read_at(stream, place, frames.HEAD_BYTES)
+    frame = frames.frame_of(head)
+    # two bytes in front of UTF-16 text look like a frame
+    is_text = head.startswith(b"\xff\xfe")
+    if (frame is not None and frame.num_bytes > size - place and not is_text) or (
+        place >= size and tag_bytes(stream, 0)
+    ):
+        raise cut_off(name)
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
+        raise not_audio(name)
+    return Part(end=size, readers=(SNDFILE,), pieces=(range(place if place < size else 0, size),))
+
+
+def _behind_tags(stream: BinaryIO, place: int, size: int) -> int:
+    """Pass over tags, and over zeros, which some leave where a tag was."""
+    for _ in range(MAX_PARTS):
+        if num_bytes := tag_bytes(stream, place):
+            place += num_bytes
+        elif _is_box(read_at(stream, place, _HEAD_BYTES), size - place):
+            break
+        elif zeros := _num_zeros(stream, place):
+            place += zeros
+        else:
+            break
+    return min(place, size)
+
+
+def _num_zeros(stream: BinaryIO, place: int) -> int:
+    stream.seek(place)
+    zeros = 0
+    while block := stream.read(1 << 16):
+        rest = block.lstrip(b"\0")
+        zeros += len(block) - len(rest)
+        if rest:
+            break
+    return zeros if zeros >= _MIN_ZEROS else 0

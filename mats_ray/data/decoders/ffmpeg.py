@@ -1,5 +1,7 @@
 """FFmpeg, through PyAV which ships it: the sound track of m4a, mp4, mov, 3gp, webm, mka, wma, amr, raw AAC.
 
+And what libsndfile does not decode of its own containers: Ogg FLAC and Speex, AAC or AC-3 in WAV, MP2.
+
 What it may do is fenced in: one container that we name, a list of codecs (no video decoder starts), no
 protocol, and no file but the one it is given.
 
@@ -15,17 +17,32 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from mats_ray.data.decoders.containers import DEMUXERS
-from mats_ray.data.decoders.limits import BLOCK_VALUES, Limits, broken, check_format, cut_off
-from mats_ray.data.decoders.promises import announces_seconds, is_short
+from mats_ray.data.decoders.limits import (
+    BLOCK_VALUES,
+    TOLERANCE_SECONDS,
+    Limits,
+    broken,
+    check_format,
+    cut_off,
+)
+from mats_ray.data.decoders.parts import Part, View
 from mats_ray.errors import AudioDecodeError
 
+DEMUXERS = (
+    *("mov", "matroska", "asf", "amr", "aac", "loas", "mp3"),
+    *("ogg", "wav", "w64", "aiff", "au", "caf"),
+)
 CODECS = (
-    *("aac", "alac", "amrnb", "amrwb", "opus", "vorbis", "flac", "mp3float", "mp3", "ac3", "eac3"),
+    *("aac", "aac_latm", "alac", "amrnb", "amrwb", "opus", "vorbis", "flac", "speex", "ac3", "eac3"),
+    *("mp1float", "mp1", "mp2float", "mp2", "mp3float", "mp3"),
     *("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice"),
     *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_u8", "pcm_s8"),
     *("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw"),
+    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "g722", "adpcm_g722", "gsm", "gsm_ms"),
 )
+# codecs whose packets have no length of their own, and the containers that keep none for them
+_PACKETS = ("aac", "aac_latm", "alac", "amrnb", "amrwb", "opus", "vorbis", "flac", "speex")
+_WITHOUT_PACKETS = ("wav", "w64", "aiff", "au")
 _FENCE = {
     "format_whitelist": ",".join(DEMUXERS),
     "codec_whitelist": ",".join(CODECS),
@@ -33,25 +50,26 @@ _FENCE = {
     "max_streams": "64",
     "max_samples": str(BLOCK_VALUES),
 }
-TOLERANCE_SECONDS = 0.25
+ANNOUNCED_TOLERANCE_SECONDS = 0.25
 """Missing at the end of whole files: frames an encoder starts with are announced and then dropped."""
 
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 
 @contextmanager
-def open_ffmpeg(stream: BinaryIO, name: str, limits: Limits, *, container: str) -> Iterator["FFmpegDecoder"]:
-    """Open the first sound track of a file, its header within the limits.
+def open_ffmpeg(
+    view: View, part: Part, name: str, limits: Limits, *, container: str
+) -> Iterator["FFmpegDecoder"]:
+    """Open the first sound track of a part, its header within the limits.
 
     Raises:
         AudioDecodeError: Codes ``not_audio`` (no sound track), ``unsupported``, ``damaged``, ``truncated``,
             ``empty``, ``too_long``, ``too_large``.
     """
-    short, believed = is_short(stream, container), announces_seconds(stream, container)
-    with closing(_opened(stream, name, container)) as file:
-        track = _sound_track(file, name, short=short)
-        announced = _announced_seconds(file, track) if believed else 0.0
-        decoder = FFmpegDecoder(file, track, name, announced=announced, short=short)
+    with closing(_opened(view, name, container)) as file:
+        track = _sound_track(file, name, container, short=part.missing > 0)
+        announced = _announced_seconds(file, track) if part.tells_seconds else 0.0
+        decoder = FFmpegDecoder(file, track, part, name, announced=announced)
         limits.check_length(round(announced * decoder.sample_rate), decoder.sample_rate, name)
         yield decoder
 
@@ -64,20 +82,20 @@ class FFmpegDecoder:
     """
 
     def __init__(
-        self, file: InputContainer, track: av.AudioStream, name: str, *, announced: float, short: bool
+        self, file: InputContainer, track: av.AudioStream, part: Part, name: str, *, announced: float
     ) -> None:
         self._file, self._track, self._name = file, track, name
-        self._announced, self._short = announced, short
+        self._announced, self._missing, self._has_frames = announced, part.missing, bool(part.frames)
         self._reached = 0.0
         self._frames = self._decode()
         self._first = next(self._frames, None)
         if self._first is None:
-            raise cut_off(name, 0.0) if announced or short else _no_samples(name)
+            raise cut_off(name, 0.0) if announced or part.missing else _no_samples(name)
         self.sample_rate = self._first.sample_rate
         check_format(self._first.layout.nb_channels, self.sample_rate, name)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Decode to the end: the mean of the channels, (T,) float32, T at least 1.
+        """Decode to the end: (T, H) float32, T at least 1.
 
         Raises:
             AudioDecodeError: Codes ``damaged``, ``truncated``, ``unsupported`` (a new sample rate half-way).
@@ -85,17 +103,22 @@ class FFmpegDecoder:
         held: list[np.ndarray] = []
         values = decoded = 0
         for frame in self._all_frames():
-            held.append(_mono(frame))
-            decoded += frame.samples
-            values += frame.samples * frame.layout.nb_channels
-            if values >= BLOCK_VALUES:
+            frame_TH = _samples(frame)
+            if held and (values >= BLOCK_VALUES or frame_TH.shape[1] != held[0].shape[1]):
                 yield np.concatenate(held)
                 held, values = [], 0
+            held.append(frame_TH)
+            decoded += len(frame_TH)
+            values += frame_TH.size
         if held:
             yield np.concatenate(held)
-        missing = self._announced - max(self._reached, decoded / self.sample_rate)
-        if missing > TOLERANCE_SECONDS or (self._short and not self._announced):
-            raise cut_off(self._name, decoded / self.sample_rate)
+        seconds = decoded / self.sample_rate
+        missing = self._announced - max(self._reached, seconds)
+        tolerance = TOLERANCE_SECONDS if self._missing else ANNOUNCED_TOLERANCE_SECONDS
+        if not self._announced:
+            missing = seconds * self._missing if seconds else self._missing
+        if missing > tolerance:
+            raise cut_off(self._name, seconds)
 
     def _all_frames(self) -> Iterator[av.AudioFrame]:
         if self._first is not None:
@@ -119,11 +142,12 @@ class FFmpegDecoder:
                 if packet.stream.index == self._track.index:
                     yield from (frame for frame in packet.decode() if frame.samples)
         except (FFmpegError, ValueError) as error:
-            at_end = self._short or _is_last(packet, self._file.size)
+            is_last = not self._has_frames and _is_last(packet, self._file.size)
+            at_end = self._missing > 0 or is_last
             raise broken(self._name, _reason(error), at_end=at_end, seconds=self._reached) from error
 
     def _follow(self, packet: Any) -> None:
-        if packet.is_corrupt and self._short:
+        if packet.is_corrupt and self._missing:
             raise cut_off(self._name, self._reached)
         if packet.is_corrupt:
             raise broken(self._name, "a packet is incomplete", at_end=False, seconds=self._reached)
@@ -132,14 +156,14 @@ class FFmpegDecoder:
             self._reached = max(self._reached, end)
 
 
-def _opened(stream: BinaryIO, name: str, container: str) -> InputContainer:
-    stream.seek(0)
+def _opened(view: View, name: str, container: str) -> InputContainer:
+    view.seek(0)
     try:
         file = av.open(
-            stream, format=container, options=dict(_FENCE), metadata_errors="replace", io_open=_no_other_file
+            view, format=container, options=dict(_FENCE), metadata_errors="replace", io_open=_no_other_file
         )
     except (FFmpegError, ValueError) as error:
-        raise broken(name, _reason(error), at_end=not stream.read(1)) from error
+        raise broken(name, _reason(error), at_end=not view.read(1)) from error
     assert isinstance(file, InputContainer)
     return file
 
@@ -148,14 +172,15 @@ def _no_other_file(url: str, flags: int, options: Mapping[str, str]) -> BinaryIO
     raise PermissionError(f"an audio file may not open {url!r}")
 
 
-def _sound_track(file: InputContainer, name: str, *, short: bool) -> av.AudioStream:
+def _sound_track(file: InputContainer, name: str, container: str, *, short: bool) -> av.AudioStream:
     tracks = file.streams.audio
     context: Any = tracks[0].codec_context if tracks else None
     if context is None and short:
         raise cut_off(name, 0.0)
     if not tracks:
         raise AudioDecodeError(f"{name} has no sound track", code="not_audio")
-    if context is None or context.name not in CODECS:
+    unbound = context is not None and container in _WITHOUT_PACKETS and context.name in _PACKETS
+    if context is None or unbound or context.name not in CODECS:
         codec = context.name if context is not None else "unknown"
         raise AudioDecodeError(
             f"{name} holds sound of a kind that cannot be decoded ({codec})", code="unsupported"
@@ -172,12 +197,12 @@ def _announced_seconds(file: InputContainer, track: av.AudioStream) -> float:
     return max(0.0, (file.duration or 0) / av.time_base)
 
 
-def _mono(frame: av.AudioFrame) -> np.ndarray:
+def _samples(frame: av.AudioFrame) -> np.ndarray:
     values = frame.to_ndarray()
     values_TH = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
     kind = frame.format.name.removesuffix("p")
-    samples_T = values_TH.mean(axis=1, dtype=np.float32)
-    return (samples_T - 128 if kind == "u8" else samples_T) / np.float32(_FULL_SCALE[kind])
+    samples_TH = values_TH.astype(np.float32)
+    return (samples_TH - 128 if kind == "u8" else samples_TH) / np.float32(_FULL_SCALE[kind])
 
 
 def _is_last(packet: Any, num_bytes: int) -> bool:

@@ -4,48 +4,66 @@ Shapes: T samples, H channels.
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
 
-from mats_ray.data.decoders.limits import BLOCK_VALUES, Limits, broken, check_format, cut_off
-from mats_ray.data.decoders.promises import is_short
-from mats_ray.data.decoders.truncation import UNKNOWN_FRAMES, is_cut_off
+from mats_ray.data.decoders.limits import (
+    BLOCK_VALUES,
+    TOLERANCE_SECONDS,
+    Limits,
+    broken,
+    check_format,
+    cut_off,
+    not_audio,
+)
+from mats_ray.data.decoders.parts import Part, View
 from mats_ray.errors import AudioDecodeError
+
+Reader: TypeAlias = "io.BufferedReader[Any]"
+
+_UNKNOWN_FRAMES = 2**62
+"""libsndfile's frame count is above this where the header does not tell."""
 
 # libsndfile's error numbers of data that no reader took for its own (7: what its MP3 reader says of them)
 _NOT_AUDIO = {1, 7}
 _UNSUPPORTED_ENCODING = 4
 # asked for once more when all announced frames are read
 _LAST_LOOK_FRAMES = 4096
+_MAX_UNREAD_BYTES = 65_536
+_BUFFER_BYTES = 65_536
 
 
 @contextmanager
-def open_sndfile(stream: BinaryIO, name: str, limits: Limits) -> Iterator["SndfileDecoder"]:
-    """Open a file that libsndfile may know, its header within the limits.
+def open_sndfile(view: View, part: Part, name: str, limits: Limits) -> Iterator["SndfileDecoder"]:
+    """Open a part that libsndfile may know, its header within the limits.
 
     Raises:
         AudioDecodeError: Codes ``not_audio``, ``unsupported``, ``damaged``, ``truncated``, ``too_long``,
             ``too_large``.
     """
-    with _opened(stream, name) as file:
+    reader: Reader = io.BufferedReader(
+        view, _BUFFER_BYTES
+    )  # libsndfile reads an MP3 in pieces of a few bytes
+    with _opened(reader, part, name) as file:
         check_format(file.channels, file.samplerate, name)
-        # the length of an MP3 without a frame count is a guess, wrong by a factor where its bit rate varies
-        if file.format != "MP3" and file.frames < UNKNOWN_FRAMES:
-            limits.check_length(file.frames, file.samplerate, name)
-        yield SndfileDecoder(file, stream, name)
+        decoder = SndfileDecoder(file, reader, part, name)
+        limits.check_length(decoder.announced, file.samplerate, name)
+        yield decoder
 
 
 @dataclass(frozen=True, eq=False)
 class SndfileDecoder:
-    """One open file."""
+    """One open part."""
 
     file: soundfile.SoundFile
-    stream: BinaryIO
+    reader: Reader
+    part: Part
     name: str
 
     @property
@@ -53,8 +71,14 @@ class SndfileDecoder:
         """In Hz."""
         return self.file.samplerate
 
+    @property
+    def announced(self) -> int:
+        """Samples per channel there should be; 0: not known."""
+        counted = self.file.frames if self.file.frames < _UNKNOWN_FRAMES else 0
+        return self.part.announced_frames or counted
+
     def blocks(self) -> Iterator[np.ndarray]:
-        """Decode to the end: the mean of the channels, (T,) float32, T at least 1.
+        """Decode to the end: (T, H) float32, T at least 1.
 
         Raises:
             AudioDecodeError: Codes ``damaged`` and ``truncated``.
@@ -62,20 +86,26 @@ class SndfileDecoder:
         decoded = 0
         while len(block_TH := self._next(decoded)):
             decoded += len(block_TH)
-            yield block_TH[:, 0] if self.file.channels == 1 else block_TH.mean(axis=1, dtype=np.float32)
-        if is_cut_off(self.stream, self.file, decoded):
+            yield block_TH
+        missing = max(decoded and decoded * self.part.missing, self.announced - decoded)
+        if missing > TOLERANCE_SECONDS * self.sample_rate or (self.part.missing and not decoded):
             raise cut_off(self.name, decoded / self.sample_rate)
 
     def _next(self, decoded: int) -> np.ndarray:
-        # the announced rest where it is small: a block is allocated at full size
-        rest = max(self.file.frames - decoded, _LAST_LOOK_FRAMES)
+        # what is announced and no more, for a block is allocated at full size; then a look at what follows
+        rest = self.announced - decoded if self.announced > decoded else _LAST_LOOK_FRAMES
+        if not self.announced:
+            rest = BLOCK_VALUES
         wanted = min(rest, max(1, BLOCK_VALUES // self.file.channels))
         try:
             return self.file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
+            # what follows the frames it counts is none of them: a tag; it should be small
+            if 0 < self.part.announced_frames <= decoded and _unread(self.reader) < _MAX_UNREAD_BYTES:
+                return np.empty((0, self.file.channels), np.float32)
             seconds = decoded / self.sample_rate
             raise broken(
-                self.name, _reason(error), at_end=_looks_cut(self.stream), seconds=seconds
+                self.name, _reason(error), at_end=_was_cut(self.reader, self.part), seconds=seconds
             ) from error
 
 
@@ -90,29 +120,34 @@ class _ForwardOnly(soundfile.SoundFile):
         return False
 
 
-def _opened(stream: BinaryIO, name: str) -> soundfile.SoundFile:
-    """Open by descriptor where there is one: libsndfile then reads by itself, not through Python."""
-    # Never by name: soundfile takes the format from it where it can, and a name may lie.
-    source = stream.fileno() if isinstance(stream, io.FileIO) else stream
+def _opened(reader: Reader, part: Part, name: str) -> soundfile.SoundFile:
+    reader.seek(0)
     try:
-        return _ForwardOnly(source, closefd=False)
+        file = _ForwardOnly(reader)
     except soundfile.LibsndfileError as error:
-        if error.code in _NOT_AUDIO:
-            raise AudioDecodeError(
-                f"{name} is not audio, or in a format that cannot be read", code="not_audio"
-            ) from error
+        if error.code in _NOT_AUDIO and not part.missing:
+            raise not_audio(name) from error
         if error.code == _UNSUPPORTED_ENCODING:
-            raise AudioDecodeError(
-                f"{name} holds a kind of samples that cannot be decoded: {_reason(error)}", code="unsupported"
-            ) from error
-        raise broken(name, _reason(error), at_end=_looks_cut(stream)) from error
+            raise _unsupported(name, _reason(error)) from error
+        raise broken(name, _reason(error), at_end=_was_cut(reader, part)) from error
+    if file.format != "MP3" and file.subtype.startswith("MPEG"):
+        raise _unsupported(name, "MP3 within it, of a length that libsndfile guesses")
+    return file
 
 
-def _looks_cut(stream: BinaryIO) -> bool:
-    if not stream.read(1):
-        return True
-    stream.seek(0)
-    return stream.read(4) == b"caff" and is_short(stream, "caf")
+def _unsupported(name: str, reason: str) -> AudioDecodeError:
+    return AudioDecodeError(
+        f"{name} holds a kind of samples that cannot be decoded: {reason}", code="unsupported"
+    )
+
+
+def _was_cut(reader: Reader, part: Part) -> bool:
+    return part.missing > 0 or not _unread(reader)
+
+
+def _unread(reader: Reader) -> int:
+    place = reader.tell()
+    return reader.seek(0, os.SEEK_END) - place
 
 
 def _reason(error: soundfile.SoundFileError) -> str:

@@ -13,6 +13,9 @@ MAX_BYTES = 2**31
 MAX_CHANNELS = 64
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 
+TOLERANCE_SECONDS = 0.1
+"""Missing at the end of files in everyday use: sizes that count a header, damage the decoder steps over."""
+
 BLOCK_VALUES = 2**20
 """Samples times channels decoded at a time: 4 MB."""
 
@@ -64,11 +67,19 @@ def check_format(channels: int, sample_rate: int, name: str) -> None:
         )
 
 
-def cut_off(name: str, seconds: float) -> AudioDecodeError:
+def not_audio(name: str) -> AudioDecodeError:
+    """Make the error of a file that is something else."""
+    return AudioDecodeError(f"{name} is not audio, or in a format that cannot be read", code="not_audio")
+
+
+def cut_off(name: str, seconds: float | None = None) -> AudioDecodeError:
     """Make the error of a file that must once have been longer."""
-    return AudioDecodeError(
-        f"{name} is cut off: only its first {seconds:.2f} s can be decoded", code="truncated"
+    kept = (
+        "its last frame is incomplete"
+        if seconds is None
+        else f"only its first {seconds:.2f} s can be decoded"
     )
+    return AudioDecodeError(f"{name} is cut off: {kept}", code="truncated")
 
 
 def broken(name: str, reason: object, *, at_end: bool, seconds: float = 0.0) -> AudioDecodeError:

@@ -124,7 +124,7 @@ class CLAP(ABC):
             samples = quantize_int16(samples)
         if self.clips.fusion and long_audio != "windows":
             return [samples]
-        return cut_windows(samples, self.clips.window_samples, long_audio)
+        return cut_windows(samples, self.clips.window_samples, self.sample_rate, long_audio)
 
     @abstractmethod
     def _embed_texts(self, texts: Sequence[str], *, batch_size: int) -> Tensor:

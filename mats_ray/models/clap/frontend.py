@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
+from mats_ray.models.windows import Windows
+
 MelScale = Literal["slaney", "htk"]
 Padding = Literal["repeatpad", "repeat", "pad"]
 LongAudio = Literal["windows", "first", "center"]
@@ -146,14 +148,18 @@ def quantize_int16(samples: np.ndarray) -> np.ndarray:
     return (samples.clip(-1, 1) * 32767).astype(np.int16) / np.float32(32767)
 
 
-def cut_windows(samples: np.ndarray, num_samples: int, long_audio: LongAudio) -> list[np.ndarray]:
+def cut_windows(
+    samples: np.ndarray, num_samples: int, sample_rate: int, long_audio: LongAudio
+) -> list[np.ndarray]:
     """Cut a clip into pieces of at most ``num_samples`` samples, never by chance.
 
-    "windows" gives all consecutive pieces (the last may be short), "first" and "center" one piece.
+    "windows" gives all consecutive pieces, as ``models.windows`` says (the last may be short; a rest under
+    10 ms, which belongs to the piece before, is not heard), "first" and "center" one piece.
     """
     if len(samples) <= num_samples:
         return [samples]
     if long_audio == "windows":
-        return [samples[start : start + num_samples] for start in range(0, len(samples), num_samples)]
+        bounds = Windows.of(num_samples, sample_rate).bounds(len(samples))
+        return [samples[start : min(end, start + num_samples)] for start, end in bounds]
     start = (len(samples) - num_samples) // 2 if long_audio == "center" else 0
     return [samples[start : start + num_samples]]

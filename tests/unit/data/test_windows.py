@@ -5,7 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from mats_ray.data.audio import open_audio
 from mats_ray.data.windows import Cut, cut_blocks
+from mats_ray.infer.decode import _windows
+from mats_ray.models.clap.frontend import cut_windows as cut_by_clap
+from mats_ray.serving.windows import cut_windows as cut_by_service
+from mats_ray.types import AudioClip
+from tests.sounds import sndfile_bytes
 
 RATE = 100
 
@@ -58,3 +64,32 @@ def test_ten_hours_are_never_held():
         held = max(held, window.samples.base.nbytes if window.samples.base is not None else 0)
     assert (count, window.end_s) == (3600, 36_000)
     assert held < 12 * second.nbytes
+
+
+@pytest.mark.parametrize("seconds", [0.5, 10.0, 10.001, 10.0101, 19.9, 20.009, 20.02, 45.0])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_a_job_a_request_and_clap_cut_alike(seconds, rate, tmp_path):
+    samples = np.linspace(-0.5, 0.5, round(seconds * rate), dtype=np.float32)
+    (path := tmp_path / "a.wav").write_bytes(sndfile_bytes(samples, rate, format="WAV", subtype="FLOAT"))
+
+    with open_audio(path) as audio:
+        job = [(row["start_s"], row["end_s"]) for row in _windows(audio, Cut(seconds=10, hop=10))]
+    clip = AudioClip(samples=samples, sample_rate=rate)
+    request = cut_by_service(clip, 10.0, max_windows=5)
+    clap = cut_by_clap(samples, 10 * rate, rate, "windows")
+
+    assert [(window.start_seconds, window.end_seconds) for window in request] == job
+    assert [min(round((end - start) * rate), 10 * rate) for start, end in job] == [
+        len(piece) for piece in clap
+    ]
+    assert job[-1][1] == clip.seconds
+    assert len(job) == max(1, -(-(seconds - 0.01) // 10))
+
+
+def test_what_lasts_a_millisecond_more_is_one_window_everywhere():
+    clip = AudioClip(samples=np.zeros(160_016, np.float32), sample_rate=16_000)
+
+    [window] = cut_by_service(clip, 10.0, max_windows=1)
+    assert (window.start_seconds, window.end_seconds, len(window.clip.samples)) == (0, 10.001, 160_016)
+    [piece] = cut_by_clap(clip.samples, 160_000, 16_000, "windows")
+    assert len(piece) == 160_000  # as much as CLAP takes

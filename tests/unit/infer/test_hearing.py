@@ -44,6 +44,15 @@ def test_a_file_that_was_too_long_to_be_sent_is_heard_like_one_that_was_not(enco
     np.testing.assert_allclose(opened.embedding_C, sent.embedding_C, atol=2e-6)
 
 
+def test_a_rest_that_is_no_window_has_no_weight_either_way(encoder, tmp_path):
+    samples = np.random.default_rng(1).uniform(-0.5, 0.5, round(8.009 * SAMPLE_RATE)).astype(np.float32)
+    (path := tmp_path / "a.wav").write_bytes(wav(samples, SAMPLE_RATE))
+    sent, opened = hearing(encoder).hear([read_audio(path), LongFile(str(path), 1)])
+
+    assert opened.seconds == sent.seconds
+    np.testing.assert_allclose(opened.embedding_C, sent.embedding_C, atol=1e-6)
+
+
 @pytest.mark.parametrize(("seconds", "hop"), [(7, 7), (10, 2.5), (200, 200)])
 def test_the_mean_over_windows_weighs_them_by_their_length(encoder, path, seconds, hop):
     clip = read_audio(path)

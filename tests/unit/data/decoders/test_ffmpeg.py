@@ -1,16 +1,17 @@
 """What only FFmpeg reads: whole it is the sound, else an error; and it is given nothing but the file."""
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from mats_ray.data.audio import Limits, decode_audio, open_audio, read_audio
+from mats_ray.data.audio import Limits, open_audio
 from mats_ray.data.decoders import ffmpeg
-from mats_ray.data.decoders.sources import opened
+from mats_ray.data.decoders.parts import Part, View
 from mats_ray.errors import AudioDecodeError
-from tests.sounds import FFMPEG_KINDS, RATES, ffmpeg_bytes, tone
+from tests.sounds import FFMPEG_KINDS, RATES, decoded, ffmpeg_bytes, tone
 
 
 def sound(kind, seconds=3.0, **how):
@@ -23,7 +24,7 @@ def noise(seconds, rate=44_100):
 
 def refusal(data, **limits):
     with pytest.raises(AudioDecodeError) as caught:
-        decode_audio(data, name="clip", **limits)
+        decoded(data, **limits)
     assert "clip" in str(caught.value)
     return caught.value
 
@@ -34,7 +35,7 @@ def loudest_frequency(samples, rate):
 
 @pytest.mark.parametrize("kind", FFMPEG_KINDS)
 def test_every_format_gives_back_the_sound(kind):
-    clip = decode_audio(sound(kind), name="clip")
+    clip = decoded(sound(kind))
 
     assert (clip.samples.dtype, clip.samples.ndim) == (np.float32, 1)
     assert clip.sample_rate == RATES.get(kind, 44_100)
@@ -46,28 +47,21 @@ def test_every_format_gives_back_the_sound(kind):
 
 @pytest.mark.parametrize("kind", ["mov", "alac", "mka"])
 def test_lossless_formats_are_exact(kind):
-    clip = decode_audio(sound(kind), name="clip")
+    clip = decoded(sound(kind))
 
     np.testing.assert_allclose(clip.samples, tone(3.0, 44_100), atol=2**-14)
 
 
 @pytest.mark.parametrize("channels", [2, 6])
 def test_channels_are_averaged(channels):
-    clip = decode_audio(sound("mov", channels=channels), name="clip")
+    clip = decoded(sound("mov", channels=channels))
 
     np.testing.assert_allclose(clip.samples, tone(3.0, 44_100), atol=2**-14)
 
 
-def test_a_path_is_read_like_bytes(tmp_path):
-    path = tmp_path / "lies about its kind.wav"
-    path.write_bytes(data := sound("m4a"))
-
-    np.testing.assert_array_equal(read_audio(path).samples, decode_audio(data, name="clip").samples)
-
-
 def test_blocks_are_the_whole(monkeypatch):
     data = sound("m4a")
-    whole = decode_audio(data, name="clip").samples
+    whole = decoded(data).samples
     monkeypatch.setattr("mats_ray.data.decoders.ffmpeg.BLOCK_VALUES", 2000)
 
     with open_audio(data) as audio:
@@ -79,7 +73,7 @@ def test_blocks_are_the_whole(monkeypatch):
 
 def test_a_video_gives_its_sound_though_the_picture_goes_on():
     for kind in ("mp4", "mka"):
-        clip = decode_audio(sound(kind, video_seconds=5), name="clip")
+        clip = decoded(sound(kind, video_seconds=5))
         assert abs(clip.seconds - 3.0) < 0.1
 
 
@@ -97,12 +91,13 @@ def test_a_truncated_file_is_no_shorter_clip(kind, kept):
     rate = RATES.get(kind, 44_100)
     data = ffmpeg_bytes(noise(5.0, rate), kind)
 
-    assert refusal(data[: int(len(data) * kept)]).code == "truncated"
+    # a byte more: exactly behind a frame, nothing tells that there were others
+    assert refusal(data[: int(len(data) * kept) + 1]).code == "truncated"
 
 
 def test_a_truncated_file_that_starts_with_its_index():
     data = sound("mp4", options={"movflags": "empty_moov", "frag_duration": "200000"})
-    assert abs(decode_audio(data, name="clip").seconds - 3.0) < 0.1
+    assert abs(decoded(data).seconds - 3.0) < 0.1
 
     error = refusal(data[: len(data) // 2])
 
@@ -138,16 +133,13 @@ def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(kind, mon
 
 
 @pytest.mark.parametrize("size", [2**63 - 1, 2**62, 2**45, 17])
-def test_a_box_that_reaches_beyond_every_file(size, tmp_path):
+def test_a_box_that_reaches_beyond_every_file(size):
     """Found by fuzzing: such places cannot be sought, in memory for one reason, on disk for another."""
     whole = sound("m4a")
     at = int.from_bytes(whole[:4], "big")  # behind "ftyp"
     data = whole[:at] + b"\0\0\0\1skip" + size.to_bytes(8, "big") + whole[at:]
-    (path := tmp_path / "clip").write_bytes(data)
 
     assert refusal(data).code in {"truncated", "damaged"}
-    with pytest.raises(AudioDecodeError):
-        read_audio(path)
 
 
 def test_limits_on_bytes_hold():
@@ -188,10 +180,10 @@ def test_ffmpeg_would_not_follow_one_either(kind, tmp_path):
     (secret := tmp_path / "secret.m4a").write_bytes(sound("m4a"))
     playlist = PLAYLISTS[kind].format(url=secret.as_uri(), path=secret).encode()
 
-    with opened(playlist, "clip", max_bytes=10**6) as stream:
-        held = ffmpeg.open_ffmpeg(stream, "clip", Limits(), container=kind)
-        with pytest.raises(AudioDecodeError), held:
-            pass
+    part = Part(end=len(playlist), readers=(kind,), pieces=(playlist,))
+    held = ffmpeg.open_ffmpeg(View(io.BytesIO(), part.pieces), part, "clip", Limits(), container=kind)
+    with pytest.raises(AudioDecodeError), held:
+        pass
 
 
 def test_nothing_is_printed():

@@ -65,7 +65,7 @@ def test_a_clip_of_the_window_length_stays_as_it_is(padding):
 
 def test_windows_cover_a_long_clip_once():
     clip = np.arange(25)
-    windows = cut_windows(clip, 10, "windows")
+    windows = cut_windows(clip, 10, 100, "windows")
 
     assert [len(window) for window in windows] == [10, 10, 5]
     np.testing.assert_array_equal(np.concatenate(windows), clip)
@@ -73,7 +73,7 @@ def test_windows_cover_a_long_clip_once():
 
 @pytest.mark.parametrize(("long_audio", "start"), [("first", 0), ("center", 7)])
 def test_one_window_of_a_long_clip(long_audio, start):
-    (window,) = cut_windows(np.arange(25), 10, long_audio)
+    (window,) = cut_windows(np.arange(25), 10, 100, long_audio)
 
     np.testing.assert_array_equal(window, np.arange(start, start + 10))
 
