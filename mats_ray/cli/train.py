@@ -22,8 +22,10 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     from mats_ray.cli.on_ray import cluster
     from mats_ray.toy.world import ensure_training_data
+    from mats_ray.train.inputs import check_checkpoints
     from mats_ray.train.on_ray import train
 
+    check_checkpoints(config)  # before a toy world of another seed takes the place of the run's own
     with cluster():
         ensure_training_data(config)
         result = train(config)

@@ -1,9 +1,7 @@
 """The language model: load it from transformers' format, freeze it, put LoRA on it."""
 
-import hashlib
 import math
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from mats_ray.models.weights import (
     NativeName,
     check_shards,
     check_tensors,
+    hash_files,
     not_finite,
     odd_types,
     read_safetensors,
@@ -50,7 +49,6 @@ _HASHED = (
     "merges.txt",
 )
 """Files of a folder in transformers' format that decide what a model computes."""
-_HASHERS = 4
 
 
 def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
@@ -137,16 +135,7 @@ def checkpoint_hash(path: str) -> str:
     root = Path(folder) if Path(folder).is_dir() else Path(snapshot_download(folder, local_files_only=True))
     patterns = extra.values() or _HASHED
     files = sorted({file for pattern in patterns for file in root.glob(pattern)})
-    with ThreadPoolExecutor(_HASHERS) as pool:
-        lines = [
-            f"{file.name} {digest}\n" for file, digest in zip(files, pool.map(_sha256, files), strict=True)
-        ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hash_files(files)
 
 
 def embedding_table(llm: nn.Module) -> Tensor:

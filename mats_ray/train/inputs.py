@@ -11,6 +11,7 @@ from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.storage import exists
 from mats_ray.train.assemble import check_same_run, open_store, run_inputs
+from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs
 from mats_ray.train.tracking import check_trackers
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         check_memory(config, data.identity)
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
-    _check_checkpoints(config, data)
+    check_checkpoints(config, run_inputs(data))
     data = replace(data, sources=rows_by_source(config.embedded_path, splits=config.data.splits))
     logger.info("training on %s of %s", as_text(data.sources), config.embedded_path)
     return data
@@ -76,7 +77,12 @@ def _check_mixture(config: RunConfig, data: EmbeddedTriplets) -> None:
         logger.info("shares of the batches: %s", ", ".join(shares))
 
 
-def _check_checkpoints(config: RunConfig, data: EmbeddedTriplets) -> None:
+def check_checkpoints(config: RunConfig, inputs: RunInputs = UNKNOWN_INPUTS) -> None:
+    """Refuse to go on with the checkpoints of another configuration, or of other inputs where they are known.
+
+    Raises:
+        TrainingError: Names what differs.
+    """
     store = open_store(config)
     for stored in store.committed()[-1:]:
-        check_same_run(store.state(stored), config, run_inputs(data))
+        check_same_run(store.state(stored), config, inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mats_ray.cli.main import main
 from mats_ray.config import RunConfig
 from mats_ray.errors import ConfigError, DataError, TrainingError
 from mats_ray.train.assemble import run_inputs
@@ -131,6 +132,17 @@ def committed(config, data):
     run = RunState(1, 96, run_hash(config), "0.1.0", None, course(config), run_inputs(data))
     save_checkpoint(folder, EngineState({}, {}, 1), run)
     return config
+
+
+def test_another_configuration_is_refused_before_anything_is_built(config, monkeypatch, tmp_path, capsys):
+    config = committed(config, check_inputs(config))
+    monkeypatch.setattr("mats_ray.toy.world.ensure_training_data", lambda _: pytest.fail("built"))
+    file = tmp_path / "run.yaml"
+    file.write_text(config.to_yaml())
+
+    assert main(["train", "--config", str(file), "--set", "seed=3"]) == 1
+
+    assert "another configuration: seed was 0, is 3; choose" in capsys.readouterr().err
 
 
 def test_data_embedded_anew_at_the_same_path_is_refused(config, tmp_path):
