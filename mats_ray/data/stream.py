@@ -19,7 +19,7 @@ from mats_ray.data.mixture import mixture_of
 from mats_ray.data.order import Chunk, RowGroup, chunks, rows_of_span, rows_of_worker, spans
 from mats_ray.data.triplets import EMBEDDING, embedding_array, embedding_matrix, row_key
 from mats_ray.models.noise import add_noise, row_noise
-from mats_ray.storage import environment, use_environment
+from mats_ray.storage import Environment
 
 if TYPE_CHECKING:
     from mats_ray.models.clap import CLAP
@@ -67,7 +67,7 @@ class SpanReader:
 
     def __init__(self, config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> None:
         self.config, self.data, self.place = config, data, place
-        self._environment = environment()  # it reads in other processes
+        self._environment = Environment()  # it reads in other processes
         self._kept: OrderedDict[RowGroup, pa.Table] = OrderedDict()
         self._by_source: dict[str, list[RowGroup]] = {}
         self._num_kept = 1
@@ -83,7 +83,7 @@ class SpanReader:
         Where embeddings are not stored: ``text`` and the row's epoch in place of ``embedding``.
         """
         config, place = self.config, self.place
-        use_environment(self._environment)
+        self._environment.use()
         seed = config.seed
         table = pa.concat_tables(
             self._rows(chunk, rows_of_span(chunk, seed=seed, span=part)) for chunk, part in self._chunks(span)

@@ -5,7 +5,7 @@ Light on purpose: processes that only decode import no torch.
 
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from mats_ray.data.listing import local_path, look_at
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
 from mats_ray.infer.clips import CLIPS, packed
-from mats_ray.storage import ChangedError, fetch_into, is_remote, use_environment
+from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote
 
 LISTED = pa.schema(
     [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(pa.int32()))]
@@ -42,7 +42,7 @@ class Opener:
         limits: What is larger or longer becomes an error.
     """
 
-    environment: Mapping[str, str]
+    environment: Environment
     limits: Limits
 
     @contextmanager
@@ -57,7 +57,7 @@ class Opener:
         Raises:
             AudioError: It is gone, changed, cannot be fetched, or is not audio: ``data.audio.open_audio``.
         """
-        use_environment(self.environment)
+        self.environment.use()
         if not is_remote(path):
             with (
                 _of_one_content(path, etag),

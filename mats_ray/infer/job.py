@@ -24,7 +24,7 @@ from mats_ray.infer.respond import ResponderSettings
 from mats_ray.infer.rows import Respondent
 from mats_ray.models.build import clap_window_seconds
 from mats_ray.models.directory import ModelInfo, read_info
-from mats_ray.storage import environment
+from mats_ray.storage import Environment
 
 MAX_DECODED_BYTES = 2**40
 """No limit of its own: ``caption.max_seconds`` is one."""
@@ -272,4 +272,4 @@ def _opener(settings: CaptionConfig) -> Opener:
     limits = Limits(
         max_seconds=settings.max_seconds, max_bytes=settings.max_bytes, max_decoded_bytes=MAX_DECODED_BYTES
     )
-    return Opener(environment=environment(), limits=limits)
+    return Opener(environment=Environment(), limits=limits)

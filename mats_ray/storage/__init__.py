@@ -3,7 +3,7 @@
 Whatever fails is a ``StorageError`` that names path and cause; it knows no Ray and no torch.
 """
 
-from mats_ray.storage.access import environment, is_remote, locate, use_environment
+from mats_ray.storage.access import Environment, is_remote, locate
 from mats_ray.storage.attempts import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
 from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
 from mats_ray.storage.lock import held
@@ -25,11 +25,11 @@ __all__ = [
     "ATTEMPTS_REFUSED",
     "UNFINISHED",
     "ChangedError",
+    "Environment",
     "StoredFile",
     "check_finished",
     "clear_pending",
     "download",
-    "environment",
     "exists",
     "fetch_into",
     "held",
@@ -48,7 +48,6 @@ __all__ = [
     "retry",
     "stat",
     "upload",
-    "use_environment",
     "write_bytes",
     "write_file",
 ]

@@ -1,12 +1,11 @@
 """How a path or URI is reached: its file system, and the name inside it exactly as written.
 
 `#`, `?`, `%`, `+`, spaces and accents in a path stand for themselves; nothing is decoded.
-Endpoint, keys and region of S3 come from the usual AWS environment, which ``environment`` carries to other
+Endpoint, keys and region of S3 come from the usual AWS environment, which ``Environment`` carries to other
 processes.
 """
 
 import os
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -72,7 +71,7 @@ def _bucket_and_key(files: Any, path: str) -> tuple[str, str, None]:
 
 def _s3_settings() -> dict[str, Any]:
     """Collect what the usual AWS environment variables say, as arguments of s3fs."""
-    known = environment()
+    known = _variables()
     settings: dict[str, Any] = {SECRETS[name]: known[name] for name in SECRETS if name in known}
     if endpoint := known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL"):
         settings["endpoint_url"] = endpoint
@@ -81,11 +80,19 @@ def _s3_settings() -> dict[str, Any]:
     return settings | {"config_kwargs": _S3_TIMEOUTS}
 
 
-def environment() -> dict[str, str]:
-    """What this process knows about reaching S3, for processes that were started without it."""
+class Environment:
+    """What one process knows about reaching S3, for processes that were started without it.
+
+    It shows nothing of that: Ray writes arguments into its logs and its dashboard.
+    """
+
+    def __init__(self) -> None:
+        self._variables = _variables()
+
+    def use(self) -> None:
+        """Take it over."""
+        os.environ.update(self._variables)
+
+
+def _variables() -> dict[str, str]:
     return {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
-
-
-def use_environment(known: Mapping[str, str]) -> None:
-    """Take over what another process knows about reaching S3."""
-    os.environ.update(known)

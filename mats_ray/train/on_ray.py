@@ -25,7 +25,7 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
-from mats_ray.storage import environment, held, is_remote, locate, use_environment
+from mats_ray.storage import Environment, held, is_remote, locate
 from mats_ray.train.ahead import Ahead
 from mats_ray.train.assemble import (
     build_engine,
@@ -117,7 +117,7 @@ def _carry_out(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
 def _board_beside_driver() -> Any:
     """Ray would put the board anywhere, and the run would end with whatever node that is."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return _Board.options(scheduling_strategy=here).remote()
+    return _Board.options(scheduling_strategy=here).remote(Environment())
 
 
 def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrainer:
@@ -129,7 +129,6 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
             "data": data,
             "board": board,
             "directory": str(Path.cwd()),
-            "environment": environment(),
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.num_workers,  # two of them: elastic
@@ -152,8 +151,9 @@ def _worker(arguments: dict[str, Any]) -> None:
     # Ray Train moves its workers into a folder of their own; relative paths mean the driver's
     if Path(arguments["directory"]).is_dir():
         os.chdir(arguments["directory"])
-    use_environment(arguments["environment"])
     board, config = arguments["board"], RunConfig.model_validate(arguments["config"])
+    environment: Any = ray.get(board.environment.remote())
+    environment.use()
     if ray.get(board.reason.remote()) is not None:
         return  # the group was restarted for nothing
     rank = ray.train.get_context().get_world_rank()
@@ -270,11 +270,15 @@ class _RayContext:
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Actor: what goes from workers to the driver: metrics records, and why the run must end."""
+    """Actor: how workers reach S3; and from them to the driver: metrics records, and why the run must end."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment  # train_loop_config would be shown in Ray's dashboard
         self.logged: list[Logged] = []
         self.why: tuple[bool, str] | None = None
+
+    def environment(self) -> Environment:
+        return self._environment
 
     def put(self, record: Record, samples: Sequence[Sample]) -> None:
         self.logged.append((record, samples))

@@ -20,8 +20,7 @@ from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, 
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
-from mats_ray.storage import environment as storage_environment
-from mats_ray.storage import held, use_environment
+from mats_ray.storage import Environment, held
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
     with execution(), Progress("shuffle", total=plan.num_rows, unit="row") as progress:
         dataset = _items(missing).map_batches(
             _scatter,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
-            fn_kwargs={"plan": plan, "environment": storage_environment()},
+            fn_kwargs={"plan": plan, "environment": Environment()},
             batch_size=1,
             batch_format="numpy",
             num_cpus=0.5,
@@ -102,8 +101,8 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
             progress.advance(sum(table.column("num_rows").to_pylist()))
 
 
-def _scatter(batch: dict[str, Any], *, plan: EmbedPlan, environment: dict[str, str]) -> pa.Table:
-    use_environment(environment)
+def _scatter(batch: dict[str, Any], *, plan: EmbedPlan, environment: Environment) -> pa.Table:
+    environment.use()
     return pa.table({"num_rows": [scatter(plan, int(index)) for index in batch["item"]]})
 
 
@@ -116,7 +115,7 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
     with execution(), Progress("embed", total=plan.num_rows, unit="row") as progress:
         dataset = _items(missing).map_batches(
             _PartitionWriter,  # pyright: ignore[reportArgumentType]
-            fn_constructor_args=[plan, config.clap, settings, storage_environment()],
+            fn_constructor_args=[plan, config.clap, settings, Environment()],
             batch_size=1,
             batch_format="numpy",
             compute=ActorPoolStrategy(size=min(settings.concurrency, len(missing))),
@@ -135,9 +134,9 @@ class _PartitionWriter:
     """Actor: holds CLAP, turns partitions into files and notes each."""
 
     def __init__(
-        self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig, environment: dict[str, str]
+        self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig, environment: Environment
     ) -> None:
-        use_environment(environment)
+        environment.use()
         self.plan, self.batch_size, self.clap = plan, settings.batch_size, None
         torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
         if plan.stored:

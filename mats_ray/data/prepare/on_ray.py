@@ -19,15 +19,14 @@ from mats_ray.errors import DataError
 from mats_ray.progress import Progress
 from mats_ray.storage import (
     UNFINISHED,
+    Environment,
     clear_pending,
     held,
     list_files,
     remove,
     remove_folder,
-    use_environment,
     write_bytes,
 )
-from mats_ray.storage import environment as storage_environment
 
 REPORT = "report.json"
 
@@ -90,7 +89,7 @@ def _messages(config: RunConfig, units: list[Unit], *, write: bool) -> Iterator[
                 "units": units,
                 "config": config,
                 "write": write,
-                "environment": storage_environment(),
+                "environment": Environment(),
             },
             batch_size=1,
             batch_format="numpy",
@@ -107,10 +106,10 @@ def _read(
     units: list[Unit],
     config: RunConfig,
     write: bool,
-    environment: dict[str, str],
+    environment: Environment,
 ) -> Iterator[pa.Table]:
     """Task: read one file."""
-    use_environment(environment)
+    environment.use()
     for index in batch["item"]:
         for step in read_unit(units[int(index)], config, write=write):
             message = {

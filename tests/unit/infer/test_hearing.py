@@ -11,6 +11,7 @@ from mats_ray.infer.decode import Opener
 from mats_ray.infer.hearing import Heard, Hearing
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.models.clap import load_clap
+from mats_ray.storage import Environment
 from mats_ray.types import AudioClip
 from tests.unit.infer.test_decode import wav
 from tests.world import SAMPLE_RATE, tiny_clap
@@ -32,7 +33,7 @@ def path(tmp_path_factory):
 
 
 def hearing(encoder, pool=None):
-    return Hearing(encoder=encoder, opener=Opener(environment={}, limits=Limits()), pool=pool)
+    return Hearing(encoder=encoder, opener=Opener(environment=Environment(), limits=Limits()), pool=pool)
 
 
 def test_a_file_that_was_too_long_to_be_sent_is_heard_like_one_that_was_not(encoder, path):

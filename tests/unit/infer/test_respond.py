@@ -14,6 +14,7 @@ from mats_ray.infer.decode import LISTED, Decoder, Opener
 from mats_ray.infer.pipeline import AudioEncoder, MATSPipeline
 from mats_ray.infer.respond import Responder, ResponderSettings
 from mats_ray.infer.rows import SCHEMA, Respondent
+from mats_ray.storage import Environment
 from tests.unit.infer.test_decode import wav
 from tests.world import tiny_model_dir
 
@@ -59,7 +60,7 @@ def paths(tmp_path_factory):
 
 def respond(model, paths, questions=(), *, batch_size=3, owed=None, labels=(), cut=None, pool=None):
     prompts = ask(paths, everyone=questions, labels=labels).prompts
-    opener = Opener(environment={}, limits=Limits(max_seconds=60))
+    opener = Opener(environment=Environment(), limits=Limits(max_seconds=60))
     rows = [
         {"path": path, "etag": "", "size": 1, "prompts": (owed or {}).get(path, list(range(len(prompts))))}
         for path in paths

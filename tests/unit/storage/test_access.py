@@ -1,11 +1,15 @@
 """A path means what it says, on S3 and on disk, and S3 is reached with what the environment knows."""
 
+import os
 import pickle
 
 import pytest
+from ray.data._internal.metadata_exporter import sanitize_for_struct
 
+from mats_ray.data.audio import Limits
 from mats_ray.errors import DataError
-from mats_ray.storage import environment, locate, read_bytes, use_environment, write_bytes
+from mats_ray.infer.decode import Opener
+from mats_ray.storage import Environment, access, locate, read_bytes, write_bytes
 from tests.s3 import s3_server
 
 KEYS = ["run#1/a", "my run/a", "café/a", "a?b", "a?versionId=1", "100%20/a", "1+1=2", "a//b", "~/a", "[x]*"]
@@ -81,25 +85,31 @@ def test_a_password_in_a_path_is_refused_and_not_repeated():
 
 
 def test_what_one_process_knows_of_s3_another_can_take_over(monkeypatch):
-    for name in ("AWS_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://here:1")
-    known = environment()
-    assert known["AWS_ENDPOINT_URL"] == "http://here:1"
-    assert "AWS_REGION" not in known
+    known = pickle.loads(pickle.dumps(Environment()))
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://there:2")
-    use_environment(known)
+    monkeypatch.setenv("AWS_REGION", "mine")
+    known.use()
 
-    assert environment() == known
+    assert (os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_REGION"]) == ("http://here:1", "mine")
+
+
+def test_what_it_knows_is_not_shown(monkeypatch):
+    """Ray writes the arguments of tasks and actors into its logs, data classes field by field."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    opener = Opener(environment=Environment(), limits=Limits())
+
+    assert "hush" not in f"{Environment()} {Environment()!r} {opener!r} {sanitize_for_struct(opener)}"
 
 
 def test_a_file_system_carries_its_settings(bucket, monkeypatch):
     write_bytes("s3://store/sent", b"here")
     files, key = locate("s3://store/sent")
     sent = pickle.dumps(files)
-    for name in environment():
-        monkeypatch.delenv(name)
+    for name in access._VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     files.clear_instance_cache()
 
     assert pickle.loads(sent).cat_file(key) == b"here"
