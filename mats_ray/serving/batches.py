@@ -1,13 +1,19 @@
 """Batches that gather while the last one is computed, and in which no item can spoil its neighbours."""
 
 import asyncio
+import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from mats_ray.errors import EngineError
+
+logger = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -18,7 +24,7 @@ class Outcome(Generic[ResultT]):
     """A result or the error that stood in its way."""
 
     result: ResultT | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
     def unwrap(self) -> ResultT:
         """Return the result or raise the error."""
@@ -52,6 +58,11 @@ class _Entry(Generic[ItemT, ResultT]):
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[ResultT]"
 
+    def settle(self, outcome: Outcome[ResultT]) -> None:
+        """Hand the outcome to the caller's event loop, unless that has been closed."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(_settle, self.future, outcome)
+
 
 class Abandoned(Exception):  # noqa: N818  no error: nobody is left to be told
     """Nobody waits for the batch any more."""
@@ -59,6 +70,9 @@ class Abandoned(Exception):  # noqa: N818  no error: nobody is left to be told
 
 class BatchThread(Generic[ItemT, ResultT]):
     """A thread that computes batches: an idle one starts at once, a busy one finds its next batch gathered.
+
+    An error of the work belongs to its items. Whatever else ends the thread (``SystemExit``, a fault of this
+    class) fails every open item with ``EngineError``, and ``check_health`` from then on.
 
     ``@serve.batch`` (Ray 2.60) cuts what arrives into batches by time alone, also while none of them can be
     computed: under load it queues many small ones. It also costs milliseconds (benchmarks/serving.md).
@@ -85,13 +99,19 @@ class BatchThread(Generic[ItemT, ResultT]):
         self._waiting: deque[_Entry[ItemT, ResultT]] = deque()
         self._computed: list[_Entry[ItemT, ResultT]] = []
         self._changed = threading.Condition()
+        self._stopped: str | None = None
         threading.Thread(target=self._run, name="batches", daemon=True).start()
 
     async def do(self, item: ItemT) -> ResultT:
-        """Have one item computed; if the caller is cancelled before its turn, it is not."""
+        """Have one item computed; if the caller is cancelled before its turn, it is not.
+
+        Raises:
+            EngineError: The thread has stopped.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
         with self._changed:
+            self.check_health()
             self._waiting.append(_Entry(item, loop, future))
             self._changed.notify()
         return await future
@@ -105,16 +125,35 @@ class BatchThread(Generic[ItemT, ResultT]):
         if all(entry.future.cancelled() for entry in self._computed):
             raise Abandoned
 
+    def check_health(self) -> None:
+        """Raise EngineError if the thread has stopped."""
+        if self._stopped is not None:
+            raise EngineError(self._stopped)
+
     def _run(self) -> None:
-        while True:
-            self._compute(self._gather())
+        try:
+            while True:
+                self._compute(self._gather())
+        except BaseException as error:
+            logger.exception("the batch thread has stopped")
+            self._stop(f"the batch thread has stopped: {type(error).__name__}: {error}")
 
     def _compute(self, batch: "list[_Entry[ItemT, ResultT]]") -> None:
         self._computed = batch
         outcomes = isolate(self._work, [entry.item for entry in batch]) if batch else []
         for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.loop.call_soon_threadsafe(_settle, entry.future, outcome)
+            entry.settle(outcome)
         self._computed = []  # an idle thread holds no items
+
+    def _stop(self, reason: str) -> None:
+        with self._changed:
+            self._stopped = reason
+            open_entries = [(entry, True) for entry in self._computed]
+            open_entries += [(entry, False) for entry in self._waiting]
+            self._computed = []
+            self._waiting.clear()
+        for entry, in_flight in open_entries:
+            entry.settle(Outcome(error=EngineError(reason, in_flight=in_flight)))
 
     def _gather(self) -> "list[_Entry[ItemT, ResultT]]":
         with self._changed:

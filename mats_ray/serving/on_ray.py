@@ -72,6 +72,11 @@ class EncoderReplica:
         )
         self._labels = BatchThread(self._encode_labels, max_items=1)
 
+    async def check_health(self) -> None:
+        """Let Serve replace a replica that encodes no more; it asks every second."""
+        self._clips.check_health()
+        self._labels.check_health()
+
     async def encode(self, clip: AudioClip) -> Embedded:
         """Embed one clip: (C,) float32."""
         return Embedded(await self._clips.do(clip), self._space)

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 
+from mats_ray.errors import EngineError
 from mats_ray.serving.batches import BatchThread, isolate
 
 
@@ -173,3 +174,46 @@ def test_an_idle_thread_can_wait_for_company(sizes):
 
     assert asyncio.run(scenario()) == [2, 4, 6]
     assert sizes == [3]
+
+
+def test_a_thread_that_stops_fails_what_is_open_and_says_so():
+    gate, begun = threading.Event(), threading.Event()
+
+    def stop(items):
+        begun.set()
+        assert gate.wait(20)
+        raise SystemExit("gone")
+
+    async def scenario():
+        thread = BatchThread(stop, max_items=1)
+        thread.check_health()
+        calls = [asyncio.ensure_future(thread.do(number)) for number in range(3)]
+        await asyncio.to_thread(begun.wait, 20)
+        gate.set()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        with pytest.raises(EngineError, match="the batch thread has stopped: SystemExit: gone"):
+            await thread.do(4)
+        with pytest.raises(EngineError):
+            thread.check_health()
+        return errors
+
+    errors = asyncio.run(scenario())
+
+    assert all(isinstance(error, EngineError) for error in errors)
+    assert [error.in_flight for error in errors] == [True, False, False]
+
+
+def test_a_caller_whose_event_loop_has_closed_stops_nobody(sizes):
+    gated = Gated()
+    thread = BatchThread(gated, max_items=1)
+
+    async def leave():
+        call = asyncio.ensure_future(thread.do("first"))
+        await asyncio.to_thread(gated.begun.wait, 20)
+        call.cancel()
+
+    asyncio.run(leave())
+    gated.gate.set()
+
+    assert asyncio.run(thread.do("second")) == "second"
+    thread.check_health()
