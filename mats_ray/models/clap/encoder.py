@@ -97,11 +97,9 @@ class CLAP(ABC):
         pieces_per_clip = [self._cut(clip, sample_rate, long_audio, name=name) for clip, name in named]
         pieces = [piece for pieces in pieces_per_clip for piece in pieces]
         batches: list[Tensor] = []
-        for start in range(0, len(pieces), batch_size):
+        for some in (pieces[start : start + batch_size] for start in range(0, len(pieces), batch_size)):
             before_batch()
-            batches.append(
-                self._embed_pieces(pieces[start : start + batch_size], center=long_audio == "center")
-            )
+            batches.append(self._embed_pieces(some, center=long_audio == "center"))
         embeddings_PC = torch.cat(batches) if batches else torch.empty(0, self.dim)
         _check_audio(embeddings_PC, pieces_per_clip, names)
         if not normalize:
