@@ -124,7 +124,7 @@ def test_a_bucket_works_like_a_folder(tmp_path):
     local = plan_of(tmp_path, rows_of(60, texts=9), embed={"num_partitions": 3})
     carry_out(local, CountingCLAP())
     with s3_server("sets") as bucket:
-        bucket.put(str(tmp_path / "triplets"), "sets/run/", recursive=True)
+        bucket.put(str(tmp_path / "triplets"), "sets/run #1/é/", recursive=True)
         config = RunConfig.model_validate(
             {
                 "output_dir": "s3://sets/run #1/é",
