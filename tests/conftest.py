@@ -14,11 +14,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
+from mats_ray.storage import Environment
 from tests.world import tiny_model_dir
 
 torch.set_num_threads(1)
 LOGICAL_CPUS = 6
 """More than this machine may have: Ray counts them, tests are small."""
+
+
+@pytest.fixture(autouse=True)
+def storage_environment(monkeypatch):
+    """What a test takes over from another process (``storage.Environment.use``) ends with the test."""
+    use = Environment.use
+
+    def use_until_the_end(environment):
+        for name, value in environment._variables.items():
+            monkeypatch.setenv(name, value)
+        use(environment)
+
+    monkeypatch.setattr(Environment, "use", use_until_the_end)
 
 
 @pytest.fixture(scope="session")

@@ -232,6 +232,8 @@ def test_a_decoding_process_inherits_no_secret(monkeypatch):
 
     process = DecoderProcess()
     try:
+        head = decoder.request("a.wav", max_seconds=9, memory_bytes=2**32)
+        process.decode(head, wav(), take_memory=int)  # then it is certain to have begun
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.close()

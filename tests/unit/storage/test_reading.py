@@ -30,7 +30,7 @@ LASTING = [*FAULTS, "timeout", "short", "expired"]
 def impatience(monkeypatch):
     """No waiting, and what hangs is given up soon."""
     monkeypatch.setattr(attempts.time, "sleep", lambda _: None)
-    monkeypatch.setitem(access._S3_TIMEOUTS, "read_timeout", 0.3)
+    monkeypatch.setitem(access._S3_TIMEOUTS, "read_timeout", 1.5)
 
 
 @pytest.fixture(scope="module")
