@@ -5,14 +5,15 @@ line, joined with the next ones while its quotes are odd; where that leads to no
 rejected and reading goes on at the second.
 
 No record is kept in part: where the last column is needed, a line without a delimiter is the rest of a text
-that was written without quotes, and any other line with too few columns may be, so it takes the record before
-it along.
+that was written without quotes, and another line with too few columns may be, unless it begins as records do
+(an id): it takes the record before it along.
 """
 
 import csv
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mats_ray.data.sources.rows import AnnotationFile, Rejected
 from mats_ray.data.sources.values import MISSING
@@ -79,7 +80,12 @@ def _records(
         fault = _fault(cells, columns, may_be_short=form.may_be_short)
         if cells is not None and fault:
             lines.back(number)
-        may_be_rest = fault and goes_on and line.count(form.delimiter) < len(columns) - 1
+        may_be_rest = (
+            fault
+            and goes_on
+            and line.count(form.delimiter) < len(columns) - 1
+            and not (whole and cells and _begin_alike(whole[1][0], cells[0]))
+        )
         if whole and may_be_rest and _joined(whole[1], cells):
             continue
         if whole:
@@ -97,6 +103,14 @@ def _fault(cells: list[str] | None, columns: list[str], *, may_be_short: bool) -
     if len(cells) == len(columns) or (may_be_short and len(cells) < len(columns)):
         return None
     return f"{len(cells)} columns instead of {len(columns)}"
+
+
+def _begin_alike(first: str, second: str) -> bool:
+    """Whether both cells are numbers or names with one extension: then a short line is a record cut off."""
+    if first.strip().isdecimal() and second.strip().isdecimal():
+        return True
+    extension = PurePosixPath(first.strip()).suffix
+    return bool(extension) and PurePosixPath(second.strip()).suffix == extension
 
 
 def _joined(record: list[str], rest: list[str] | None) -> bool:
