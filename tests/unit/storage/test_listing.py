@@ -6,23 +6,8 @@ import pytest
 
 from mats_ray.errors import StorageError
 from mats_ray.storage import attempts, exists, list_files, listing, locate, stat, write_bytes
-from tests.s3 import s3_server
 
 NAMES = ["a", "b # 1%20.wav", "deep/c?d", "deep/er/é", "deeper/e"]
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3_server("store"):
-        yield "s3://store"
-
-
-@pytest.fixture(params=["local", "s3"])
-def base(request, tmp_path):
-    """A place of its own: a folder, or a prefix of a bucket."""
-    if request.param == "local":
-        return str(tmp_path / "place")
-    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
 
 
 def names_of(path, **how):

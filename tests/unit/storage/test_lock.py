@@ -13,7 +13,6 @@ import pytest
 from mats_ray.errors import DataError, StorageError
 from mats_ray.storage import held, list_files, locate, lock, read_bytes, remove, write_bytes
 from mats_ray.storage.lock import HEARTBEAT_SECONDS, LOCK, STALE_SECONDS
-from tests.s3 import s3_server
 
 HOLDER = """
 import sys
@@ -22,20 +21,6 @@ with held(sys.argv[1], by="mats embed"):
     print("held", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3_server("store"):
-        yield "s3://store"
-
-
-@pytest.fixture(params=["local", "s3"])
-def base(request, tmp_path):
-    """A place of its own: a folder, or a prefix of a bucket."""
-    if request.param == "local":
-        return str(tmp_path / "place")
-    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
 
 
 def take(folder):

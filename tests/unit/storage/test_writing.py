@@ -22,21 +22,6 @@ from mats_ray.storage import (
     write_file,
     writing,
 )
-from tests.s3 import s3_server
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3_server("store"):
-        yield "s3://store"
-
-
-@pytest.fixture(params=["local", "s3"])
-def base(request, tmp_path):
-    """A place of its own: a folder, or a prefix of a bucket."""
-    if request.param == "local":
-        return str(tmp_path / "place")
-    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
 
 
 def names_of(path):
