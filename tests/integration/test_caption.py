@@ -277,7 +277,9 @@ def test_another_model_replaces_rows_and_a_broken_one_does_not(captioned, mixed,
     mapper = other / "mapper.safetensors"
     whole = mapper.read_bytes()
     mapper.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=r"^[^\n]*mapper\.safetensors cannot be read as safetensors \(cut off\?\)[^\n]*$"):
+    with pytest.raises(
+        ModelError, match=r"^[^\n]*mapper\.safetensors cannot be read as safetensors \(cut off\?\)[^\n]*$"
+    ):
         caption(config(), **what)
     assert rows_at(out) == before
 

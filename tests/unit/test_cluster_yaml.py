@@ -2,6 +2,7 @@
 
 import copy
 import importlib.metadata
+import os
 import re
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def judge(cluster):
 def ec2(monkeypatch, tmp_path):
     """Bootstrap a cluster and start one node of each type, as `ray up` does; returns what EC2 then shows."""
     monkeypatch.setenv("HOME", str(tmp_path))  # the key pair is written to ~/.ssh
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     with mock_aws():
         boto3.client("iam").create_instance_profile(InstanceProfileName="mats-ray")
 
