@@ -39,7 +39,7 @@ class Result:
     slowest: float = 0.0
     seconds: float = 0.0
     memory_mb: list[float] = field(default_factory=list)
-    """Of the server: before, between the kinds of attack, after."""
+    """Memory of the server: before, between the kinds of attack, after."""
     ingress_mb: float = 0.0
     """The most that the ingress held for itself alone."""
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -167,15 +167,15 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(kind, first["loc"][:-1]))
-        said = f"unknown key {key} = {shown(first['input'])}; allowed here: {allowed}"
+        fault = f"unknown key {key} = {shown(first['input'])}; allowed here: {allowed}"
     elif first["type"] == "missing":
-        said = f"{key} is missing"
+        fault = f"{key} is missing"
     elif first["type"] == "value_error":
-        said = (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
+        fault = (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
     else:
-        said = f"{key} = {shown(first['input'])} is not allowed: {_lower(first['msg'])}"
+        fault = f"{key} = {shown(first['input'])} is not allowed: {_lower(first['msg'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return abbreviated([_one_line(said)], width=600) + more
+    return abbreviated([_one_line(fault)], width=600) + more
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -141,7 +141,7 @@ class EncoderDeploymentConfig(DeploymentConfig):
     """The encoder, whose batches are computed whole."""
 
     max_batch_seconds: PositiveFloat = 160
-    """Of audio in one batch; a longer sound is a batch of its own."""
+    """Seconds of audio in one batch; a longer sound is a batch of its own."""
     batch_wait_seconds: Annotated[float, Field(ge=0)] = 0
     """An idle replica waits this long for company; while it is busy the next batch gathers anyway."""
 
@@ -177,7 +177,7 @@ class ServeConfig(StrictConfig):
     max_upload_bytes: PositiveInt = 25_000_000
     """Of a whole request body."""
     max_audio_seconds: PositiveFloat = 600
-    """Of one sound; it may have as many samples as at 192 kHz."""
+    """Seconds of one sound; it may have as many samples as at 192 kHz."""
     max_question_characters: PositiveInt = 1000
     max_answer_tokens: PositiveInt = 512
     """The most that ``max_tokens`` of a request may ask for."""

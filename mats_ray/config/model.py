@@ -79,7 +79,7 @@ class LLMConfig(StrictConfig):
     train: Literal["lora", "full"] = "lora"
     """Adapters on a frozen model, or every weight of a small one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the language model when it answers; half precision needs a bf16 engine to train (docs/training.md).
+    """Precision of the language model when it answers; half of it needs a bf16 engine (docs/training.md).
     What is trained is stored in float32; mapper and LoRA answer in it, too."""
     max_text_tokens: PositiveInt = 150
     """Instruction plus answer; what is longer loses the end of its instruction, with a count in the log

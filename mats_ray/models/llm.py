@@ -37,7 +37,7 @@ from mats_ray.models.weights import (
 
 ADAPTER_CONFIG, _ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 _MERGE_TOLERANCE = 1e-3
-"""Of the largest logit: a hundredth of it is rounding, a wrong merge is off by as much as the logits are."""
+"""Share of the largest logit: a hundredth of it is rounding; a wrong merge is off by all of it."""
 
 _HASHED = (
     "*.safetensors",

@@ -174,11 +174,11 @@ class ChatRequest(_Strict):
             role = message.get("role", "user") if isinstance(message, dict) else "user"
             if role != "user":
                 reason = _ROLES.get(role, _NO_CONVERSATION) if isinstance(role, str) else _NO_CONVERSATION
-                said = f"messages[{number}].role is {shown(role)}: {reason}"
-                raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": said})
+                refusal = f"messages[{number}].role is {shown(role)}: {reason}"
+                raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": refusal})
         if len(messages) > 1:
-            said = f"there are {len(messages)} messages: {_NO_CONVERSATION}"
-            raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": said})
+            refusal = f"there are {len(messages)} messages: {_NO_CONVERSATION}"
+            raise PydanticCustomError(OWN_SENTENCE, "{message}", {"message": refusal})
         return value
 
     @field_validator("stop", mode="before")

@@ -49,9 +49,9 @@ class Plan:
     """Trained weights, gradients, fp32 copies and Adam moments of one worker."""
     gb_per_sample: float
     samples_that_fit: int
-    """Of one forward pass, in the memory of one GPU; 0: not even one sample fits."""
+    """Number of samples of one forward pass, in the memory of one GPU; 0: not even one sample fits."""
     samples_per_gpu: int
-    """Of the global batch."""
+    """Number of samples of the global batch that each GPU has."""
     micro_batch_size: int
     """Largest that fits and divides the samples per GPU; 0: not even one sample fits."""
     memory_gb: float

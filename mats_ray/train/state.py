@@ -35,7 +35,7 @@ class RunInputs:
     """What a run is trained from, wherever it lies."""
 
     fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Of embedded triplets, CLAP and base model, by configuration key."""
+    """Fingerprints of embedded triplets, CLAP and base model, by configuration key."""
     rows: Mapping[str, int] = field(default_factory=dict[str, int])
     """Rows trained on, by source."""
 

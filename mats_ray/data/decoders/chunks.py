@@ -61,7 +61,7 @@ class _Form:
 class _Chunk:
     id: bytes
     start: int
-    """Of what is in it."""
+    """Offset of its content."""
     size: int
 
 
@@ -73,7 +73,7 @@ class _Data:
     declared: int
     """Bytes, as far as that is known."""
     end: int
-    """Of the file's last chunk."""
+    """End of the file's last chunk."""
     patches: Patches
     """For size fields that are wrong, and padding that lacks."""
 
@@ -195,8 +195,8 @@ def _declared(
     if following is not None and following.start + following.size <= size:  # no samples, and something else
         return 0, {}
     if _is_unknown(declared, rest, form.size_bytes):
-        is_told = chunk.start < form.ends < chunk.start + _UNKNOWN_SIZE
-        declared = form.ends - chunk.start if is_told else rest
+        is_declared = chunk.start < form.ends < chunk.start + _UNKNOWN_SIZE
+        declared = form.ends - chunk.start if is_declared else rest
         return declared, {(field, chunk.start): form.sized(min(rest, declared))}
     return declared, {}
 
