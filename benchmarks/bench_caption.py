@@ -87,11 +87,11 @@ def _encoded(samples_T: np.ndarray, rate: int, **kind: Any) -> bytes:
 
 def files(args: argparse.Namespace) -> None:
     """The stages of the job without Ray: what batching alone gives."""
+    from mats_ray.caption.answer import Responder
+    from mats_ray.caption.job import CaptionJob
     from mats_ray.config import RunConfig
     from mats_ray.data.audio import read_audio
-    from mats_ray.infer.job import CaptionJob
     from mats_ray.infer.pipeline import MATSPipeline
-    from mats_ray.infer.respond import Responder
 
     config = RunConfig.model_validate(
         {"toy": {}, "generation": {"profile": "paper"}, "caption": {"batch_size": args.batch_size}}

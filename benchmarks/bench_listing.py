@@ -80,9 +80,9 @@ def main() -> None:
     store.start()
     os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-central-1"}
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port.get()}"
+    from mats_ray.caption.job import CaptionJob
     from mats_ray.config import RunConfig
     from mats_ray.data.listing import list_audio
-    from mats_ray.infer.job import CaptionJob
     from mats_ray.storage import locate
 
     files: Any = locate("s3://b/clips")[0]

@@ -37,13 +37,13 @@ import ray
 import soundfile
 import torch
 
+from mats_ray.caption import on_ray
+from mats_ray.caption.answer import Responder
+from mats_ray.caption.decode import Decoder
+from mats_ray.caption.job import CaptionJob
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import DECODING
 from mats_ray.data.audio import read_audio
-from mats_ray.infer import on_ray
-from mats_ray.infer.decode import Decoder
-from mats_ray.infer.job import CaptionJob
-from mats_ray.infer.respond import Responder
 
 PROMPT = "Describe the following audio in a caption."
 

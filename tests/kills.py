@@ -165,7 +165,8 @@ def main() -> None:
     """Be the driver."""
     import ray
 
-    from mats_ray.infer import on_ray, parts
+    from mats_ray.caption import on_ray
+    from mats_ray.caption import output as parts
 
     address, audio, out, model = sys.argv[1:]
     parts.FIRST_FLUSH_SECONDS = 0  # a part for every batch: the more there is to go wrong

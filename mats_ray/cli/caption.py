@@ -10,7 +10,7 @@ from mats_ray.config.base import assemble
 from mats_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mats_ray.infer.job import CaptionJob, CaptionSummary
+    from mats_ray.caption.job import CaptionJob, CaptionSummary
 
 EPILOG = """\
 Examples:
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     config = _config_of(args)
     if args.model is None and not args.config:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
-    from mats_ray.infer.job import CaptionJob
-    from mats_ray.infer.labels import read_labels
+    from mats_ray.caption.job import CaptionJob
+    from mats_ray.infer.classification import read_labels
     from mats_ray.storage import held
 
     with nullcontext() if args.dry_run else held(args.out, by="mats caption"):
@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _on_a_cluster(job: "CaptionJob") -> "CaptionSummary":
     """Start Ray only now: what can be told to be wrong without it has been."""
+    from mats_ray.caption.on_ray import carry_out
     from mats_ray.cli.on_ray import cluster
-    from mats_ray.infer.on_ray import carry_out
 
     with cluster():
         return carry_out(job)

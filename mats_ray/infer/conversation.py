@@ -15,8 +15,8 @@ import torch
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import DECODING, GenerationConfig
+from mats_ray.infer.detokenizer import Piece, Spoken
 from mats_ray.infer.pipeline import Answerer
-from mats_ray.infer.spoken import Piece, Spoken
 from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Search
 from mats_ray.models.stepwise import StepDecoder
 

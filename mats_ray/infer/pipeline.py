@@ -17,7 +17,7 @@ from mats_ray.config.answer import AnswerOptions, SantaOptions
 from mats_ray.config.infer import DECODING, GenerationConfig
 from mats_ray.config.model import SantaConfig
 from mats_ray.errors import AnswerError, ConfigError, ModelError
-from mats_ray.infer.spoken import Piece
+from mats_ray.infer.detokenizer import Piece
 from mats_ray.models.build import build_clap
 from mats_ray.models.clap import CLAP
 from mats_ray.models.clap.frontend import LongAudio

@@ -1,4 +1,4 @@
-"""What is a usable set of labels, for requests; ``infer.labels`` compares them with sounds."""
+"""What is a usable set of labels, for requests; ``infer.classification`` compares them with sounds."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import ServeConfig
-from mats_ray.infer.labels import Match, match
+from mats_ray.infer.classification import Match, match
 from mats_ray.serving.agreement import Agreement, check_one_space, check_one_voice
 from mats_ray.serving.budgets import Budget, Share
 from mats_ray.serving.concurrent import all_of, running

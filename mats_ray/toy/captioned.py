@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from mats_ray.caption.on_ray import caption
 from mats_ray.config import RunConfig
-from mats_ray.infer.on_ray import caption
 from mats_ray.storage import open_input, parquet_files
 from mats_ray.toy.testset import TestClip
 

@@ -17,15 +17,15 @@ import pytest
 import soundfile
 from ray.data import DataContext
 
+from mats_ray.caption import on_ray
+from mats_ray.caption.job import CaptionJob
+from mats_ray.caption.on_ray import caption
+from mats_ray.caption.rows import SCHEMA
 from mats_ray.config import RunConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.data.execution.on_ray import execution
 from mats_ray.errors import DataError, ModelError
-from mats_ray.infer import on_ray
-from mats_ray.infer.job import CaptionJob
-from mats_ray.infer.on_ray import caption
 from mats_ray.infer.pipeline import MATSPipeline
-from mats_ray.infer.rows import SCHEMA
 from mats_ray.storage import held
 from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server
@@ -176,7 +176,8 @@ def test_too_many_errors_fail_the_job_with_every_row_written(captioned, mixed, m
 
 KILLED = """
 import sys, time, ray
-from mats_ray.infer import on_ray, parts
+from mats_ray.caption import on_ray
+from mats_ray.caption import output as parts
 from tests.integration.test_caption import config
 parts.FIRST_FLUSH_SECONDS = 0
 advance = on_ray.Progress.advance

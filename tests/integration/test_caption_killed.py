@@ -7,8 +7,8 @@ import os
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.infer import on_ray
-from mats_ray.infer.on_ray import caption
+from mats_ray.caption import on_ray
+from mats_ray.caption.on_ray import caption
 from tests import kills
 from tests.integration.test_caption import encoded, parts_of, sound, write_bad, write_good
 from tests.kills import Job, Kill

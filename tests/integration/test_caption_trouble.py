@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mats_ray.caption.on_ray import caption
 from mats_ray.errors import DataError
-from mats_ray.infer.on_ray import caption
 from mats_ray.storage import ATTEMPTS, ATTEMPTS_REFUSED
 from tests.faults import faults
 from tests.integration.test_caption import config, encoded, sound

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from mats_ray.caption.on_ray import caption
 from mats_ray.config.infer import ServeConfig
 from mats_ray.data.audio import read_audio
-from mats_ray.infer.on_ray import caption
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.directory import read_info
 from mats_ray.serving.app import make_app

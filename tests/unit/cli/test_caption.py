@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from mats_ray.caption.answer import Responder
+from mats_ray.caption.job import CaptionJob
 from mats_ray.cli.main import main
 from mats_ray.config import RunConfig
-from mats_ray.infer.job import CaptionJob
-from mats_ray.infer.respond import Responder
 from tests.world import tiny_model_dir
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from mats_ray.caption.decode import _windows
 from mats_ray.data.audio import open_audio
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.infer.decode import _windows
 from mats_ray.models.clap.frontend import cut_windows as cut_by_clap
 from mats_ray.serving.windows import cut_windows as cut_by_service
 from mats_ray.types import AudioClip

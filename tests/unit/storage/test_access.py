@@ -6,9 +6,9 @@ import pickle
 import pytest
 from ray.data._internal.metadata_exporter import sanitize_for_struct
 
+from mats_ray.caption.decode import Opener
 from mats_ray.data.audio import Limits
 from mats_ray.errors import DataError
-from mats_ray.infer.decode import Opener
 from mats_ray.storage import Environment, access, locate, read_bytes, write_bytes
 from tests.s3 import s3_server
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mats_ray.errors import DataError
-from mats_ray.infer.labels import TEMPERATURE, match, read_labels
+from mats_ray.infer.classification import TEMPERATURE, match, read_labels
 
 
 def test_scores_are_a_softmax_over_cosines():

@@ -15,14 +15,14 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 
+from mats_ray.caption.answer import Responder
+from mats_ray.caption.decode import BATCH_BYTES
+from mats_ray.caption.job import CaptionJob, CaptionSummary
+from mats_ray.caption.output import PartWriter
+from mats_ray.caption.prompts import Questions
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
-from mats_ray.infer.asked import Questions
-from mats_ray.infer.decode import BATCH_BYTES
-from mats_ray.infer.job import CaptionJob, CaptionSummary
-from mats_ray.infer.parts import PartWriter
-from mats_ray.infer.respond import Responder
 from mats_ray.progress import Progress
 from mats_ray.storage import held
 
@@ -53,7 +53,7 @@ def caption(
     Args:
         config: Its ``caption`` section, and ``generation`` where it has one (else the model's own decoding).
         audio: Folder, file, s3:// or gs:// prefix, or a manifest (``data.manifest``).
-        out: Folder or prefix of rows (``infer.rows.SCHEMA``).
+        out: Folder or prefix of rows (``caption.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
         questions: Asked of every file, or of each path its own; a caption where there are none.
         labels: Every file is also compared with these, where there are any.

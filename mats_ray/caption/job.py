@@ -9,6 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from mats_ray.caption.answer import ResponderSettings
+from mats_ray.caption.decode import LISTED, Decoder, Opener
+from mats_ray.caption.ledger import Ledger
+from mats_ray.caption.output import PartStore
+from mats_ray.caption.prompts import Asked, Questions, ask
+from mats_ray.caption.rows import Respondent
 from mats_ray.config import RunConfig
 from mats_ray.config.infer import CaptionConfig
 from mats_ray.data.audio import Limits
@@ -16,12 +22,6 @@ from mats_ray.data.listing import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.infer.asked import Asked, Questions, ask
-from mats_ray.infer.decode import LISTED, Decoder, Opener
-from mats_ray.infer.ledger import Ledger
-from mats_ray.infer.parts import PartStore
-from mats_ray.infer.respond import ResponderSettings
-from mats_ray.infer.rows import Respondent
 from mats_ray.models.build import clap_window_seconds
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import Environment
@@ -97,7 +97,7 @@ class CaptionJob:
         """Look at model, audio and output, and work out what is missing.
 
         Args:
-            config: As for ``infer.on_ray.caption``, with the other arguments.
+            config: As for ``caption.on_ray.caption``, with the other arguments.
             audio: Folder, file, prefix or manifest.
             out: Folder or prefix of the rows.
             model: Model directory.

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mats_ray.caption import output as parts
+from mats_ray.caption.output import PartStore, PartWriter
+from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import DataError
-from mats_ray.infer import parts
-from mats_ray.infer.parts import PartStore, PartWriter
-from mats_ray.infer.rows import SCHEMA
 from tests.s3 import s3_server
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mats_ray.caption.clips import CLIPS, packed
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
 from mats_ray.data.listing import local_path, look_at
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
-from mats_ray.infer.clips import CLIPS, packed
 from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote
 
 LISTED = pa.schema(
@@ -27,7 +27,7 @@ LISTED = pa.schema(
 
 BATCH_BYTES = 64 * 2**20
 """A batch ends when its decoded samples reach this size: memory holds that and one more clip. A file that is
-longer by itself is not sent; who would hear it decodes it (see ``infer.clips.LongFile``)."""
+longer by itself is not sent; who would hear it decodes it (see ``caption.clips.LongFile``)."""
 
 SPOOL_BYTES = 64 * 2**20
 """A larger object is fetched to a temporary file, not to memory."""

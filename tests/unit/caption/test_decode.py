@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from mats_ray.caption import decode
+from mats_ray.caption.clips import BATCHES, LongFile, batches_of, clips_of
+from mats_ray.caption.decode import LISTED, Decoder, Opener
 from mats_ray.data.audio import Limits
 from mats_ray.data.listing import look_at
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError
-from mats_ray.infer import decode
-from mats_ray.infer.clips import BATCHES, LongFile, batches_of, clips_of
-from mats_ray.infer.decode import LISTED, Decoder, Opener
 from mats_ray.storage import Environment, access, attempts, reading
 from tests.s3 import s3_server
 
@@ -195,7 +195,7 @@ def test_trouble_with_the_storage_is_told_apart_from_a_bad_file(monkeypatch):
 
 
 def test_decoding_processes_import_no_torch():
-    code = "import sys, mats_ray.infer.decode; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    code = "import sys, mats_ray.caption.decode; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], check=False, env={"PYTHONPATH": ":".join(sys.path)}
@@ -266,7 +266,7 @@ def test_three_hours_take_no_more_memory_than_a_batch(tmp_path):
     code = f"""
 import resource, sys
 from mats_ray.data.windows import Cut
-from tests.unit.infer.test_decode import decoder, listed
+from tests.unit.caption.test_decode import decoder, listed
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 decode = decoder(cut=Cut(seconds=60, hop=60), batch_size=16, max_seconds=40_000)
 batches = decode(listed({str(tmp_path / "long.flac")!r}))

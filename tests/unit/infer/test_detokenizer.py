@@ -1,6 +1,6 @@
 import pytest
 
-from mats_ray.infer.spoken import Spoken
+from mats_ray.infer.detokenizer import Spoken
 
 WORDS = ["", " A", " dog", " barks", ".", " ", "END", " more"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mats_ray.caption.clips import Item, LongFile
+from mats_ray.caption.decode import Opener
 from mats_ray.data.audio import AudioBlocks
 from mats_ray.data.windows import Cut, Window, cut_blocks
 from mats_ray.errors import AudioError
-from mats_ray.infer.clips import Item, LongFile
-from mats_ray.infer.decode import Opener
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.types import AudioClip
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mats_ray.caption.rows import Prompt
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.infer.rows import Prompt
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.text import check_unicode
 

@@ -9,14 +9,14 @@ import pyarrow as pa
 import torch
 from transformers.utils import logging as transformers_logging
 
+from mats_ray.caption.clips import batches_of, clips_of
+from mats_ray.caption.decode import Opener
+from mats_ray.caption.encode import Heard, Hearing
+from mats_ray.caption.rows import Prompt, Respondent, Source, error_row, label_row, ok_row, to_table
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AnswerError, AudioError
-from mats_ray.infer.clips import batches_of, clips_of
-from mats_ray.infer.decode import Opener
-from mats_ray.infer.hearing import Heard, Hearing
-from mats_ray.infer.labels import Match, match
+from mats_ray.infer.classification import Match, match
 from mats_ray.infer.pipeline import MATSPipeline
-from mats_ray.infer.rows import Prompt, Respondent, Source, error_row, label_row, ok_row, to_table
 from mats_ray.types import Answer
 
 

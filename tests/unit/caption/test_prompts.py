@@ -2,9 +2,9 @@
 
 import pytest
 
+from mats_ray.caption.prompts import CAPTION, ask, classification
+from mats_ray.caption.rows import Prompt
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.infer.asked import CAPTION, ask, classification
-from mats_ray.infer.rows import Prompt
 from mats_ray.tasks import Task
 
 DOG, RAIN = Prompt(Task.QA, "Dog?"), Prompt(Task.QA, "Rain?")

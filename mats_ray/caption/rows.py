@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mats_ray.config.infer import GenerationConfig
 from mats_ray.errors import CodedError
-from mats_ray.infer.labels import Match
+from mats_ray.infer.classification import Match
 from mats_ray.tasks import Task
 from mats_ray.types import Answer
 

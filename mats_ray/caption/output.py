@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import DataError
-from mats_ray.infer.rows import SCHEMA
 from mats_ray.storage import clear_pending, list_files, make_folder, read_bytes, remove, write_bytes
 
 Kind = Literal["parquet", "jsonl"]

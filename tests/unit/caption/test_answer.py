@@ -5,17 +5,17 @@ import pyarrow as pa
 import pytest
 import torch
 
+from mats_ray.caption.answer import Responder, ResponderSettings
+from mats_ray.caption.decode import LISTED, Decoder, Opener
+from mats_ray.caption.prompts import ask
+from mats_ray.caption.rows import SCHEMA, Respondent
 from mats_ray.config.infer import GenerationConfig
 from mats_ray.data.audio import Limits, read_audio
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError, ModelError
-from mats_ray.infer.asked import ask
-from mats_ray.infer.decode import LISTED, Decoder, Opener
 from mats_ray.infer.pipeline import AudioEncoder, MATSPipeline
-from mats_ray.infer.respond import Responder, ResponderSettings
-from mats_ray.infer.rows import SCHEMA, Respondent
 from mats_ray.storage import Environment
-from tests.unit.infer.test_decode import wav
+from tests.unit.caption.test_decode import wav
 from tests.world import tiny_model_dir
 
 GENERATION = GenerationConfig(profile="fast", max_new_tokens=10)

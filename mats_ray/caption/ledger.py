@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mats_ray.caption.output import PartStore
+from mats_ray.caption.prompts import Asked
+from mats_ray.caption.rows import ERROR, Respondent
 from mats_ray.data.listing import AudioObject
 from mats_ray.errors import DataError
-from mats_ray.infer.asked import Asked
-from mats_ray.infer.parts import PartStore
-from mats_ray.infer.rows import ERROR, Respondent
 
 RETRIED = frozenset({"read_failed", "changed"})
 """Errors of the storage or the moment, not of the file: the next run tries again."""

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
+from mats_ray.caption.clips import LongFile
+from mats_ray.caption.decode import Opener
+from mats_ray.caption.encode import Heard, Hearing
 from mats_ray.data.audio import Limits, read_audio
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError
-from mats_ray.infer.clips import LongFile
-from mats_ray.infer.decode import Opener
-from mats_ray.infer.hearing import Heard, Hearing
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.models.clap import load_clap
 from mats_ray.storage import Environment
 from mats_ray.types import AudioClip
-from tests.unit.infer.test_decode import wav
+from tests.unit.caption.test_decode import wav
 from tests.world import SAMPLE_RATE, tiny_clap
 
 

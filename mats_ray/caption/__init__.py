@@ -1,0 +1,1 @@
+"""Captioning a bucket: the batch job, from a listing to rows."""
