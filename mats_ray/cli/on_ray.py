@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import ray
 from ray.data import DataContext
 
+from mats_ray.on_ray.data import disable_output
+
 MIN_LOGICAL_CPUS = 4
 
 
@@ -33,9 +35,7 @@ def cluster() -> Iterator[None]:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    disable_output(DataContext.get_current())  # training workers get a copy
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import ipaddress
-import re
 import signal
 import socket
 import time
@@ -75,12 +74,6 @@ _HAPROXY = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
 }
-
-
-def last_words(traceback: str) -> str:
-    """Return what the innermost error of a remote traceback says, without its class if it is one of ours."""
-    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
-    return re.sub(r"^mats_ray\.errors\.\w+: ", "", lines[-1]) if lines else "no reason given"
 
 
 def wait_for_signal() -> None:

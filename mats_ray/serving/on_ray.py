@@ -23,12 +23,13 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import AutoscalingConfig as ScalingConfig
 from mats_ray.config.infer import DeploymentConfig, ReplicaConfig, ServeConfig
 from mats_ray.errors import ModelError
+from mats_ray.on_ray.errors import failure_reason
 from mats_ray.serving.access import log_as_json
 from mats_ray.serving.agreement import check_space
 from mats_ray.serving.app import make_app
 from mats_ray.serving.batches import BatchThread
 from mats_ray.serving.decoders import DecoderPool
-from mats_ray.serving.foreground import MAX_CONNECTIONS, check_loopback, last_words
+from mats_ray.serving.foreground import MAX_CONNECTIONS, check_loopback
 from mats_ray.serving.handles.on_ray import RemoteAnswerer, RemoteEncoder
 from mats_ray.serving.keys import KeyRing
 from mats_ray.serving.monitor.on_ray import LoadGauges, RaySink, listening_host
@@ -226,7 +227,7 @@ def _deploy(config: ServeConfig) -> None:
         serve.run(build_app(config), name=APP_NAME, route_prefix="/")
     except RuntimeError as error:  # it names the deployment only; the reason stands in its status
         deployments = serve.status().applications[APP_NAME].deployments.values()
-        reasons = [last_words(deployment.message) for deployment in deployments if deployment.message]
+        reasons = [failure_reason(deployment.message) for deployment in deployments if deployment.message]
         raise ModelError(f"the service did not start: {reasons[0] if reasons else error}") from None
 
 

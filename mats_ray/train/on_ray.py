@@ -25,6 +25,7 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
+from mats_ray.on_ray.errors import failure_reason
 from mats_ray.storage import Environment, held, is_remote, locate
 from mats_ray.train.ahead import Ahead
 from mats_ray.train.assemble import (
@@ -102,7 +103,7 @@ def _carry_out(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
                 _trainer(config, data, board).fit()
         except ray.train.TrainingFailedError as error:
             raise TrainingError(
-                f"the run {config.name!r} failed: {ray.get(board.reason.remote()) or _cause(error)}"
+                f"the run {config.name!r} failed: {ray.get(board.reason.remote()) or failure_reason(error)}"
             ) from error
     if reason := ray.get(board.reason.remote()):
         raise TrainingError(f"the run {config.name!r} failed: {reason}")
@@ -305,11 +306,3 @@ def _storage(path: str) -> dict[str, Any]:
     if not is_remote(path):
         return {"storage_path": key}
     return {"storage_path": key, "storage_filesystem": fs.PyFileSystem(fs.FSSpecHandler(files))}
-
-
-def _cause(error: BaseException) -> str:
-    """The last line of the innermost cause: what went wrong, without the frameworks' traces."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -11,7 +11,6 @@ COVERED_ELSEWHERE = {
     "mats_ray/cli/on_ray.py": "tests/integration/test_demo.py",
     "mats_ray/cli/train.py": "tests/integration/test_demo.py",
     "mats_ray/data/embedding/on_ray.py": "tests/integration/test_embedding.py",
-    "mats_ray/data/execution/on_ray.py": "tests/integration/test_prepare.py",
     "mats_ray/data/prepare/on_ray.py": "tests/integration/test_prepare.py",
     "mats_ray/data/sources/audiocaps.py": "tests/unit/data/sources/test_caption_sources.py",
     "mats_ray/data/sources/audioset.py": "tests/unit/data/sources/test_label_sources.py",

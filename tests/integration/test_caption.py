@@ -23,9 +23,9 @@ from mats_ray.caption.on_ray import caption
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.config import RunConfig
 from mats_ray.data.audio import read_audio
-from mats_ray.data.execution.on_ray import execution
 from mats_ray.errors import DataError, ModelError
 from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.on_ray.data import execution
 from mats_ray.storage import held
 from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server

@@ -18,7 +18,7 @@ from mats_ray.data.embedded import as_text, rows_by_source
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
-from mats_ray.data.execution.on_ray import MAX_RETRIES, execution, finished_blocks
+from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
 from mats_ray.storage import Environment, held
 

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 from grpc import StatusCode
 from grpc.aio import AioRpcError
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.errors import EngineError, MATSError
+from mats_ray.on_ray.errors import own_error
 from mats_ray.serving.parts import Embedded, ModelCard, Told
 from mats_ray.serving.problems import RequestError
 from mats_ray.types import AudioClip
@@ -212,7 +213,7 @@ def _is_absence(error: Exception) -> bool:
 
 def _cause(error: Exception, kind: type[ErrorT]) -> ErrorT | None:
     """Return what a replica raised, if it is of a kind; by gRPC it comes as it is, else in Ray's error."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
+    cause = own_error(error)
     return cause if isinstance(cause, kind) else None
 
 

@@ -12,7 +12,6 @@ from mats_ray.errors import ConfigError
 from mats_ray.serving.foreground import (
     check_loopback,
     check_port_is_free,
-    last_words,
     put_haproxy_in_front,
     wait_for_signal,
 )
@@ -32,21 +31,6 @@ def test_a_taken_port_is_found_before_anything_starts():
 def test_an_address_that_cannot_be_is_named(host, port):
     with pytest.raises(ConfigError, match=f"cannot listen on {host} port {port}"):
         check_port_is_free(host, port)
-
-
-@pytest.mark.parametrize(
-    ("last", "said"),
-    [
-        ("mats_ray.errors.ModelError: clap/ is cut off", "clap/ is cut off"),
-        ("ImportError: no torch", "ImportError: no torch"),
-    ],
-)
-def test_a_remote_traceback_comes_down_to_its_last_line(last, said):
-    traceback = (
-        f'Failed 3 times. Error:\nRuntimeError: Traceback:\n  File "a.py", line 1\n    f()\n{last}\n\n'
-    )
-
-    assert last_words(traceback) == said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,5 +1,6 @@
-"""How Ray Data runs here: without its own bars and narration, its failures told in this package's words."""
+"""Running Ray Data: no progress bars or log lines of its own, and failures as this package's errors."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,10 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.debug import log_once
 
-from mats_ray.data.failures import only_warnings, told_plainly
+from mats_ray.on_ray.errors import own_error
 
 MAX_RETRIES = 2
-"""Of a batch whose process died (a segmentation fault, out of memory). Ray Data's own default is for ever."""
+"""Retries of a batch whose process died (a segmentation fault, no memory left); Ray Data has no limit."""
 
 
 @contextmanager
@@ -25,15 +26,14 @@ def execution() -> Iterator[DataContext]:
         RayError: Anything else that ended the execution.
     """
     context = DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    log_once("ray_data_progress_manager_disabled")  # or Ray Data tells how to get its bars back
-    with DataContext.current(context), only_warnings(), warnings.catch_warnings():
+    disable_output(context)
+    with DataContext.current(context), _only_warnings(), warnings.catch_warnings():
         # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
         warnings.simplefilter("ignore", RayDeprecationWarning)
         try:
             yield context
         except RayError as error:
-            raise told_plainly(error) from error
+            raise (own_error(error) or error) from error
 
 
 def finished_blocks(dataset: Dataset, *, prefetch: int = 0) -> Iterator[pa.Table]:
@@ -41,3 +41,21 @@ def finished_blocks(dataset: Dataset, *, prefetch: int = 0) -> Iterator[pa.Table
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=prefetch):
         assert isinstance(block, pa.Table)
         yield block
+
+
+def disable_output(context: DataContext) -> None:
+    """Turn off Ray Data's progress bars and the plan it prints before an execution."""
+    context.enable_progress_bars = context.print_on_execution_start = False
+    log_once("ray_data_progress_manager_disabled")  # or Ray Data logs how to get its bars back
+
+
+@contextmanager
+def _only_warnings() -> Iterator[None]:
+    """Leave the progress that Ray Data logs out of the log."""
+    ray_log = logging.getLogger("ray.data")
+    before = ray_log.level
+    ray_log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ray_log.setLevel(before)

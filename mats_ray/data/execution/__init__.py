@@ -1,1 +1,0 @@
-"""Running Ray Data."""

@@ -1,0 +1,59 @@
+"""Our own error inside Ray's.
+
+An error that a task, an actor or a replica raises reaches its caller inside an exception of Ray's: as an
+object where Ray keeps it, else only as the text of a remote traceback.
+"""
+
+import re
+from collections.abc import Iterator
+
+from ray.exceptions import RayTaskError
+
+from mats_ray import errors
+from mats_ray.errors import CodedError, MATSError
+
+_OWN_LINE = re.compile(r"^mats_ray\.errors\.(\w+): (.+)$", re.MULTILINE)
+"""Last line of a traceback that ends in one of our errors."""
+
+
+def own_error(error: BaseException | str) -> MATSError | None:
+    """Find the ``MATSError`` that a remote process raised; None if it raised another one.
+
+    Args:
+        error: What Ray raised here, or the text of a remote traceback.
+    """
+    if isinstance(error, BaseException):
+        for cause in _causes(error):
+            if isinstance(cause, MATSError):
+                return cause
+    return _from_text(str(error))
+
+
+def failure_reason(error: BaseException | str) -> str:
+    """Return why it failed, in one line: our own error's text, else the innermost cause's last line."""
+    if (found := own_error(error)) is not None:
+        return str(found)
+    if isinstance(error, BaseException):
+        *_, error = _causes(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines:
+        return lines[-1]
+    return type(error).__name__ if isinstance(error, BaseException) else "no reason given"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it, outermost first; of Ray's wrapper only the error inside."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, RayTaskError):  # Ray raises it as a subclass of the cause's class, too
+            current = current.cause
+            continue
+        yield current
+        current = current.__cause__
+
+
+def _from_text(text: str) -> MATSError | None:
+    found = _OWN_LINE.findall(text)
+    kind = getattr(errors, found[-1][0], None) if found else None
+    # a text holds no code: without one, a coded error would be another
+    return None if kind is None or issubclass(kind, CodedError) else kind(found[-1][1])

@@ -1,0 +1,33 @@
+"""Ray Data runs without a word of its own, and says ours where it fails."""
+
+import logging
+
+import pytest
+from ray.data import DataContext
+from ray.exceptions import RayError
+
+from mats_ray.errors import DataError
+from mats_ray.on_ray.data import execution
+
+
+def test_ray_data_is_quiet_while_it_runs_only():
+    ray_log, before = logging.getLogger("ray.data"), DataContext.get_current().print_on_execution_start
+    level = ray_log.level
+    with execution() as context:
+        assert not ray_log.isEnabledFor(logging.INFO)
+        assert not context.enable_progress_bars
+        assert not context.print_on_execution_start
+    assert ray_log.level == level
+    assert DataContext.get_current().print_on_execution_start is before
+
+
+def test_an_error_of_ours_ends_the_execution_as_itself():
+    with pytest.raises(DataError, match=r"^a\.csv has no rows$"), execution():
+        raise RayError("Traceback ...\nmats_ray.errors.DataError: a.csv has no rows\n")
+
+
+def test_another_error_ends_it_as_it_is():
+    error = RayError("the object store is full")
+    with pytest.raises(RayError) as raised, execution():
+        raise error
+    assert raised.value is error

@@ -1,0 +1,56 @@
+"""Our own error is found inside Ray's, as an object or as text."""
+
+import pytest
+from ray.exceptions import RayTaskError
+
+from mats_ray.errors import AudioError, DataError
+from mats_ray.on_ray.errors import failure_reason, own_error
+
+TRACEBACK = """ray::MapBatches(_read)() (pid=7, ip=10.0.0.1)
+  File "x.py", line 3, in _read
+mats_ray.errors.DataError: a.csv has no column text; its header is id, Text
+"""
+
+
+def in_a_task(cause):
+    return RayTaskError("encode", "Traceback, line 7", cause).as_instanceof_cause()
+
+
+@pytest.mark.parametrize("error", [TRACEBACK, RuntimeError(TRACEBACK)])
+def test_an_error_is_found_in_the_text_of_a_remote_traceback(error):
+    found = own_error(error)
+
+    assert type(found) is DataError
+    assert str(found) == failure_reason(error) == "a.csv has no column text; its header is id, Text"
+
+
+def test_an_error_that_ray_keeps_as_an_object_comes_back_as_it_was():
+    cause = AudioError("a.wav is empty", code="empty")
+
+    assert own_error(in_a_task(cause)) is cause
+    assert own_error(cause) is cause
+
+
+def test_an_error_is_found_among_the_causes():
+    error = RuntimeError("the group failed")
+    error.__cause__ = in_a_task(DataError("no triplets"))
+
+    assert str(own_error(error)) == failure_reason(error) == "no triplets"
+
+
+def test_a_text_without_a_code_makes_no_coded_error():
+    assert own_error("mats_ray.errors.AnswerError: too long") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("Traceback ...\nImportError: no torch\n\n", "ImportError: no torch"),
+        (in_a_task(ValueError("several\nlines")), "lines"),
+        (KeyError(), "KeyError"),
+        ("", "no reason given"),
+    ],
+)
+def test_another_error_has_a_reason_of_one_line(error, expected):
+    assert own_error(error) is None
+    assert failure_reason(error) == expected
