@@ -1,7 +1,7 @@
 """A call from one Serve replica to another that does nothing: ``python benchmarks/bench_calls.py``.
 
 Through Ray's actor calls and object store (Serve's default) and by gRPC (``_by_reference=False``), for
-several sizes of its argument. Prints one Markdown line per size; mats_ray/serving/handles/on_ray.py chooses.
+several sizes of its argument. Prints one Markdown line per size; mats_ray/serving/on_ray/handles.py chooses.
 """
 
 import os
@@ -12,7 +12,7 @@ import ray
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from mats_ray.serving.on_ray import REPLICA_ENVIRONMENT
+from mats_ray.serving.on_ray.deployments import REPLICA_ENVIRONMENT
 
 SIZES = (0, 16_000, 64_000, 128_000, 250_000, 500_000, 1_000_000)
 """Samples of float32; 64,000 are 4 s at 16 kHz."""

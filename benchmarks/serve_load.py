@@ -20,7 +20,7 @@ import aiohttp
 import numpy as np
 import psutil
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "mats_ray/serving/page/examples").glob("*.ogg"))
+EXAMPLES = sorted((Path(__file__).parents[1] / "mats_ray/serving/http/page/examples").glob("*.ogg"))
 QUESTIONS = [None, "Is there a dog?", "What can be heard?", "Which sound comes first?", "Is it raining?"]
 
 

@@ -18,9 +18,9 @@ from ray.serve.config import HTTPOptions
 
 from mats_ray.infer.pipeline import Answerer, AudioEncoder
 from mats_ray.models.directory import read_info
-from mats_ray.serving.on_ray import Ingress
-from mats_ray.serving.parts import Embedded, ModelCard, Told
-from mats_ray.serving.settings import load_serve_config
+from mats_ray.serving.foreground import load_serve_config
+from mats_ray.serving.on_ray.deployments import Ingress
+from mats_ray.serving.types import Embedded, ModelCard, Told
 
 
 @serve.deployment(name="Encoder", max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.5})

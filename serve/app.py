@@ -4,7 +4,7 @@
 """
 
 from mats_ray.config.infer import ServeConfig
-from mats_ray.serving.on_ray import build_app
+from mats_ray.serving.on_ray.deployments import build_app
 
 app = build_app(ServeConfig())
 

@@ -30,13 +30,12 @@ def run(args: argparse.Namespace) -> int:
     """
     from mats_ray.models.directory import read_info
     from mats_ray.serving.foreground import (
-        check_loopback,
         check_port_is_free,
+        load_serve_config,
         put_haproxy_in_front,
         wait_for_signal,
     )
-    from mats_ray.serving.keys import KeyRing
-    from mats_ray.serving.settings import load_serve_config
+    from mats_ray.serving.http.authentication import KeyRing, check_loopback
 
     config = load_serve_config(args.config, args.overrides, model=args.model)
     info = read_info(config.model)
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     check_port_is_free(args.host, args.port)
     put_haproxy_in_front(os.environ)
 
-    from mats_ray.serving.on_ray import local_server
+    from mats_ray.serving.on_ray.deployments import local_server
 
     with local_server(config, host=args.host, port=args.port) as url:
         print(f"{info.model_id} answers at {url} (a page, too); Ctrl-C ends it. Try:")

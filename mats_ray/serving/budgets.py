@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
 
 
 @dataclass(eq=False)

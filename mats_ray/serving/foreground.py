@@ -1,16 +1,46 @@
-"""What a server in the foreground needs: a free port, a word on why it did not start, a way to end."""
+"""What ``mats serve`` needs around the service: its settings, a free port, a proxy, an end by signal."""
 
 import importlib.util
-import ipaddress
 import signal
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
+from mats_ray.config.base import StrictConfig, assemble
+from mats_ray.config.infer import ServeConfig
+from mats_ray.config.run import load_config
 from mats_ray.errors import ConfigError
 
 MAX_CONNECTIONS = 1024
 """That HAProxy opens at once, for ``mats serve``."""
+
+
+class _ServeSection(StrictConfig):
+    """A run configuration of which only ``serve`` is wanted, so nothing else need be there."""
+
+    serve: ServeConfig = ServeConfig()
+
+
+def load_serve_config(
+    configs: Sequence[str], overrides: Sequence[str] = (), *, model: str | None = None
+) -> ServeConfig:
+    """Read the ``serve`` section of configuration files and ``serve.a=b`` overrides.
+
+    Args:
+        configs: YAML files of a run; none is fine.
+        overrides: As for every command, ``serve.max_audio_seconds=60``.
+        model: Model directory. Otherwise ``serve.model``, or else where the run writes its model.
+
+    Raises:
+        ConfigError: One line naming the key, its value and what is allowed.
+    """
+    if configs:
+        run = load_config(configs, overrides)
+        config = run.serve
+        model = model or (None if "model" in config.model_fields_set else run.model_dir)
+    else:
+        config = assemble(_ServeSection, {}, overrides).serve
+    return config if model is None else config.model_copy(update={"model": model})
 
 
 def check_port_is_free(host: str, port: int) -> None:
@@ -25,23 +55,6 @@ def check_port_is_free(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}; see --host and --port") from None
-
-
-def check_loopback(host: str) -> None:
-    """Without keys nobody but this machine may ask.
-
-    Raises:
-        ConfigError: Others can reach the address.
-    """
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ConfigError(
-            f"there are no API keys, so {host} is no address to listen on: give serve.api_keys_file or "
-            "$MATS_API_KEYS, or say serve.allow_anonymous=true"
-        )
 
 
 def put_haproxy_in_front(environment: MutableMapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
 
 
 def check_labels(labels: Sequence[str], *, max_labels: int, max_characters: int) -> None:

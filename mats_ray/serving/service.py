@@ -15,13 +15,13 @@ import numpy as np
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import ServeConfig
 from mats_ray.infer.classification import Match, match
-from mats_ray.serving.agreement import Agreement, check_one_space, check_one_voice
 from mats_ray.serving.budgets import Budget, Share
-from mats_ray.serving.concurrent import all_of, running
+from mats_ray.serving.concurrency import all_of, running
+from mats_ray.serving.consistency import Agreement, check_one_space, check_one_voice
+from mats_ray.serving.errors import RequestError
 from mats_ray.serving.labels import check_labels
 from mats_ray.serving.metrics import Metrics
-from mats_ray.serving.parts import Answerer, Ask, Decoder, Embedded, Encoder, ModelCard, Reply, Told, Upload
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.types import Answerer, Ask, Decoder, Embedded, Encoder, ModelCard, Reply, Told, Upload
 from mats_ray.serving.windows import Window, cut_windows, join_answers
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import AudioClip

@@ -9,22 +9,15 @@ from contextlib import aclosing, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 import mats_ray
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import TracingConfig
 from mats_ray.errors import ConfigError
-from mats_ray.serving.parts import Answerer, Decoder, Embedded, Encoder, ModelCard, Told
-from mats_ray.serving.paths import RouteSet, route_of
+from mats_ray.serving.types import Answerer, Decoder, Embedded, Encoder, ModelCard, Told
 from mats_ray.types import AudioClip
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
-
-_UNTRACED = RouteSet("/health", "/readyz", "/metrics")
-_FACTS = ("audio_seconds", "prompt_tokens", "completion_tokens", "error")
-"""What of the log's facts a span may say; who asked is not among them."""
 
 
 class Tracing:
@@ -58,55 +51,13 @@ class Tracing:
     @contextmanager
     def stage(self, name: str, **attributes: Any) -> "Iterator[Span]":
         """A span of a part of a request. It is not made current, so a generator may yield within it."""
-        with _ending(self.tracer.start_span(f"mats.{name}")) as span:
-            _describe(span, attributes)
+        with ending(self.tracer.start_span(f"mats.{name}")) as span:
+            describe(span, attributes)
             yield span
 
     def close(self) -> None:
         """Send what is left."""
         self._provider.shutdown()
-
-
-class RequestSpans:
-    """A span for every request but those of machines that look after us.
-
-    Args:
-        app: What comes next.
-        tracing: Where spans go.
-    """
-
-    def __init__(self, app: ASGIApp, *, tracing: Tracing) -> None:
-        self.app, self._tracing = app, tracing
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Watch a request from its first byte to its last."""
-        if scope["type"] != "http" or _UNTRACED.matches(scope):
-            return await self.app(scope, receive, send)
-        from opentelemetry.trace import SpanKind, use_span
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        caller = TraceContextTextMapPropagator().extract(headers)
-        span = self._tracing.tracer.start_span(scope["method"], context=caller, kind=SpanKind.SERVER)
-
-        async def watch(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                span.set_attribute("http.response.status_code", message["status"])
-            await send(message)
-
-        with _ending(span), use_span(span, record_exception=False, set_status_on_exception=False):
-            try:
-                return await self.app(scope, receive, watch)
-            finally:
-                self._finish(span, scope)
-
-    def _finish(self, span: "Span", scope: Scope) -> None:
-        state, route = scope.get("state", {}), route_of(scope)
-        span.update_name(f"{scope['method']} {route}" if route else scope["method"])
-        _describe(span, {"http.request.method": scope["method"], "http.route": route})
-        facts = state.get("facts", {})
-        _describe(span, {f"mats.{name}": facts.get(name) for name in _FACTS})
-        _describe(span, {"mats.request_id": state.get("request_id")})
 
 
 class TracedDecoder:
@@ -119,7 +70,7 @@ class TracedDecoder:
         """See ``parts.Decoder``."""
         with self._tracing.stage("decode", **{"mats.bytes": len(data)}) as span:
             clip = await self._decoder.decode(data, name=name)
-            _describe(span, {"mats.audio_seconds": clip.seconds, "mats.sample_rate": clip.sample_rate})
+            describe(span, {"mats.audio_seconds": clip.seconds, "mats.sample_rate": clip.sample_rate})
             return clip
 
     def close(self) -> None:
@@ -155,7 +106,7 @@ class TracedAnswerer:
         """See ``parts.Answerer``."""
         with self._tracing.stage("answer") as span:
             told = await self._answerer.answer(embedded, instruction, options)
-            _describe(span, _numbers(told))
+            describe(span, _numbers(told))
             return told
 
     async def stream(
@@ -170,7 +121,7 @@ class TracedAnswerer:
                         heard = True
                         span.add_event("first piece")
                     if isinstance(piece, Told):
-                        _describe(span, _numbers(piece))
+                        describe(span, _numbers(piece))
                     yield piece
 
     async def describe(self) -> ModelCard:
@@ -193,7 +144,7 @@ def _exporter_of(path: str) -> Any:
 
 
 @contextmanager
-def _ending(span: "Span") -> "Iterator[Span]":
+def ending(span: "Span") -> "Iterator[Span]":
     """End a span, with the kind of an error but not its words: those may quote what was sent."""
     from opentelemetry.trace import Status, StatusCode
 
@@ -208,7 +159,8 @@ def _ending(span: "Span") -> "Iterator[Span]":
         span.end()
 
 
-def _describe(span: "Span", attributes: dict[str, Any]) -> None:
+def describe(span: "Span", attributes: dict[str, Any]) -> None:
+    """Set the attributes that are known."""
     for name, value in attributes.items():
         if value is not None:
             span.set_attribute(name, value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.data.windows import Window as CutWindow
 from mats_ray.models.windows import Windows
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
 from mats_ray.types import Answer, AudioClip
 
 

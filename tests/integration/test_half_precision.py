@@ -11,8 +11,8 @@ from mats_ray.config.infer import ServeConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.directory import read_info
-from mats_ray.serving.app import make_app
-from mats_ray.serving.on_ray import AnswererReplica, EncoderReplica
+from mats_ray.serving.http.app import make_app
+from mats_ray.serving.on_ray.deployments import AnswererReplica, EncoderReplica
 from mats_ray.serving.service import AudioService
 from mats_ray.toy.testset import write_test_set
 from mats_ray.train.on_ray import train

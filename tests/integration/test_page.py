@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 
 from mats_ray.config.infer import ServeConfig
-from mats_ray.serving.app import make_app
-from mats_ray.serving.decoders import DecoderPool
+from mats_ray.serving.decoding.pool import DecoderPool
+from mats_ray.serving.http.app import make_app
 from mats_ray.serving.service import AudioService
 from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder
 

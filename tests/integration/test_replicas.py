@@ -12,10 +12,10 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import ServeConfig
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.models.directory import read_info
-from mats_ray.serving.handles.on_ray import RemoteAnswerer
-from mats_ray.serving.on_ray import AnswererReplica, build_app
-from mats_ray.serving.parts import Embedded
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
+from mats_ray.serving.on_ray.deployments import AnswererReplica, build_app
+from mats_ray.serving.on_ray.handles import RemoteAnswerer
+from mats_ray.serving.types import Embedded
 
 pytestmark = pytest.mark.ray
 

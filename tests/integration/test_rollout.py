@@ -23,7 +23,7 @@ from ray.serve.scripts import cli as serve_cli
 
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
-from mats_ray.serving.on_ray import APP_NAME
+from mats_ray.serving.on_ray.deployments import APP_NAME
 from tests.integration.test_serving import free_port, wait_until_ready
 from tests.world import tiny_model_dir
 

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 
 from mats_ray.errors import AudioError
-from mats_ray.serving.agreement import check_space
-from mats_ray.serving.parts import Embedded, ModelCard, Told
+from mats_ray.serving.consistency import check_space
+from mats_ray.serving.types import Embedded, ModelCard, Told
 from mats_ray.types import Answer, AudioClip
 
 CARD = ModelCard(id="toy-0123", created=1_700_000_000, version="1")

@@ -4,7 +4,7 @@ from contextlib import suppress
 import pytest
 
 from mats_ray.serving.budgets import Budget, current_memory, memory_share
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
 
 
 def refusal(share, amount):

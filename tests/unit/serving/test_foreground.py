@@ -8,13 +8,59 @@ from contextlib import ExitStack
 
 import pytest
 
+from mats_ray.config.infer import ServeConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.foreground import (
-    check_loopback,
     check_port_is_free,
+    load_serve_config,
     put_haproxy_in_front,
     wait_for_signal,
 )
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("output_dir: out/mine\ntoy: {}\nserve: {threads: 2}\n")
+    return str(path)
+
+
+def test_without_anything_it_is_the_defaults():
+    assert load_serve_config([]) == ServeConfig()
+
+
+def test_overrides_work_without_a_file():
+    config = load_serve_config([], ["serve.max_audio_seconds=9", "serve.encoder.max_batch_size=2"])
+
+    assert (config.max_audio_seconds, config.encoder.max_batch_size) == (9, 2)
+
+
+def test_a_runs_model_is_where_the_run_writes_it(run_file):
+    config = load_serve_config([run_file])
+
+    assert (config.model, config.threads) == ("out/mine/model", 2)
+
+
+def test_a_named_model_goes_before_the_runs(run_file):
+    assert load_serve_config([run_file], ["serve.model=a"]).model == "a"
+    assert load_serve_config([run_file], ["serve.model=a"], model="b").model == "b"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("serve.max_audio_second=9", "unknown key serve.max_audio_second"),
+        ("serve.threads=0", "serve.threads = 0 is not allowed"),
+        ("train.num_steps=3", "unknown key train"),
+        ("serve.encoder.autoscaling.min_replicas=5", "min_replicas=5 is more than max_replicas=2"),
+    ],
+)
+def test_a_bad_setting_is_one_line(override, said):
+    with pytest.raises(ConfigError) as caught:
+        load_serve_config([], [override])
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_taken_port_is_found_before_anything_starts():
@@ -46,17 +92,6 @@ def test_waiting_ends_with_a_signal_and_puts_the_handlers_back(number):
     wait_for_signal()
 
     assert signal.getsignal(number) is before
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
-def test_this_machine_needs_no_keys(host):
-    check_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_other_machines_do(host):
-    with pytest.raises(ConfigError, match="no API keys"):
-        check_loopback(host)
 
 
 def test_haproxy_is_put_in_front_unless_told_otherwise():

@@ -1,7 +1,7 @@
 import pytest
 
+from mats_ray.serving.errors import RequestError
 from mats_ray.serving.labels import check_labels
-from mats_ray.serving.problems import RequestError
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.infer import ServeConfig
 from mats_ray.errors import AudioError
-from mats_ray.serving.parts import Ask, Upload
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
 from mats_ray.serving.service import WINDOWS_AT_ONCE, AudioService
+from mats_ray.serving.types import Ask, Upload
 from tests.unit.serving.fakes import CARD, FakeAnswerer, FakeDecoder, FakeEncoder
 
 UPLOAD = Upload(data=b"seconds:3", name="a.wav")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mats_ray.serving.problems import RequestError
+from mats_ray.serving.errors import RequestError
 from mats_ray.serving.windows import cut_windows, join_answers
 from mats_ray.types import Answer, AudioClip
 

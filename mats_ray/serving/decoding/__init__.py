@@ -1,0 +1,1 @@
+"""Audio files decoded in child processes, with limits on time and memory."""

@@ -1,1 +1,0 @@
-"""Calls from the ingress to the model's replicas."""

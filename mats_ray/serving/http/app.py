@@ -1,0 +1,195 @@
+"""The FastAPI app around a service. Runs under Ray Serve, under uvicorn, and in a test without either."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+
+import mats_ray
+from mats_ray.config.base import shown
+from mats_ray.config.infer import ServeConfig, TracingConfig
+from mats_ray.errors import AudioError, ConfigError
+from mats_ray.serving.budgets import Budget
+from mats_ray.serving.errors import RequestError
+from mats_ray.serving.http.access_log import Access
+from mats_ray.serving.http.audio_routes import answer_routes, encoder_routes
+from mats_ray.serving.http.audio_url import RemoteFiles
+from mats_ray.serving.http.authentication import Admittance, KeyRing, RateLimit
+from mats_ray.serving.http.chat_routes import CHAT, chat_routes
+from mats_ray.serving.http.errors import Problem, problem_of, problem_response, refusal_of
+from mats_ray.serving.http.middleware import (
+    Admission,
+    BodyLimit,
+    Deadline,
+    LastResort,
+    PrefixSlash,
+    RequestId,
+    route_of,
+)
+from mats_ray.serving.http.page_routes import page_routes
+from mats_ray.serving.http.status_routes import Readiness, model_routes, status_routes
+from mats_ray.serving.http.tracing import RequestSpans
+from mats_ray.serving.metrics import Metrics, PrometheusSink, Sink
+from mats_ray.serving.service import AudioService
+from mats_ray.serving.tracing import TracedAnswerer, TracedDecoder, TracedEncoder, Tracing
+
+_CODES = {
+    400: "malformed_body",
+    404: "route_not_found",
+    405: "method_not_allowed",
+    422: "invalid_field",
+}
+
+
+def make_app(
+    service: AudioService,
+    config: ServeConfig,
+    *,
+    keys: KeyRing | None = None,
+    sinks: Sequence[Sink] = (),
+    echo_request_id: bool = True,
+) -> FastAPI:
+    """Put HTTP in front of a service.
+
+    Args:
+        service: Answers; its metrics are recorded where the app's are.
+        config: Its limits.
+        keys: Who may ask; read as the configuration says by default.
+        sinks: Where metrics go beside ``GET /metrics``.
+        echo_request_id: Send X-Request-Id back; Ray Serve's proxy already does.
+
+    Raises:
+        ConfigError: There are no keys where the configuration says they are, or no exporter for spans.
+    """
+    readiness, prometheus = Readiness(service), PrometheusSink()
+    service.metrics = Metrics([prometheus, *sinks])
+    tracing = _trace(service, config.tracing)
+    keys = keys or KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
+    keys.report_to(service.metrics)
+    app = FastAPI(
+        title="mats_ray",
+        summary="Questions and captions about sounds",
+        version=mats_ray.__version__,
+        redirect_slashes=False,
+        docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
+        redoc_url=None,
+        lifespan=_lifespan(service, readiness),
+        middleware=[*tracing, *_guards(config, keys, service.metrics, echo_request_id=echo_request_id)],
+    )
+    _explain_errors(app)
+    _include_routes(app, service, readiness, prometheus, config)
+    return app
+
+
+def _trace(service: AudioService, config: TracingConfig | None) -> list[Middleware]:
+    """Have a service's stages traced; what traces requests stands in front of every guard."""
+    if config is None:
+        return []
+    tracing = Tracing(config)
+    service.decoder = TracedDecoder(service.decoder, tracing)
+    service.encoder = TracedEncoder(service.encoder, tracing)
+    service.answerer = TracedAnswerer(service.answerer, tracing)
+    return [Middleware(RequestSpans, tracing=tracing)]
+
+
+def _explain_errors(app: FastAPI) -> None:
+    for error in (RequestError, AudioError, ConfigError):
+        app.add_exception_handler(error, _known_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def _include_routes(
+    app: FastAPI, service: AudioService, readiness: Readiness, prometheus: PrometheusSink, config: ServeConfig
+) -> None:
+    remote = RemoteFiles(
+        config.remote_hosts,
+        max_bytes=config.max_upload_bytes,
+        timeout_seconds=config.decode_timeout_seconds,
+    )
+    app.include_router(chat_routes(service, remote))
+    app.include_router(answer_routes(service))
+    app.include_router(encoder_routes(service))
+    app.include_router(model_routes(service))
+    app.include_router(status_routes(readiness, prometheus))
+    if config.page:
+        app.include_router(page_routes())
+
+
+def _guards(
+    config: ServeConfig, keys: KeyRing, metrics: Metrics, *, echo_request_id: bool
+) -> list[Middleware]:
+    """What a request passes on its way in; the first is the outermost."""
+    memory = Budget(config.max_bytes_in_flight, "bytes of memory")
+    return [
+        Middleware(RequestId, echo=echo_request_id),
+        Middleware(Access, metrics=metrics),
+        Middleware(LastResort),
+        *([Middleware(PrefixSlash)] if config.page else []),
+        Middleware(Admittance, keys=keys, rate=RateLimit(config.requests_per_minute)),
+        Middleware(Admission, limit=config.max_requests_in_flight),
+        Middleware(
+            Deadline, seconds=config.request_timeout_seconds, stream_seconds=config.stream_timeout_seconds
+        ),
+        Middleware(BodyLimit, max_bytes=config.max_upload_bytes, memory=memory),
+    ]
+
+
+def _lifespan(service: AudioService, readiness: Readiness):  # noqa: ANN202  (FastAPI's own Lifespan type)
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        readiness.start()
+        yield
+        readiness.stop()
+        service.close()
+
+    return lifespan
+
+
+async def _known_error(request: Request, error: Exception) -> JSONResponse:
+    return _respond(request, problem_of(error))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """What the router and the form parser refuse: 404, 405, 400."""
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "malformed_body")
+    message = str(error.detail)[:1000]
+    if code == "route_not_found":
+        routes = sorted(request.app.openapi()["paths"])
+        message = f"no route {shown(request.url.path)}; there are {', '.join(routes)}"
+    elif code == "method_not_allowed":
+        message = f"{shown(request.url.path)} does not take {shown(request.method)}"
+    problem = Problem(status=error.status_code, code=code, message=message)
+    return _respond(request, problem, dict(error.headers or {}))
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    """What the parameters' types refuse; a body of another kind shows as missing fields."""
+    assert isinstance(error, RequestValidationError)
+    return _respond(request, problem_of(_refusal(request, error)))
+
+
+def _refusal(request: Request, error: RequestValidationError) -> RequestError:
+    wanted, code = ("multipart/form-data", "not_multipart")
+    if route_of(request.scope) == CHAT:
+        wanted, code = ("application/json", "not_json")
+    content_type = request.headers.get("content-type", "")
+    if not content_type.lower().startswith(wanted):
+        return RequestError(
+            f"this route takes {wanted}, got {shown(content_type) if content_type else 'no Content-Type'}",
+            code=code,
+        )
+    faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+    if faults[0]["type"] == "json_invalid":
+        return RequestError("the body is not JSON", code="malformed_body")
+    return refusal_of(faults, error.body)
+
+
+def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    request.state.facts["error"] = problem.code
+    return problem_response(problem, headers)

@@ -1,0 +1,87 @@
+"""Sounds elsewhere: only on hosts that the configuration allows, wherever a redirect may lead."""
+
+from collections.abc import Collection
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from mats_ray.serving.budgets import current_memory
+from mats_ray.serving.errors import RequestError
+
+_MAX_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class RemoteFiles:
+    """Fetches what requests point to.
+
+    Args:
+        allowed_hosts: ``host`` (the scheme's own port) or ``host:port``; none: nothing is fetched.
+        max_bytes: Larger files are refused, whatever their Content-Length says.
+        timeout_seconds: For the whole of it.
+    """
+
+    def __init__(self, allowed_hosts: Collection[str], *, max_bytes: int, timeout_seconds: float) -> None:
+        self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._max_bytes = max_bytes
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+
+    async def fetch(self, url: str) -> bytes:
+        """Get one file.
+
+        Raises:
+            RequestError: Its host, or one it redirects to, is not allowed; it is too large; or not to be had;
+                or there is no memory for it.
+        """
+        self._check(url)
+        try:
+            async with aiohttp.ClientSession(timeout=self._timeout, trust_env=False) as session:
+                return await self._follow(session, url)
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            raise _refused(f"the audio_url cannot be fetched: {type(error).__name__}") from None
+
+    async def _follow(self, session: aiohttp.ClientSession, url: str) -> bytes:
+        for _ in range(_MAX_REDIRECTS + 1):
+            async with session.get(url, allow_redirects=False) as response:
+                if response.status in _REDIRECTS and (location := response.headers.get("Location")):
+                    url = urljoin(url, location)
+                    self._check(url)
+                    continue
+                if response.status != 200:
+                    raise _refused(f"the audio_url cannot be fetched: its host says {response.status}")
+                return await self._read(response)
+        raise _refused(f"the audio_url redirects more than {_MAX_REDIRECTS} times")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks, num_bytes, memory = list[bytes](), 0, current_memory()
+        async for chunk in response.content.iter_chunked(2**16):
+            memory.take(2 * len(chunk))  # once more when they are joined
+            chunks.append(chunk)
+            num_bytes += len(chunk)
+            if num_bytes > self._max_bytes:
+                raise RequestError(
+                    f"the file at audio_url is larger than {self._max_bytes} bytes",
+                    code="too_large",
+                    param="messages",
+                )
+        return b"".join(chunks)
+
+    def _check(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise _refused("the audio_url is not a URL") from None
+        host = (parts.hostname or "").lower()
+        if parts.scheme not in {"http", "https"} or parts.username is not None:
+            raise _refused("an audio_url must be a data:, http: or https: URL without a user name")
+        default = {"http": 80, "https": 443}[parts.scheme]
+        named = {host, f"{host}:{default}"} if port in {None, default} else {f"{host}:{port}"}
+        if not named & self._allowed:
+            raise _refused(
+                "this server does not fetch from the host of that audio_url; send the sound itself"
+            )
+
+
+def _refused(message: str) -> RequestError:
+    return RequestError(message, code="invalid_field", param="messages")
