@@ -22,7 +22,7 @@ from mats_ray.config.answer import (
     TopP,
 )
 from mats_ray.config.base import Within, shown
-from mats_ray.config.infer import Profile
+from mats_ray.config.generation import Profile
 from mats_ray.serving.bodies import RequestModel
 from mats_ray.serving.problems import OWN_SENTENCE, RequestError, refusal_of
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import PlainTextResponse, Response
 
 from mats_ray.config.base import Within, shown
-from mats_ray.config.infer import Profile
+from mats_ray.config.generation import Profile
 from mats_ray.serving.bodies import CheckedRoute, RequestModel
 from mats_ray.serving.chat import answer_options
 from mats_ray.serving.metrics import PrometheusSink

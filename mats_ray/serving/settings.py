@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from mats_ray.config.base import StrictConfig, assemble
-from mats_ray.config.infer import ServeConfig
 from mats_ray.config.run import load_config
+from mats_ray.config.serve import ServeConfig
 
 
 class _ServeSection(StrictConfig):

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import mats_ray
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import TracingConfig
+from mats_ray.config.serve import TracingConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.parts import Answerer, Decoder, Embedded, Encoder, ModelCard, Told
 from mats_ray.serving.paths import RouteSet, route_of

@@ -1,6 +1,6 @@
 import pytest
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.settings import load_serve_config
 
