@@ -16,7 +16,7 @@ from transformers import ClapModel
 
 from mats_ray.cli.on_ray import cluster
 from mats_ray.config import RunConfig
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.prepare.on_ray import prepare
 from mats_ray.storage import open_input, parquet_files

@@ -42,7 +42,7 @@ from mats_ray.caption.answer import Responder
 from mats_ray.caption.decode import Decoder
 from mats_ray.caption.job import CaptionJob
 from mats_ray.config import RunConfig
-from mats_ray.config.infer import DECODING
+from mats_ray.config.generation import PROFILES
 from mats_ray.data.audio import read_audio
 
 PROMPT = "Describe the following audio in a caption."
@@ -155,7 +155,7 @@ def one_by_one(paths: list[str], model: str) -> tuple[float, dict[str, str]]:
     for path in paths:
         moved = mover.move(encoder.encode([read_audio(path)]))
         spliced = pad_left(mats.prompt(moved, [prompts.after(PROMPT)]))
-        (ids,) = mats.generated(spliced, max_new_tokens=200, **DECODING["paper"])
+        (ids,) = mats.generated(spliced, max_new_tokens=200, **PROFILES["paper"].as_kwargs())
         ids = ids[: ids.index(mats.eos_id)] if mats.eos_id in ids else ids
         said[Path(path).name] = prompts.decode(ids)
     return len(paths) / (time.perf_counter() - started), said

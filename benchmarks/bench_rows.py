@@ -52,7 +52,7 @@ def generate(work: Path, rows: int) -> None:
     import torch
     from transformers import ClapModel
 
-    from mats_ray.config.model import ToyConfig
+    from mats_ray.config.toy import ToyConfig
     from mats_ray.toy.clap import clap_config, feature_extractor
     from mats_ray.toy.tokenizer import train_tokenizer
 

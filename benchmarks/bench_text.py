@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import ClapModel
 
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.models.clap import load_clap
 from mats_ray.toy.clap import clap_config, feature_extractor
 from mats_ray.toy.tokenizer import train_tokenizer

@@ -24,8 +24,8 @@ from fidelity_training import training_lines
 from torch.nn.functional import normalize
 
 from mats_ray.config import RunConfig, load_config
-from mats_ray.config.infer import DECODING, GenerationConfig
-from mats_ray.config.model import SantaConfig
+from mats_ray.config.generation import PROFILES, GenerationConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.data.embedded import distinct_embeddings
 from mats_ray.infer.pipeline import Answerer, AudioEncoder
@@ -174,7 +174,7 @@ def answers(world: World) -> tuple[list[str], list[str]]:
             torch.from_numpy(moved_NC[[i for i, _ in batch]]),
             [world.answerer.prompts.after(text) for _, text in batch],
             max_new_tokens=world.config.generation.max_new_tokens,
-            **DECODING["paper"],
+            **PROFILES["paper"].as_kwargs(),
         )
         said += [one.ids for one in ids]
         ends += [len(ids[0].ids)] * len(ids)

@@ -3,7 +3,7 @@
 ``app`` is the same with every default, for ``serve build serve.app:app``.
 """
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.on_ray.deployments import build_app
 
 app = build_app(ServeConfig())

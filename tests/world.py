@@ -17,8 +17,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from mats_ray.config.infer import GenerationConfig
-from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig, SantaConfig
+from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.models.build import build_mats
 from mats_ray.models.clap import load_clap
 from mats_ray.models.directory import SANTA, ModelSettings, save_model

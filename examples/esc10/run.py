@@ -27,7 +27,7 @@ from examples.esc10.classes import LABELS, NAMES, captions_by_class, label_sente
 from examples.esc10.sounds import clips_of, log_mels
 from examples.esc10.texts import texts_of, triplets
 from mats_ray.config import RunConfig, load_config
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.data.triplets import triplet_table
 from mats_ray.infer.pipeline import MATSPipeline

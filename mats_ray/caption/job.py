@@ -16,7 +16,7 @@ from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import Asked, Questions, ask
 from mats_ray.caption.rows import Respondent
 from mats_ray.config import RunConfig
-from mats_ray.config.infer import CaptionConfig
+from mats_ray.config.caption import CaptionConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.listing import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest

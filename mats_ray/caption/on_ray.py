@@ -21,7 +21,7 @@ from mats_ray.caption.job import CaptionJob, CaptionSummary
 from mats_ray.caption.output import PartWriter
 from mats_ray.caption.prompts import Questions
 from mats_ray.config import RunConfig
-from mats_ray.config.infer import CaptionConfig
+from mats_ray.config.caption import CaptionConfig
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
 from mats_ray.storage import held

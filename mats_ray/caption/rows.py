@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import CodedError
 from mats_ray.infer.classification import Match
 from mats_ray.tasks import Task

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import StrictConfig, Within
-from mats_ray.config.infer import GenerationConfig, Profile
+from mats_ray.config.generation import GenerationConfig, Profile
 
 MIN_TEMPERATURE = 1e-4
 """Scores divided by less than this leave the range of float32."""

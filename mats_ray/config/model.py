@@ -1,8 +1,8 @@
-"""What the model is made of. The numbers are MATS-LLaMA's unless a comment says otherwise."""
+"""Section ``model``. The numbers are MATS-LLaMA's unless a comment says otherwise."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
 
@@ -94,76 +94,3 @@ class ModelConfig(StrictConfig):
     noise: NoiseConfig = NoiseConfig()
     mapper: MapperConfig = MapperConfig()
     llm: LLMConfig = LLMConfig()
-
-
-class MemoryConfig(StrictConfig):
-    """How the Santa memory is built (paper section 3.4)."""
-
-    path: str | None = None
-    """Memory file; empty: below output_dir."""
-    num_rows: PositiveInt = 5172
-    """Text embeddings kept, drawn from all distinct ones by seed (0.1 % of AudioTIA-5M)."""
-    num_clusters: PositiveInt = 100
-    num_iterations: PositiveInt = 10
-    noise_variance: NonNegativeFloat = 0.015
-    """Drawn once when the memory is built; nothing is drawn at inference."""
-
-    @model_validator(mode="after")
-    def clusters_fit_rows(self) -> "MemoryConfig":
-        """More clusters than rows cannot be filled."""
-        if self.num_clusters > self.num_rows:
-            raise ValueError(f"num_clusters={self.num_clusters} exceeds num_rows={self.num_rows}")
-        return self
-
-
-class SantaConfig(StrictConfig):
-    """How an audio embedding is moved towards the texts it resembles (paper Eq. 6-7)."""
-
-    enabled: bool = True
-    num_neighbours: PositiveInt = 32
-    """L: members averaged, all of the nearest cluster; a smaller cluster gives what it has."""
-    temperature: PositiveFloat = 0.1
-    """tau of the softmax."""
-    mix: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """lambda: 0 keeps the audio embedding, 1 replaces it."""
-    compat: Literal["paper", "upstream"] = "paper"
-    """"upstream" computes as the released code does (docs/fidelity.md): on the audio embedding as CLAP gives
-    it, not normalised, and with clusters smaller than L filled up with their first row. Its
-    ``temperature: 10`` multiplies; that is 0.1 here."""
-    neighbour_noise_variance: NonNegativeFloat = 0
-    """With compat "upstream": noise on the neighbours at each request (0.015 there), here always the same."""
-
-    @model_validator(mode="after")
-    def only_upstream_draws_at_inference(self) -> "SantaConfig":
-        """The paper noises the memory once, when it is built (``memory.noise_variance``)."""
-        if self.neighbour_noise_variance and self.compat != "upstream":
-            raise ValueError(
-                f"neighbour_noise_variance={self.neighbour_noise_variance:g} needs compat: upstream; "
-                "the paper's noise is memory.noise_variance, drawn when the memory is built"
-            )
-        return self
-
-
-class ToyConfig(StrictConfig):
-    """The offline world: sounds, captions, a tiny CLAP and a tiny pretrained LLaMA."""
-
-    sample_rate: PositiveInt = 16000
-    clip_seconds: PositiveInt = 4
-    """Whole ones: CLAP's front end counts its window so."""
-    clap_takes: PositiveInt = 100
-    """Renderings of each sound that the tiny CLAP's training clips are put together from."""
-    clap_steps: PositiveInt = 400
-    clap_batch_size: PositiveInt = 48
-    num_texts: PositiveInt = 6000
-    """Scene descriptions the triplets are made of."""
-    llm_dim: Annotated[PositiveInt, Field(multiple_of=32)] = 192
-    """Attention heads are 32 wide."""
-    llm_layers: PositiveInt = 4
-    llm_steps: NonNegativeInt = 400
-    """Pretraining of the tiny LLaMA on plain text."""
-    llm_batch_size: PositiveInt = 48
-    """Descriptions, each with all that is asked about it."""
-    num_test_clips: PositiveInt = 200
-    """Held-out audio the demo captions and questions."""
-    num_audio_train_clips: PositiveInt = 2000
-    """Clips the audio-supervised ceiling is trained on."""

@@ -8,9 +8,15 @@ import yaml
 from pydantic import Field, model_validator
 
 from mats_ray.config.base import StrictConfig, Tree, assemble, merge, read_yaml, validate
-from mats_ray.config.infer import CaptionConfig, DataConfig, GenerationConfig, ServeConfig
-from mats_ray.config.model import CLAPConfig, MemoryConfig, ModelConfig, SantaConfig, ToyConfig
-from mats_ray.config.train import ScalingConfig, TrainConfig
+from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.data import DataConfig
+from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.model import CLAPConfig, ModelConfig
+from mats_ray.config.santa import MemoryConfig, SantaConfig
+from mats_ray.config.scaling import ScalingConfig
+from mats_ray.config.serve import ServeConfig
+from mats_ray.config.toy import ToyConfig
+from mats_ray.config.train import TrainConfig
 from mats_ray.errors import ConfigError
 
 

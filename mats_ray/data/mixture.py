@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mats_ray.config.prepare import MixtureConfig
+from mats_ray.config.data import MixtureConfig
 from mats_ray.data.order import RowGroup
 from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.errors import ConfigError, DataError, abbreviated

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import DECODING, GenerationConfig
+from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.infer.detokenizer import Piece, Spoken
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Search
@@ -117,18 +117,18 @@ class Conversation:
         )
 
     def _search(self, options: AnswerOptions, generation: GenerationConfig) -> Search:
-        profile = DECODING[generation.profile]
+        profile = PROFILES[generation.profile]
         penalties = Penalties(
-            repetition_penalty=float(profile["repetition_penalty"]),
-            no_repeat_ngram_size=int(profile["no_repeat_ngram_size"]),
+            repetition_penalty=profile.repetition_penalty,
+            no_repeat_ngram_size=profile.no_repeat_ngram_size,
         )
         common: dict[str, Any] = {
             "eos_id": self._answerer.prompts.eos_id,
             "max_new_tokens": generation.max_new_tokens,
             "penalties": penalties,
         }
-        if profile["num_beams"] > 1:
-            return BeamSearch(num_beams=int(profile["num_beams"]), **common)
+        if profile.num_beams > 1:
+            return BeamSearch(num_beams=profile.num_beams, **common)
         return LineSearch(temperature=options.temperature, top_p=options.top_p, seed=options.seed, **common)
 
 

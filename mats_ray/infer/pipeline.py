@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from mats_ray.config.answer import AnswerOptions, SantaOptions
-from mats_ray.config.infer import DECODING, GenerationConfig
-from mats_ray.config.model import SantaConfig
+from mats_ray.config.generation import PROFILES, GenerationConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import AnswerError, ConfigError, ModelError
 from mats_ray.infer.detokenizer import Piece
 from mats_ray.models.build import build_clap
@@ -184,7 +184,7 @@ class Answerer:
             clap_NC,
             after_ids,
             max_new_tokens=generation.max_new_tokens,
-            **DECODING[generation.profile],
+            **PROFILES[generation.profile].as_kwargs(),
         )
         return [self._spoken(one) for one in generated]
 

@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mats_ray.config.base import explain
-from mats_ray.config.infer import GenerationConfig
-from mats_ray.config.model import ModelConfig, SantaConfig
+from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.model import ModelConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_connector
 from mats_ray.models.llm import ADAPTER_CONFIG, embedding_table, load_adapter, load_llm

@@ -7,8 +7,8 @@ import time
 from collections.abc import MutableMapping, Sequence
 
 from mats_ray.config.base import StrictConfig, assemble
-from mats_ray.config.infer import ServeConfig
 from mats_ray.config.run import load_config
+from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import ConfigError
 
 MAX_CONNECTIONS = 1024

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.infer.classification import Match, match
 from mats_ray.serving.budgets import Budget, Share
 from mats_ray.serving.concurrency import all_of, running

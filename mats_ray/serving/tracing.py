@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import mats_ray
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import TracingConfig
+from mats_ray.config.serve import TracingConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.types import Answerer, Decoder, Embedded, Encoder, ModelCard, Told
 from mats_ray.types import AudioClip

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.mats import pad_right
 from mats_ray.models.prompt import PromptTokenizer

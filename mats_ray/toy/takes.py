@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.progress import Progress
 from mats_ray.toy.scenes import NOISE_LEVEL, SceneClip, blend_gain, draw_border, draw_peak

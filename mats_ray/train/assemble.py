@@ -10,8 +10,8 @@ import torch
 
 from mats_ray import __version__
 from mats_ray.config import RunConfig
-from mats_ray.config.model import ToyConfig
 from mats_ray.config.run import join
+from mats_ray.config.toy import ToyConfig
 from mats_ray.data.collate import Collator
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mats_ray.caption.on_ray import caption
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.directory import read_info

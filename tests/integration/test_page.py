@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.decoding.pool import DecoderPool
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.service import AudioService

@@ -22,7 +22,7 @@ model, keys, port = sys.argv[1:]
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.on_ray.deployments import build_app
 ray.init(address="local", num_cpus=8, log_to_driver=False)
 serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(port)))

@@ -9,7 +9,7 @@ import pytest
 from ray import serve
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.models.directory import read_info
 from mats_ray.serving.errors import RequestError

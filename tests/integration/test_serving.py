@@ -21,7 +21,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import cli as serve_cli
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.types import AudioClip

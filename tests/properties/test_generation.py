@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats_ray.config.infer import DECODING
+from mats_ray.config.generation import PROFILES
 from mats_ray.models.directory import load_model, read_info
 from tests.world import CLAP_DIM, tiny_model_dir
 
@@ -28,7 +28,7 @@ def alone(tmp_path_factory):
     def generate(pairs, profile):
         clips = torch.stack([clip(seed) for seed, _ in pairs])
         after = [prompts.after(QUESTIONS[question]) for _, question in pairs]
-        return model.generate(clips, after, max_new_tokens=MAX_NEW_TOKENS, **DECODING[profile])
+        return model.generate(clips, after, max_new_tokens=MAX_NEW_TOKENS, **PROFILES[profile].as_kwargs())
 
     return generate, cache(lambda pair, profile: generate([pair], profile)[0])
 
@@ -40,7 +40,7 @@ def clip(seed):
 pairs = st.tuples(st.integers(0, 5), st.integers(0, len(QUESTIONS) - 1))
 
 
-@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_batch_answers_as_single_calls_do(alone, profile):
     generate, single = alone
 

@@ -12,7 +12,7 @@ import torch
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
-from mats_ray.config.infer import EmbedConfig
+from mats_ray.config.data import EmbedConfig
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.embedded import as_text, rows_by_source
 from mats_ray.data.embedding.partition import write_partition

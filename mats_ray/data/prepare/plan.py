@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from mats_ray.config.prepare import PrepareConfig, SourceConfig
+from mats_ray.config.data import PrepareConfig, SourceConfig
 from mats_ray.data.sources.registry import SOURCES, Source
 from mats_ray.data.sources.rows import AnnotationFile
 from mats_ray.errors import ConfigError, DataError

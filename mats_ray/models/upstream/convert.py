@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mats_ray import __version__
-from mats_ray.config.infer import GenerationConfig
-from mats_ray.config.model import CLAPConfig, LLMConfig, ModelConfig, SantaConfig
+from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.model import CLAPConfig, LLMConfig, ModelConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_connector
 from mats_ray.models.clap import CLAP, load_clap

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mats_ray.config.model import MemoryConfig
+from mats_ray.config.santa import MemoryConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.foreign import read_torch_file
 from mats_ray.models.santa import SantaMemory

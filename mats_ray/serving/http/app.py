@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 import mats_ray
 from mats_ray.config.base import shown
-from mats_ray.config.infer import ServeConfig, TracingConfig
+from mats_ray.config.serve import ServeConfig, TracingConfig
 from mats_ray.errors import AudioError, ConfigError
 from mats_ray.serving.budgets import Budget
 from mats_ray.serving.errors import RequestError

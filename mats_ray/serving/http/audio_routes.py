@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import Within
-from mats_ray.config.infer import Profile
+from mats_ray.config.generation import Profile
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.chat_request import answer_options
 from mats_ray.serving.http.errors import AUDIO_ERRORS

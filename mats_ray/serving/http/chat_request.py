@@ -22,7 +22,7 @@ from mats_ray.config.answer import (
     TopP,
 )
 from mats_ray.config.base import Within, shown
-from mats_ray.config.infer import Profile
+from mats_ray.config.generation import Profile
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.errors import OWN_SENTENCE, refusal_of
 from mats_ray.serving.http.validation import RequestModel

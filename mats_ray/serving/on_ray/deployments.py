@@ -20,8 +20,8 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import AutoscalingConfig as ScalingConfig
-from mats_ray.config.infer import DeploymentConfig, ReplicaConfig, ServeConfig
+from mats_ray.config.serve import AutoscalingConfig as ScalingConfig
+from mats_ray.config.serve import DeploymentConfig, ReplicaConfig, ServeConfig
 from mats_ray.errors import ModelError
 from mats_ray.on_ray.errors import failure_reason
 from mats_ray.serving.batching import BatchThread

@@ -9,7 +9,7 @@ from mats_ray.caption.answer import Responder, ResponderSettings
 from mats_ray.caption.decode import LISTED, Decoder, Opener
 from mats_ray.caption.prompts import ask
 from mats_ray.caption.rows import SCHEMA, Respondent
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits, read_audio
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError, ModelError

@@ -8,7 +8,7 @@ from mats_ray.caption.ledger import Ledger
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import CAPTION, ask
 from mats_ray.caption.rows import Prompt, Respondent, Source, error_row, ok_row, to_table
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.listing import AudioObject
 from mats_ray.errors import AudioError, DataError
 from mats_ray.tasks import Task

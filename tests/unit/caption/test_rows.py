@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from mats_ray.caption.prompts import CAPTION
 from mats_ray.caption.rows import SCHEMA, Prompt, Respondent, Source, error_row, ok_row, to_table
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import AudioError
 from mats_ray.tasks import INSTRUCTIONS, Task
 from mats_ray.types import Answer

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 
 OWN = GenerationConfig(profile="paper", max_new_tokens=60)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats_ray.config.prepare import MixtureConfig
+from mats_ray.config.data import MixtureConfig
 from mats_ray.data.mixture import MAX_DECK, Mixture, check_layout, mixture_of
 from mats_ray.data.order import RowGroup
 from mats_ray.data.sources.audiotia import paper_weights

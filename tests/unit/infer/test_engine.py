@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mats_ray.config.answer import AnswerOptions, SantaOptions
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import AnswerError, ConfigError, EngineError
 from mats_ray.infer.conversation import Question, stream_answer
 from mats_ray.infer.engine import AnswerEngine, Finished

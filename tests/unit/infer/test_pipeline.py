@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mats_ray.config.infer import DECODING, GenerationConfig
+from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.errors import AnswerError, AudioError, ModelError
 from mats_ray.infer.pipeline import Answerer, AudioEncoder, MATSPipeline
 from mats_ray.models.clap import load_clap
@@ -48,7 +48,7 @@ def pipeline(model_dir):
     return MATSPipeline.from_pretrained(model_dir)
 
 
-@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_half_precision_language_model_answers_beside_float32_parts(copied, dtype, profile):
     tree = json.loads((copied / "config.json").read_text())
@@ -75,7 +75,7 @@ def copied(model_dir, tmp_path):
     return tmp_path / "world" / "model"
 
 
-@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_an_answer_in_a_batch_is_the_answer_alone(pipeline, profile):
     generation = GenerationConfig(profile=profile, max_new_tokens=8)
     answerer = dataclasses.replace(pipeline.answerer, generation=generation)
@@ -263,7 +263,7 @@ def test_no_model_directory_is_named(tmp_path):
         MATSPipeline.from_pretrained(tmp_path / "none")
 
 
-@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_prompt_and_answer_may_fill_the_models_positions_and_no_more(pipeline, profile):
     answerer, limit = pipeline.answerer, pipeline.answerer.model.max_positions
     room = limit - answerer.count_prompt(QUESTIONS[1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mats_ray.config.base import validate
-from mats_ray.config.model import SantaConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ConfigError
 from mats_ray.infer.pipeline import Answerer, AudioEncoder
 from mats_ray.models.upstream.santa import transfer_as_upstream

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mats_ray.config.infer import DECODING
+from mats_ray.config.generation import PROFILES
 from mats_ray.models.beams import Beams
 from mats_ray.models.search import Penalties
 from tests.unit.models.test_stepwise import EOS, PROMPTS, WIDTH, by_transformers, model  # noqa: F401
@@ -17,7 +17,9 @@ def clips(seed):
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("max_new_tokens", [1, 7, 30])
-@pytest.mark.parametrize("decoding", [DECODING["paper"], {"num_beams": 3}, {"num_beams": 2, **PENALTIES}])
+@pytest.mark.parametrize(
+    "decoding", [PROFILES["paper"].as_kwargs(), {"num_beams": 3}, {"num_beams": 2, **PENALTIES}]
+)
 def test_they_are_those_of_transformers(model, seed, max_new_tokens, decoding):  # noqa: F811
     found = model.generate(clips(seed), PROMPTS, max_new_tokens=max_new_tokens, **decoding)
 
@@ -34,7 +36,7 @@ def test_finished_answers_leave_the_batch(model, monkeypatch):  # noqa: F811
         model.llm, "forward", lambda **inputs: widths.append(_rows(inputs)) or forward(**inputs)
     )
 
-    found = model.generate(clips(0), PROMPTS, max_new_tokens=30, **DECODING["paper"])
+    found = model.generate(clips(0), PROMPTS, max_new_tokens=30, **PROFILES["paper"].as_kwargs())
 
     assert widths[:2] == [len(PROMPTS), 4 * len(PROMPTS)]  # a prompt is read once, not once per beam
     assert widths == [widths[0], *sorted(widths[1:], reverse=True)]

@@ -11,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mats_ray.config.infer import GenerationConfig
-from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig, SantaConfig
+from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
+from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import ModelSettings, load_model, read_info, save_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from mats_ray.config.infer import DECODING
+from mats_ray.config.generation import PROFILES
 from mats_ray.errors import ModelError
 from mats_ray.models.cache import Rows
 from mats_ray.models.mats import MATS
@@ -56,14 +56,14 @@ def clap():
 
 
 def search_of(profile, max_new_tokens):
-    decoding = DECODING[profile]
+    profile = PROFILES[profile]
     penalties = Penalties(
-        repetition_penalty=float(decoding["repetition_penalty"]),
-        no_repeat_ngram_size=int(decoding["no_repeat_ngram_size"]),
+        repetition_penalty=profile.repetition_penalty,
+        no_repeat_ngram_size=profile.no_repeat_ngram_size,
     )
     common = {"eos_id": EOS, "max_new_tokens": max_new_tokens, "penalties": penalties}
-    if decoding["num_beams"] > 1:
-        return BeamSearch(num_beams=int(decoding["num_beams"]), **common)
+    if profile.num_beams > 1:
+        return BeamSearch(num_beams=profile.num_beams, **common)
     return LineSearch(**common)
 
 
@@ -75,7 +75,7 @@ def by_transformers(model, clap_1C, prompt, *, max_new_tokens, **decoding):
     return (ids[: ids.index(EOS)], True) if EOS in ids else (ids, False)
 
 
-@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_latecomers_change_nothing(model, clap, profile):
     limits = [12, 3, 9, 1, 12]
     searches = [search_of(profile, limit) for limit in limits]
@@ -94,7 +94,7 @@ def test_latecomers_change_nothing(model, clap, profile):
             ids[:] = search.ids
 
     for n, search in enumerate(searches):
-        decoding = {"max_new_tokens": limits[n], **DECODING[profile]}
+        decoding = {"max_new_tokens": limits[n], **PROFILES[profile].as_kwargs()}
         assert (search.ids, search.ended) == by_transformers(model, clap[n : n + 1], PROMPTS[n], **decoding)
 
 
@@ -117,7 +117,7 @@ def test_one_that_is_dropped_leaves_the_others_as_they_are(model, clap):
 
     for n, profile in ((1, "fast"), (2, "paper")):
         expected, _ = by_transformers(
-            model, clap[n : n + 1], PROMPTS[n], max_new_tokens=8, **DECODING[profile]
+            model, clap[n : n + 1], PROMPTS[n], max_new_tokens=8, **PROFILES[profile].as_kwargs()
         )
         assert searches[n].ids == expected
 
@@ -158,11 +158,11 @@ def scarce(original, limit):
     return method
 
 
-@pytest.mark.parametrize("profile", DECODING)
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("step", ["step", "selected", "joined"])
 def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, monkeypatch, step, profile):
     searches = [search_of(profile, 9) for _ in PROMPTS]
-    one_answer = int(DECODING[profile]["num_beams"])
+    one_answer = PROFILES[profile].num_beams
     monkeypatch.setattr(Rows, step, scarce(getattr(Rows, step), one_answer))
     decoder = StepDecoder(model)
 
@@ -174,7 +174,7 @@ def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, mon
 
     assert not failed
     for n, search in enumerate(searches):
-        decoding = {"max_new_tokens": 9, **DECODING[profile]}
+        decoding = {"max_new_tokens": 9, **PROFILES[profile].as_kwargs()}
         assert (search.ids, search.ended) == by_transformers(model, clap[n : n + 1], PROMPTS[n], **decoding)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from starlette.testclient import TestClient
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.service import AudioService
 from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder

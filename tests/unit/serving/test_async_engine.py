@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import GenerationConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
 from mats_ray.infer.engine import AnswerEngine
 from mats_ray.infer.pipeline import Answerer

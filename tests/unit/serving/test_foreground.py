@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.foreground import (
     check_port_is_free,

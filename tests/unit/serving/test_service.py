@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import AudioError
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.service import WINDOWS_AT_ONCE, AudioService

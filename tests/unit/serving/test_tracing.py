@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from mats_ray.config.infer import TracingConfig
+from mats_ray.config.serve import TracingConfig
 from mats_ray.errors import ConfigError
 from mats_ray.serving.tracing import Tracing
 

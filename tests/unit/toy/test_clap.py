@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.models.clap import load_clap
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.toy.clap import NUM_MELS, SPEC_SIZE, augment, feature_extractor, train_clap

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.models.llm import load_llm, load_tokenizer
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.tasks import Task

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mats_ray.config.model import ToyConfig
+from mats_ray.config.toy import ToyConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.toy.clap import feature_extractor
 from mats_ray.toy.scenes import Scene, SceneClip, render_clip

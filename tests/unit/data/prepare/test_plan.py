@@ -2,7 +2,7 @@
 
 import pytest
 
-from mats_ray.config.prepare import PrepareConfig
+from mats_ray.config.data import PrepareConfig
 from mats_ray.data.prepare.plan import plan
 from mats_ray.errors import ConfigError, DataError
 from tests.unit.data.sources.reading import write

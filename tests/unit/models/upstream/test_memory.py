@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mats_ray.config.model import MemoryConfig
+from mats_ray.config.santa import MemoryConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.upstream import memory as module
 from mats_ray.models.upstream.memory import build_memory, read_rows

@@ -8,7 +8,7 @@ import tracemalloc
 import anyio
 import pytest
 
-from mats_ray.config.infer import ServeConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.budgets import Budget, current_memory
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.http.middleware import Admission, BodyLimit, Deadline, LastResort, RequestId

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.config.infer import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
+from mats_ray.config.serve import AutoscalingConfig, DeploymentConfig, EncoderDeploymentConfig, ServeConfig
 from mats_ray.errors import AnswerError, AudioError, EngineError
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.app import make_app

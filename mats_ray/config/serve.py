@@ -1,104 +1,11 @@
-"""How the model is used: decoding profiles, batch captioning, serving."""
+"""Section ``serve``: the HTTP service and its deployments."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
-from mats_ray.config.prepare import MixtureConfig, PrepareConfig
-
-Profile = Literal["paper", "fast"]
-
-DECODING: dict[Profile, dict[str, int | float]] = {
-    "paper": {"num_beams": 4, "no_repeat_ngram_size": 2, "repetition_penalty": 2.0},
-    "fast": {"num_beams": 1, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0},
-}
-"""transformers' generation arguments per profile: "paper" is upstream's decoding, "fast" is greedy."""
-
-
-class GenerationConfig(StrictConfig):
-    """Decoding; never sampled, so the same question has the same answer."""
-
-    profile: Profile = "paper"
-    max_new_tokens: PositiveInt = 200
-
-
-class EmbedConfig(StrictConfig):
-    """CLAP text embedding with Ray Data."""
-
-    mode: Literal["stored", "online"] = "stored"
-    """"online": CLAP runs while training, on its own actors, and nothing is stored. ``embed: online`` is
-    short for this with everything else at its default."""
-    batch_size: PositiveInt = 256
-    """Texts per forward pass."""
-    rows_per_partition: PositiveInt = 50_000
-    """Texts are hashed into parts of about so many rows; equal texts meet in one part, embedded once. A part
-    is what one actor holds, what becomes a file, and what a killed job does again."""
-    num_partitions: PositiveInt | None = None
-    """Instead, a number of parts that does not grow with the rows."""
-    concurrency: PositiveInt = 1
-    """Embedding actors."""
-    cpus_per_actor: PositiveFloat = 1
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
-
-
-class DataConfig(StrictConfig):
-    """Where training data is; empty paths lie below output_dir."""
-
-    triplets: str | None = None
-    """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
-    embedded: str | None = None
-    """The same rows with their CLAP embedding."""
-    splits: tuple[str, ...] = ("train",)
-    """Rows of other splits are not trained on, nor in the memory; those that name no split are."""
-    prepare: PrepareConfig = PrepareConfig()
-    mixture: MixtureConfig = MixtureConfig()
-    embed: EmbedConfig = EmbedConfig()
-    chunk_rows: PositiveInt = 4096
-    """Rows read, shuffled and noised at a time by one Ray Data task while training."""
-    group_by_length: bool = True
-    """Put rows of like length into one micro-batch, within each global batch: less padding, the same loss."""
-
-    @field_validator("embed", mode="before")
-    @classmethod
-    def a_mode_is_enough(cls, value: object) -> object:
-        """Take ``embed: online`` for ``embed: {mode: online}``."""
-        return {"mode": value} if isinstance(value, str) else value
-
-
-class CaptionConfig(StrictConfig):
-    """Captioning a bucket with Ray Data."""
-
-    batch_size: PositiveInt = 32
-    concurrency: PositiveInt = 1
-    """Model actors."""
-    decode_concurrency: PositiveInt = 1
-    cpus_per_actor: PositiveFloat = 1
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
-    max_seconds: PositiveFloat = 43_200
-    """Longer audio becomes an error row; whatever is shorter is never in memory whole beyond some minutes."""
-    max_bytes: PositiveInt = 8 * 2**30
-    """A larger file, as it is stored, becomes an error row."""
-    window: Literal["clap"] | PositiveFloat | None = None
-    """Cut files into windows of so many seconds, or as long as CLAP hears at once, with a row each. Without,
-    a file has one row, from the mean over CLAP's windows."""
-    hop: PositiveFloat | None = None
-    """Seconds from the start of one window to the next; as long as they are by default."""
-    pool: Literal["mean"] | None = None
-    """One row all the same, from the mean over these windows."""
-    format: Literal["parquet", "jsonl"] = "parquet"
-    """Of the rows."""
-    max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """More error rows than this fail the job at its end, with every row written."""
-
-    @model_validator(mode="after")
-    def windows_make_sense(self) -> "CaptionConfig":
-        """A hop beyond the window would leave sound unheard, without a word."""
-        if self.window is None and self.hop is not None:
-            raise ValueError(f"hop={self.hop:g} is given without a window")
-        if isinstance(self.window, float | int) and self.hop is not None and self.hop > self.window:
-            raise ValueError(f"hop={self.hop:g} is more than window={self.window:g}: sound would be left out")
-        return self
+from mats_ray.config.generation import GenerationConfig
 
 
 class AutoscalingConfig(StrictConfig):

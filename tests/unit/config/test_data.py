@@ -1,9 +1,11 @@
+"""Section ``data``: short forms are read, numbers and weights are checked."""
+
 import pytest
 
 from mats_ray.config import RunConfig
-from mats_ray.config.infer import DataConfig
-from mats_ray.config.prepare import MixtureConfig, SourceConfig
+from mats_ray.config.data import DataConfig, MixtureConfig, SourceConfig
 from mats_ray.errors import ConfigError
+from tests.unit.config.refusals import refusal
 
 
 def test_one_companion_needs_no_list():
@@ -49,3 +51,23 @@ def test_a_typo_in_a_source_names_what_is_allowed():
 
     with pytest.raises(ConfigError, match="splits"):
         base.replace(data={"prepare": {"sources": [{"source": "a", "path": "b", "splits": ["dev"]}]}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (DataConfig, "embed.num_partitions=0", "embed.num_partitions = 0 is not allowed: input should be gr"),
+        (
+            DataConfig,
+            "embed.gpus_per_actor=-1",
+            "embed.gpus_per_actor = -1 is not allowed: input should be gr",
+        ),
+        (
+            DataConfig,
+            "triplets=[a, b]",
+            "triplets = ['a', 'b'] is not allowed: input should be a valid string",
+        ),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused(kind, change, message):
+    assert refusal(kind, change).startswith(message)

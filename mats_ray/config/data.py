@@ -1,4 +1,4 @@
-"""How annotation files become triplets, and how training mixes them."""
+"""Section ``data``: how annotation files become triplets, are embedded, and are mixed for training."""
 
 from typing import Annotated, Literal, cast
 
@@ -75,3 +75,46 @@ class MixtureConfig(StrictConfig):
         if self.weights and self.by == "rows":
             raise ValueError("weights need by: source; by: rows mixes in proportion to rows")
         return self
+
+
+class EmbedConfig(StrictConfig):
+    """CLAP text embedding with Ray Data."""
+
+    mode: Literal["stored", "online"] = "stored"
+    """"online": CLAP runs while training, on its own actors, and nothing is stored. ``embed: online`` is
+    short for this with everything else at its default."""
+    batch_size: PositiveInt = 256
+    """Texts per forward pass."""
+    rows_per_partition: PositiveInt = 50_000
+    """Texts are hashed into parts of about so many rows; equal texts meet in one part, embedded once. A part
+    is what one actor holds, what becomes a file, and what a killed job does again."""
+    num_partitions: PositiveInt | None = None
+    """Instead, a number of parts that does not grow with the rows."""
+    concurrency: PositiveInt = 1
+    """Embedding actors."""
+    cpus_per_actor: PositiveFloat = 1
+    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+
+
+class DataConfig(StrictConfig):
+    """Where training data is; empty paths lie below output_dir."""
+
+    triplets: str | None = None
+    """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
+    embedded: str | None = None
+    """The same rows with their CLAP embedding."""
+    splits: tuple[str, ...] = ("train",)
+    """Rows of other splits are not trained on, nor in the memory; those that name no split are."""
+    prepare: PrepareConfig = PrepareConfig()
+    mixture: MixtureConfig = MixtureConfig()
+    embed: EmbedConfig = EmbedConfig()
+    chunk_rows: PositiveInt = 4096
+    """Rows read, shuffled and noised at a time by one Ray Data task while training."""
+    group_by_length: bool = True
+    """Put rows of like length into one micro-batch, within each global batch: less padding, the same loss."""
+
+    @field_validator("embed", mode="before")
+    @classmethod
+    def a_mode_is_enough(cls, value: object) -> object:
+        """Take ``embed: online`` for ``embed: {mode: online}``."""
+        return {"mode": value} if isinstance(value, str) else value
