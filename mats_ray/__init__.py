@@ -7,6 +7,8 @@ name brings what it needs when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mats_ray.version import __version__
+
 if TYPE_CHECKING:
     from mats_ray.config import RunConfig, load_config
     from mats_ray.data.audio import read_audio
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from mats_ray.models.santa import SantaMemory
     from mats_ray.tasks import Task
     from mats_ray.types import Answer, AudioClip, Request
-
-__version__ = "0.1.0"
 
 _EXPORTS = {
     "Answer": "mats_ray.types",

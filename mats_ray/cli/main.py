@@ -10,8 +10,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from mats_ray import __version__
 from mats_ray.errors import MATSError
+from mats_ray.version import __version__
 
 COMMANDS = {
     "demo": "the whole loop on this machine: build, train on text, caption audio, report",

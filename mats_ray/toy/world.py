@@ -14,7 +14,6 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
-from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.toy import ToyConfig
 from mats_ray.data.embedding.on_ray import embed
@@ -30,6 +29,7 @@ from mats_ray.toy.llm import pretrain_llm
 from mats_ray.toy.scenes import KIND_SHARES, Scene, SceneClip, SceneKind, scene_clips, split_scenes
 from mats_ray.toy.tokenizer import train_tokenizer
 from mats_ray.types import CLAPIdentity, Triplet
+from mats_ray.version import __version__
 
 MARKER = "WORLD.json"
 Part = Literal["clap", "llm", "triplets"]

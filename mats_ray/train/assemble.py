@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
 from mats_ray.config.toy import ToyConfig
@@ -26,6 +25,7 @@ from mats_ray.train.engine import EngineState, TorchEngine, TrainEngine
 from mats_ray.train.loop import course, run_hash
 from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs, RunState, check_fits
 from mats_ray.train.throughput import Meter
+from mats_ray.version import __version__
 
 logger = logging.getLogger(__name__)
 

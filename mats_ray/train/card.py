@@ -1,7 +1,7 @@
 """The model card: README.md of a model directory."""
 
-from mats_ray import __version__
 from mats_ray.config import RunConfig
+from mats_ray.version import __version__
 
 
 def model_card(config: RunConfig, metrics: dict[str, float]) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from mats_ray import __version__
 from mats_ray.config import RunConfig
 from mats_ray.config.train import TrainConfig
 from mats_ray.errors import NotFiniteError, TrainingError
@@ -27,6 +26,7 @@ from mats_ray.train.seeding import dropout_seeds
 from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs, RunState, save_checkpoint
 from mats_ray.train.throughput import Meter, Window
 from mats_ray.train.validation import Validation
+from mats_ray.version import __version__
 
 Finish = Callable[[Path, EngineState], None]
 NAMED_SAMPLES = 8

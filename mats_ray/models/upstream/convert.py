@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mats_ray import __version__
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import CLAPConfig, LLMConfig, ModelConfig
 from mats_ray.config.santa import SantaConfig
@@ -28,6 +27,7 @@ from mats_ray.models.upstream.keys import Parts, mapper_config, sort_keys
 from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
 from mats_ray.models.upstream.memory import UPSTREAM_NOISE_VARIANCE, build_memory, read_rows
 from mats_ray.models.weights import CONSTANTS, hash_files, load_weights, read_safetensors
+from mats_ray.version import __version__
 
 REPORT = "conversion.json"
 
