@@ -87,7 +87,7 @@ def _encoded(samples_T: np.ndarray, rate: int, **kind: Any) -> bytes:
 
 def files(args: argparse.Namespace) -> None:
     """The stages of the job without Ray: what batching alone gives."""
-    from mats_ray.caption.answer import Responder
+    from mats_ray.caption.answer import AnswerStage
     from mats_ray.caption.job import CaptionJob
     from mats_ray.config import RunConfig
     from mats_ray.data.audio import read_audio
@@ -96,28 +96,28 @@ def files(args: argparse.Namespace) -> None:
     config = RunConfig.model_validate(
         {"toy": {}, "generation": {"profile": "paper"}, "caption": {"batch_size": args.batch_size}}
     )
-    job = CaptionJob.plan(config, audio=args.audio, out="/nowhere", model=args.model, touch=False)
-    listed = job.todo()[: max(1, args.files // args.batch_size)]
+    job = CaptionJob.plan(config, audio=args.audio, out="/nowhere", model=args.model, create=False)
+    listed = job.missing_files()[: max(1, args.files // args.batch_size)]
     paths = [path for table in listed for path in table.column("path").to_pylist()]
-    pipeline, responder = MATSPipeline.from_pretrained(args.model), Responder(job.responder)
+    pipeline, answer_stage = MATSPipeline.from_pretrained(args.model), AnswerStage(job.answer_settings)
     torch.set_num_threads(args.threads)
-    generation = job.responder.respondent.generation
+    generation = job.ledger.provenance.generation
 
     def one_by_one() -> list[str]:
-        said = list[str]()
+        captions = list[str]()
         for path in paths:
             embedding = pipeline.encoder.encode([read_audio(path)])
-            prompt = job.responder.prompts[0].instruction
+            prompt = job.ledger.plan.prompts[0].instruction
             (answer,) = pipeline.answerer.answer(embedding, [prompt], generation=generation)
-            said.append(answer.text)
-        return said
+            captions.append(answer.text)
+        return captions
 
     def in_batches() -> list[str]:
-        rows = pa.concat_tables(responder(batch) for table in listed for batch in job.decoder(table))
+        rows = pa.concat_tables(answer_stage(batch) for table in listed for batch in job.decode_stage(table))
         return rows.column("caption").to_pylist()
 
     def decoding() -> int:
-        return sum(len(batch) for table in listed for batch in job.decoder(table))
+        return sum(len(batch) for table in listed for batch in job.decode_stage(table))
 
     alone, expected = seconds_of(one_by_one, repeats=1)
     batched, found = seconds_of(in_batches, repeats=1)

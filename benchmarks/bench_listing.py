@@ -100,10 +100,10 @@ def main() -> None:
     del found
     started = time.perf_counter()
     config = RunConfig.model_validate({"toy": {}})
-    job = CaptionJob.plan(config, audio="s3://b/clips", out="/nowhere", model=args.model, touch=False)
+    job = CaptionJob.plan(config, audio="s3://b/clips", out="/nowhere", model=args.model, create=False)
     planned, at_plan = time.perf_counter() - started, peak_mb() - before
     started = time.perf_counter()
-    batches = job.todo()
+    batches = job.missing_files()
     seconds = time.perf_counter() - started
     print(f"planning it: {planned:.0f} s, {at_plan:.0f} MB more")
     print(f"its {len(batches)} batches: {seconds:.0f} s more, {peak_mb() - before:.0f} MB in all")

@@ -38,8 +38,8 @@ import soundfile
 import torch
 
 from mats_ray.caption import on_ray
-from mats_ray.caption.answer import Responder
-from mats_ray.caption.decode import Decoder
+from mats_ray.caption.answer import AnswerStage
+from mats_ray.caption.decode import DecodeStage
 from mats_ray.caption.job import CaptionJob
 from mats_ray.config import RunConfig
 from mats_ray.config.generation import PROFILES
@@ -48,7 +48,7 @@ from mats_ray.data.audio import read_audio
 PROMPT = "Describe the following audio in a caption."
 
 
-class TimedDecoder(Decoder):
+class TimedDecodeStage(DecodeStage):
     """Notes when it decodes."""
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
@@ -60,7 +60,7 @@ class TimedDecoder(Decoder):
             started = time.time()
 
 
-class TimedResponder(Responder):
+class TimedAnswerStage(AnswerStage):
     """Notes when it answers."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -104,9 +104,10 @@ def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_siz
     config = RunConfig.model_validate({"toy": {}, "generation": {"profile": "paper"}, "caption": settings})
     with tempfile.TemporaryDirectory() as out, Peak() as peak:
         job = CaptionJob.plan(config, audio=audio, out=out, model=model)
-        on_ray.Responder = TimedResponder
+        on_ray.AnswerStage = TimedAnswerStage
         started = time.perf_counter()
-        on_ray.carry_out(replace(job, decoder=TimedDecoder(**vars(job.decoder))))
+        on_ray.write_missing_rows(replace(job, decode_stage=TimedDecodeStage(**vars(job.decode_stage))))
+        job.finish()
         total = time.perf_counter() - started
         rows = pq.read_table(out).to_pylist()
     noted = [line.split() for path in Path(LOG).iterdir() for line in path.read_text().splitlines()]

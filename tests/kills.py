@@ -19,7 +19,7 @@ import psutil
 from mats_ray.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
-STAGES = {"decoder": "Decoder", "model": "Responder"}
+STAGES = {"decoder": "DecodeStage", "model": "AnswerStage"}
 """What Ray writes into the titles of the processes at work on a stage."""
 LONGEST_WAIT_S = 1.5
 MOST_ROWS = 60

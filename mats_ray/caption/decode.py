@@ -1,11 +1,14 @@
-"""First stage of a batch job: listed files to decoded clips. A file that fails becomes a row and travels on.
+"""Decode stage of a batch job: listed files to batches of clips, with a row for the error of one that fails.
 
-Light on purpose: processes that only decode import no torch.
+Imports no torch, so that processes that only decode start fast and stay small.
 """
 
+import functools
 import io
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,33 +16,59 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mats_ray.caption.clips import CLIPS, packed
+from mats_ray.caption.rows import RowError
+from mats_ray.config.model import CLAPConfig
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
 from mats_ray.data.listing import local_path, look_at
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
 from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote
 
-LISTED = pa.schema(
+FILE_SCHEMA = pa.schema(
     [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(pa.int32()))]
 )
-"""``prompts``: indices of the prompts this file still owes an answer to."""
+"""Input: files as listed. ``prompts``: indices of the prompts whose rows the file lacks."""
+
+CLIP_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("etag", pa.string()),
+        ("prompts", pa.list_(pa.int32())),
+        ("segment", pa.int32()),
+        ("is_last", pa.bool_()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        (
+            "pool_weight_s",
+            pa.float64(),
+        ),  # of a window in the mean over its file's windows; null: not pooled
+        ("samples", pa.large_binary()),  # float32, mono; null where there is an error
+        ("sample_rate", pa.int32()),
+        ("error_code", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+"""A decoded file or window."""
+
+BATCH_SCHEMA = pa.schema([("batch", pa.large_binary())])
+"""Output: each batch of clips is one value (Arrow's stream format). Ray Data joins and splits rows by number,
+and 32 one-hour clips must not be joined because 32 one-second clips should be."""
 
 BATCH_BYTES = 64 * 2**20
-"""A batch ends when its decoded samples reach this size: memory holds that and one more clip. A file that is
-longer by itself is not sent; who would hear it decodes it (see ``caption.clips.LongFile``)."""
+"""A batch ends when its samples reach this size, so memory holds that and one more clip. A file with more
+samples is long: it is not held as one clip (see ``DecodeStage.long_cut``)."""
 
 SPOOL_BYTES = 64 * 2**20
 """A larger object is fetched to a temporary file, not to memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opener:
+class AudioOpener:
     """Opens local and remote audio to be decoded block by block.
 
     Attributes:
-        environment: What it takes to reach S3, for other processes.
-        limits: What is larger or longer becomes an error.
+        environment: How to reach S3, for other processes.
+        limits: Size and length above which a file is an error.
     """
 
     environment: Environment
@@ -60,10 +89,10 @@ class Opener:
         self.environment.use()
         if not is_remote(path):
             with (
-                _of_one_content(path, etag),
+                _changed_rather_than_damaged(path, etag),
                 open_audio(local_path(path), name=path, limits=self.limits) as audio,
             ):
-                yield replace(audio, blocks=_to_the_end(audio.blocks, path, etag))
+                yield replace(audio, blocks=_checked_at_end(audio.blocks, path, etag))
         elif size > self.limits.max_bytes:
             limit = self.limits.max_bytes
             raise AudioError(f"{path} has {size} bytes, the limit is {limit}", code="too_large")
@@ -74,78 +103,132 @@ class Opener:
                 with open_audio(file.name, name=path, limits=self.limits) as audio:
                     yield audio
         else:
-            held = io.BytesIO()
-            _fetch(held, path, size, etag)
-            with open_audio(held.getvalue(), name=path, limits=self.limits) as audio:
+            buffer = io.BytesIO()
+            _fetch(buffer, path, size, etag)
+            with open_audio(buffer.getvalue(), name=path, limits=self.limits) as audio:
                 yield audio
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoder:
-    """Callable for Ray Data: a table of ``LISTED`` rows to tables of packed ``CLIPS``.
+class DecodeStage:
+    """Callable for Ray Data: a table of ``FILE_SCHEMA`` to tables of ``BATCH_SCHEMA``; each file once.
 
     Attributes:
         opener: Opens the files.
-        batch_size: Clips per batch at most.
-        cut: Windows with a row each; None: each file is one clip.
+        batch_size: Maximum number of clips per batch.
+        cut: Windows that files are cut into; None: a file is one clip.
+        pooled: Whether the windows have no row each, but one together, from their mean.
+        long_cut: Returns the windows of a long file where ``cut`` is None; they are pooled. None: a long file
+            is one clip, too.
     """
 
-    opener: Opener
+    opener: AudioOpener
     batch_size: int
     cut: Cut | None = None
+    pooled: bool = False
+    long_cut: Callable[[], Cut] | None = None
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Decode every file, in order."""
         rows: list[dict[str, Any]] = []
         num_bytes = 0
-        for row in (row for listed in table.to_pylist() for row in self._rows(listed)):
+        for row in (row for file in table.to_pylist() for row in self._rows(file)):
             rows.append(row)
             num_bytes += len(row["samples"] or b"")
             if len(rows) == self.batch_size or num_bytes >= BATCH_BYTES:
-                yield packed(rows)
+                yield pack(rows)
                 rows, num_bytes = [], 0
         if rows:
-            yield packed(rows)
+            yield pack(rows)
 
-    def _rows(self, listed: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield a file's clips; the error that ends them takes the place of the next one."""
-        blank = dict.fromkeys(CLIPS.names) | {"is_last": True, **listed}
-        segment, heard_s = 0, None
+    def _rows(self, file: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield a file's clips; an error ends them and has a row in place of the next one."""
+        base = {**dict.fromkeys(CLIP_SCHEMA.names), "is_last": True}
+        base |= {name: file[name] for name in ("path", "etag", "prompts")}
+        segment, end_s, weight_s = 0, None, None
         try:
-            with self.opener.open(listed["path"], listed["size"], listed["etag"]) as audio:
-                for clip in _whole(audio) if self.cut is None else _windows(audio, self.cut):
-                    yield blank | clip | {"segment": segment}
-                    segment, heard_s = segment + 1, clip["end_s"]
+            with self.opener.open(file["path"], file["size"], file["etag"]) as audio:
+                for clip in self._clips(audio):
+                    yield base | clip | {"segment": segment}
+                    segment, end_s, weight_s = segment + 1, clip["end_s"], clip.get("pool_weight_s")
         except AudioError as error:
-            yield blank | {
+            failed = RowError.of(error)
+            yield base | {
                 "segment": segment,
-                "start_s": heard_s,
-                "error_code": error.code,
-                "error": str(error),
+                "start_s": end_s,
+                "pool_weight_s": None if weight_s is None else 0.0,
+                "error_code": failed.code,
+                "error": failed.message,
             }
 
+    def _clips(self, audio: AudioBlocks) -> Iterator[dict[str, Any]]:
+        if self.cut is not None:
+            return _windows(audio, self.cut, pooled=self.pooled)
+        return _whole(audio, self.long_cut)
 
-def _windows(audio: AudioBlocks, cut: Cut) -> Iterator[dict[str, Any]]:
+
+def clap_cut(clap: CLAPConfig) -> Callable[[], Cut]:
+    """Return a function for windows as long as CLAP's own; only calling it imports torch."""
+    return functools.partial(_clap_cut, clap)  # pyright: ignore[reportArgumentType]  (it is frozen, so hashable)
+
+
+@functools.cache
+def _clap_cut(clap: CLAPConfig) -> Cut:
+    from mats_ray.models.build import clap_window_seconds
+
+    seconds = clap_window_seconds(clap)
+    return Cut(seconds=seconds, hop=seconds)
+
+
+def _windows(audio: AudioBlocks, cut: Cut, *, pooled: bool = False) -> Iterator[dict[str, Any]]:
     for window in cut_blocks(audio, audio.sample_rate, cut):
+        # a rest that is too short for a window of its own has no weight, as in CLAP's own mean
+        weight_s = min(window.seconds, cut.seconds) if pooled else None
         times = {"start_s": window.start_s, "end_s": window.end_s, "is_last": window.is_last}
-        yield times | _sound(window.samples, audio.sample_rate)
+        yield times | {"pool_weight_s": weight_s} | _samples(window.samples, audio.sample_rate)
 
 
-def _whole(audio: AudioBlocks) -> Iterator[dict[str, Any]]:
-    blocks, num_samples = list[np.ndarray](), 0
+def _whole(audio: AudioBlocks, long_cut: Callable[[], Cut] | None) -> Iterator[dict[str, Any]]:
+    """Yield a file as one clip; windows of it as soon as it is known to be long."""
+    blocks, num_samples = deque[np.ndarray](), 0
     for block_T in audio:
         blocks.append(block_T)
         num_samples += len(block_T)
-        if num_samples * 4 > BATCH_BYTES:
-            yield {"end_s": None}  # without samples: a LongFile
+        if long_cut is not None and num_samples * 4 > BATCH_BYTES:
+            from_start = replace(audio, blocks=itertools.chain(_drained(blocks), audio))
+            yield from _windows(from_start, long_cut(), pooled=True)
             return
     samples_T = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    yield {"start_s": 0.0, "end_s": num_samples / audio.sample_rate} | _sound(samples_T, audio.sample_rate)
+    yield {"start_s": 0.0, "end_s": num_samples / audio.sample_rate} | _samples(samples_T, audio.sample_rate)
 
 
-def _sound(samples_T: np.ndarray, sample_rate: int) -> dict[str, Any]:
-    # not a memoryview: pyarrow 26 never lets go of one that it made a value from
+def _drained(blocks: deque[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks and hold none that was yielded."""
+    while blocks:
+        yield blocks.popleft()
+
+
+def _samples(samples_T: np.ndarray, sample_rate: int) -> dict[str, Any]:
+    # not a memoryview: pyarrow 26 never frees one that it made a value from
     return {"samples": samples_T.astype(np.float32, copy=False).tobytes(), "sample_rate": sample_rate}
+
+
+def pack(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Pack rows of ``CLIP_SCHEMA`` into a table of one batch."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, CLIP_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_pylist(list(rows), schema=CLIP_SCHEMA))
+    batch = sink.getvalue()
+    offsets = pa.py_buffer(np.array([0, len(batch)], np.int64))
+    values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, batch])
+    return pa.table([values], BATCH_SCHEMA)
+
+
+def unpack(table: pa.Table) -> Iterator[pa.Table]:
+    """Unpack ``BATCH_SCHEMA`` to tables of ``CLIP_SCHEMA``, without copying."""
+    for batch in table.column("batch"):
+        with pa.ipc.open_stream(batch.as_buffer()) as reader:
+            yield reader.read_all()
 
 
 def _fetch(sink: Any, path: str, size: int, etag: str) -> None:
@@ -160,8 +243,8 @@ def _fetch(sink: Any, path: str, size: int, etag: str) -> None:
 
 
 @contextmanager
-def _of_one_content(path: str, etag: str) -> Iterator[None]:
-    """Tell damage in a local file from a file that is being written."""
+def _changed_rather_than_damaged(path: str, etag: str) -> Iterator[None]:
+    """Raise ``changed`` instead of the error of a local file that is being written."""
     try:
         yield
     except AudioError:
@@ -169,7 +252,7 @@ def _of_one_content(path: str, etag: str) -> Iterator[None]:
         raise
 
 
-def _to_the_end(blocks: Iterator[np.ndarray], path: str, etag: str) -> Iterator[np.ndarray]:
+def _checked_at_end(blocks: Iterator[np.ndarray], path: str, etag: str) -> Iterator[np.ndarray]:
     yield from blocks
     _check_unchanged(path, etag)
 

@@ -1,100 +1,135 @@
-"""Clips and files to CLAP embeddings, whatever their length, for the answering stage of a batch job.
+"""Decoded clips to CLAP embeddings, inside the answer stage of a batch job.
 
-Shapes: W windows, C CLAP dim.
+Shapes: C CLAP dim.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from mats_ray.caption.clips import Item, LongFile
-from mats_ray.caption.decode import Opener
-from mats_ray.data.audio import AudioBlocks
-from mats_ray.data.windows import Cut, Window, cut_blocks
+from mats_ray.caption.pooling import WindowSum
+from mats_ray.caption.rows import RowError, Source
 from mats_ray.errors import AudioError
-from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.types import AudioClip
 
-WINDOWS_AT_A_TIME = 16
-"""Of a file that is pooled: what is held of it, whatever its length."""
+if TYPE_CHECKING:
+    from mats_ray.infer.pipeline import AudioEncoder
+
+AddWindows = Callable[[WindowSum], WindowSum | None]
+"""``WindowPool.add``, of this process or another one."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """An embedding, and how long a sound it is of."""
+Result = np.ndarray | RowError
+"""Embedding (C,) float32, or the error of a clip that has none."""
 
-    seconds: float
-    embedding_C: np.ndarray
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EncodedClip:
+    """A file or window with rows of its own."""
+
+    source: Source
+    prompts: Sequence[int]
+    """Indices of the prompts it is to be answered for."""
+    result: Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hearing:
-    """Hears a batch; what cannot be heard spoils nothing else.
+class ClipEncoder:
+    """Encodes batches; a clip that cannot be encoded changes nothing for the others.
 
     Attributes:
         encoder: CLAP.
-        opener: Opens the files that were too long to be sent.
-        pool: Windows to take the mean over, each weighted by the seconds it covers; None: CLAP's own.
+        add_windows: Adds windows of files of which only a part is in the batch.
     """
 
-    encoder: AudioEncoder
-    opener: Opener
-    pool: Cut | None = None
+    encoder: "AudioEncoder"
+    add_windows: AddWindows
 
-    def hear(self, items: Sequence[Item]) -> list[Heard | AudioError]:
-        """Embed clips and files, in order; errors pass through."""
-        if self.pool is not None:
-            return [self._hear_alone(item) for item in items]
-        return self._hear_together(items)
+    def encode(self, batch: pa.Table) -> Iterator[EncodedClip]:
+        """Encode a table of ``CLIP_SCHEMA``, in order; pooled windows come out as one clip, if complete."""
+        clips = batch.drop_columns(["samples"]).to_pylist()
+        pairs = zip(clips, self._results(clips, batch.column("samples")), strict=True)
+        for (_, is_pooled), group in itertools.groupby(pairs, key=_path_and_pooling):
+            if not is_pooled:
+                yield from (_encoded(clip, result) for clip, result in group)
+            elif (whole := self._pooled(list(group))) is not None:
+                yield whole
 
-    def _hear_together(self, items: Sequence[Item]) -> list[Heard | AudioError]:
-        clips = [item for item in items if isinstance(item, AudioClip)]
-        try:
-            embeddings = iter(self.encoder.encode(clips))
-        except AudioError:
-            return [self._hear_alone(item) for item in items]
+    def _results(self, clips: Sequence[dict[str, Any]], samples: Iterable[Any]) -> list[Result]:
+        """Return the embedding or the error of each clip."""
+        pairs = zip(clips, samples, strict=True)
+        embeddings = iter(self._embed([_audio(*pair) for pair in pairs if pair[0]["error_code"] is None]))
         return [
-            Heard(item.seconds, next(embeddings)) if isinstance(item, AudioClip) else self._hear_alone(item)
-            for item in items
+            next(embeddings) if clip["error_code"] is None else RowError(clip["error_code"], clip["error"])
+            for clip in clips
         ]
 
-    def _hear_alone(self, item: Item) -> Heard | AudioError:
+    def _embed(self, clips: Sequence[AudioClip]) -> list[Result]:
+        """Embed clips together; if one of them cannot be, each alone."""
         try:
-            match item:
-                case AudioError():
-                    return item
-                case LongFile():
-                    with self.opener.open(item.path, item.size, item.etag) as audio:
-                        return self._hear_blocks(audio)
-                case AudioClip() if self.pool is None:
-                    return Heard(item.seconds, self.encoder.encode([item])[0])
-                case AudioClip():
-                    blocks = iter([np.asarray(item.samples)])
-                    return self._hear_blocks(
-                        AudioBlocks(sample_rate=item.sample_rate, name=item.name, blocks=blocks)
-                    )
+            return list(self.encoder.encode(clips))
         except AudioError as error:
-            return error
+            if len(clips) == 1:
+                return [RowError.of(error)]
+        return [result for clip in clips for result in self._embed([clip])]
 
-    def _hear_blocks(self, audio: AudioBlocks) -> Heard:
-        if self.pool is None and self.encoder.long_audio != "windows":  # one window, of the whole
-            clip = AudioClip(samples=np.concatenate(list(audio)), sample_rate=audio.sample_rate)
-            return Heard(clip.seconds, self.encoder.encode([clip])[0])
-        seconds = self.encoder.clap.window_seconds
-        cut = self.pool or Cut(seconds=seconds, hop=seconds)
-        total_C, covered_s, end_s = np.zeros(self.encoder.clap.dim), 0.0, 0.0
-        windows = cut_blocks(audio, audio.sample_rate, cut)
-        while some := list(itertools.islice(windows, WINDOWS_AT_A_TIME)):
-            # a rest that makes no window of its own has no weight, as in CLAP's own mean
-            seconds_W = np.array([min(one.seconds, cut.seconds) for one in some])
-            total_C += seconds_W @ self._encoded(some, audio)
-            covered_s, end_s = covered_s + seconds_W.sum(), some[-1].end_s
-        mean_C = total_C / (np.linalg.norm(total_C) if self.encoder.normalize else covered_s)
-        return Heard(end_s, mean_C.astype(np.float32))
+    def _pooled(self, windows: Sequence[tuple[dict[str, Any], Result]]) -> EncodedClip | None:
+        """Encode a file from all its windows; None while some are missing."""
+        added = self._sum(windows)
+        whole = added if added.is_whole else self.add_windows(added)
+        if whole is None:
+            return None
+        clip, _ = windows[0]
+        start_s = None if whole.end_s is None else 0.0
+        return EncodedClip(
+            source=Source(path=clip["path"], etag=clip["etag"], start_s=start_s, end_s=whole.end_s),
+            prompts=clip["prompts"],
+            result=whole.error or whole.mean(normalize=self.encoder.normalize),
+        )
 
-    def _encoded(self, windows: Sequence[Window], audio: AudioBlocks) -> np.ndarray:
-        rate = audio.sample_rate
-        clips = [AudioClip(samples=one.samples, sample_rate=rate, name=audio.name) for one in windows]
-        return self.encoder.encode(clips).astype(np.float64)
+    def _sum(self, windows: Sequence[tuple[dict[str, Any], Result]]) -> WindowSum:
+        first, last = windows[0][0], windows[-1][0]
+        total_C, covered_s, error = np.zeros(self.encoder.clap.dim), 0.0, None
+        for clip, result in windows:
+            if isinstance(result, RowError):
+                error = error or result
+            else:
+                total_C += clip["pool_weight_s"] * result.astype(np.float64)
+                covered_s += clip["pool_weight_s"]
+        return WindowSum(
+            path=first["path"],
+            first=first["segment"],
+            stop=last["segment"] + 1,
+            is_last=last["is_last"],
+            total_C=total_C,
+            covered_s=covered_s,
+            end_s=last["end_s"],
+            error=error,
+        )
+
+
+def _path_and_pooling(pair: tuple[dict[str, Any], Any]) -> tuple[str, bool]:
+    clip, _ = pair
+    return clip["path"], clip["pool_weight_s"] is not None
+
+
+def _audio(clip: dict[str, Any], samples: Any) -> AudioClip:
+    """Read a clip's samples, without copying them."""
+    samples_T = np.frombuffer(samples.as_buffer(), np.float32)
+    return AudioClip(samples=samples_T, sample_rate=clip["sample_rate"], name=clip["path"])
+
+
+def _encoded(clip: dict[str, Any], result: Result) -> EncodedClip:
+    source = Source(
+        path=clip["path"],
+        etag=clip["etag"],
+        start_s=clip["start_s"],
+        end_s=clip["end_s"],
+        segment=clip["segment"],
+        is_last=clip["is_last"],
+    )
+    return EncodedClip(source=source, prompts=clip["prompts"], result=result)

@@ -1,4 +1,4 @@
-"""A batch job without its engine: what is to be done, what came out. ``on_ray`` does the work between."""
+"""Plan and summary of a batch job; ``on_ray`` runs what is planned."""
 
 import itertools
 import time
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mats_ray.caption.answer import ResponderSettings
-from mats_ray.caption.decode import LISTED, Decoder, Opener
+from mats_ray.caption.answer import AnswerSettings
+from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage, clap_cut
 from mats_ray.caption.ledger import Ledger
 from mats_ray.caption.output import PartStore
-from mats_ray.caption.prompts import Asked, Questions, ask
-from mats_ray.caption.rows import Respondent
+from mats_ray.caption.prompts import PromptPlan, Questions, plan_prompts
+from mats_ray.caption.rows import Provenance
 from mats_ray.config import RunConfig
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.data.audio import Limits
@@ -22,64 +22,63 @@ from mats_ray.data.listing import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.models.build import clap_window_seconds
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import Environment
 
 MAX_DECODED_BYTES = 2**40
-"""No limit of its own: ``caption.max_seconds`` is one."""
+"""Never reached: ``caption.max_seconds`` is the limit."""
 
 _ROWS_AT_A_TIME = 8_192
-"""Of the files to do: as Python objects there are never more."""
+"""Maximum number of files that are Python objects at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionSummary:
-    """What the output of a batch job holds for the files and prompts it was asked for."""
+    """Number of files and rows of a batch job's output."""
 
     files: int
     rows: int
-    """Files times prompts, or windows of files times prompts, all of them written."""
+    """Files times prompts, or windows of files times prompts."""
     ok: int
     errors: dict[str, int]
     """Error rows by code, most frequent first."""
     written: int
-    """Rows this run added; the others were there before."""
+    """Rows of this run; the others were there before."""
     seconds: float
     out: str
     model_id: str
-    left_out: str = ""
+    skipped: str = ""
     """Files that are no audio, counted by extension."""
 
     @property
     def error_counts(self) -> str:
-        """The errors in words."""
+        """Number of errors by code, as text."""
         return ", ".join(f"{count} {code}" for code, count in self.errors.items()) or "none"
 
     def __str__(self) -> str:
-        """Say it in two lines."""
-        did = f"{self.written} rows written in {self.seconds:.1f} s"
+        """Return it in two lines."""
+        written = f"{self.written} rows written in {self.seconds:.1f} s"
         if not self.written:
-            did = "nothing to do, every row was there"
+            written = "nothing to do, every row was there"
         return (
             f"{self.files} files, {self.rows} rows: {self.ok} ok, errors: {self.error_counts}\n"
-            f"{_left_out_line(self.left_out)}{did}: {self.out} (model {self.model_id})"
+            f"{_skipped_line(self.skipped)}{written}: {self.out} (model {self.model_id})"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionJob:
-    """A planned job; planning changes nothing in the output."""
+    """A planned job; planning removes no row of the output."""
 
     ledger: Ledger
     store: PartStore
     outdated: dict[str, np.ndarray]
-    """Parts with rows of an older content, model or decoding, and which of their rows to keep."""
-    decoder: Decoder
-    responder: ResponderSettings
+    """Parts with rows of an older content, model or decoding: bool (N,), which of their rows to keep."""
+    decode_stage: DecodeStage
+    answer_settings: AnswerSettings
     settings: CaptionConfig
     started: float
-    left_out: str
+    skipped: str
     """Files that are no audio, counted by extension."""
 
     @classmethod
@@ -92,46 +91,46 @@ class CaptionJob:
         model: str,
         questions: Questions = (),
         labels: Sequence[str] = (),
-        touch: bool = True,
+        create: bool = True,
     ) -> "CaptionJob":
-        """Look at model, audio and output, and work out what is missing.
+        """Read model settings, audio listing and output, and find the missing rows.
 
         Args:
-            config: As for ``caption.on_ray.caption``, with the other arguments.
+            config: See ``caption.on_ray.caption``, for the next ones, too.
             audio: Folder, file, prefix or manifest.
             out: Folder or prefix of the rows.
             model: Model directory.
-            questions: Asked of every file, or of each path its own.
-            labels: To classify every file with.
-            touch: Make the output folder.
+            questions: Questions about every file, or by path about each file.
+            labels: Labels to compare every file with.
+            create: Create the output folder.
 
         Raises:
             ConfigError: A question is empty.
             ModelError, DataError: The model directory, the audio or the output folder cannot be used.
         """
         started, info, settings = time.monotonic(), read_info(model), config.caption
-        objects, asked, left_out = _listed(audio, questions, labels)
-        cut, opener = _cut(settings, info), _opener(settings)
-        ledger, store = Ledger(objects, asked, _respondent(config, info, cut)), PartStore(out, touch=touch)
+        objects, prompts, skipped = _files_and_prompts(audio, questions, labels)
+        cut, store = _cut(settings, info), PartStore(out, create=create)
+        ledger = Ledger(objects, prompts, _provenance(config, info, cut))
         return cls(
             ledger=ledger,
             store=store,
-            outdated=ledger.enter_all(store),
-            decoder=Decoder(opener=opener, batch_size=settings.batch_size, cut=_row_cut(settings, cut)),
-            responder=_responder(info, ledger, settings, opener, cut),
+            outdated=ledger.scan(store),
+            decode_stage=_decode_stage(info, settings, cut),
+            answer_settings=_answer_settings(info, settings, ledger),
             settings=settings,
             started=started,
-            left_out=left_out,
+            skipped=skipped,
         )
 
     @property
     def num_files(self) -> int:
-        """All files, done or not."""
+        """Number of all files, done or not."""
         return len(self.ledger.objects)
 
     @property
     def num_files_done(self) -> int:
-        """Files that owe no row."""
+        """Number of files with all their rows."""
         return int(self.ledger.files_done().sum())
 
     @property
@@ -139,46 +138,46 @@ class CaptionJob:
         """Whether no row is missing."""
         return bool(self.ledger.done_K.all())
 
-    def todo(self) -> list[pa.Table]:
-        """Tables of ``LISTED`` rows, ``batch_size`` files each: the grain of work and of progress."""
+    def missing_files(self) -> list[pa.Table]:
+        """Return the files that lack rows: tables of ``FILE_SCHEMA``, ``batch_size`` files each."""
         ledger = self.ledger
         rows = (
-            {"path": one.path, "etag": one.etag, "size": one.size, "prompts": owed}
-            for file, one in enumerate(ledger.objects)
-            if (owed := ledger.owed(file))
+            {"path": file.path, "etag": file.etag, "size": file.size, "prompts": prompts}
+            for index, file in enumerate(ledger.objects)
+            if (prompts := ledger.missing_prompts(index))
         )
-        chunks = [LISTED.empty_table()]
+        chunks = [FILE_SCHEMA.empty_table()]
         while some := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
-            chunks.append(pa.Table.from_pylist(some, schema=LISTED))
+            chunks.append(pa.Table.from_pylist(some, schema=FILE_SCHEMA))
         table = pa.concat_tables(chunks).combine_chunks()
-        size = self.responder.batch_size
+        size = self.settings.batch_size
         return [table.slice(start, size) for start in range(0, len(table), size)]
 
     def forecast(self) -> str:
-        """Say what there is and what is to be done, in lines for a person."""
+        """Return what there is and what is missing, as text for ``--dry-run``."""
         ledger = self.ledger
         done_F = ledger.files_done()
-        sizes_F = np.array([one.size for one in ledger.objects])
+        sizes_F = np.array([file.size for file in ledger.objects])
         replaced = sum(int((~keep_N).sum()) for keep_N in self.outdated.values())
         return (
             f"{len(done_F)} files, {_megabytes(sizes_F)}; {len(ledger.done_K)} files times prompts, "
-            f"{len(ledger.asked.prompts)} different prompts\n{_left_out_line(self.left_out)}"
+            f"{len(ledger.plan.prompts)} different prompts\n{_skipped_line(self.skipped)}"
             f"done: {int(done_F.sum())} files, {ledger.num_rows} rows ({ledger.num_ok} ok)\n"
             f"to do: {int((~done_F).sum())} files, {_megabytes(sizes_F[~done_F])}; "
             f"{int((~ledger.done_K).sum())} answers; {replaced} outdated rows to be replaced\n"
-            f"nothing was done: {self.store.out} (model {ledger.respondent.model_id})"
+            f"nothing was done: {self.store.out} (model {ledger.provenance.model_id})"
         )
 
     def drop_outdated(self) -> None:
-        """Remove outdated rows, once. To be called when there is something to put in their place.
+        """Remove outdated rows, once. To be called with the first new rows at hand.
 
-        A model that turns out to be broken must not cost the rows of the one before.
+        A model that turns out to be broken must not remove the rows of the one before.
         """
         while self.outdated:
-            self.store.keep(*self.outdated.popitem())
+            self.store.keep_rows(*self.outdated.popitem())
 
     def finish(self) -> CaptionSummary:
-        """Read the output again and sum it up.
+        """Read the output again, check and count it.
 
         Raises:
             DataError: A row is missing or there twice, or more rows are errors than the configuration lets
@@ -194,8 +193,8 @@ class CaptionJob:
             written=found.num_rows - self.ledger.num_rows,
             seconds=time.monotonic() - self.started,
             out=self.store.out,
-            model_id=self.responder.respondent.model_id,
-            left_out=self.left_out,
+            model_id=self.ledger.provenance.model_id,
+            skipped=self.skipped,
         )
         num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction
         if num_errors > allowed * summary.rows:
@@ -207,69 +206,68 @@ class CaptionJob:
         return summary
 
 
-def _left_out_line(left_out: str) -> str:
-    return f"left out, no audio: {left_out}\n" if left_out else ""
+def _skipped_line(skipped: str) -> str:
+    return f"left out, no audio: {skipped}\n" if skipped else ""
 
 
 def _megabytes(sizes: np.ndarray) -> str:
     return f"{sizes.sum() / 1e6:.1f} MB"
 
 
-def _listed(
+def _files_and_prompts(
     audio: str, questions: Questions, labels: Sequence[str]
-) -> tuple[Sequence[AudioObject], Asked, str]:
-    """Find the files, the prompts of each (by a manifest, by the caller, or both), and what is left out."""
-    own, left_out = dict[str, Sequence[str]](), Counter[str]()
+) -> tuple[Sequence[AudioObject], PromptPlan, str]:
+    """Return files, their prompts (by a manifest, by the caller, or both), and the skipped files as text."""
+    per_file, skipped = dict[str, Sequence[str]](), Counter[str]()
     if is_manifest(audio):
-        objects, own = read_manifest(audio)
+        objects, per_file = read_manifest(audio)
     else:
-        objects = list_audio(audio, left_out=left_out)
-    everyone = () if isinstance(questions, Mapping) else questions
+        objects = list_audio(audio, left_out=skipped)
+    shared = () if isinstance(questions, Mapping) else questions
     if isinstance(questions, Mapping):
-        own = {path: [*own.get(path, ()), *questions.get(path, ())] for path in {*own, *questions}}
-    asked = ask([one.path for one in objects], everyone=everyone, own=own, labels=labels)
-    return objects, asked, counted(left_out)
+        paths = {*per_file, *questions}
+        per_file = {path: [*per_file.get(path, ()), *questions.get(path, ())] for path in paths}
+    prompts = plan_prompts([file.path for file in objects], shared=shared, per_file=per_file, labels=labels)
+    return objects, prompts, counted(skipped)
 
 
-def _respondent(config: RunConfig, info: ModelInfo, cut: Cut | None) -> Respondent:
-    # a configuration that says nothing about decoding leaves the model its own
-    chosen = config.generation if "generation" in config.model_fields_set else info.generation
-    hearing = "" if cut is None else f"{'mean over ' if config.caption.pool else ''}{cut}"
-    return Respondent(model_id=info.model_id, generation=chosen, hearing=hearing)
+def _provenance(config: RunConfig, info: ModelInfo, cut: Cut | None) -> Provenance:
+    # without a section on generation in the configuration the model keeps its own
+    generation = config.generation if "generation" in config.model_fields_set else info.generation
+    windows = "" if cut is None else f"{'mean over ' if config.caption.pool else ''}{cut}"
+    return Provenance(model_id=info.model_id, generation=generation, windows=windows)
 
 
 def _cut(settings: CaptionConfig, info: ModelInfo) -> Cut | None:
     if settings.window is None:
         return None
-    seconds = clap_window_seconds(info.model.clap) if settings.window == "clap" else settings.window
+    seconds = clap_cut(info.model.clap)().seconds if settings.window == "clap" else settings.window
     if settings.hop is not None and settings.hop > seconds:
         raise ConfigError(f"caption.hop={settings.hop:g} is more than CLAP's window of {seconds:g} s")
     return Cut(seconds=seconds, hop=settings.hop or seconds)
 
 
-def _responder(
-    info: ModelInfo, ledger: Ledger, settings: CaptionConfig, opener: Opener, cut: Cut | None
-) -> ResponderSettings:
-    return ResponderSettings(
-        model=str(info.directory.resolve()),
-        respondent=ledger.respondent,
-        prompts=ledger.asked.prompts,
-        batch_size=settings.batch_size,
-        num_threads=max(1, int(settings.cpus_per_actor)),
-        device="cuda" if settings.gpus_per_actor else "cpu",
-        opener=opener,
-        pool=cut if settings.pool == "mean" else None,
-    )
-
-
-def _row_cut(settings: CaptionConfig, cut: Cut | None) -> Cut | None:
-    """How files become rows: pooled windows are one."""
-    return None if settings.pool else cut
-
-
-def _opener(settings: CaptionConfig) -> Opener:
-    # decoded audio is never held whole: its seconds are what is limited
+def _decode_stage(info: ModelInfo, settings: CaptionConfig, cut: Cut | None) -> DecodeStage:
+    clap = info.model.clap
+    # decoded audio is never held whole, so its seconds are limited and not its bytes
     limits = Limits(
         max_seconds=settings.max_seconds, max_bytes=settings.max_bytes, max_decoded_bytes=MAX_DECODED_BYTES
     )
-    return Opener(environment=Environment(), limits=limits)
+    return DecodeStage(
+        opener=AudioOpener(environment=Environment(), limits=limits),
+        batch_size=settings.batch_size,
+        cut=cut,
+        pooled=settings.pool == "mean",
+        long_cut=clap_cut(clap) if clap.long_audio == "windows" else None,
+    )
+
+
+def _answer_settings(info: ModelInfo, settings: CaptionConfig, ledger: Ledger) -> AnswerSettings:
+    return AnswerSettings(
+        model=str(info.directory.resolve()),
+        provenance=ledger.provenance,
+        prompts=ledger.plan.prompts,
+        batch_size=settings.batch_size,
+        num_threads=max(1, int(settings.cpus_per_actor)),
+        device="cuda" if settings.gpus_per_actor else "cpu",
+    )

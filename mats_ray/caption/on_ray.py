@@ -1,24 +1,27 @@
 """Captioning a folder or bucket with Ray Data: decode on CPUs, answer on an actor pool, write on the driver.
 
-    list -> [decode: actors] -> [answer: actors] -> driver: progress, Parquet parts
-
-The driver writes because only one process can tell what is written and what is not, and because text is
-small: finished rows come to it, audio never does.
+The driver writes because one process alone can know which rows are written, and because text is small:
+finished rows are sent to it, audio never is.
 """
 
+import functools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mats_ray.caption.answer import Responder
+from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.decode import BATCH_BYTES
 from mats_ray.caption.job import CaptionJob, CaptionSummary
 from mats_ray.caption.output import PartWriter
+from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
 from mats_ray.config import RunConfig
 from mats_ray.config.caption import CaptionConfig
@@ -30,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 DECODER_CPUS = 1
 
-AHEAD_BYTES = 2 * BATCH_BYTES
-"""Decoded sound that waits for each process of the job. Ray Data's own measure is a share of the machine, and
-decoding, where it is the faster stage, would fill it: memory that grows with the number of files."""
+PREFETCH_BYTES = 2 * BATCH_BYTES
+"""Maximum size of the decoded samples waiting, per process of the job. Ray Data's own limit is a share of the
+machine, and decoding, where it is the faster stage, would fill it: memory that grows with the files."""
 
 
 def caption(
@@ -43,92 +46,103 @@ def caption(
     model: str,
     questions: Questions = (),
     labels: Sequence[str] = (),
+    cluster: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> CaptionSummary:
-    """Caption every audio file, or ask each of them every question; one row per file and prompt.
+    """Caption every audio file, or answer questions about each of them; one row per file and prompt.
 
-    What is already in ``out`` by the same model, prompt and content of the file is not done again, so a job
-    that was killed goes on where it was and a finished one does nothing. Files that cannot be used become
-    rows with a code and words.
+    Rows of the same model, prompt and content of the file that are already in ``out`` are not computed again,
+    so a job that was killed is continued and a finished one does nothing. Files that cannot be used become
+    rows with an error code and a message.
 
     Args:
-        config: Its ``caption`` section, and ``generation`` where it has one (else the model's own decoding).
+        config: Its ``caption`` section, and ``generation`` where it has one (else the model's own).
         audio: Folder, file, s3:// or gs:// prefix, or a manifest (``data.manifest``).
-        out: Folder or prefix of rows (``caption.rows.SCHEMA``).
+        out: Folder or prefix of the rows (``caption.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
-        questions: Asked of every file, or of each path its own; a caption where there are none.
+        questions: Questions about every file, or by path about each file; without any it is captioned.
         labels: Every file is also compared with these, where there are any.
+        cluster: Starts Ray. Entered once the job is planned, and only if rows are missing.
 
     Raises:
         ConfigError: A question is empty.
-        ModelError: The model directory cannot be used.
+        ModelError: The model directory or its weights cannot be used.
         DataError: No audio, an output folder that is unusable or in use, rows lost, or too many error rows
             (all written).
     """
     with held(out, by="mats caption"):
-        return carry_out(
-            CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions, labels=labels)
-        )
+        job = CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions, labels=labels)
+        if not job.is_done:
+            with cluster():
+                write_missing_rows(job)
+        return job.finish()
 
 
-def carry_out(job: CaptionJob) -> CaptionSummary:
-    """Do what a planned job lacks, write rows as they come, check and sum up; the caller holds its folder.
+def write_missing_rows(job: CaptionJob) -> None:
+    """Compute the rows that the output lacks and write them as they come.
 
     Raises:
         ModelError: The model's weights cannot be used.
-        DataError: Rows were lost, or too many are errors (all written).
+        DataError: The output cannot be written.
     """
-    if not job.is_done:
-        _write_missing(job)
-    return job.finish()
-
-
-def _write_missing(job: CaptionJob) -> None:
     errors = Counter[str]()
-    writer = PartWriter(job.store, kind=job.settings.format)
+    pool, writer = _start_pool(), PartWriter(job.store, file_format=job.settings.format)
     with Progress("caption", total=job.num_files, unit="file") as progress, writer:
         progress.start_at(job.num_files_done)
-        for rows in _stream(job):
+        for rows in _finished_rows(job, pool):
+            if not len(rows):  # a batch of windows whose file is not complete
+                continue
             job.drop_outdated()
             writer.add(rows)
+            pool.remove.remote(rows.column("path").unique().to_pylist())
             errors.update(code for code in rows.column("error_code").to_pylist() if code)
             note = ", ".join(f"{count} {code}" for code, count in errors.most_common())
             progress.advance(_num_files_ended(rows), note=f"errors: {note}" if note else "")
+
+
+def _start_pool() -> Any:
+    """Start the actor that pools windows, on the driver's node: it must not end with another one."""
+    driver_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(WindowPool).options(num_cpus=0, scheduling_strategy=driver_node).remote()
+
+
+def _add_windows(pool: Any, windows: WindowSum) -> WindowSum | None:
+    return ray.get(pool.add.remote(windows))
 
 
 def _num_files_ended(rows: pa.Table) -> int:
     return len(rows.filter(rows.column("is_last_segment")).column("path").unique())
 
 
-def _stream(job: CaptionJob) -> Iterator[pa.Table]:
-    """Yield finished rows block by block, in the order they finish."""
+def _finished_rows(job: CaptionJob, pool: Any) -> Iterator[pa.Table]:
+    """Yield rows block by block, in the order they are finished."""
     _warn_if_too_small(job.settings)
     with execution() as context:
-        _bound(context, job.settings)
-        yield from finished_blocks(_dataset(job), prefetch=1)
+        _limit_prefetch(context, job.settings)
+        yield from finished_blocks(_dataset(job, pool), prefetch=1)
 
 
-def _bound(context: DataContext, settings: CaptionConfig) -> None:
+def _limit_prefetch(context: DataContext, settings: CaptionConfig) -> None:
     processes, options = settings.concurrency + settings.decode_concurrency, context.execution_options
-    bound = ExecutionResources.for_limits(object_store_memory=processes * AHEAD_BYTES)
-    options.resource_limits = options.resource_limits.min(bound)
+    limits = ExecutionResources.for_limits(object_store_memory=processes * PREFETCH_BYTES)
+    options.resource_limits = options.resource_limits.min(limits)
 
 
-def _dataset(job: CaptionJob) -> Dataset:
+def _dataset(job: CaptionJob, pool: Any) -> Dataset:
     settings = job.settings
-    # Actors have their next batch with them while they decode one, where a task waits for the driver.
-    # One to begin with: all at once could take the processors that the models' processes still need.
-    decoded = ray.data.from_arrow(job.todo()).map_batches(
-        type(job.decoder),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
-        fn_constructor_kwargs=vars(job.decoder),
+    # An actor gets its next batch while it decodes one, a task would wait for the driver. One actor at first:
+    # all at once could use the CPUs that the answering processes still need.
+    clips = ray.data.from_arrow(job.missing_files()).map_batches(
+        type(job.decode_stage),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        fn_constructor_kwargs=vars(job.decode_stage),
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=settings.decode_concurrency),
         num_cpus=DECODER_CPUS,
         max_task_retries=MAX_RETRIES,
     )
-    return decoded.map_batches(
-        Responder,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=[job.responder],
+    return clips.map_batches(
+        AnswerStage,  # pyright: ignore[reportArgumentType]
+        fn_constructor_args=[job.answer_settings, functools.partial(_add_windows, pool)],
         batch_size=1,  # a packed batch
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=settings.concurrency),
@@ -139,12 +153,12 @@ def _dataset(job: CaptionJob) -> Dataset:
 
 
 def _warn_if_too_small(settings: CaptionConfig) -> None:
-    """Say why nothing moves, if nothing will: Ray waits without a word for processors that never come."""
+    """Log why nothing happens, if nothing will: Ray waits silently for CPUs that never come."""
     needed = settings.concurrency * settings.cpus_per_actor + DECODER_CPUS
-    there = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else None
-    if there is not None and needed > there:
+    available = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else None
+    if available is not None and needed > available:
         logger.warning(
             "captioning needs %g CPUs (%d x caption.cpus_per_actor=%g and %g to decode), the cluster has %g; "
             "it waits until there are more",
-            *(needed, settings.concurrency, settings.cpus_per_actor, DECODER_CPUS, there),
+            *(needed, settings.concurrency, settings.cpus_per_actor, DECODER_CPUS, available),
         )

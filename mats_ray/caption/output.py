@@ -1,7 +1,7 @@
-"""The output folder of a batch job: Parquet or JSONL parts, each wholly there or not at all.
+"""The output folder of a batch job: Parquet or JSONL part files, each of them complete or absent.
 
-One process writes, so a row is in the output when its part is, and a killed job leaves no half parts and no
-row twice: whoever comes next reads the parts and does the rest.
+One process writes, so a row is in the output when its part is, and a killed job leaves no incomplete parts
+and no row twice: the next run reads the parts and writes the missing rows.
 """
 
 import io
@@ -20,12 +20,12 @@ from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import DataError
 from mats_ray.storage import clear_pending, list_files, make_folder, read_bytes, remove, write_bytes
 
-Kind = Literal["parquet", "jsonl"]
+Format = Literal["parquet", "jsonl"]
 
 FIRST_FLUSH_SECONDS = 5.0
 FLUSH_FRACTION = 0.01
-"""Rows wait this share of the time since the start at most: a kill costs a hundredth of the work, and even a
-long job leaves some hundreds of parts, not one for every few seconds."""
+"""Maximum wait of a row, as a share of the time since the start: a killed job loses a hundredth of its work,
+and even a long one writes some hundreds of parts, not one for every few seconds."""
 
 _SUFFIXES = (".parquet", ".jsonl")
 
@@ -35,32 +35,32 @@ class PartStore:
 
     Args:
         out: The folder.
-        touch: Make it if it is absent, and clear what a killed run left half-written.
+        create: Create it if it is absent, and remove incomplete files of a killed run.
 
     Raises:
-        DataError: There is a file where the folder should be, or it cannot be made.
+        DataError: There is a file where the folder should be, or it cannot be created.
     """
 
-    def __init__(self, out: str, *, touch: bool = True) -> None:
+    def __init__(self, out: str, *, create: bool = True) -> None:
         self.out = out
-        if touch:
+        if create:
             make_folder(out)
             clear_pending(out)
 
     def names(self) -> list[str]:
-        """List the parts, sorted."""
-        names = (one.name for one in list_files(self.out, recursive=False))
+        """List the part files, sorted."""
+        names = (file.name for file in list_files(self.out, recursive=False))
         return sorted(name for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", "_")))
 
     def read(self, name: str) -> pa.Table:
         """Read one part.
 
         Raises:
-            DataError: It holds no rows of this kind.
+            DataError: It cannot be read, or holds other rows.
         """
         data = read_bytes(self._path(name))
         try:
-            table = _unpacked(name, data)
+            table = _from_bytes(name, data)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise DataError(f"{self._path(name)} cannot be read: {error}") from error
         if table.schema.names != SCHEMA.names:
@@ -73,10 +73,10 @@ class PartStore:
         Raises:
             DataError: The storage refuses.
         """
-        write_bytes(self._path(name), _packed(name, table))
+        write_bytes(self._path(name), _to_bytes(name, table))
 
-    def keep(self, name: str, keep_N: np.ndarray) -> None:
-        """Leave only some rows in a part; without any, it goes."""
+    def keep_rows(self, name: str, keep_N: np.ndarray) -> None:
+        """Remove the other rows of a part; one without any rows is removed."""
         if keep_N.any():
             self.write(name, self.read(name).filter(pa.array(keep_N)))
         else:
@@ -87,10 +87,10 @@ class PartStore:
 
 
 class PartWriter:
-    """Collects rows and writes them as parts, the rest when left, also when left by an error."""
+    """Context manager that collects rows and writes part files, the last at its exit, also by an error."""
 
-    def __init__(self, store: PartStore, *, kind: Kind = "parquet") -> None:
-        self._store, self._kind, self._waiting = store, kind, list[pa.Table]()
+    def __init__(self, store: PartStore, *, file_format: Format = "parquet") -> None:
+        self._store, self._format, self._buffer = store, file_format, list[pa.Table]()
         self._run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         self._num_parts = 0
         self._started = self._flushed = time.monotonic()
@@ -104,23 +104,23 @@ class PartWriter:
         self.flush()
 
     def add(self, table: pa.Table) -> None:
-        """Take rows over; they are written now or soon."""
-        self._waiting.append(table)
+        """Buffer rows, and write the buffer if it is time to."""
+        self._buffer.append(table)
         now = time.monotonic()
         if now - self._flushed >= max(FIRST_FLUSH_SECONDS, FLUSH_FRACTION * (now - self._started)):
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits as one part."""
-        if not any(len(table) for table in self._waiting):
+        """Write the buffered rows as one part."""
+        if not any(len(table) for table in self._buffer):
             return
         self._store.write(
-            f"part-{self._run}-{self._num_parts:05d}.{self._kind}", pa.concat_tables(self._waiting)
+            f"part-{self._run}-{self._num_parts:05d}.{self._format}", pa.concat_tables(self._buffer)
         )
-        self._num_parts, self._waiting, self._flushed = self._num_parts + 1, [], time.monotonic()
+        self._num_parts, self._buffer, self._flushed = self._num_parts + 1, [], time.monotonic()
 
 
-def _packed(name: str, table: pa.Table) -> bytes:
+def _to_bytes(name: str, table: pa.Table) -> bytes:
     if name.endswith(".jsonl"):
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist()).encode()
     buffer = io.BytesIO()
@@ -128,7 +128,7 @@ def _packed(name: str, table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(name: str, data: bytes) -> pa.Table:
+def _from_bytes(name: str, data: bytes) -> pa.Table:
     if not name.endswith(".jsonl"):
         return pq.read_table(io.BytesIO(data))
     rows = [json.loads(line) for line in data.decode().split("\n") if line]

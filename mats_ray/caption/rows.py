@@ -1,11 +1,11 @@
-"""The rows a batch job writes: one per file and prompt (or window of a file and prompt), answered or not.
+"""Output rows of a batch job: one per file and prompt (or per window of a file and prompt), answered or not.
 
-Pure functions; the schema is the contract with whoever reads the output.
+Pure functions; the schema is the contract with the readers of the output.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -18,15 +18,15 @@ from mats_ray.types import Answer
 OK, ERROR = "ok", "error"
 
 NUM_SCORES = 10
-"""Labels with scores that a row keeps at most."""
+"""Maximum number of labels with scores in a row."""
 
 _SCORE = pa.struct([("label", pa.string()), ("score", pa.float64()), ("similarity", pa.float64())])
 
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),  # absolute path or URI of the audio
-        pa.field("etag", pa.string(), nullable=False),  # which content of it was heard
-        pa.field("segment_start_s", pa.float64()),  # what part of it; null where it could not be decoded
+        pa.field("etag", pa.string(), nullable=False),  # version of its content
+        pa.field("segment_start_s", pa.float64()),  # part of it; null where it could not be decoded
         pa.field("segment_end_s", pa.float64()),
         pa.field("segment", pa.int32(), nullable=False),  # 0, 1, ...: the windows of a file, in order
         pa.field("is_last_segment", pa.bool_(), nullable=False),  # a file's rows are complete with this one
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         pa.field("task", pa.string(), nullable=False),  # caption | qa | classification
         pa.field("prompt", pa.string(), nullable=False),  # the instruction or question
         pa.field("caption", pa.string()),
-        pa.field("answer", pa.string()),  # of a question; the best label
+        pa.field("answer", pa.string()),  # to a question; the best label
         pa.field("scores", pa.list_(_SCORE)),  # of the best labels, the best first
         pa.field("model_id", pa.string(), nullable=False),
         pa.field("decoding", pa.string(), nullable=False),
@@ -47,28 +47,28 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked of every file."""
+    """An instruction or question about a file."""
 
     task: Task
     instruction: str
     labels: tuple[str, ...] = ()
-    """What a classification chooses from."""
+    """Labels of a classification."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Respondent:
-    """Who answers: rows of another one do not count as done."""
+class Provenance:
+    """Model and settings that a row comes from; rows of another provenance do not count as done."""
 
     model_id: str
     generation: GenerationConfig
-    hearing: str = ""
-    """How files are cut into what is heard, where it is not the whole."""
+    windows: str = ""
+    """How files are cut into windows, where they are."""
 
     @property
     def decoding(self) -> str:
-        """The decoding settings in a few words, for the row."""
-        said = f"{self.generation.profile}, at most {self.generation.max_new_tokens} tokens"
-        return f"{said}; {self.hearing}" if self.hearing else said
+        """Generation settings and windows in a few words: the column ``decoding``."""
+        settings = f"{self.generation.profile}, at most {self.generation.max_new_tokens} tokens"
+        return f"{settings}; {self.windows}" if self.windows else settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,23 +84,36 @@ class Source:
     is_last: bool = True
 
 
-def ok_row(source: Source, prompt: Prompt, respondent: Respondent, answer: Answer) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """An error as it stands in a row, and between the stages before it."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: CodedError) -> Self:
+        """Keep what a row needs of an error."""
+        return cls(error.code, str(error))
+
+
+def ok_row(source: Source, prompt: Prompt, provenance: Provenance, answer: Answer) -> dict[str, Any]:
     """Build the row of an answered prompt."""
     column = "answer" if prompt.task is Task.QA else "caption"
-    return _row(source, prompt, respondent, status=OK, num_tokens=answer.num_tokens) | {column: answer.text}
+    return _row(source, prompt, provenance, status=OK, num_tokens=answer.num_tokens) | {column: answer.text}
 
 
 def label_row(
-    source: Source, prompt: Prompt, respondent: Respondent, matches: Sequence[Match]
+    source: Source, prompt: Prompt, provenance: Provenance, matches: Sequence[Match]
 ) -> dict[str, Any]:
-    """Build the row of a classified sound; its matches have the best first."""
-    scores = [asdict(one) for one in matches[:NUM_SCORES]]
-    return _row(source, prompt, respondent, status=OK, answer=matches[0].label, scores=scores)
+    """Build the row of a classified clip; its matches have the best first."""
+    scores = [asdict(match) for match in matches[:NUM_SCORES]]
+    return _row(source, prompt, provenance, status=OK, answer=matches[0].label, scores=scores)
 
 
-def error_row(source: Source, prompt: Prompt, respondent: Respondent, error: CodedError) -> dict[str, Any]:
-    """Build the row of a file that could not be used, or of a prompt that cannot be answered."""
-    return _row(source, prompt, respondent, status=ERROR, error_code=error.code, error=str(error))
+def error_row(source: Source, prompt: Prompt, provenance: Provenance, error: RowError) -> dict[str, Any]:
+    """Build the row of a file that cannot be used, or of a prompt that cannot be answered."""
+    return _row(source, prompt, provenance, status=ERROR, error_code=error.code, error=error.message)
 
 
 def to_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
@@ -108,7 +121,7 @@ def to_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
-def _row(source: Source, prompt: Prompt, respondent: Respondent, **said: Any) -> dict[str, Any]:
+def _row(source: Source, prompt: Prompt, provenance: Provenance, **outcome: Any) -> dict[str, Any]:
     return {
         "path": source.path,
         "etag": source.etag,
@@ -118,7 +131,7 @@ def _row(source: Source, prompt: Prompt, respondent: Respondent, **said: Any) ->
         "is_last_segment": source.is_last,
         "task": prompt.task.value,
         "prompt": prompt.instruction,
-        "model_id": respondent.model_id,
-        "decoding": respondent.decoding,
-        **said,
+        "model_id": provenance.model_id,
+        "decoding": provenance.decoding,
+        **outcome,
     }

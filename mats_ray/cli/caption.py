@@ -1,16 +1,12 @@
 """``mats caption``: caption or question every audio file of a folder or bucket."""
 
 import argparse
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
 
 from mats_ray.cli.args import add_config_arguments
 from mats_ray.config import RunConfig, load_config
 from mats_ray.config.base import assemble
 from mats_ray.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mats_ray.caption.job import CaptionJob, CaptionSummary
 
 EPILOG = """\
 Examples:
@@ -32,7 +28,7 @@ _SHORTCUTS = (
     ("pool", "mean", "one row per file all the same, from the mean over its windows"),
     ("format", "parquet|jsonl", "of the rows (default: parquet)"),
 )
-"""Of keys of the section ``caption``."""
+"""Options that are short for a key of the section ``caption``: name, metavar, help."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,33 +72,27 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None and not args.config:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
     from mats_ray.caption.job import CaptionJob
+    from mats_ray.caption.on_ray import caption
     from mats_ray.infer.classification import read_labels
-    from mats_ray.storage import held
 
-    with nullcontext() if args.dry_run else held(args.out, by="mats caption"):
-        job = CaptionJob.plan(
-            config,
-            audio=args.audio,
-            out=args.out,
-            model=args.model or config.model_dir,
-            questions=args.questions,
-            labels=read_labels(args.labels) if args.labels else (),
-            touch=not args.dry_run,
-        )
-        if args.dry_run:
-            print(job.forecast())
-        else:
-            print(job.finish() if job.is_done else _on_a_cluster(job))
+    wanted = {
+        "audio": args.audio,
+        "out": args.out,
+        "model": args.model or config.model_dir,
+        "questions": args.questions,
+        "labels": read_labels(args.labels) if args.labels else (),
+    }
+    if args.dry_run:
+        print(CaptionJob.plan(config, **wanted, create=False).forecast())
+    else:
+        print(caption(config, **wanted, cluster=_cluster))
     return 0
 
 
-def _on_a_cluster(job: "CaptionJob") -> "CaptionSummary":
-    """Start Ray only now: what can be told to be wrong without it has been."""
-    from mats_ray.caption.on_ray import carry_out
+def _cluster() -> AbstractContextManager[None]:
     from mats_ray.cli.on_ray import cluster
 
-    with cluster():
-        return carry_out(job)
+    return cluster()
 
 
 def _shortcuts(args: argparse.Namespace) -> list[str]:
@@ -111,7 +101,7 @@ def _shortcuts(args: argparse.Namespace) -> list[str]:
 
 
 def _config_of(args: argparse.Namespace) -> RunConfig:
-    """Load what is given; a model directory names its own parts, so no configuration need do it."""
+    """Load the configuration; without one the model directory names its own parts."""
     if args.config:
         return load_config(args.config, args.overrides)
     # a toy section makes the one kind of configuration that names no checkpoints

@@ -21,7 +21,7 @@ from mats_ray.data.memory import build_memory
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.toy import systems
 from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_others
-from mats_ray.toy.captioned import Said, caption_test_set
+from mats_ray.toy.captioned import CaptionsAndAnswers, caption_test_set
 from mats_ray.toy.grammar import answer_is_right, canonical_caption, caption_is_right
 from mats_ray.toy.peak import PeakMemory
 from mats_ray.toy.report import ReportClip, ReportContent, write_report
@@ -90,7 +90,11 @@ def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]
 
 
 def _compare(
-    config: RunConfig, clips: list[TestClip], said: Said, encoder: AudioEncoder, models: dict[str, Path]
+    config: RunConfig,
+    clips: list[TestClip],
+    said: CaptionsAndAnswers,
+    encoder: AudioEncoder,
+    models: dict[str, Path],
 ) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
     """Score every system on the same clips and questions; return the embeddings for the picture, too."""
     method = Path(config.model_dir)
@@ -128,7 +132,7 @@ def _report_content(
     metrics: dict[str, Any],
     vectors: dict[str, np.ndarray],
     clips: list[TestClip],
-    said: Said,
+    said: CaptionsAndAnswers,
 ) -> ReportContent:
     out = Path(config.output_dir).expanduser()
     runs = {config.name: out, NO_NOISE: out / "systems" / NO_NOISE, SUPERVISED: out / "systems" / SUPERVISED}

@@ -37,7 +37,6 @@ COVERED_ELSEWHERE = {
     "mats_ray/data/decoders/sources.py": "tests/unit/data/test_audio.py",
     "mats_ray/caption/on_ray.py": "tests/integration/test_caption.py",
     "mats_ray/caption/job.py": "tests/integration/test_caption.py",
-    "mats_ray/caption/clips.py": "tests/unit/caption/test_decode.py",
     "mats_ray/infer/load.py": "tests/unit/infer/test_engine.py",
     "mats_ray/models/cache.py": "tests/unit/models/test_stepwise.py",
     "mats_ray/serving/http/chat_response.py": "tests/unit/serving/http/test_chat_routes.py",

@@ -141,7 +141,7 @@ def test_the_summary_counts_them(captioned):
     assert str(out) in str(summary)
 
 
-def test_the_words_are_the_pipelines_own(captioned, model_dir):
+def test_captions_are_the_pipelines_own(captioned, model_dir):
     _, out = captioned
     pipeline = MATSPipeline.from_pretrained(model_dir)
 
@@ -154,7 +154,7 @@ def test_the_words_are_the_pipelines_own(captioned, model_dir):
 def test_a_finished_job_does_nothing_and_says_so(captioned, mixed, model_dir, monkeypatch):
     _, out = captioned
     before = parts_of(out)
-    monkeypatch.setattr(on_ray, "_write_missing", None)  # would fail if it were called
+    monkeypatch.setattr(on_ray, "write_missing_rows", None)  # would fail if it were called
 
     summary = caption(config(), audio=str(mixed), out=str(out), model=str(model_dir))
 
@@ -177,9 +177,9 @@ def test_too_many_errors_fail_the_job_with_every_row_written(captioned, mixed, m
 KILLED = """
 import sys, time, ray
 from mats_ray.caption import on_ray
-from mats_ray.caption import output as parts
+from mats_ray.caption import output
 from tests.integration.test_caption import config
-parts.FIRST_FLUSH_SECONDS = 0
+output.FIRST_FLUSH_SECONDS = 0
 advance = on_ray.Progress.advance
 on_ray.Progress.advance = lambda *args, **more: (advance(*args, **more), time.sleep(0.3))
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
@@ -338,7 +338,7 @@ def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluste
     assert "caption 2/2 files" in done.stderr
 
 
-def test_a_second_job_on_one_folder_is_told_and_spoils_nothing(ray_cluster, mixed, model_dir, tmp_path):
+def test_a_second_job_on_one_folder_is_refused_and_changes_nothing(ray_cluster, mixed, model_dir, tmp_path):
     pending = tmp_path / ".part-0.parquet.0123abcd.pending"
 
     with held(str(tmp_path), by="mats caption"):
@@ -353,19 +353,19 @@ def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
         config(gpus_per_actor=0.5), audio=str(mixed), out=str(tmp_path), model=str(model_dir), questions=()
     )
 
-    assert job.responder.device == "cuda"
-    assert "Responder" in str(on_ray._dataset(job))
+    assert job.answer_settings.device == "cuda"
+    assert "AnswerStage" in str(on_ray._dataset(job, pool=None))
 
 
-def test_sound_that_waits_is_bounded_by_the_number_of_processes(ray_cluster):
-    def bound_of(**changes):
+def test_prefetched_samples_are_bounded_by_the_number_of_processes(ray_cluster):
+    def limit_of(**changes):
         with execution() as context:
-            on_ray._bound(context, config(**changes).caption)
+            on_ray._limit_prefetch(context, config(**changes).caption)
             return context.execution_options.resource_limits.object_store_memory
 
-    assert bound_of() == 2 * on_ray.AHEAD_BYTES
-    assert bound_of(concurrency=3, decode_concurrency=2) == 5 * on_ray.AHEAD_BYTES
-    assert DataContext.get_current().execution_options.resource_limits.object_store_memory > bound_of()
+    assert limit_of() == 2 * on_ray.PREFETCH_BYTES
+    assert limit_of(concurrency=3, decode_concurrency=2) == 5 * on_ray.PREFETCH_BYTES
+    assert DataContext.get_current().execution_options.resource_limits.object_store_memory > limit_of()
 
 
 def test_a_cluster_that_is_too_small_is_named(ray_cluster, caplog):

@@ -61,7 +61,7 @@ def test_whatever_is_killed_each_file_has_its_rows_once(
         assert rows_at(out) == unbroken
 
     before = parts_of(out)
-    monkeypatch.setattr(on_ray, "_write_missing", None)  # would fail if it were called
+    monkeypatch.setattr(on_ray, "write_missing_rows", None)  # would fail if it were called
     summary = caption(kills.config(), audio=str(clips), out=str(out), model=str(model_dir))
     assert parts_of(out) == before
     assert "nothing to do" in str(summary)

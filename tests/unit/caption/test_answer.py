@@ -5,10 +5,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mats_ray.caption.answer import Responder, ResponderSettings
-from mats_ray.caption.decode import LISTED, Decoder, Opener
-from mats_ray.caption.prompts import ask
-from mats_ray.caption.rows import SCHEMA, Respondent
+from mats_ray.caption import decode
+from mats_ray.caption.answer import AnswerSettings, AnswerStage
+from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage
+from mats_ray.caption.prompts import plan_prompts
+from mats_ray.caption.rows import SCHEMA, Provenance
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits, read_audio
 from mats_ray.data.windows import Cut
@@ -58,32 +59,30 @@ def paths(tmp_path_factory):
     return [str(path) for path in [*made[:3], folder / "note.wav", *made[3:]]]
 
 
-def respond(model, paths, questions=(), *, batch_size=3, owed=None, labels=(), cut=None, pool=None):
-    prompts = ask(paths, everyone=questions, labels=labels).prompts
-    opener = Opener(environment=Environment(), limits=Limits(max_seconds=60))
+def answer(model, paths, questions=(), *, batch_size=3, missing=None, labels=(), **cut):
+    prompts = plan_prompts(paths, shared=questions, labels=labels).prompts
     rows = [
-        {"path": path, "etag": "", "size": 1, "prompts": (owed or {}).get(path, list(range(len(prompts))))}
+        {"path": path, "etag": "", "size": 1, "prompts": (missing or {}).get(path, list(range(len(prompts))))}
         for path in paths
     ]
-    settings = ResponderSettings(
+    settings = AnswerSettings(
         model=model,
-        respondent=Respondent(model_id="m@1", generation=GENERATION),
+        provenance=Provenance(model_id="m@1", generation=GENERATION),
         prompts=prompts,
         batch_size=batch_size,
         num_threads=1,
         device="cpu",
-        opener=opener,
-        pool=pool,
     )
-    decoder = Decoder(opener=opener, batch_size=batch_size, cut=cut)
-    responder = Responder(settings)
-    tables = [responder(table) for table in decoder(pa.Table.from_pylist(rows, schema=LISTED))]
+    opener = AudioOpener(environment=Environment(), limits=Limits(max_seconds=60))
+    decode_stage = DecodeStage(opener=opener, batch_size=batch_size, **cut)
+    answer_stage = AnswerStage(settings)
+    tables = [answer_stage(table) for table in decode_stage(pa.Table.from_pylist(rows, schema=FILE_SCHEMA))]
     assert all(table.schema == SCHEMA for table in tables)
     return pa.concat_tables(tables).to_pylist()
 
 
 def test_a_row_for_every_file(model, paths):
-    rows = respond(model, paths)
+    rows = answer(model, paths)
 
     assert [row["path"] for row in rows] == paths
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "error", "ok", "ok"]
@@ -92,7 +91,7 @@ def test_a_row_for_every_file(model, paths):
     assert len({row["caption"] for row in rows}) > 3  # the clips are told apart at all
 
 
-def test_the_rows_say_what_the_pipeline_says(model, paths):
+def test_the_answers_are_the_pipelines_own(model, paths):
     pipeline = MATSPipeline.from_pretrained(model)
     embeddings = [pipeline.encoder.encode([read_audio(path)]) for path in paths if "note" not in path]
     alone = [
@@ -101,7 +100,7 @@ def test_the_rows_say_what_the_pipeline_says(model, paths):
         for question in QUESTIONS
     ]
 
-    rows = [row for row in respond(model, paths, QUESTIONS) if row["status"] == "ok"]
+    rows = [row for row in answer(model, paths, QUESTIONS) if row["status"] == "ok"]
 
     assert [(row["answer"], row["num_tokens"]) for row in rows] == [
         (one.text, one.num_tokens) for one in alone
@@ -109,20 +108,20 @@ def test_the_rows_say_what_the_pipeline_says(model, paths):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_the_batch_size_changes_no_word(model, paths, batch_size):
-    assert respond(model, paths, QUESTIONS, batch_size=batch_size) == respond(model, paths, QUESTIONS)
+def test_the_batch_size_changes_no_row(model, paths, batch_size):
+    assert answer(model, paths, QUESTIONS, batch_size=batch_size) == answer(model, paths, QUESTIONS)
 
 
 def test_files_times_questions(model, paths):
-    rows = respond(model, paths, QUESTIONS)
+    rows = answer(model, paths, QUESTIONS)
 
     assert [(row["path"], row["prompt"]) for row in rows] == [(p, q) for p in paths for q in QUESTIONS]
     assert {row["task"] for row in rows} == {"qa"}
 
 
-def test_only_what_is_owed_is_asked(model, paths):
-    owed = {paths[0]: [1], paths[3]: [0], paths[4]: []}
-    rows = respond(model, [*paths[:1], *paths[3:5]], QUESTIONS, owed=owed)
+def test_only_missing_prompts_are_answered(model, paths):
+    missing = {paths[0]: [1], paths[3]: [0], paths[4]: []}
+    rows = answer(model, [*paths[:1], *paths[3:5]], QUESTIONS, missing=missing)
 
     assert [(row["path"], row["prompt"]) for row in rows] == [
         (paths[0], QUESTIONS[1]),
@@ -139,36 +138,36 @@ def test_each_clip_is_encoded_once(model, paths, monkeypatch):
         return encode(self, clips)
 
     monkeypatch.setattr(AudioEncoder, "encode", counting)
-    respond(model, paths, QUESTIONS)
+    answer(model, paths, QUESTIONS)
 
     assert sorted(encoded) == sorted(path for path in paths if "note" not in path)
 
 
-def test_a_clip_that_clap_refuses_spoils_no_other(model, paths, monkeypatch):
-    expected = respond(model, paths)
+def test_a_clip_that_clap_refuses_changes_no_other_row(model, paths, monkeypatch):
+    expected = answer(model, paths)
     encode = AudioEncoder.encode
 
-    def choosy(self, clips):
+    def refusing(self, clips):
         if any(clip.name == paths[1] for clip in clips):
-            raise AudioError(f"{paths[1]} displeases", code="empty")
+            raise AudioError(f"{paths[1]} cannot be encoded", code="empty")
         return encode(self, clips)
 
-    monkeypatch.setattr(AudioEncoder, "encode", choosy)
-    rows = respond(model, paths)
+    monkeypatch.setattr(AudioEncoder, "encode", refusing)
+    rows = answer(model, paths)
 
     assert (rows[1]["status"], rows[1]["error_code"], rows[1]["error"]) == (
         "error",
         "empty",
-        f"{paths[1]} displeases",
+        f"{paths[1]} cannot be encoded",
     )
     assert rows[:1] + rows[2:] == expected[:1] + expected[2:]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_a_prompt_beyond_the_models_positions_is_an_error_row_of_its_own(model, paths, batch_size):
-    expected = respond(model, paths, QUESTIONS)
+    expected = answer(model, paths, QUESTIONS)
 
-    rows = respond(model, paths, [QUESTIONS[0], "Is it loud? " * 100, QUESTIONS[1]], batch_size=batch_size)
+    rows = answer(model, paths, [QUESTIONS[0], "Is it loud? " * 100, QUESTIONS[1]], batch_size=batch_size)
 
     assert [row for number, row in enumerate(rows) if number % 3 != 1] == expected
     too_long = [row for row in rows[1::3] if "note" not in row["path"]]
@@ -179,27 +178,27 @@ def test_a_prompt_beyond_the_models_positions_is_an_error_row_of_its_own(model, 
 
 
 def test_numbers_that_are_not_finite_are_an_error_row_of_their_own(model, paths, monkeypatch):
-    expected, encode = respond(model, paths), AudioEncoder.encode
+    expected, encode = answer(model, paths), AudioEncoder.encode
 
-    def spoilt(self, clips):
+    def with_nan(self, clips):
         embeddings = encode(self, clips)
         embeddings[[clip.name == paths[2] for clip in clips]] = np.nan
         return embeddings
 
-    monkeypatch.setattr(AudioEncoder, "encode", spoilt)
-    rows = respond(model, paths)
+    monkeypatch.setattr(AudioEncoder, "encode", with_nan)
+    rows = answer(model, paths)
 
     assert (rows[2]["error_code"], rows[2]["caption"]) == ("not_finite", None)
     assert rows[:2] + rows[3:] == expected[:2] + expected[3:]
 
 
-def test_no_model_is_told(paths, tmp_path):
+def test_a_missing_model_is_an_error(paths, tmp_path):
     with pytest.raises(ModelError, match="no model directory"):
-        respond(str(tmp_path / "nowhere"), paths)
+        answer(str(tmp_path / "nowhere"), paths)
 
 
-def test_windows_have_rows_that_say_what_they_would_say_alone(model, paths, tmp_path):
-    rows = respond(model, paths[:4], cut=Cut(seconds=3, hop=2), batch_size=2)
+def test_a_window_has_the_answer_that_it_has_as_a_file(model, paths, tmp_path):
+    rows = answer(model, paths[:4], cut=Cut(seconds=3, hop=2), batch_size=2)
 
     long = [row for row in rows if row["path"] == paths[2]]  # 9 s
     times = [(row["segment_start_s"], row["segment_end_s"], row["is_last_segment"]) for row in long]
@@ -209,13 +208,13 @@ def test_windows_have_rows_that_say_what_they_would_say_alone(model, paths, tmp_
     for row in long:
         start, end = (round(row[f"segment_{name}_s"] * 16_000) for name in ("start", "end"))
         (tmp_path / "alone.wav").write_bytes(wav(sound[start:end]))
-        (alone,) = respond(model, [str(tmp_path / "alone.wav")])
+        (alone,) = answer(model, [str(tmp_path / "alone.wav")])
         assert row["caption"] == alone["caption"]
 
 
 def test_labels_are_scored(model, paths):
     labels = ["dog barks", "rain falls", "bell rings"]
-    rows = respond(model, paths[:4], ["Is there a dog?"], labels=labels)
+    rows = answer(model, paths[:4], ["Is there a dog?"], labels=labels)
     answered, classified = rows[::2], rows[1::2]
 
     assert [row["task"] for row in rows] == ["qa", "classification"] * 4
@@ -232,3 +231,45 @@ def test_labels_are_scored(model, paths):
             dict(zip(labels, cosine_N.tolist(), strict=True)), abs=1e-5
         )
         assert sum(one["score"] for one in row["scores"]) == pytest.approx(1)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Paths of the files opened to be decoded, in every stage."""
+    opened, open_audio = [], decode.open_audio
+
+    def counting(source, *, name, limits):
+        opened.append(name)
+        return open_audio(source, name=name, limits=limits)
+
+    monkeypatch.setattr(decode, "open_audio", counting)
+    return opened
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_a_long_file_is_decoded_once_and_answered_like_one_that_is_not(
+    model, paths, opened, monkeypatch, batch_size
+):
+    good = [path for path in paths if "note" not in path]
+    expected = answer(model, good, QUESTIONS)
+    opened.clear()
+    monkeypatch.setattr(decode, "BATCH_BYTES", 4 * 3 * 16_000)  # longer than 3 s is long
+
+    clap = Cut(seconds=4, hop=4)
+    rows = answer(model, good, QUESTIONS, batch_size=batch_size, long_cut=lambda: clap)
+
+    assert opened == good
+    assert rows == expected
+    assert [row["segment_end_s"] for row in rows[::2]] == [1.0, 4.0, 9.0, 2.0, 0.01]
+
+
+@pytest.mark.parametrize("batch_size", [2, 100])
+def test_pooled_windows_have_one_row(model, paths, batch_size):
+    rows = answer(model, paths, batch_size=batch_size, cut=Cut(seconds=2, hop=1), pooled=True)
+
+    assert [(row["path"], row["segment"], row["is_last_segment"]) for row in rows] == [
+        (path, 0, True) for path in paths
+    ]
+    times = [(row["segment_start_s"], row["segment_end_s"]) for row in rows]
+    assert times == [(0, 1), (0, 4), (0, 9), (None, None), (0, 2), (0, 0.01)]
+    assert [row["error_code"] for row in rows if row["status"] == "error"] == ["not_audio"]

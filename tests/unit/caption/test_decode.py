@@ -11,12 +11,10 @@ import pytest
 import soundfile
 
 from mats_ray.caption import decode
-from mats_ray.caption.clips import BATCHES, LongFile, batches_of, clips_of
-from mats_ray.caption.decode import LISTED, Decoder, Opener
+from mats_ray.caption.decode import BATCH_SCHEMA, FILE_SCHEMA, AudioOpener, DecodeStage, unpack
 from mats_ray.data.audio import Limits
 from mats_ray.data.listing import look_at
 from mats_ray.data.windows import Cut
-from mats_ray.errors import AudioError
 from mats_ray.storage import Environment, access, attempts, reading
 from tests.s3 import s3_server
 
@@ -32,20 +30,23 @@ def listed(*paths, size=1, etag=""):
         {"path": str(path), "etag": etag or look_at(str(path)).etag, "size": size, "prompts": [0, 2]}
         for path in paths
     ]
-    return pa.Table.from_pylist(rows, schema=LISTED)
+    return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
 
 
-def decoder(*, batch_size=8, cut=None, **limits):
-    opener = Opener(environment=Environment(), limits=Limits(**{"max_seconds": 10.0} | limits))
-    return Decoder(opener=opener, batch_size=batch_size, cut=cut)
+def decoder(*, batch_size=8, cut=None, long_cut=None, pooled=False, **limits):
+    opener = AudioOpener(environment=Environment(), limits=Limits(**{"max_seconds": 10.0} | limits))
+    return DecodeStage(opener=opener, batch_size=batch_size, cut=cut, long_cut=long_cut, pooled=pooled)
 
 
 def outcomes(tables):
     """Samples or error code of every clip, by batch."""
     return [
-        [clip.code if isinstance(clip, AudioError) else clip.samples.tolist() for clip in clips_of(batch)]
+        [
+            clip["error_code"] or np.frombuffer(clip["samples"], np.float32).tolist()
+            for clip in batch.to_pylist()
+        ]
         for table in tables
-        for batch in batches_of(table)
+        for batch in unpack(table)
     ]
 
 
@@ -63,12 +64,12 @@ def test_samples_arrive_as_they_were(paths):
 
 
 def test_rows_keep_what_they_were_listed_with(paths):
-    (batch,) = batches_of(next(iter(decoder()(listed(*paths)))))
+    (batch,) = unpack(next(iter(decoder()(listed(*paths)))))
 
     assert batch.column("path").to_pylist() == [str(path) for path in paths]
     assert batch.column("etag").to_pylist() == [look_at(str(path)).etag for path in paths]
     assert batch.column("prompts").to_pylist() == [[0, 2]] * 5
-    assert [clip.sample_rate for clip in clips_of(batch)] == [16_000] * 5
+    assert batch.column("sample_rate").to_pylist() == [16_000] * 5
 
 
 def test_a_batch_ends_at_its_number_of_clips(paths):
@@ -92,9 +93,8 @@ def test_an_error_travels_on_between_clips(paths):
 
 def test_errors_keep_their_words(paths):
     paths[0].write_bytes(b"")
-    (batch,) = batches_of(next(iter(decoder()(listed(paths[0])))))
 
-    assert str(clips_of(batch)[0]) == f"{paths[0]} is empty (0 bytes)"
+    assert rows_of(decoder()(listed(paths[0])), "error") == [(f"{paths[0]} is empty (0 bytes)",)]
 
 
 def test_nothing_listed_gives_nothing():
@@ -102,7 +102,7 @@ def test_nothing_listed_gives_nothing():
 
 
 def test_tables_have_their_schema(paths):
-    assert {table.schema for table in decoder(batch_size=2)(listed(*paths))} == {BATCHES}
+    assert {table.schema for table in decoder(batch_size=2)(listed(*paths))} == {BATCH_SCHEMA}
 
 
 def test_objects_of_a_bucket(monkeypatch):
@@ -186,12 +186,10 @@ def test_trouble_with_the_storage_is_told_apart_from_a_bad_file(monkeypatch):
     monkeypatch.setattr(attempts, "FIRST_WAIT_SECONDS", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody is there
 
-    (table,) = decoder()(listed("s3://clips/a.wav"))
-    (batch,) = batches_of(table)
-    (error,) = clips_of(batch)
+    ((code, message),) = rows_of(decoder()(listed("s3://clips/a.wav")), "error_code", "error")
 
-    assert error.code == "read_failed"
-    assert "s3://clips/a.wav cannot be read: EndpointConnectionError" in str(error)
+    assert code == "read_failed"
+    assert "s3://clips/a.wav cannot be read: EndpointConnectionError" in message
 
 
 def test_decoding_processes_import_no_torch():
@@ -205,7 +203,7 @@ def test_decoding_processes_import_no_torch():
 
 
 def rows_of(tables, *names):
-    rows = [row for table in tables for batch in batches_of(table) for row in batch.to_pylist()]
+    rows = [row for table in tables for batch in unpack(table) for row in batch.to_pylist()]
     return [tuple(row[name] for name in names) for row in rows]
 
 
@@ -249,16 +247,74 @@ def test_a_file_that_is_bad_from_the_start_has_one_row(tmp_path):
     assert rows_of(tables, *TIMES) == [(0, True, None, None, "not_audio")]
 
 
-def test_a_file_too_long_to_be_sent_is_named(paths, monkeypatch):
-    monkeypatch.setattr(decode, "BATCH_BYTES", 4 * 3)
-    tables = list(decoder()(listed(*paths, size=7)))
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files opened to be decoded."""
+    names, open_audio = [], decode.open_audio
+    monkeypatch.setattr(
+        decode,
+        "open_audio",
+        lambda *args, name, **more: names.append(name) or open_audio(*args, name=name, **more),
+    )
+    return names
 
-    heard = [clip for table in tables for batch in batches_of(table) for clip in clips_of(batch)]
-    assert heard[3:] == [LongFile(str(path), 7, look_at(str(path)).etag) for path in paths[3:]]
-    assert rows_of(tables, *TIMES)[3:] == [(0, True, None, None, None)] * 2
+
+@pytest.fixture
+def long_file(tmp_path, monkeypatch):
+    """40 s in blocks of 2**20 samples, long where more than 1 s is."""
+    monkeypatch.setattr(decode, "BATCH_BYTES", 4 * 44_100)
+    samples = np.random.default_rng(0).uniform(-1, 1, 40 * 44_100).astype(np.float32)
+    (tmp_path / "long.wav").write_bytes(wav(samples, 44_100))
+    return tmp_path / "long.wav", samples
 
 
-def test_three_hours_take_no_more_memory_than_a_batch(tmp_path):
+def test_a_long_file_is_windows_to_be_pooled_and_decoded_once(long_file, opened):
+    path, samples = long_file
+    cut = Cut(seconds=15, hop=15)
+    tables = list(decoder(long_cut=lambda: cut, max_seconds=60)(listed(path)))
+
+    assert opened == [str(path)]
+    assert rows_of(tables, *TIMES, "pool_weight_s") == [
+        (0, False, 0, 15, None, 15),
+        (1, False, 15, 30, None, 15),
+        (2, True, 30, 40, None, 10),
+    ]
+    decoded = [clip for batch in outcomes(tables) for clip in batch]
+    assert np.concatenate(decoded).tolist() == samples.tolist()
+
+
+def test_damage_in_a_long_file_is_the_last_of_what_is_pooled(long_file):
+    path, samples = long_file
+    samples[-1] = np.nan
+    path.write_bytes(wav(samples, 44_100))
+    tables = decoder(long_cut=lambda: Cut(seconds=15, hop=15), max_seconds=60)(listed(path))
+
+    # blocks of 2**20 samples: 23.8 s
+    assert rows_of(tables, *TIMES, "pool_weight_s") == [
+        (0, False, 0, 15, None, 15),
+        (1, True, 15, None, "not_finite", 0),
+    ]
+
+
+def test_a_long_file_stays_one_clip_where_its_windows_are_not_pooled(long_file, opened):
+    path, samples = long_file
+    tables = list(decoder(max_seconds=60)(listed(path)))
+
+    assert opened == [str(path)]
+    assert rows_of(tables, *TIMES, "pool_weight_s") == [(0, True, 0, 40, None, None)]
+    assert outcomes(tables) == [[samples.tolist()]]
+
+
+def test_pooled_windows_weigh_what_they_cover(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav(np.zeros(40_080)))  # a rest of 5 ms belongs to the window before
+    tables = decoder(cut=Cut(seconds=1, hop=0.5), pooled=True)(listed(tmp_path / "a.wav"))
+
+    times = [(start / 2, 1 + start / 2, 1) for start in range(3)] + [(1.5, 2.505, 1)]
+    assert rows_of(tables, "start_s", "end_s", "pool_weight_s") == times
+
+
+@pytest.mark.parametrize("how", ["cut=Cut(seconds=60, hop=60)", "long_cut=lambda: Cut(seconds=60, hop=60)"])
+def test_three_hours_take_no_more_memory_than_a_batch(tmp_path, how):
     """The peak of a process that decodes three hours in windows; whole, they would take 345 MB."""
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 8_000, 1) as file:
         for _ in range(18):  # ten minutes each
@@ -268,10 +324,10 @@ import resource, sys
 from mats_ray.data.windows import Cut
 from tests.unit.caption.test_decode import decoder, listed
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-decode = decoder(cut=Cut(seconds=60, hop=60), batch_size=16, max_seconds=40_000)
-batches = decode(listed({str(tmp_path / "long.flac")!r}))
-first = next(batches); before = peak()
-print(1 + sum(1 for _ in batches), peak() - before)
+decode_stage = decoder({how}, batch_size=16, max_seconds=40_000)
+batches = decode_stage(listed({str(tmp_path / "long.flac")!r}))
+before = peak()
+print(sum(1 for _ in batches), peak() - before)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""The ledger knows what is owed, what is done, and what has to go."""
+"""The ledger knows which rows are missing, which are there, and which to remove."""
 
 import dataclasses
 
@@ -6,30 +6,30 @@ import pytest
 
 from mats_ray.caption.ledger import Ledger
 from mats_ray.caption.output import PartStore
-from mats_ray.caption.prompts import CAPTION, ask
-from mats_ray.caption.rows import Prompt, Respondent, Source, error_row, ok_row, to_table
+from mats_ray.caption.prompts import CAPTION, plan_prompts
+from mats_ray.caption.rows import Prompt, Provenance, RowError, Source, error_row, ok_row, to_table
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.listing import AudioObject
-from mats_ray.errors import AudioError, DataError
+from mats_ray.errors import DataError
 from mats_ray.tasks import Task
 from mats_ray.types import Answer
 
-RESPONDENT = Respondent(model_id="m@1", generation=GenerationConfig())
+PROVENANCE = Provenance(model_id="m@1", generation=GenerationConfig())
 OBJECTS = [AudioObject(path=path, size=1, etag=f"etag {path}") for path in ("a", "b", "c")]
-ASKED = ask(["a", "b", "c"], everyone=["Dog?", "Rain?"])
-PROMPTS = ASKED.prompts
+PLAN = plan_prompts(["a", "b", "c"], shared=["Dog?", "Rain?"])
+PROMPTS = PLAN.prompts
 
 
-def row(path, prompt=PROMPTS[0], *, etag=None, respondent=RESPONDENT, text="yes", error=None, **window):
+def row(path, prompt=PROMPTS[0], *, etag=None, provenance=PROVENANCE, text="yes", error=None, **window):
     source = Source(path=path, etag=etag or f"etag {path}", start_s=0.0, end_s=1.0, **window)
     if error:
-        return error_row(source, prompt, respondent, AudioError(f"{path} is bad", code=error))
-    return ok_row(source, prompt, respondent, Answer(text=text, num_tokens=1, finish_reason="stop"))
+        return error_row(source, prompt, provenance, RowError(error, f"{path} is bad"))
+    return ok_row(source, prompt, provenance, Answer(text=text, num_tokens=1, finish_reason="stop"))
 
 
 @pytest.fixture
 def ledger():
-    return Ledger(OBJECTS, ASKED, RESPONDENT)
+    return Ledger(OBJECTS, PLAN, PROVENANCE)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def everything(**kind):
     return to_table([row(one.path, prompt, **kind) for one in OBJECTS for prompt in PROMPTS])
 
 
-def tidy(ledger, store):
-    for name, keep_N in ledger.enter_all(store).items():
-        store.keep(name, keep_N)
+def remove_outdated(ledger, store):
+    for name, keep_N in ledger.scan(store).items():
+        store.keep_rows(name, keep_N)
 
 
 def test_nothing_is_done_at_first(ledger):
@@ -61,7 +61,7 @@ def test_rows_are_counted_by_outcome(ledger, store):
 
     store.write("part-1.parquet", to_table(rows))
 
-    assert ledger.enter_all(store) == {}
+    assert ledger.scan(store) == {}
     assert ledger.done_K.reshape(3, 2).tolist() == [[True, False], [True, True], [True, False]]
     assert (ledger.num_ok, dict(ledger.errors), ledger.first_error) == (
         1,
@@ -74,8 +74,8 @@ def test_rows_are_counted_by_outcome(ledger, store):
     "stale",
     [
         {"etag": "an older content"},
-        {"respondent": dataclasses.replace(RESPONDENT, model_id="m@2")},
-        {"respondent": Respondent(model_id="m@1", generation=GenerationConfig(profile="fast"))},
+        {"provenance": dataclasses.replace(PROVENANCE, model_id="m@2")},
+        {"provenance": Provenance(model_id="m@1", generation=GenerationConfig(profile="fast"))},
         {"error": "read_failed"},
         {"error": "changed"},
     ],
@@ -85,7 +85,7 @@ def test_what_is_out_of_date_is_done_again(ledger, store, stale):
     store.write("part-1.parquet", to_table([row("a", **stale), row("b")]))
     store.write("part-2.parquet", to_table([row("c", **stale)]))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert ledger.done_K.reshape(3, 2).tolist() == [[False, False], [True, False], [False, False]]
     assert store.names() == ["part-1.parquet"]
@@ -96,7 +96,7 @@ def test_a_row_that_is_there_twice_goes_once(ledger, store):
     store.write("part-1.parquet", to_table([row("a", text="first")]))
     store.write("part-2.parquet", to_table([row("a", text="second"), row("b")]))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     answers = [store.read(name).column("answer").to_pylist() for name in store.names()]
     assert answers == [["first"], ["yes"]]
@@ -105,7 +105,7 @@ def test_a_row_that_is_there_twice_goes_once(ledger, store):
 def test_errors_of_the_file_itself_stay(ledger, store):
     store.write("part-1.parquet", to_table([row("a", error="damaged")]))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert ledger.done_K[0]
     assert len(store.read("part-1.parquet")) == 1
@@ -115,7 +115,7 @@ def test_rows_of_other_files_and_prompts_are_left_alone(ledger, store):
     foreign = [row("elsewhere"), row("a", Prompt(Task.QA, "Cat?")), row("a", CAPTION, etag="old")]
     store.write("part-1.parquet", to_table(foreign))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert not ledger.done_K.any()
     assert len(store.read("part-1.parquet")) == 3
@@ -134,7 +134,7 @@ def test_a_missing_row_is_named(ledger, store):
         ledger.check(store)
 
 
-def test_a_surplus_row_is_told(ledger, store):
+def test_a_surplus_row_is_an_error(ledger, store):
     store.write("part-1.parquet", everything())
     store.write("part-2.parquet", everything().slice(0, 2))
 
@@ -151,7 +151,7 @@ def test_windows_count_together(ledger, store):
     store.write("part-1.parquet", to_table([b[1], a[2], a[0]]))
     store.write("part-2.parquet", to_table([a[1], b[0], row("c", error="empty", segment=1)]))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert ledger.done_K.reshape(3, 2).tolist() == [[True, False], [False, False], [False, False]]
     assert (ledger.num_rows, ledger.num_ok, dict(ledger.errors)) == (3, 3, {})
@@ -162,7 +162,7 @@ def test_windows_count_together(ledger, store):
 def test_windows_before_trouble_with_the_storage_are_done_again(ledger, store):
     store.write("part-1.parquet", to_table([*windows("a", 2), row("a", segment=2, error="read_failed")]))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert not ledger.done_K.any()
     assert store.names() == []
@@ -171,21 +171,21 @@ def test_windows_before_trouble_with_the_storage_are_done_again(ledger, store):
 def test_windows_that_are_there_twice_go_once(ledger, store):
     store.write("part-1.parquet", to_table([*windows("a", 3), *windows("a", 2)]))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert ledger.num_rows == len(store.read("part-1.parquet")) == 3
 
 
 def test_windows_of_another_cut_are_out_of_date(ledger, store):
-    cut = dataclasses.replace(RESPONDENT, hearing="windows of 7 s every 7 s")
-    store.write("part-1.parquet", to_table(windows("a", 3, respondent=cut)))
+    cut = dataclasses.replace(PROVENANCE, windows="windows of 7 s every 7 s")
+    store.write("part-1.parquet", to_table(windows("a", 3, provenance=cut)))
 
-    tidy(ledger, store)
+    remove_outdated(ledger, store)
 
     assert store.names() == []
 
 
-def test_a_missing_window_is_told(ledger, store):
+def test_a_missing_window_is_an_error(ledger, store):
     pairs = [(path, prompt) for path in "abc" for prompt in PROMPTS]
     rows = [one for path, prompt in pairs for one in windows(path, 3, prompt=prompt)]
     store.write("part-1.parquet", to_table(rows))
@@ -196,10 +196,10 @@ def test_a_missing_window_is_told(ledger, store):
         ledger.check(store)
 
 
-def test_what_a_file_owes(ledger, store):
+def test_prompts_without_a_row_are_missing(ledger, store):
     store.write("part-1.parquet", to_table([row("a"), *(row("b", prompt) for prompt in PROMPTS)]))
 
-    ledger.enter_all(store)
+    ledger.scan(store)
 
-    assert [ledger.owed(file) for file in range(3)] == [[1], [], [0, 1]]
+    assert [ledger.missing_prompts(file) for file in range(3)] == [[1], [], [0, 1]]
     assert ledger.files_done().tolist() == [False, True, False]

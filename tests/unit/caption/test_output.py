@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.caption import output as parts
+from mats_ray.caption import output
 from mats_ray.caption.output import PartStore, PartWriter
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import DataError
@@ -52,23 +52,23 @@ def test_a_part_is_replaced_or_removed(out):
     assert store.read("part.parquet") == table("b")
 
     store.write("part.parquet", table("a", "b", "c"))
-    store.keep("part.parquet", np.array([True, False, True]))
+    store.keep_rows("part.parquet", np.array([True, False, True]))
     assert store.read("part.parquet") == table("a", "c")
 
-    store.keep("part.parquet", np.array([False, False]))
+    store.keep_rows("part.parquet", np.array([False, False]))
     assert store.names() == []
 
 
 def test_rows_wait_for_a_part(out, monkeypatch):
     store = PartStore(out)
-    monkeypatch.setattr(parts, "FIRST_FLUSH_SECONDS", 1000)
+    monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 1000)
     with PartWriter(store) as writer:
         writer.add(table("a"))
         writer.add(table("b"))
         assert store.names() == []
         writer.flush()
         assert len(store.names()) == 1
-        monkeypatch.setattr(parts, "FIRST_FLUSH_SECONDS", 0)
+        monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 0)
         writer.add(table("c"))
         assert len(store.names()) == 2
         writer.add(table())

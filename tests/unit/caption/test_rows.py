@@ -3,19 +3,19 @@
 import pyarrow as pa
 
 from mats_ray.caption.prompts import CAPTION
-from mats_ray.caption.rows import SCHEMA, Prompt, Respondent, Source, error_row, ok_row, to_table
+from mats_ray.caption.rows import SCHEMA, Prompt, Provenance, RowError, Source, error_row, ok_row, to_table
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import AudioError
 from mats_ray.tasks import INSTRUCTIONS, Task
 from mats_ray.types import Answer
 
-RESPONDENT = Respondent(model_id="m@1", generation=GenerationConfig(profile="fast", max_new_tokens=9))
-HEARD = Source(path="/a.wav", etag="e1", start_s=0.0, end_s=2.5)
+PROVENANCE = Provenance(model_id="m@1", generation=GenerationConfig(profile="fast", max_new_tokens=9))
+SOURCE = Source(path="/a.wav", etag="e1", start_s=0.0, end_s=2.5)
 ANSWER = Answer(text="a dog", num_tokens=2, finish_reason="stop")
 
 
 def test_a_caption_row():
-    (row,) = to_table([ok_row(HEARD, CAPTION, RESPONDENT, ANSWER)]).to_pylist()
+    (row,) = to_table([ok_row(SOURCE, CAPTION, PROVENANCE, ANSWER)]).to_pylist()
 
     assert row == {
         "path": "/a.wav",
@@ -39,15 +39,15 @@ def test_a_caption_row():
 
 
 def test_an_answer_row():
-    (row,) = to_table([ok_row(HEARD, Prompt(Task.QA, "Dog?"), RESPONDENT, ANSWER)]).to_pylist()
+    (row,) = to_table([ok_row(SOURCE, Prompt(Task.QA, "Dog?"), PROVENANCE, ANSWER)]).to_pylist()
 
     assert (row["task"], row["prompt"], row["answer"], row["caption"]) == ("qa", "Dog?", "a dog", None)
 
 
 def test_an_error_row():
-    error = AudioError("/a.wav is empty (0 bytes)", code="empty")
+    error = RowError.of(AudioError("/a.wav is empty (0 bytes)", code="empty"))
     source = Source(path="/a.wav", etag="e1")
-    (row,) = to_table([error_row(source, CAPTION, RESPONDENT, error)]).to_pylist()
+    (row,) = to_table([error_row(source, CAPTION, PROVENANCE, error)]).to_pylist()
 
     assert (row["status"], row["error_code"], row["error"]) == ("error", "empty", "/a.wav is empty (0 bytes)")
     assert [row[name] for name in ("segment_start_s", "segment_end_s", "caption", "num_tokens")] == [None] * 4
@@ -55,8 +55,8 @@ def test_an_error_row():
 
 
 def test_the_schema_stays_when_columns_are_all_null():
-    error = AudioError("gone", code="not_found")
-    table = to_table([error_row(Source(path="p", etag=""), CAPTION, RESPONDENT, error)])
+    error = RowError("not_found", "gone")
+    table = to_table([error_row(Source(path="p", etag=""), CAPTION, PROVENANCE, error)])
 
     assert table.schema == SCHEMA
     assert to_table([]).schema == SCHEMA

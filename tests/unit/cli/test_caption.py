@@ -1,13 +1,14 @@
 """`mats caption`: what is wrong is told in one line before Ray starts; what is done is not done again."""
 
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
 
-from mats_ray.caption.answer import Responder
+from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.job import CaptionJob
 from mats_ray.cli.main import main
 from mats_ray.config import RunConfig
@@ -32,7 +33,7 @@ def no_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "mats_ray.cli.on_ray", None)
 
 
-def said(capsys):
+def last_line(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -41,11 +42,11 @@ def test_faults_of_the_command_line(model, audio, tmp_path, capsys):
     where = ["--audio", audio, "--out", str(tmp_path / "out")]
 
     assert main(["caption", *where]) == 2
-    assert "--model" in said(capsys)
+    assert "--model" in last_line(capsys)
     assert main(["caption", *where, "--model", model, "--ask", " "]) == 2
-    assert "a question is empty" in said(capsys)
+    assert "a question is empty" in last_line(capsys)
     assert main(["caption", *where, "--model", model, "--set", "caption.batchsize=3"]) == 2
-    assert "caption.batchsize" in said(capsys)
+    assert "caption.batchsize" in last_line(capsys)
     with pytest.raises(SystemExit, match="2"):
         main(["caption", "--model", model])
 
@@ -55,37 +56,37 @@ def test_faults_of_what_it_names(model, audio, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
 
     assert main(["caption", "--audio", audio, *out, "--model", str(tmp_path / "none")]) == 1
-    assert "no model directory at" in said(capsys)
+    assert "no model directory at" in last_line(capsys)
     assert main(["caption", "--audio", str(tmp_path / "none"), *out, "--model", model]) == 1
-    assert f"no file or folder {tmp_path / 'none'}" in said(capsys)
+    assert f"no file or folder {tmp_path / 'none'}" in last_line(capsys)
     (tmp_path / "texts").mkdir()
     assert main(["caption", "--audio", str(tmp_path / "texts"), *out, "--model", model]) == 1
-    assert f"no audio below {tmp_path / 'texts'}" in said(capsys)
+    assert f"no audio below {tmp_path / 'texts'}" in last_line(capsys)
 
 
 @pytest.mark.usefixtures("no_ray")
 def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys):
     out = str(tmp_path / "out")
     arguments = ["caption", "--audio", audio, "--out", out, "--model", model, "--ask", "Is there a dog?"]
-    parsed = {}
+    planned = {}
 
-    def on_this_process(job: CaptionJob):
-        parsed["job"] = job
-        respond = Responder(job.responder)
-        rows = [respond(batch) for listed in job.todo() for batch in job.decoder(listed)]
+    def in_this_process(job: CaptionJob):
+        planned["job"] = job
+        answer = AnswerStage(job.answer_settings)
+        rows = [answer(batch) for files in job.missing_files() for batch in job.decode_stage(files)]
         job.store.write("part-1.parquet", pa.concat_tables(rows))
-        return job.finish()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mats_ray.cli.caption._on_a_cluster", on_this_process)
+        patch.setattr("mats_ray.cli.caption._cluster", nullcontext)
+        patch.setattr("mats_ray.caption.on_ray.write_missing_rows", in_this_process)
         assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
     assert "2 files, 2 rows: 1 ok, errors: 1 empty\n2 rows written" in capsys.readouterr().out
-    assert [prompt.instruction for prompt in parsed["job"].responder.prompts] == ["Is there a dog?"]
+    assert [prompt.instruction for prompt in planned["job"].answer_settings.prompts] == ["Is there a dog?"]
 
     assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
     assert "nothing to do, every row was there" in capsys.readouterr().out
     assert main(arguments) == 1
-    assert "1 of 2 rows are errors (1 empty)" in said(capsys)
+    assert "1 of 2 rows are errors (1 empty)" in last_line(capsys)
 
 
 def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):
@@ -97,7 +98,7 @@ def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):
             model=model,
             questions=(),
         )
-        return job.responder.respondent.decoding
+        return job.ledger.provenance.decoding
 
     assert decoding({}) == "fast, at most 12 tokens"
     assert decoding({"generation": {"max_new_tokens": 5}}) == "paper, at most 5 tokens"
@@ -112,9 +113,9 @@ def test_a_dry_run_counts_and_touches_nothing(model, audio, tmp_path, capsys):
 
     assert main(["caption", *what, "--out", str(out), "--model", model, "--dry-run"]) == 0
 
-    said = capsys.readouterr().out
-    assert "2 files, 0.0 MB; 5 files times prompts, 3 different prompts" in said
-    assert "to do: 2 files, 0.0 MB; 5 answers" in said
+    printed = capsys.readouterr().out
+    assert "2 files, 0.0 MB; 5 files times prompts, 3 different prompts" in printed
+    assert "to do: 2 files, 0.0 MB; 5 answers" in printed
     assert not out.exists()
 
 
@@ -123,10 +124,10 @@ def test_windows_are_checked_before_anything_runs(model, audio, tmp_path, capsys
     where = ["--audio", audio, "--out", str(tmp_path / "out"), "--model", model]
 
     assert main(["caption", *where, "--hop", "3"]) == 2
-    assert "hop=3 is given without a window" in said(capsys)
+    assert "hop=3 is given without a window" in last_line(capsys)
     assert main(["caption", *where, "--window", "2", "--hop", "3"]) == 2
-    assert "hop=3 is more than window=2" in said(capsys)
+    assert "hop=3 is more than window=2" in last_line(capsys)
     assert main(["caption", *where, "--window", "clap", "--hop", "5"]) == 2
-    assert "caption.hop=5 is more than CLAP's window of 4 s" in said(capsys)
+    assert "caption.hop=5 is more than CLAP's window of 4 s" in last_line(capsys)
     assert main(["caption", *where, "--window", "all"]) == 2
-    assert "caption.window" in said(capsys)
+    assert "caption.window" in last_line(capsys)

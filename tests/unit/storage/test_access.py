@@ -6,7 +6,7 @@ import pickle
 import pytest
 from ray.data._internal.metadata_exporter import sanitize_for_struct
 
-from mats_ray.caption.decode import Opener
+from mats_ray.caption.decode import AudioOpener
 from mats_ray.data.audio import Limits
 from mats_ray.errors import DataError
 from mats_ray.storage import Environment, access, locate, read_bytes, write_bytes
@@ -99,7 +99,7 @@ def test_what_one_process_knows_of_s3_another_can_take_over(monkeypatch):
 def test_what_it_knows_is_not_shown(monkeypatch):
     """Ray writes the arguments of tasks and actors into its logs, data classes field by field."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    opener = Opener(environment=Environment(), limits=Limits())
+    opener = AudioOpener(environment=Environment(), limits=Limits())
 
     assert "hush" not in f"{Environment()} {Environment()!r} {opener!r} {sanitize_for_struct(opener)}"
 
