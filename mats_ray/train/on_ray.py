@@ -90,11 +90,10 @@ def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
             if store.find(config.train.num_steps) is None:  # otherwise the run is finished
                 _trainer(config, data, coordinator).fit()
         except ray.train.TrainingFailedError as error:
-            raise TrainingError(
-                f"the run {config.name!r} failed: {ray.get(coordinator.failure.remote()) or failure_reason(error)}"
-            ) from error
-    if failure := ray.get(coordinator.failure.remote()):
-        raise TrainingError(f"the run {config.name!r} failed: {failure}")
+            reason = ray.get(coordinator.failure.remote()) or failure_reason(error)
+            raise TrainingError(f"the run {config.name!r} failed: {reason}") from error
+    if reason := ray.get(coordinator.failure.remote()):
+        raise TrainingError(f"the run {config.name!r} failed: {reason}")
     last = store.committed()[-1]
     with tempfile.TemporaryDirectory(prefix="mats-export-") as scratch:
         store.download(last, Path(scratch))
