@@ -127,7 +127,7 @@ def annotated_rows(config, args: argparse.Namespace):
     return table.take(pa.array(np.random.default_rng(2).permutation(len(table))[: args.texts]))
 
 
-def micro_batches(config):
+def row_tables(config):
     """The stream one worker sees, without Ray."""
     from mats_ray.data.embedded import inspect
     from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
@@ -147,10 +147,9 @@ def run_ours(config, variant: str) -> list[dict]:
     from mats_ray.models.build import build_mats
     from mats_ray.models.mats import MATS
     from mats_ray.models.splice import IGNORED
-    from mats_ray.train.assemble import to_batches
-    from mats_ray.train.context import LocalContext
+    from mats_ray.train.dataloader import micro_batches
     from mats_ray.train.engine import TorchEngine
-    from mats_ray.train.loop import fit
+    from mats_ray.train.loop import LocalContext, fit
 
     class AllLogits(MATS):
         """Logits wherever there is a position."""
@@ -178,9 +177,9 @@ def run_ours(config, variant: str) -> list[dict]:
     if variant == "all-gradients":
         for parameter in model.parameters():
             parameter.requires_grad_()
-    batches = to_batches(micro_batches(config), prompts, config)
+    batches = micro_batches(row_tables(config), prompts, config)
     if variant == "no-cache":
-        batches = (next(to_batches([table], prompts, config)) for table in micro_batches(config))
+        batches = (next(micro_batches([table], prompts, config)) for table in row_tables(config))
 
     class Clocked(LocalContext):
         def log(self, record, samples=()):
@@ -207,7 +206,7 @@ def run_plain(config) -> list[dict]:
     from mats_ray.models.build import build_mats
 
     model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
-    tables = list(micro_batches(config.replace(data={"group_by_length": False})))
+    tables = list(row_tables(config.replace(data={"group_by_length": False})))
     rows = [
         {"clap": clap, "instruction": row["instruction"], "answer": row["answer"]}
         for table in tables
@@ -338,7 +337,7 @@ def compare(config, folder: Path, repeats: int, variants: list[str]) -> None:
 def overhead(config, folder: Path) -> None:
     """One worker under Ray Train and DeepSpeed against the same loop bare; and how long it waits for data."""
     from mats_ray.cli.on_ray import cluster
-    from mats_ray.train.follower import read_records
+    from mats_ray.train.metrics_logger import read_records
     from mats_ray.train.on_ray import train
 
     (folder / "config.json").write_text(config.model_dump_json())

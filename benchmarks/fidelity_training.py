@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from bench_train import micro_batches
+from bench_train import row_tables
 
 from mats_ray.config import RunConfig
 from mats_ray.infer.pipeline import Answerer
@@ -14,10 +14,9 @@ from mats_ray.models.build import build_mats
 from mats_ray.models.mats import MATS
 from mats_ray.toy.systems import ask
 from mats_ray.toy.testset import Score, TestClip
-from mats_ray.train.assemble import to_batches
-from mats_ray.train.context import LocalContext
+from mats_ray.train.dataloader import micro_batches
 from mats_ray.train.engine import TorchEngine
-from mats_ray.train.loop import fit
+from mats_ray.train.loop import LocalContext, fit
 
 
 def training_lines(config: RunConfig, audio_NC: np.ndarray, clips: list[TestClip]):
@@ -73,7 +72,7 @@ def trained(toy, *, queries_std: float | None = None, engine=TorchEngine, **chan
             )
     context = LocalContext()
     fit(
-        engine(model, config.train.optim), to_batches(micro_batches(config), prompts, config), context, config
+        engine(model, config.train.optim), micro_batches(row_tables(config), prompts, config), context, config
     )
     for folder in context.checkpoints:
         shutil.rmtree(folder)

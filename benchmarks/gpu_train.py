@@ -5,7 +5,7 @@
 
 Weights are random: speed does not depend on them. Text lengths are drawn like those of AudioCaps captions
 behind a caption instruction. MFU is the share of the measured matrix-product ceiling, useful operations only
-(``mats_ray/models/flops.py``), in bf16 on a GPU.
+(``mats_ray/train/flops.py``), in bf16 on a GPU.
 """
 
 import argparse
@@ -25,11 +25,12 @@ from transformers import (
 
 from mats_ray.config.model import LLMConfig, LoRAConfig, MapperConfig
 from mats_ray.models.build import build_connector
-from mats_ray.models.flops import TrainingFlops, llm_shape, measured_peak
 from mats_ray.models.llm import attach
 from mats_ray.models.mapper import init_connector
 from mats_ray.models.mats import MATS, TrainBatch
 from mats_ray.models.splice import IGNORED
+from mats_ray.train.flops import TrainingFlops, llm_shape
+from mats_ray.train.metrics import measured_peak
 
 SIZES = {
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "mlp": 11008, "vocab": 32000, "clap": 1024},

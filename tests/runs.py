@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from mats_ray.config import RunConfig
-from mats_ray.train.follower import read_records
+from mats_ray.train.metrics_logger import read_records
 
 WAIT_SECONDS = 120
 TRAIN_WORKERS = ("RayTrainWorker", "_TrainWorker")

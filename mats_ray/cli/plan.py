@@ -14,7 +14,7 @@ EPILOG = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from mats_ray.models.gpus import GPUS
+    from mats_ray.train.plan import GPUS
 
     parser.add_argument("config", nargs="+", metavar="YAML", help="configuration; later ones win")
     parser.add_argument(
@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _assumptions(args: argparse.Namespace) -> "Assumptions":
     from mats_ray.errors import ConfigError
-    from mats_ray.models.gpus import GPUS
-    from mats_ray.train.plan import Assumptions
+    from mats_ray.train.plan import GPUS, Assumptions
 
     if args.gpus < 1 or args.tokens < 1 or not 0 < args.mfu <= 1:
         raise ConfigError(
@@ -82,7 +81,7 @@ def _lines(config: "RunConfig", plan: "Plan", given: "Assumptions") -> dict[str,
 
 
 def _micro_batch(config: "RunConfig", plan: "Plan") -> dict[str, str]:
-    """Say what fits in memory, what of it divides the global batch, and whether the configuration's does."""
+    """List what fits in memory, what of it divides the global batch, and whether the configured size does."""
     if not plan.samples_that_fit:
         return {"fits in memory": "not even one sample; try zero_stage 3, bf16 or a larger GPU"}
     own, share = config.train.micro_batch_size, plan.samples_per_gpu
@@ -100,11 +99,11 @@ def _assumed(args: argparse.Namespace) -> str:
 
 
 def _measured(config: "RunConfig") -> dict[str, str]:
-    """Of a run of this configuration on this machine's disk: storage elsewhere is not asked."""
+    """Read the metrics of a run of this configuration, if it is on a local disk; remote ones are not read."""
     from statistics import median
 
-    from mats_ray.train.assemble import run_dir
-    from mats_ray.train.follower import read_records
+    from mats_ray.train.metrics_logger import read_records
+    from mats_ray.train.run_state import run_dir
 
     if "://" in config.runs_dir:
         return {}
@@ -114,9 +113,9 @@ def _measured(config: "RunConfig") -> dict[str, str]:
         return {}
     rate = median(record["samples_per_s"] for record in records)
     tokens = median(record["tokens_per_s"] for record in records)
-    said = f"{rate:.3g} samples/s, {tokens / rate:.0f} text tokens a sample"
+    line = f"{rate:.3g} samples/s, {tokens / rate:.0f} text tokens a sample"
     if "mfu" in records[-1]:
         memory = max(record["peak_memory_gb"] for record in records)
         mfu = median(record["mfu"] for record in records if "mfu" in record)
-        said += f", MFU {mfu:.2f} of the measured ceiling, {memory:.1f} GB"
-    return {"measured": f"{said} ({path})"}
+        line += f", MFU {mfu:.2f} of the measured ceiling, {memory:.1f} GB"
+    return {"measured": f"{line} ({path})"}

@@ -44,7 +44,7 @@ def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace)
         dataset = _embedded_online(config, dataset)
     dataset.context.execution_options.preserve_order = True
     # Blocks as they come, cut here: Ray's own cutting into micro-batches takes longer than all the rest.
-    blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+    blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     return rebatched(blocks, config.train.micro_batch_size)
 
 

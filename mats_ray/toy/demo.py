@@ -27,7 +27,7 @@ from mats_ray.toy.peak import PeakMemory
 from mats_ray.toy.report import ReportClip, ReportContent, write_report
 from mats_ray.toy.testset import Score, TestClip, score, write_test_set
 from mats_ray.toy.world import ensure_world, split_of, text_triplets
-from mats_ray.train.follower import read_records
+from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
 
 T = TypeVar("T")

@@ -1,31 +1,126 @@
-"""All checkpoints of a run in one folder or S3 prefix: which count, which stay, and how one gets there.
+"""Checkpoints of a run: their format, the store that keeps them, restoring, and uploads in the background.
 
-A checkpoint is the folder ``step-00000120``; it counts once its ``COMMITTED.json`` is there, which is
-uploaded last. Ray Train could keep checkpoints, too, but it registers them seconds after they are written,
-forgets those a killed worker had just uploaded, and keeps either the newest or the best. Nothing in here
-knows Ray.
+A checkpoint is the folder ``step-00000120`` with ``trained.safetensors``, ``moments.safetensors``,
+``state.json``, ``records.jsonl`` (the metrics so far, in case the driver dies before it has written them)
+and, written last, ``COMMITTED.json`` with the size and SHA-256 of the others: a copy that was cut off is
+recognised whatever order its files arrived in. A checkpoint without that marker does not count.
+
+DeepSpeed's own checkpoints are tied to the number of workers that wrote them. What MATS trains is small, so
+every checkpoint holds it consolidated, for any number of workers. Ray Train could keep checkpoints, too, but
+it registers them seconds after they are written, forgets those a killed worker had just uploaded, and keeps
+either the newest or the best.
 """
 
+import hashlib
 import json
+import logging
 import re
 import shutil
+import tempfile
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mats_ray.config import RunConfig
+from mats_ray.config.run import join
 from mats_ray.errors import StorageError, TrainingError
 from mats_ray.storage import download, list_files, read_bytes, remove, remove_folder, write_file
-from mats_ray.train.context import Record
-from mats_ray.train.engine import EngineState
-from mats_ray.train.state import COMMITTED, RECORDS, STATE, RunState, load_checkpoint, run_state
+from mats_ray.train.engine import EngineState, TrainEngine
+from mats_ray.train.metrics import Record
+from mats_ray.train.run_state import (
+    STATE,
+    UNKNOWN_INPUTS,
+    RunInputs,
+    RunState,
+    check_same_run,
+    parse_run_state,
+    run_dir,
+)
 
-ATTEMPTS = 8
-"""To write a file: an outage of half a minute is outlived."""
+logger = logging.getLogger(__name__)
+
+TRAINED, MOMENTS, RECORDS, COMMITTED = (
+    "trained.safetensors",
+    "moments.safetensors",
+    "records.jsonl",
+    "COMMITTED.json",
+)
+UPLOAD_ATTEMPTS = 8
+"""Number of attempts to write a file: an outage of half a minute is survived."""
 _FOLDER = re.compile(r"step-(\d{8,})")
 
 
+def save_checkpoint(
+    directory: Path, engine: EngineState, run: RunState, records: Iterable[Mapping[str, float]] = ()
+) -> None:
+    """Write a checkpoint folder, commit marker last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file({name: t.contiguous() for name, t in engine.trained.items()}, directory / TRAINED)
+    save_file({name: t.contiguous() for name, t in engine.moments.items()}, directory / MOMENTS)
+    (directory / STATE).write_text(json.dumps(asdict(run), indent=2) + "\n", "utf-8")
+    lines = [json.dumps(dict(record)) + "\n" for record in records]
+    (directory / RECORDS).write_text("".join(lines), "utf-8")
+    marker = {name: _fingerprint(directory / name) for name in (TRAINED, MOMENTS, STATE, RECORDS)}
+    (directory / COMMITTED).write_text(json.dumps(marker, indent=2) + "\n", "utf-8")
+
+
+def load_checkpoint(directory: Path) -> tuple[EngineState, RunState]:
+    """Read a checkpoint folder.
+
+    Raises:
+        TrainingError: It was never committed, or a file is missing, cut off or altered.
+    """
+    try:
+        marker = json.loads((directory / COMMITTED).read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"the checkpoint {directory} was not finished: {COMMITTED} is unreadable"
+        ) from error
+    for name, expected in marker.items():
+        if not (directory / name).is_file():
+            raise TrainingError(f"the checkpoint {directory} lacks {name}")
+        if (found := _fingerprint(directory / name)) != expected:
+            raise TrainingError(
+                f"{directory / name} is not what was committed: {found['bytes']} bytes instead of "
+                f"{expected['bytes']} (cut off or altered)"
+            )
+    run = parse_run_state(json.loads((directory / STATE).read_text("utf-8")))
+    return EngineState(load_file(directory / TRAINED), load_file(directory / MOMENTS), run.step), run
+
+
+def check_architecture(state: EngineState, parameters: Mapping[str, Tensor], *, where: str) -> None:
+    """Refuse a checkpoint of another architecture.
+
+    Args:
+        state: State of the checkpoint.
+        parameters: Parameters trained now, by name; only shapes are compared.
+        where: Subject of the error message.
+
+    Raises:
+        TrainingError: Counts the differences and names the first.
+    """
+    stored = {name: tuple(tensor.shape) for name, tensor in state.trained.items()}
+    wanted = {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in parameters.items()}
+    differing = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
+    if differing:
+        first = differing[0]
+        raise TrainingError(
+            f"{where} is of another architecture: {len(differing)} of {len(wanted)} tensors differ, first "
+            f"{first}: {stored.get(first, 'absent')} there, {wanted.get(first, 'absent')} here"
+        )
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    data = path.read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 @dataclass(frozen=True, slots=True, order=True)
-class Stored:
+class Checkpoint:
     """A committed checkpoint."""
 
     step: int
@@ -34,98 +129,146 @@ class Stored:
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
+    """The checkpoints of one run, in a folder or S3 prefix.
 
     Args:
         path: Folder or s3:// prefix.
-        keep: Newest ones that stay; the best by validation loss stays besides.
+        keep: Number of newest checkpoints to keep; the best by validation loss is kept besides.
     """
 
     def __init__(self, path: str, *, keep: int) -> None:
         self.path, self.keep = path.rstrip("/"), keep
 
-    def committed(self) -> list[Stored]:
-        """List what counts, oldest first."""
+    def committed(self) -> list[Checkpoint]:
+        """List the committed checkpoints, oldest first."""
         return [one for one, is_committed in self._folders().items() if is_committed]
 
-    def find(self, step: int) -> Stored | None:
-        """Return the checkpoint of a step, if it counts."""
+    def find(self, step: int) -> Checkpoint | None:
+        """Return the checkpoint of a step, if it is committed."""
         return next((one for one in self.committed() if one.step == step), None)
 
-    def state(self, stored: Stored) -> RunState:
-        """Read where a checkpoint stands, without its tensors."""
-        return run_state(json.loads(read_bytes(f"{stored.path}/{STATE}")))
+    def state(self, checkpoint: Checkpoint) -> RunState:
+        """Read the run state of a checkpoint, without its tensors."""
+        return parse_run_state(json.loads(read_bytes(f"{checkpoint.path}/{STATE}")))
 
-    def records(self, stored: Stored) -> list[Record]:
-        """Read the metrics a checkpoint remembers; none if it is damaged or an earlier version wrote it."""
+    def records(self, checkpoint: Checkpoint) -> list[Record]:
+        """Read the metrics in a checkpoint; none if it is damaged or an earlier version wrote it."""
         try:
-            return [json.loads(line) for line in read_bytes(f"{stored.path}/{RECORDS}").splitlines()]
+            return [json.loads(line) for line in read_bytes(f"{checkpoint.path}/{RECORDS}").splitlines()]
         except (StorageError, ValueError):
             return []
 
-    def load(self, stored: Stored, scratch: Path) -> tuple[EngineState, RunState]:
-        """Download a checkpoint into a folder of its own and read it.
+    def download(self, checkpoint: Checkpoint, scratch: Path) -> tuple[EngineState, RunState]:
+        """Download a checkpoint into an empty folder and read it.
 
         Raises:
             TrainingError: It is not what was committed, or cannot be fetched.
         """
         scratch.mkdir(parents=True, exist_ok=True)
         try:
-            download(stored.path, scratch)
+            download(checkpoint.path, scratch)
         except StorageError as error:
-            raise TrainingError(f"the checkpoint {stored.path} cannot be read: {error}") from error
+            raise TrainingError(f"the checkpoint {checkpoint.path} cannot be read: {error}") from error
         return load_checkpoint(scratch)
 
-    def put(self, folder: Path, step: int) -> Stored:
-        """Upload a checkpoint folder, its mark last, then remove what need not stay.
+    def read(self, checkpoint: Checkpoint) -> tuple[EngineState, RunState]:
+        """Read a checkpoint and leave no file behind.
 
         Raises:
-            TrainingError: It could not be written after several tries; earlier checkpoints are as they were.
+            TrainingError: See ``download``.
         """
-        stored = Stored(step, f"{self.path}/step-{step:08d}")
+        with tempfile.TemporaryDirectory(prefix="mats-resume-") as scratch:
+            return self.download(checkpoint, Path(scratch))
+
+    def read_newest(self) -> tuple[EngineState, RunState] | None:
+        """Read the newest checkpoint that is not damaged; None if the run has none yet.
+
+        Raises:
+            TrainingError: All of them are damaged.
+        """
+        committed = self.committed()
+        for checkpoint in reversed(committed):
+            try:
+                return self.read(checkpoint)
+            except TrainingError as error:
+                if checkpoint == committed[0]:
+                    raise
+                logger.warning("%s; going back to the one before", error)
+        return None
+
+    def put(self, folder: Path, step: int) -> Checkpoint:
+        """Upload a checkpoint folder, its marker last, then remove the ones that need not be kept.
+
+        Raises:
+            TrainingError: It could not be written after several attempts; earlier checkpoints are unchanged.
+        """
+        checkpoint = Checkpoint(step, f"{self.path}/step-{step:08d}")
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         try:
             for name in sorted(names, key=lambda name: (name == COMMITTED, name)):
-                write_file(f"{stored.path}/{name}", folder / name, attempts=ATTEMPTS)
+                write_file(f"{checkpoint.path}/{name}", folder / name, attempts=UPLOAD_ATTEMPTS)
             self._prune()
         except StorageError as error:
-            raise TrainingError(self._gave_up(stored, error)) from error
-        return stored
+            raise TrainingError(self._failure(checkpoint, error)) from error
+        return checkpoint
 
     def _prune(self) -> None:
-        """Remove old ones, mark first, and what an interrupted upload left behind."""
+        """Remove old checkpoints, marker first, and the remains of interrupted uploads."""
         folders = self._folders()
         committed = [one for one, is_committed in folders.items() if is_committed]
-        staying = set(committed[-self.keep :])
+        kept = set(committed[-self.keep :])
         losses = {one: loss for one in committed if (loss := self.state(one).validation_loss) is not None}
         if losses:
-            staying.add(min(losses, key=lambda one: (losses[one], one.step)))
+            kept.add(min(losses, key=lambda one: (losses[one], one.step)))
         for one in folders:
-            if one.step < committed[-1].step and one not in staying:
+            if one.step < committed[-1].step and one not in kept:
                 remove(f"{one.path}/{COMMITTED}")
                 remove_folder(one.path)
 
-    def _folders(self) -> dict[Stored, bool]:
-        """List what is there, oldest first, and whether it counts."""
-        found: dict[Stored, bool] = {}
+    def _folders(self) -> dict[Checkpoint, bool]:
+        """List all checkpoint folders, oldest first, and whether each is committed."""
+        found: dict[Checkpoint, bool] = {}
         for file in list_files(self.path):
             name, _, inner = file.name.partition("/")
             if match := _FOLDER.fullmatch(name):
-                stored = Stored(int(match[1]), f"{self.path}/{name}")
-                found[stored] = found.get(stored, False) or inner == COMMITTED
+                checkpoint = Checkpoint(int(match[1]), f"{self.path}/{name}")
+                found[checkpoint] = found.get(checkpoint, False) or inner == COMMITTED
         return dict(sorted(found.items()))
 
-    def _gave_up(self, stored: Stored, error: StorageError) -> str:
+    def _failure(self, checkpoint: Checkpoint, error: StorageError) -> str:
         try:
-            before = [one.step for one in self.committed() if one.step < stored.step]
+            before = [one.step for one in self.committed() if one.step < checkpoint.step]
         except StorageError:
             before = []
         rest = f"the one of step {before[-1]} is intact" if before else "no earlier one is known"
-        return f"the checkpoint of step {stored.step} could not be written: {error}; {rest}"
+        return f"the checkpoint of step {checkpoint.step} could not be written: {error}; {rest}"
 
 
-class Uploader:
-    """Puts checkpoints into a store from a thread of its own, one at a time, while training goes on."""
+def open_store(config: RunConfig) -> CheckpointStore:
+    """Open the store of a run's checkpoints."""
+    return CheckpointStore(join(run_dir(config), "checkpoints"), keep=config.train.checkpoint.keep)
+
+
+def restore(
+    engine: TrainEngine,
+    state: EngineState,
+    run: RunState,
+    config: RunConfig,
+    inputs: RunInputs = UNKNOWN_INPUTS,
+) -> None:
+    """Load a checkpoint into an engine.
+
+    Raises:
+        TrainingError: It belongs to another run, other inputs or another architecture.
+    """
+    check_same_run(run, config, inputs)
+    where = f"the checkpoint of step {run.step} of the run {config.name!r}"
+    check_architecture(state, engine.trained_parameters, where=where)
+    engine.load_state(state)
+
+
+class CheckpointUploader:
+    """Puts checkpoints into a store from its own thread, one at a time, while training goes on."""
 
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
@@ -133,10 +276,10 @@ class Uploader:
         self._error: Exception | None = None
 
     def submit(self, folder: Path, step: int) -> None:
-        """Take a folder over; waits while the last one is still on its way.
+        """Upload a folder and then remove it; waits for the previous upload first.
 
         Raises:
-            TrainingError: The last one could not be written.
+            TrainingError: The previous one could not be written.
         """
         self.wait()
         self._thread = threading.Thread(target=self._put, args=(folder, step), daemon=True)
@@ -157,7 +300,7 @@ class Uploader:
     def _put(self, folder: Path, step: int) -> None:
         try:
             self._store.put(folder, step)
-        except Exception as error:  # noqa: BLE001 (whatever it was: a thread that ends in silence loses a run)
+        except Exception as error:  # noqa: BLE001 (any error: a thread that ends silently loses a run)
             self._error = error
         finally:
             shutil.rmtree(folder, ignore_errors=True)

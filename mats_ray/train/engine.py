@@ -1,4 +1,8 @@
-"""What turns micro-batches into an update: the ``TrainEngine`` protocol, and plain torch as one form."""
+"""Training engines, which turn micro-batches into an update: protocol, plain torch, choice by configuration.
+
+Another engine is a file with a class of this protocol, a value of ``train.engine.type`` and a line in
+``build_engine``.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +12,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from mats_ray.config import RunConfig
 from mats_ray.config.train import OptimConfig
 from mats_ray.models.mats import MATS, TrainBatch
-from mats_ray.train.optim import parameter_groups
-from mats_ray.train.seeding import seed_dropout
+from mats_ray.train.optim import parameter_groups, seed_dropout
 
 OPTIMIZER_KEYS = ("exp_avg", "exp_avg_sq")
-"""AdamW's moments, kept in checkpoints per parameter."""
+"""AdamW's moments, which checkpoints hold per parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,12 @@ class StepResult:
     grad_norm: float
     """Before clipping."""
     losses: tuple[float, ...] = ()
-    """Summed cross-entropy of each of this worker's own micro-batches."""
+    """Summed cross-entropy of each micro-batch of this worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """Everything an engine needs to go on, in a form that does not know how many workers there were."""
+    """Everything an engine needs to resume, independent of the number of workers."""
 
     trained: dict[str, Tensor]
     """Trained parameters by name, float32."""
@@ -45,7 +49,7 @@ class EngineState:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout and gradients inside, ready to train again afterwards."""
+    """Disable dropout and gradients inside; training mode again afterwards."""
     model.eval()
     try:
         with torch.no_grad():
@@ -55,12 +59,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class TrainEngine(Protocol):
-    """Owns the model, the optimizer and, across workers, the sums."""
+    """Owns the model, the optimizer and the reductions over workers."""
 
     model: MATS
     device: str
-    named: Mapping[str, nn.Parameter]
-    """What is trained, by name."""
+    trained_parameters: Mapping[str, nn.Parameter]
+    """By name."""
+    num_updates: int
+    """Number of updates done, those before a resume included."""
 
     def train_step(
         self, micro_batches: Sequence[TrainBatch], *, lr: float, seeds: Sequence[int]
@@ -68,22 +74,22 @@ class TrainEngine(Protocol):
         """Accumulate gradients of this worker's micro-batches, reduce, clip, update.
 
         Args:
-            micro_batches: Of this worker, as many on every worker.
-            lr: Of this update.
-            seeds: One per micro-batch: dropout draws from nothing else.
+            micro_batches: Micro-batches of this worker; their number is the same on every worker.
+            lr: Learning rate of this update.
+            seeds: One per micro-batch, for dropout.
         """
         ...
 
     def evaluate(self, batches: Sequence[TrainBatch]) -> tuple[float, int]:
-        """Return summed loss and answer tokens of all workers' batches; as many on every worker."""
+        """Return summed loss and answer tokens over all workers, which have the same number of batches."""
         ...
 
     def state(self) -> EngineState:
-        """Collect the state; every worker must call it, the first one gets all tensors."""
+        """Collect the state; every worker must call it, rank 0 gets all tensors."""
         ...
 
     def load_state(self, state: EngineState) -> None:
-        """Take up a state; every worker calls it with the whole state."""
+        """Load a state; every worker calls it with the whole state."""
         ...
 
 
@@ -94,13 +100,13 @@ class TorchEngine:
         self.model: MATS = model.to(device).train()
         self.device = device
         self.max_grad_norm = config.max_grad_norm
-        self.named: Mapping[str, nn.Parameter] = {
+        self.trained_parameters: Mapping[str, nn.Parameter] = {
             name: p for name, p in model.named_parameters() if p.requires_grad
         }
-        groups = parameter_groups(self.named.items(), config)
+        groups = parameter_groups(self.trained_parameters.items(), config)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
         self.num_updates = 0
-        for parameter in self.named.values():
+        for parameter in self.trained_parameters.values():
             self._set_moments(parameter, [torch.zeros_like(parameter) for _ in OPTIMIZER_KEYS])
 
     def train_step(
@@ -116,7 +122,7 @@ class TorchEngine:
             losses.append(loss.item())
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.max_grad_norm)
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters.values(), self.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.num_updates += 1
@@ -131,10 +137,10 @@ class TorchEngine:
 
     def state(self) -> EngineState:
         """See ``TrainEngine``."""
-        trained = {name: p.detach().float().cpu().clone() for name, p in self.named.items()}
+        trained = {name: p.detach().float().cpu().clone() for name, p in self.trained_parameters.items()}
         moments = {
             f"{key}/{name}": self.optimizer.state[p][key].float().cpu().clone()
-            for name, p in self.named.items()
+            for name, p in self.trained_parameters.items()
             for key in OPTIMIZER_KEYS
         }
         return EngineState(trained, moments, self.num_updates)
@@ -142,12 +148,21 @@ class TorchEngine:
     def load_state(self, state: EngineState) -> None:
         """See ``TrainEngine``."""
         self.num_updates = state.num_updates
-        for name, parameter in self.named.items():
+        for name, parameter in self.trained_parameters.items():
             parameter.data.copy_(state.trained[name])
             self._set_moments(parameter, [state.moments[f"{key}/{name}"] for key in OPTIMIZER_KEYS])
 
     def _set_moments(self, parameter: nn.Parameter, moments: Sequence[Tensor]) -> None:
-        """Make AdamW's state, which it would otherwise make itself, zero, at the first update."""
+        """Create AdamW's state, which AdamW would otherwise create as zeros at the first update."""
         values = [moment.to(parameter.device) for moment in moments]
         step = torch.tensor(float(self.num_updates))
         self.optimizer.state[parameter] = {"step": step, **dict(zip(OPTIMIZER_KEYS, values, strict=True))}
+
+
+def build_engine(config: RunConfig, model: MATS, device: str) -> TrainEngine:
+    """Build the engine that ``train.engine.type`` names."""
+    if config.train.engine.type == "torch":
+        return TorchEngine(model, config.train.optim, device=device)
+    from mats_ray.train.on_deepspeed import DeepSpeedEngine  # a slow import, for workers only
+
+    return DeepSpeedEngine(model, config.train, device=device)

@@ -1,20 +1,22 @@
-"""A finished run becomes a model directory: trained parts, Santa memory, model card."""
+"""A finished run becomes a model directory: trained parts, settings, Santa memory, model card."""
 
 import shutil
 import tempfile
 from pathlib import Path
 
 from mats_ray.config import RunConfig
-from mats_ray.models.directory import SANTA
+from mats_ray.models.directory import SANTA, ModelSettings
 from mats_ray.storage import read_bytes, upload
-from mats_ray.train.card import model_card
+from mats_ray.train.metrics import Record
+from mats_ray.types import CLAPIdentity
+from mats_ray.version import __version__
 
 MODEL_SUBFOLDER = "model"
-"""Of the last checkpoint: the trained parts in the form of a model directory."""
+"""Folder in the last checkpoint: the trained parts in the form of a model directory."""
 
 
-def export(config: RunConfig, checkpoint: Path, metrics: dict[str, float]) -> None:
-    """Put the model directory in its place, ``config.model_dir``."""
+def export(config: RunConfig, checkpoint: Path, metrics: Record) -> None:
+    """Write the model directory, ``config.model_dir``, from the last checkpoint."""
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"
         shutil.copytree(checkpoint / MODEL_SUBFOLDER, model)
@@ -22,3 +24,57 @@ def export(config: RunConfig, checkpoint: Path, metrics: dict[str, float]) -> No
             (model / SANTA).write_bytes(read_bytes(config.memory_path))
         (model / "README.md").write_text(model_card(config, metrics), "utf-8")
         upload(model, config.model_dir)
+
+
+def model_settings(config: RunConfig, identity: CLAPIdentity) -> ModelSettings:
+    """Collect the settings that the model directory keeps."""
+    clap = config.model.clap.model_copy(update={"ref": config.clap_ref})
+    llm = config.model.llm.model_copy(update={"path": config.llm_path})
+    return ModelSettings(
+        name=config.name,
+        version=__version__,
+        model=config.model.model_copy(update={"clap": clap, "llm": llm}),
+        santa=config.santa,
+        generation=config.generation,
+        clap=identity,
+    )
+
+
+def model_card(config: RunConfig, metrics: Record) -> str:
+    """Write the README.md of a model directory: parts, training, use."""
+    model, train, mapper = config.model, config.train, config.model.mapper
+    trained = "LoRA" if model.llm.train == "lora" else "all weights"
+    numbers = "\n".join(f"| {key} | {value:.6g} |" for key, value in sorted(metrics.items()))
+    return f"""---
+library_name: mats_ray
+tags: [audio-captioning, audio-question-answering, text-only-training]
+---
+# {config.name}
+
+An audio language model after MATS (Wang et al., ICML 2025, arXiv 2502.13433), trained on text alone.
+
+| part | value |
+|---|---|
+| CLAP | `{config.clap_ref}`, {model.clap.dim}-d, frozen |
+| language model | `{config.llm_path}`, trained: {trained} |
+| mapper | {mapper.num_layers} layers, width {mapper.hidden_dim}, prefix {mapper.prefix_length} |
+| noise variance | {model.noise.variance} |
+| steps x batch | {train.num_steps} x {train.global_batch_size} |
+| seed | {config.seed} |
+| mats_ray | {__version__} |
+
+Last training record:
+
+| metric | value |
+|---|---|
+{numbers}
+
+```python
+from mats_ray import MATSPipeline, read_audio
+
+pipe = MATSPipeline.from_pretrained("path/to/this/directory")
+print(pipe.caption(read_audio("clip.wav")).text)
+```
+
+The base models are referred to, not contained: their licences apply.
+"""

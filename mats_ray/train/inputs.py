@@ -1,4 +1,4 @@
-"""What a run needs is looked at on the driver, before workers start and hours pass."""
+"""Checks of everything a run needs, on the driver, before workers start."""
 
 import logging
 from dataclasses import replace
@@ -10,15 +10,15 @@ from mats_ray.data.mixture import check_layout, mixture_of
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.storage import exists
-from mats_ray.train.assemble import check_same_run, open_store, run_inputs
-from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs
+from mats_ray.train.checkpoints import open_store
+from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, check_same_run, run_inputs
 from mats_ray.train.tracking import check_trackers
 
 logger = logging.getLogger(__name__)
 
 
 def check_inputs(config: RunConfig) -> EmbeddedTriplets:
-    """Check all of it and return what is known of the training data.
+    """Check all inputs of a run and return a description of the training data.
 
     Raises:
         ConfigError: The Santa memory has not been built, a tracker is not installed, or the mixture's weights
@@ -32,7 +32,7 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         )
     check_trackers(config)
     data = inspect(config.embedded_path, splits=config.data.splits)
-    _say_left_out(data, config)
+    _warn_of_unused_rows(data, config)
     check_rows(data, where=config.embedded_path)
     _check_mixture(config, data)
     if data.identity.dim != config.model.clap.dim:
@@ -56,7 +56,7 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     return data
 
 
-def _say_left_out(data: EmbeddedTriplets, config: RunConfig) -> None:
+def _warn_of_unused_rows(data: EmbeddedTriplets, config: RunConfig) -> None:
     if data.left_out:
         by_split = ", ".join(f"{count} of {split!r}" for split, count in sorted(data.left_out.items()))
         logger.warning(
@@ -78,11 +78,11 @@ def _check_mixture(config: RunConfig, data: EmbeddedTriplets) -> None:
 
 
 def check_checkpoints(config: RunConfig, inputs: RunInputs = UNKNOWN_INPUTS) -> None:
-    """Refuse to go on with the checkpoints of another configuration, or of other inputs where they are known.
+    """Refuse to resume from checkpoints of another configuration, or of other inputs where they are known.
 
     Raises:
         TrainingError: Names what differs.
     """
     store = open_store(config)
-    for stored in store.committed()[-1:]:
-        check_same_run(store.state(stored), config, inputs)
+    for newest in store.committed()[-1:]:
+        check_same_run(store.state(newest), config, inputs)

@@ -1,17 +1,15 @@
-"""The training loop: two small protocols, nothing of Ray or DeepSpeed; one worker is no special case."""
+"""The training loop, and the context it runs in; it knows neither Ray nor DeepSpeed."""
 
-import hashlib
 import itertools
-import json
 import math
 import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from safetensors import SafetensorError
 
@@ -19,33 +17,61 @@ from mats_ray.config import RunConfig
 from mats_ray.config.train import TrainConfig
 from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.mats import TrainBatch
-from mats_ray.train.context import Record, Sample, TrainContext
+from mats_ray.train.checkpoints import save_checkpoint
 from mats_ray.train.engine import EngineState, StepResult, TrainEngine
-from mats_ray.train.optim import learning_rate
-from mats_ray.train.seeding import dropout_seeds
-from mats_ray.train.state import UNKNOWN_INPUTS, RunInputs, RunState, save_checkpoint
-from mats_ray.train.throughput import Meter, Window
+from mats_ray.train.metrics import IntervalTotals, MFUMeter, Record, Sample
+from mats_ray.train.optim import dropout_seeds, learning_rate
+from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, RunState, identifying_settings, run_hash
 from mats_ray.train.validation import Validation
 from mats_ray.version import __version__
 
-Finish = Callable[[Path, EngineState], None]
 NAMED_SAMPLES = 8
-INPUT_PATHS = ("model.clap.ref", "model.llm.path", "data.triplets", "data.embedded")
-REMEMBERED_RECORDS = 1000
-"""Kept in checkpoints: what a killed driver had not yet written down is among them."""
+CHECKPOINT_RECORDS = 1000
+"""Number of newest records in a checkpoint: those a killed driver had not yet written are among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a run goes on, and what it is trained from."""
+class TrainContext(Protocol):
+    """Rank of a worker, and where its metrics and checkpoints go."""
 
-    step: int = 0
-    """Updates done before."""
-    inputs: RunInputs = UNKNOWN_INPUTS
-    """For its checkpoints."""
+    rank: int
+    num_workers: int
+
+    def enter_stage(self, stage: str, step: int) -> None:
+        """Start a stage; its name is in the error message if it hangs."""
+        ...
+
+    def log(self, record: Record, samples: Sequence[Sample] = ()) -> None:
+        """Log one metrics record, with generated samples if there are any; only those of rank 0 are kept."""
+        ...
+
+    def store_checkpoint(self, folder: Path, step: int) -> None:
+        """Store a checkpoint folder, possibly in the background; rank 0 calls it and gives up the folder."""
+        ...
 
 
-BEGINNING = Origin()
+@dataclass
+class LocalContext:
+    """One process without any framework: everything stays in memory, checkpoint folders where they are."""
+
+    rank: int = 0
+    num_workers: int = 1
+    records: list[Record] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    checkpoints: list[Path] = field(default_factory=list)
+    stages: list[tuple[str, int]] = field(default_factory=list)
+
+    def enter_stage(self, stage: str, step: int) -> None:
+        """See ``TrainContext``."""
+        self.stages.append((stage, step))
+
+    def log(self, record: Record, samples: Sequence[Sample] = ()) -> None:
+        """See ``TrainContext``."""
+        self.records.append(record)
+        self.samples += samples
+
+    def store_checkpoint(self, folder: Path, step: int) -> None:  # noqa: ARG002 (protocol)
+        """See ``TrainContext``."""
+        self.checkpoints.append(folder)
 
 
 def fit(
@@ -54,57 +80,59 @@ def fit(
     context: TrainContext,
     config: RunConfig,
     *,
-    origin: Origin = BEGINNING,
+    inputs: RunInputs = UNKNOWN_INPUTS,
     validation: Validation | None = None,
-    meter: Meter | None = None,
-    finish: Finish | None = None,
+    meter: MFUMeter | None = None,
+    export_model: Callable[[Path, EngineState], None] | None = None,
 ) -> None:
     """Train to ``config.train.num_steps``.
 
     Args:
-        engine: Owns model and optimizer.
-        batches: This worker's micro-batches from sample ``origin.step * global_batch_size`` on.
-        context: Takes metrics and checkpoints.
-        config: Of the run.
-        origin: Where the run goes on, and from what.
+        engine: Owns model and optimizer; training starts from its number of updates.
+        batches: This worker's micro-batches from sample ``engine.num_updates * global_batch_size`` on.
+        context: Receives metrics and checkpoints.
+        config: Configuration of the run.
+        inputs: What the run is trained from, for its checkpoints.
         validation: This worker's part of the held-out triplets.
-        meter: Turns tokens and seconds into a share of what the hardware can do.
-        finish: Called by the first worker with the last checkpoint's folder, to put the model beside it.
+        meter: Adds model FLOPs utilisation to the records.
+        export_model: Called by rank 0 with the folder of the last checkpoint, to write the model into it.
 
     Raises:
         TrainingError: The loss is not finite, or the data ended early.
     """
-    train = config.train
-    window, source, records = Window(), iter(batches), deque[Record](maxlen=REMEMBERED_RECORDS)
-    for done in range(origin.step + 1, train.num_steps + 1):
-        due, began = _Due.at(done, train), time.monotonic()
-        micro_batches, waited = _take(source, context, train, step=done)
-        lr, result = _update(engine, micro_batches, context, config, step=done - 1)
-        window.count(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
-        record: Record = {"step": done}
-        if due.log:
-            record |= {"lr": lr, "grad_norm": result.grad_norm, **window.rates(meter)}
-            window = Window()
-        _log(engine, context, record, records, validation if due.validate else None)
-        if due.keep:
-            _checkpoint(engine, context, config, origin.inputs, record, records, finish if due.end else None)
+    train, source = config.train, iter(batches)
+    totals, records = IntervalTotals(), deque[Record](maxlen=CHECKPOINT_RECORDS)
+    for step in range(engine.num_updates + 1, train.num_steps + 1):
+        actions, began = StepActions.after(step, train), time.monotonic()
+        micro_batches, waited = _next_micro_batches(source, context, train, step=step)
+        lr, result = _update(engine, micro_batches, context, config, step=step)
+        totals.add(result, train.global_batch_size, seconds=time.monotonic() - began, waited=waited)
+        record: Record = {"step": step}
+        if actions.log:
+            record |= {"lr": lr, "grad_norm": result.grad_norm, **totals.rates(meter)}
+            totals = IntervalTotals()
+        _log(engine, context, record, records, validation if actions.validate else None)
+        if actions.checkpoint:
+            last = export_model if actions.is_last else None
+            _checkpoint(engine, context, config, inputs, record, records, last)
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """What a step is followed by; the last one by everything."""
+class StepActions:
+    """What is done after a step; everything is done after the last one."""
 
     log: bool
     validate: bool
-    keep: bool
-    end: bool
+    checkpoint: bool
+    is_last: bool
 
     @classmethod
-    def at(cls, done: int, train: TrainConfig) -> "_Due":
-        last = done == train.num_steps
-        keep = last or done % train.checkpoint.every_steps == 0
-        validate = keep or done % train.validation.every_steps == 0  # the best checkpoint is to be known
-        return cls(last or done % train.log_every == 0, validate, keep, last)
+    def after(cls, step: int, train: TrainConfig) -> "StepActions":
+        """Choose by the intervals of the configuration."""
+        last = step == train.num_steps
+        checkpoint = last or step % train.checkpoint.every_steps == 0
+        validate = checkpoint or step % train.validation.every_steps == 0  # to find the best checkpoint
+        return cls(last or step % train.log_every == 0, validate, checkpoint, last)
 
 
 def _log(
@@ -114,10 +142,10 @@ def _log(
     records: deque[Record],
     validation: Validation | None,
 ) -> None:
-    """Add the held-out loss, if it is due, and hand the record over, if it says anything."""
+    """Add the held-out loss if it is due, and log the record unless it is empty."""
     samples: list[Sample] = []
     if validation is not None:
-        context.enter("validation", int(record["step"]))
+        context.enter_stage("validation", int(record["step"]))
         record["validation_loss"] = validation.loss(engine)
         samples = validation.samples(engine)
     if len(record) > 1:
@@ -126,55 +154,11 @@ def _log(
         context.log(record, samples)
 
 
-def run_hash(config: RunConfig) -> str:
-    """Hash what decides the course of a run, paths included; workers, logging and checkpointing do not."""
-    tree = _course_tree(config)
-    if config.data.splits == type(config.data)().splits:  # a run begun before there was a choice goes on
-        tree["data"].pop("splits")
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def course(config: RunConfig) -> dict[str, Any]:
-    """List what decides the course of a run by key, ``train.num_steps``.
-
-    Paths of inputs are left out: what lies there is told by its fingerprint.
-    """
-    flat = _flat(_course_tree(config))
-    return {key: value for key, value in flat.items() if key not in INPUT_PATHS}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _course_tree(config: RunConfig) -> dict[str, Any]:
-    tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
-    tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
-    for key in (
-        "log_every",
-        "checkpoint",
-        "max_failures",
-        "micro_batch_size",
-        "validation",
-        "stall_seconds",
-        "trackers",
-    ):
-        tree["train"].pop(key)
-    tree["data"].pop("prepare")
-    for key in ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"):
-        tree["data"]["embed"].pop(key)
-    tree["data"].pop("group_by_length")
-    return tree
-
-
-def _take(
+def _next_micro_batches(
     source: Iterator[TrainBatch], context: TrainContext, train: TrainConfig, *, step: int
 ) -> tuple[list[TrainBatch], float]:
-    """Return this worker's micro-batches of an update, and the seconds it has waited for them."""
-    context.enter("waiting for data", step)
+    """Return this worker's micro-batches of an update, and the seconds spent waiting for them."""
+    context.enter_stage("waiting for data", step)
     began = time.monotonic()
     count = train.accumulation_steps(context.num_workers)
     micro_batches = list(itertools.islice(source, count))
@@ -194,22 +178,22 @@ def _update(
     step: int,
 ) -> tuple[float, StepResult]:
     train = config.train
-    lr = learning_rate(step, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
+    lr = learning_rate(step - 1, lr=train.optim.lr, num_steps=train.num_steps, schedule=train.schedule)
     seeds = dropout_seeds(
         seed=config.seed,
-        step=step,
+        step=step - 1,
         count=len(micro_batches),
         rank=context.rank,
         num_workers=context.num_workers,
     )
-    context.enter("forward, backward and update", step + 1)
+    context.enter_stage("forward, backward and update", step)
     result = engine.train_step(micro_batches, lr=lr, seeds=seeds)
-    _check(result, micro_batches, step=step + 1)
+    _check_finite(result, micro_batches, step=step)
     return lr, result
 
 
-def _check(result: StepResult, micro_batches: Sequence[TrainBatch], *, step: int) -> None:
-    """Every worker sees the sums and stops; the one whose loss it was can name the samples."""
+def _check_finite(result: StepResult, micro_batches: Sequence[TrainBatch], *, step: int) -> None:
+    """Every worker sees the sums and stops; the one with the bad loss can name the samples."""
     if math.isfinite(result.loss_sum) and math.isfinite(result.grad_norm):
         return
     bad = [batch for batch, loss in zip(micro_batches, result.losses, strict=True) if not math.isfinite(loss)]
@@ -230,11 +214,11 @@ def _checkpoint(
     inputs: RunInputs,
     record: Record,
     records: Iterable[Record],
-    finish: Finish | None,
+    export_model: Callable[[Path, EngineState], None] | None,
 ) -> None:
-    """Every worker collects, the first one writes; the context takes the folder over."""
+    """Collect the state on every worker, write it on rank 0, and let the context store it."""
     step = int(record["step"])
-    context.enter("writing a checkpoint", step)
+    context.enter_stage("writing a checkpoint", step)
     state = engine.state()
     if context.rank != 0:
         return
@@ -245,17 +229,17 @@ def _checkpoint(
         run_hash(config),
         __version__,
         record.get("validation_loss"),
-        course(config),
+        identifying_settings(config),
         inputs,
     )
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
         save_checkpoint(directory, state, run, records)
-        if finish is not None:
-            finish(directory, state)
+        if export_model is not None:
+            export_model(directory, state)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(directory, ignore_errors=True)  # half a checkpoint on a full disk helps nobody
+        shutil.rmtree(directory, ignore_errors=True)  # an incomplete checkpoint only fills the disk
         raise TrainingError(
             f"the checkpoint of step {step} cannot be written to {directory}: {error}"
         ) from error
-    context.keep(directory, step)
+    context.store_checkpoint(directory, step)

@@ -15,13 +15,12 @@ from torch.nn.utils import get_total_norm
 from mats_ray.config.train import TrainConfig
 from mats_ray.models.mats import MATS, TrainBatch
 from mats_ray.train.engine import OPTIMIZER_KEYS, EngineState, StepResult, evaluating
-from mats_ray.train.optim import parameter_groups
-from mats_ray.train.seeding import seed_dropout
-from mats_ray.train.zero_state import WEIGHT, zero_state
+from mats_ray.train.optim import parameter_groups, seed_dropout
+from mats_ray.train.zero_state import WEIGHT, ZeroState, zero_state
 
 
 def zero_config(config: TrainConfig, *, num_workers: int) -> dict[str, Any]:
-    """Derive DeepSpeed's configuration; everything it would decide for itself is decided here."""
+    """Derive DeepSpeed's configuration; no choice is left to its defaults."""
     return {
         "train_batch_size": config.global_batch_size,
         "train_micro_batch_size_per_gpu": config.micro_batch_size,
@@ -62,10 +61,10 @@ class DeepSpeedEngine:
         comm.init_distributed(dist_init_required=False)
         self.num_workers = comm.get_world_size()
         self.model, self.device = model, device
-        self.named: Mapping[str, nn.Parameter] = {
+        self.trained_parameters: Mapping[str, nn.Parameter] = {
             name: p for name, p in model.named_parameters() if p.requires_grad
         }
-        groups = parameter_groups(self.named.items(), config.optim)
+        groups = parameter_groups(self.trained_parameters.items(), config.optim)
         # lr 0 until the first update: some of DeepSpeed's optimizers step once, on zeros, when they are made
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.optim.betas)
         settings = zero_config(config, num_workers=self.num_workers)
@@ -74,13 +73,15 @@ class DeepSpeedEngine:
         self.engine, zero, *_ = deepspeed.initialize(  # casts on the host, then moves to the device
             model=model.train(),
             optimizer=optimizer,
-            model_parameters=list(self.named.values()),  # pyright: ignore[reportArgumentType]  (typed Module)
+            model_parameters=list(self.trained_parameters.values()),  # pyright: ignore[reportArgumentType]  (typed Module)
             config=settings,
             dist_init_required=False,
         )
-        self.zero: Any = zero  # typed as every kind of optimizer there is
-        self.places = zero_state(config.engine.zero_stage, self.named, zero, OPTIMIZER_KEYS)
-        self.places.reset(0)
+        self.optimizer: Any = zero  # typed as every kind of optimizer there is
+        self.zero_state: ZeroState = zero_state(
+            config.engine.zero_stage, self.trained_parameters, zero, OPTIMIZER_KEYS
+        )
+        self.zero_state.reset(0)
         self.num_updates = 0
 
     def train_step(
@@ -93,7 +94,7 @@ class DeepSpeedEngine:
                 sum(batch.num_text_tokens for batch in micro_batches),
             ]
         )
-        for group in self.zero.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
         losses: list[float] = []
         grad_norm: float | None = None
@@ -108,7 +109,7 @@ class DeepSpeedEngine:
         (total_loss,) = self._sum([sum(losses)])
         if grad_norm is None:
             grad_norm = float(self.engine.get_global_grad_norm() or 0.0)
-        if getattr(self.zero, "overflow", False):  # then DeepSpeed has skipped the update without a word
+        if getattr(self.optimizer, "overflow", False):  # then DeepSpeed has skipped the update silently
             grad_norm = math.inf
         return StepResult(total_loss, int(answer_tokens), int(text_tokens), grad_norm, tuple(losses))
 
@@ -122,29 +123,29 @@ class DeepSpeedEngine:
     def state(self) -> EngineState:
         """See ``TrainEngine``; gathers one parameter at a time."""
         trained, moments = {}, {}
-        for name, parameter in self.named.items():
-            trained[name] = self.places.read(parameter, WEIGHT).float().cpu().clone()
+        for name, parameter in self.trained_parameters.items():
+            trained[name] = self.zero_state.read(parameter, WEIGHT).float().cpu().clone()
             for key in OPTIMIZER_KEYS:
-                moments[f"{key}/{name}"] = self.places.read(parameter, key).float().cpu().clone()
+                moments[f"{key}/{name}"] = self.zero_state.read(parameter, key).float().cpu().clone()
         return EngineState(trained, moments, self.num_updates)
 
     def load_state(self, state: EngineState) -> None:
         """See ``TrainEngine``; each worker keeps its own part of the whole."""
         self.num_updates = state.num_updates
-        self.places.reset(state.num_updates)
-        for name, parameter in self.named.items():
-            self.places.write(parameter, WEIGHT, state.trained[name].to(self.device))
+        self.zero_state.reset(state.num_updates)
+        for name, parameter in self.trained_parameters.items():
+            self.zero_state.write(parameter, WEIGHT, state.trained[name].to(self.device))
             for key in OPTIMIZER_KEYS:
-                self.places.write(parameter, key, state.moments[f"{key}/{name}"].to(self.device))
+                self.zero_state.write(parameter, key, state.moments[f"{key}/{name}"].to(self.device))
 
     def _norm_of_plain_gradients(self) -> float | None:
-        """Before clipping; stage 0 in fp32 has no wrapper around AdamW that would tell."""
+        """Return the norm before clipping; in stage 0 and fp32 no wrapper around AdamW has it."""
         if (
-            not isinstance(self.zero, torch.optim.Optimizer)
+            not isinstance(self.optimizer, torch.optim.Optimizer)
             or not self.engine.is_gradient_accumulation_boundary()
         ):
             return None
-        return float(get_total_norm([p.grad for p in self.named.values() if p.grad is not None]))
+        return float(get_total_norm([p.grad for p in self.trained_parameters.values() if p.grad is not None]))
 
     def _sum(self, values: Sequence[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -25,42 +24,31 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import MATSError, NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
+from mats_ray.models.llm import load_tokenizer
+from mats_ray.models.mats import TrainBatch
+from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.on_ray.errors import failure_reason
 from mats_ray.storage import Environment, held, is_remote, locate
-from mats_ray.train.ahead import Ahead
-from mats_ray.train.assemble import (
-    build_engine,
-    meter_of,
-    model_settings,
-    open_store,
-    read,
-    read_newest,
-    run_dir,
-    run_inputs,
-    take_up,
-    to_batches,
-)
-from mats_ray.train.checkpoints import CheckpointStore, Uploader
-from mats_ray.train.context import Record, Sample
-from mats_ray.train.engine import EngineState
-from mats_ray.train.export import MODEL_SUBFOLDER, export
-from mats_ray.train.follower import Follower, Logged
+from mats_ray.train.checkpoints import CheckpointStore, CheckpointUploader, open_store, restore
+from mats_ray.train.dataloader import Prefetcher, micro_batches
+from mats_ray.train.engine import EngineState, build_engine
+from mats_ray.train.export import MODEL_SUBFOLDER, export, model_settings
 from mats_ray.train.inputs import check_inputs
-from mats_ray.train.loop import Origin, fit
-from mats_ray.train.state import RunState
+from mats_ray.train.loop import fit
+from mats_ray.train.metrics import Record, Sample, mfu_meter
+from mats_ray.train.metrics_logger import LogEntry, MetricsLogger
+from mats_ray.train.run_state import RunState, run_dir, run_inputs
 from mats_ray.train.tracking import open_trackers
 from mats_ray.train.validation import load_validation
 from mats_ray.train.watchdog import Watchdog
 
-TABLES_AHEAD, STEPS_AHEAD = 64, 2
-"""Micro-batches as rows, and steps of them as tensors, that wait for a worker: megabytes at most."""
-SECONDS_TO_SAY_WHY = 5.0
-"""A worker that ends itself waits so long for its reason to arrive."""
+FAILURE_REPORT_SECONDS = 5.0
+"""Time a worker that ends itself waits for its reason to reach the coordinator."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run left behind."""
+    """Output of a run."""
 
     model: str
     """Model directory."""
@@ -82,53 +70,52 @@ def train(config: RunConfig) -> TrainResult:
     """
     data = check_inputs(config)
     with held(run_dir(config), by="mats train"):
-        return _carry_out(config, data)
+        return _train_and_export(config, data)
 
 
-def _carry_out(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
-    board, store = _board_beside_driver(), open_store(config)
+def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
+    coordinator, store = _coordinator_on_this_node(), open_store(config)
     metrics = join(run_dir(config), "metrics.jsonl")
-    follower = Follower(
-        lambda index: ray.get(board.since.remote(index)),
+    metrics_logger = MetricsLogger(
+        lambda index: ray.get(coordinator.entries_from.remote(index)),
         path=metrics,
         label=f"train {config.name}",
         num_steps=config.train.num_steps,
         log_every=config.train.log_every,
         trackers=open_trackers(config),
-        remembered=store.records(store.committed()[-1]) if store.committed() else (),
+        checkpoint_records=store.records(store.committed()[-1]) if store.committed() else (),
     )
-    with follower:
+    with metrics_logger:
         try:
-            if store.find(config.train.num_steps) is None:  # or the run is finished: nothing need be started
-                _trainer(config, data, board).fit()
+            if store.find(config.train.num_steps) is None:  # otherwise the run is finished
+                _trainer(config, data, coordinator).fit()
         except ray.train.TrainingFailedError as error:
-            raise TrainingError(
-                f"the run {config.name!r} failed: {ray.get(board.reason.remote()) or failure_reason(error)}"
-            ) from error
-    if reason := ray.get(board.reason.remote()):
+            reason = ray.get(coordinator.failure.remote()) or failure_reason(error)
+            raise TrainingError(f"the run {config.name!r} failed: {reason}") from error
+    if reason := ray.get(coordinator.failure.remote()):
         raise TrainingError(f"the run {config.name!r} failed: {reason}")
     last = store.committed()[-1]
     with tempfile.TemporaryDirectory(prefix="mats-export-") as scratch:
-        store.load(last, Path(scratch))
-        export(config, Path(scratch), follower.last)
-    steps, loss = int(follower.last["step"]), float(follower.last["loss"])
+        store.download(last, Path(scratch))
+        export(config, Path(scratch), metrics_logger.last)
+    steps, loss = int(metrics_logger.last["step"]), float(metrics_logger.last["loss"])
     return TrainResult(config.model_dir, last.path, metrics, steps, loss)
 
 
-def _board_beside_driver() -> Any:
-    """Ray would put the board anywhere, and the run would end with whatever node that is."""
+def _coordinator_on_this_node() -> Any:
+    """Ray would put the actor on any node, and the run would end with that node."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return _Board.options(scheduling_strategy=here).remote(Environment())
+    return _Coordinator.options(scheduling_strategy=here).remote(Environment())
 
 
-def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrainer:
+def _trainer(config: RunConfig, data: EmbeddedTriplets, coordinator: Any) -> TorchTrainer:
     scaling, on_gpu = config.scaling, config.scaling.use_gpu
     return TorchTrainer(
-        _worker,
+        _run_worker,
         train_loop_config={
             "config": config.model_dump(mode="json"),
             "data": data,
-            "board": board,
+            "coordinator": coordinator,
             "directory": str(Path.cwd()),
         },
         scaling_config=ray.train.ScalingConfig(
@@ -147,153 +134,151 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, board: Any) -> TorchTrai
     )
 
 
-def _worker(arguments: dict[str, Any]) -> None:
-    """What every training worker runs; what a restart would not mend is left on the board."""
-    # Ray Train moves its workers into a folder of their own; relative paths mean the driver's
+def _run_worker(arguments: dict[str, Any]) -> None:
+    """Run one training worker; a failure that a restart would not fix is reported to the coordinator."""
+    # Ray Train changes the directory of its workers; relative paths mean the driver's
     if Path(arguments["directory"]).is_dir():
         os.chdir(arguments["directory"])
-    board, config = arguments["board"], RunConfig.model_validate(arguments["config"])
-    environment: Any = ray.get(board.environment.remote())
+    coordinator, config = arguments["coordinator"], RunConfig.model_validate(arguments["config"])
+    environment: Any = ray.get(coordinator.environment.remote())
     environment.use()
-    if ray.get(board.reason.remote()) is not None:
-        return  # the group was restarted for nothing
+    if ray.get(coordinator.failure.remote()) is not None:
+        return  # Ray restarted the group after a failure that would come again
     rank = ray.train.get_context().get_world_rank()
 
     def stalled(message: str) -> None:
         with contextlib.suppress(Exception):
-            ray.get(board.stop.remote(message), timeout=SECONDS_TO_SAY_WHY)
+            ray.get(coordinator.fail.remote(message), timeout=FAILURE_REPORT_SECONDS)
         os._exit(1)  # the main thread hangs somewhere in C: nothing gentler reaches it
 
-    with Watchdog(config.train.stall_seconds, who=f"worker {rank}", on_stall=stalled) as watchdog:
+    with Watchdog(config.train.stall_seconds, worker=f"worker {rank}", on_stall=stalled) as watchdog:
+        context = _RayTrainContext(coordinator, watchdog, CheckpointUploader(open_store(config)))
         try:
-            _train(config, arguments["data"], _RayContext(board, watchdog, Uploader(open_store(config))))
-        except NotFiniteError as error:
-            ray.get(
-                board.stop.remote(str(error), certain=error.certain)
-            )  # every worker ends so, none need be torn out
+            _train(config, arguments["data"], context)
+        except NotFiniteError as error:  # raised by all workers: each one can return
+            ray.get(coordinator.fail.remote(str(error), certain=error.certain))
         except MATSError as error:
-            ray.get(board.stop.remote(str(error)))
+            ray.get(coordinator.fail.remote(str(error)))
             raise  # the others may wait for this worker: Ray ends them
 
 
-def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayContext") -> None:
+def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayTrainContext") -> None:
     torch.set_num_threads(config.scaling.threads_per_worker)
     device = "cuda" if config.scaling.use_gpu else "cpu"
-    context.enter("loading a checkpoint", 0)
-    found = _newest(open_store(config), rank=context.rank)
+    context.enter_stage("loading a checkpoint", 0)
+    found = _read_newest(open_store(config), rank=context.rank)
     start = found[1].step if found else 0
-    with contextlib.closing(_rows(config, data, context, start_step=start)) as rows:
-        context.enter("loading the model", start)
+    context.enter_stage("loading the model", start)
+    with contextlib.closing(_batches(config, data, context, start_step=start)) as batches:
         model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
         inputs = run_inputs(data, llm_path=config.llm_path if context.rank == 0 else None)
-        meter = meter_of(config, model, device=device, num_workers=context.num_workers)
+        meter = mfu_meter(config, model, device=device, num_workers=context.num_workers)
         engine = build_engine(config, model, device)
         if found:
-            take_up(engine, *found, config, inputs)
+            restore(engine, *found, config, inputs)
         del found  # gigabytes
-        context.enter("reading the validation data", start)
+        context.enter_stage("reading the validation data", start)
         validation = load_validation(
             config, prompts, data.identity, rank=context.rank, num_workers=context.num_workers
         )
 
-        def finish(directory: Path, state: EngineState) -> None:
-            settings, home = model_settings(config, data), config.model_dir
-            save_model(
-                directory / MODEL_SUBFOLDER, model, prompts, settings, home=home, trained=state.trained
-            )
+        def export_model(checkpoint: Path, state: EngineState) -> None:
+            settings, folder = model_settings(config, data.identity), checkpoint / MODEL_SUBFOLDER
+            save_model(folder, model, prompts, settings, home=config.model_dir, trained=state.trained)
 
-        depth = STEPS_AHEAD * config.train.accumulation_steps(context.num_workers)
-        with contextlib.closing(Ahead(to_batches(rows, prompts, config), depth=depth)) as batches:
-            fit(
-                engine,
-                batches,
-                context,
-                config,
-                origin=Origin(start, inputs),
-                validation=validation,
-                meter=meter,
-                finish=finish,
-            )
-    context.enter("uploading the last checkpoint", config.train.num_steps)
+        fit(
+            engine,
+            batches,
+            context,
+            config,
+            inputs=inputs,
+            validation=validation,
+            meter=meter,
+            export_model=export_model,
+        )
+    context.enter_stage("uploading the last checkpoint", config.train.num_steps)
     context.uploader.wait()
 
 
-def _newest(store: CheckpointStore, *, rank: int) -> tuple[EngineState, RunState] | None:
+def _read_newest(store: CheckpointStore, *, rank: int) -> tuple[EngineState, RunState] | None:
     """Read the run's newest checkpoint, if any.
 
-    The first worker chooses: a worker thought dead may just be committing another one.
+    Rank 0 chooses: a worker thought dead may just be committing another one.
     """
-    newest = read_newest(store) if rank == 0 else None
-    step = broadcast_from_rank_zero(newest[0].step if newest else None)
+    newest = store.read_newest() if rank == 0 else None
+    step = broadcast_from_rank_zero(newest[1].step if newest else None)
     if step is None or newest is not None:
-        return newest[1:] if newest else None
-    stored = store.find(step)
-    if stored is None:
+        return newest
+    checkpoint = store.find(step)
+    if checkpoint is None:
         raise TrainingError(
             f"{store.path}: the first worker sees a checkpoint of step {step}, this one does not"
         )
-    return read(store, stored)
+    return store.read(checkpoint)
 
 
-def _rows(
-    config: RunConfig, data: EmbeddedTriplets, context: "_RayContext", *, start_step: int
-) -> Ahead[pa.Table]:
-    """Begin to read at once: it takes Ray Data seconds to start, and loading the model takes as long."""
+def _batches(
+    config: RunConfig, data: EmbeddedTriplets, context: "_RayTrainContext", *, start_step: int
+) -> Prefetcher[TrainBatch]:
+    """Start reading before the model is loaded: Ray Data takes seconds to start, and so does the model.
+
+    The tokenizer is one of its own: the prefetch thread and validation must not share one.
+    """
     size = config.train.global_batch_size
     place = StreamPlace(start_step * size, config.train.num_steps * size, context.rank, context.num_workers)
     rows = training_rows(config, data, place) if place.start < place.stop else ()
-    return Ahead(rows, depth=TABLES_AHEAD)
+    return Prefetcher(micro_batches(rows, PromptTokenizer(load_tokenizer(config.llm_path)), config))
 
 
-class _RayContext:
+class _RayTrainContext:
     """``TrainContext`` on Ray Train."""
 
-    def __init__(self, board: Any, watchdog: Watchdog, uploader: Uploader) -> None:
+    def __init__(self, coordinator: Any, watchdog: Watchdog, uploader: CheckpointUploader) -> None:
         context = ray.train.get_context()
         self.rank = context.get_world_rank()
         self.num_workers = context.get_world_size()
         self.uploader = uploader
-        self._board, self._watchdog = board, watchdog
+        self._coordinator, self._watchdog = coordinator, watchdog
 
-    def enter(self, stage: str, step: int) -> None:
+    def enter_stage(self, stage: str, step: int) -> None:
         """See ``TrainContext``."""
-        self._watchdog.enter(stage, step)
+        self._watchdog.enter_stage(stage, step)
 
     def log(self, record: Record, samples: Sequence[Sample] = ()) -> None:
-        """Send a record to the driver: ray.train.report would wait for the controller each time."""
+        """Send a record to the driver; ray.train.report would wait for the controller each time."""
         if self.rank == 0:
-            self._board.put.remote(record, samples)
+            self._coordinator.log.remote(record, samples)
 
-    def keep(self, checkpoint: Path, step: int) -> None:
+    def store_checkpoint(self, folder: Path, step: int) -> None:
         """Upload a checkpoint in the background."""
-        self.uploader.submit(checkpoint, step)
+        self.uploader.submit(folder, step)
 
 
 @ray.remote(num_cpus=0)
-class _Board:
-    """Actor: how workers reach S3; and from them to the driver: metrics records, and why the run must end."""
+class _Coordinator:
+    """Actor: gives workers the driver's access to S3, and the driver their metrics and failure."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment  # train_loop_config would be shown in Ray's dashboard
-        self.logged: list[Logged] = []
-        self.why: tuple[bool, str] | None = None
+        self._entries: list[LogEntry] = []
+        self._failure: tuple[bool, str] | None = None
 
     def environment(self) -> Environment:
         return self._environment
 
-    def put(self, record: Record, samples: Sequence[Sample]) -> None:
-        self.logged.append((record, samples))
+    def log(self, record: Record, samples: Sequence[Sample]) -> None:
+        self._entries.append((record, samples))
 
-    def since(self, index: int) -> list[Logged]:
-        return self.logged[index:]
+    def entries_from(self, index: int) -> list[LogEntry]:
+        return self._entries[index:]
 
-    def stop(self, why: str, *, certain: bool = False) -> None:
-        """Note a reason; the first one counts, unless a later one is more certain."""
-        if self.why is None or (certain and not self.why[0]):
-            self.why = (certain, why)
+    def fail(self, reason: str, *, certain: bool = False) -> None:
+        """Keep the reason of a failure: the first one, unless a later one is more certain."""
+        if self._failure is None or (certain and not self._failure[0]):
+            self._failure = (certain, reason)
 
-    def reason(self) -> str | None:
-        return self.why[1] if self.why else None
+    def failure(self) -> str | None:
+        return self._failure[1] if self._failure else None
 
 
 def _worker_environment(config: RunConfig) -> dict[str, str]:
@@ -301,7 +286,7 @@ def _worker_environment(config: RunConfig) -> dict[str, str]:
 
 
 def _storage(path: str) -> dict[str, Any]:
-    """Name the place of Ray Train's own notes; a URI it would read in its own way, as pyarrow does."""
+    """Locate Ray Train's own files; it would parse a URI in pyarrow's way, not in ours."""
     files, key = locate(path)
     if not is_remote(path):
         return {"storage_path": key}

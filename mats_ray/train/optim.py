@@ -1,8 +1,13 @@
-"""Parameter groups, and the learning rate as a pure function of the step."""
+"""Parameter groups, and what an update takes from its step number: the learning rate and dropout seeds.
 
+Both are pure functions of the step, so that checkpoints need not keep the state of a schedule or generator.
+"""
+
+import hashlib
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
 from mats_ray.config.train import OptimConfig, ScheduleConfig
@@ -34,3 +39,21 @@ def learning_rate(step: int, *, lr: float, num_steps: int, schedule: ScheduleCon
     if schedule.type == "cosine":
         return lr * (1 + math.cos(math.pi * done)) / 2
     return lr
+
+
+def dropout_seeds(*, seed: int, step: int, count: int, rank: int, num_workers: int) -> list[int]:
+    """Return one seed for each micro-batch of one worker in one update.
+
+    They follow from (seed, step, index of the micro-batch in the global batch): a resumed run, and one with
+    another number of workers, draws the same masks.
+    """
+    return [_hash(f"{seed}:{step}:{i * num_workers + rank}") for i in range(count)]
+
+
+def seed_dropout(seed: int) -> None:
+    """Seed torch's global generators, which dropout draws from, for one micro-batch."""
+    torch.manual_seed(seed)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

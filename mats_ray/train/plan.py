@@ -1,4 +1,4 @@
-"""What a run will need, from its configuration by arithmetic: memory, samples/s, hours, storage, cost.
+"""What a run will need on given GPUs, from its configuration by arithmetic: memory, hours, storage, cost.
 
 Counts follow from shapes and are exact to some per cent; the share of a card's peak that training reaches and
 the bytes of activations per token are assumptions, and are printed as such.
@@ -10,29 +10,53 @@ from pathlib import Path
 
 from mats_ray.config import RunConfig
 from mats_ray.errors import ConfigError, ModelError
-from mats_ray.models.flops import KNOWN_SHAPES, LLMShape, TrainingFlops, llm_shape, num_mapper_parameters
-from mats_ray.models.gpus import GPU
+from mats_ray.train.flops import KNOWN_SHAPES, LLMShape, TrainingFlops, llm_shape, num_mapper_parameters
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ACTIVATION_BYTES_PER_WIDTH = 34
-"""Of one layer, per token and unit of model width in 16 bit, with fused attention: what backward needs of a
-transformer layer after Korthikanti et al. 2022 (eq. 1 without its attention-score term)."""
+"""Bytes that backward needs of one transformer layer, per token and unit of model width in 16 bit, with fused
+attention (Korthikanti et al. 2022, eq. 1 without its attention-score term)."""
 RESERVED = 0.10
-"""Of a card's memory: the CUDA context, buffers of communication, fragmentation."""
+"""Share of a card's memory: the CUDA context, buffers of communication, fragmentation."""
 ANSWER_SHARE = 0.3
-"""Of text tokens, those that carry loss and have logits; AudioCaps-like captions behind their instruction."""
+"""Share of text tokens that carry loss and have logits; AudioCaps-like captions behind their instruction."""
 ROW_BYTES_BESIDES = 400
-"""Of an embedded triplet on disk, its texts and ids; the embedding comes on top."""
+"""Bytes of an embedded triplet's texts and ids on disk; the embedding comes on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class GPU:
+    """One accelerator, as its maker describes it."""
+
+    memory_gb: float
+    """10^9 bytes."""
+    bf16_flops: float
+    """Per second, dense, as printed by the maker: nothing reaches it."""
+    dollars_per_hour: float
+    """Rented on demand, rounded, 2025: a default to be overridden."""
+
+
+GPUS = {
+    "a10g": GPU(24e0, 125e12, 1.0),
+    "l4": GPU(24e0, 121e12, 0.8),
+    "l40s": GPU(48e0, 362e12, 1.9),
+    "a100-40": GPU(40e0, 312e12, 3.0),
+    "a100-80": GPU(80e0, 312e12, 4.0),
+    "h100-80": GPU(80e0, 989e12, 7.0),
+    "h200-141": GPU(141e0, 989e12, 8.0),
+    "b200-192": GPU(192e0, 2250e12, 12.0),
+}
+"""Accelerators by the name the command line takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumptions:
-    """What arithmetic cannot know."""
+    """Inputs of a plan that the configuration does not contain."""
 
     gpu: GPU
     num_gpus: int
     text_tokens: int = 100
-    """Per sample, instruction and answer, without the audio prefix."""
+    """Number of tokens of instruction and answer per sample, without the audio prefix."""
     mfu: float = 0.40
     """Share of the card's peak that useful operations reach."""
     num_triplets: int = 5_300_000
@@ -42,7 +66,7 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The answer; memory in 10^9 bytes."""
+    """The result; memory in 10^9 bytes."""
 
     frozen_gb: float
     trained_gb: float
@@ -53,7 +77,7 @@ class Plan:
     samples_per_gpu: int
     """Number of samples of the global batch that each GPU has."""
     micro_batch_size: int
-    """Largest that fits and divides the samples per GPU; 0: not even one sample fits."""
+    """Largest size that fits and divides the samples per GPU; 0: not even one sample fits."""
     memory_gb: float
     """Per GPU at that micro-batch."""
     trained_parameters: int
@@ -67,7 +91,7 @@ class Plan:
 
 
 def shape_of(config: RunConfig) -> LLMShape:
-    """Find the language model's shape: its ``config.json`` where it is a folder, or a table of known names.
+    """Read the language model's shape from its ``config.json`` if it is a folder, or from a table of names.
 
     Raises:
         ModelError: It is neither.
@@ -88,7 +112,7 @@ def shape_of(config: RunConfig) -> LLMShape:
 
 
 def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
-    """Work out what a run needs.
+    """Compute what a run needs.
 
     Raises:
         ConfigError: The global batch cannot be split over so many GPUs.

@@ -1,4 +1,4 @@
-"""Where a run's numbers go besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow."""
+"""Experiment trackers, besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow."""
 
 import hashlib
 import importlib
@@ -13,30 +13,30 @@ from mats_ray.config.run import join
 from mats_ray.config.train import TrackerName
 from mats_ray.errors import ConfigError
 from mats_ray.storage import list_files, remove, upload
-from mats_ray.train.context import Record, Sample
+from mats_ray.train.metrics import Record, Sample
 
 FLUSH_SECONDS = 1
-"""Event files are no further behind ``metrics.jsonl``."""
+"""Longest delay of event files behind ``metrics.jsonl``."""
 
 
 class Tracker(Protocol):
-    """Takes what a run logs."""
+    """Receives the metrics of a run."""
 
     def restart(self) -> None:
-        """Forget what was logged: every record of the run so far comes again, in order."""
+        """Discard what was logged: every record of the run so far is logged again, in order."""
         ...
 
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
-        """One record with its ``step``, and answers to fixed questions."""
+        """Log one record with its ``step``, and generated samples."""
         ...
 
     def close(self) -> None:
-        """Write what is not yet written."""
+        """Write what is not written yet."""
         ...
 
 
 def open_trackers(config: RunConfig) -> list[Tracker]:
-    """Open what ``train.trackers`` names.
+    """Open the trackers in ``train.trackers``.
 
     Raises:
         ConfigError: A package is not installed.
@@ -103,7 +103,7 @@ def _remove_event_files(folder: str) -> None:
 
 
 class WandB:
-    """Weights & Biases; a resumed run goes on in the same curve, which takes each step once."""
+    """Weights & Biases; a resumed run continues the same curve, which has each step once."""
 
     def __init__(self, config: RunConfig) -> None:
         wandb = _package("wandb", "wandb")
@@ -114,7 +114,7 @@ class WandB:
         )
 
     def restart(self) -> None:
-        """See ``Tracker``; the service knows which step comes next."""
+        """See ``Tracker``; W&B itself keeps the next step."""
 
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
         """See ``Tracker``."""
@@ -139,7 +139,7 @@ class MLflow:
         self._last = 0
 
     def restart(self) -> None:
-        """See ``Tracker``; what was logged cannot be taken back."""
+        """See ``Tracker``; MLflow cannot discard what was logged."""
 
     def log(self, record: Record, samples: Sequence[Sample]) -> None:
         """See ``Tracker``."""
@@ -158,7 +158,7 @@ class MLflow:
 
 def as_line(sample: Sample) -> str:
     """Write one generation as a line."""
-    return f"{sample['instruction']} | said: {sample['generated']} | right: {sample['answer']}"
+    return f"{sample['instruction']} | generated: {sample['generated']} | reference: {sample['answer']}"
 
 
 def _scalars(record: Record) -> Record:

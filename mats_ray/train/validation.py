@@ -1,4 +1,4 @@
-"""Held-out triplets inside a run: their loss, and what the model says to a handful of fixed questions."""
+"""Held-out triplets inside a run: their loss, and answers generated to a handful of fixed questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from mats_ray.data.heldout import read_held_out
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.train.context import Sample
 from mats_ray.train.engine import TrainEngine, evaluating
+from mats_ray.train.metrics import Sample
 from mats_ray.types import CLAPIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One worker's part, the same every time it is asked."""
+    """One worker's part of the held-out triplets, the same in every validation."""
 
     settings: ValidationConfig
     batches: Sequence[TrainBatch]
-    """As many on every worker."""
+    """Their number is the same on every worker."""
     questions: Sequence[tuple[str, str, str]]
-    """Id, instruction and right answer of what is generated."""
+    """Id, instruction and reference answer of each sample."""
     embeddings: torch.Tensor
-    """Of the questions, (N, C), noised like the rest."""
+    """Embeddings of the questions, (N, C), noised like the rest."""
     prompts: PromptTokenizer
 
     def loss(self, engine: TrainEngine) -> float:
@@ -36,7 +36,7 @@ class Validation:
         return loss_sum / max(1, tokens)
 
     def samples(self, engine: TrainEngine) -> list[Sample]:
-        """Answer the questions greedily; every worker must, its part of the weights may be needed."""
+        """Answer the questions greedily; every worker must call it, since weights may be partitioned."""
         if not self.questions:
             return []
         with evaluating(engine.model):
@@ -46,8 +46,8 @@ class Validation:
                 max_new_tokens=self.settings.max_new_tokens,
             )
         return [
-            {"id": row, "instruction": asked, "answer": right, "generated": self.prompts.decode(said.ids)}
-            for (row, asked, right), said in zip(self.questions, answers, strict=True)
+            {"id": row, "instruction": question, "answer": reference, "generated": self.prompts.decode(a.ids)}
+            for (row, question, reference), a in zip(self.questions, answers, strict=True)
         ]
 
 
@@ -56,8 +56,8 @@ def load_validation(
 ) -> Validation | None:
     """Read a worker's part of the held-out triplets; None where the configuration names none.
 
-    Workers take micro-batches in turn. Where they do not come out even, rows are left out at the end, so that
-    no worker waits for another; where there are fewer rows than that, every worker takes all of them.
+    Micro-batches are dealt to the workers in turn. Rows at the end that do not make one for every worker are
+    left out; if there are fewer rows than that, every worker evaluates all of them.
 
     Raises:
         DataError: They are missing, or were embedded with another CLAP.
@@ -82,5 +82,5 @@ def load_validation(
         collate(matrix[start : start + size], *(column[start : start + size] for column in columns[1:]))
         for start in starts
     ]
-    asked = list(zip(*columns, strict=True))[: settings.num_samples]
-    return Validation(settings, batches, asked, torch.from_numpy(matrix[: len(asked)]), prompts)
+    questions = list(zip(*columns, strict=True))[: settings.num_samples]
+    return Validation(settings, batches, questions, torch.from_numpy(matrix[: len(questions)]), prompts)

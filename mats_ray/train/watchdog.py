@@ -1,4 +1,4 @@
-"""Nothing may hang in silence: a thread that knows which stage a worker is in, and since when."""
+"""A thread that reports a worker whose current stage takes longer than allowed."""
 
 import threading
 import time
@@ -6,24 +6,24 @@ from collections.abc import Callable
 
 
 class Watchdog:
-    """Context manager; says once, through ``on_stall``, that a stage has taken longer than allowed.
+    """Context manager; calls ``on_stall`` once, with a message, when a stage takes too long.
 
     Args:
-        seconds: A stage may take.
-        who: Of the worker, for the message.
-        on_stall: Called in the watchdog's own thread: the worker's main thread is what is stuck.
-        clock: Seconds; tests bring their own.
+        seconds: Longest duration of a stage.
+        worker: Name of the worker, for the message.
+        on_stall: Called in the watchdog's thread, because the main thread is the one that is stuck.
+        clock: Monotonic seconds; tests replace it.
     """
 
     def __init__(
         self,
         seconds: float,
         *,
-        who: str,
+        worker: str,
         on_stall: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._seconds, self._who, self._on_stall, self._clock = seconds, who, on_stall, clock
+        self._seconds, self._worker, self._on_stall, self._clock = seconds, worker, on_stall, clock
         self._stage, self._step, self._since = "starting", 0, clock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -36,16 +36,16 @@ class Watchdog:
         self._stop.set()
         self._thread.join()
 
-    def enter(self, stage: str, step: int) -> None:
-        """Begin a stage: the clock starts again."""
+    def enter_stage(self, stage: str, step: int) -> None:
+        """Start a stage and restart the clock."""
         self._stage, self._step, self._since = stage, step, self._clock()
 
     def stalled(self) -> str | None:
-        """Return what is wrong, if the current stage has taken too long."""
+        """Return the message, if the current stage has lasted too long."""
         if self._clock() - self._since < self._seconds:
             return None
         return (
-            f"{self._who} is stuck in step {self._step}: {self._stage} took longer than "
+            f"{self._worker} is stuck in step {self._step}: {self._stage} took longer than "
             f"train.stall_seconds={self._seconds:g}"
         )
 

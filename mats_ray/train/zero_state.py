@@ -1,7 +1,7 @@
 """Where DeepSpeed keeps the float32 weights and Adam moments of each ZeRO stage, by parameter.
 
 Stage 0 keeps them whole on every worker, 1 and 2 in fragments of flat groups, 3 in one slice per parameter
-and worker. Checkpoints hold them whole and by name, so any stage goes on from any other's. The attributes are
+and worker. Checkpoints hold them whole and by name, so any stage resumes from any other's. The attributes are
 those of DeepSpeed 0.19.8, to which the lock pins us; its own ``safe_set_*`` knows no stage 0 and, in stage 3,
 no parameter whose size the number of workers does not divide.
 """
@@ -21,7 +21,7 @@ class ZeroState(Protocol):
     """Whole tensors in and out; every worker calls each method for the same parameters in the same order."""
 
     def reset(self, num_updates: int) -> None:
-        """Make all moments zero, as before the first update, and set AdamW's count."""
+        """Set all moments to zero, as before the first update, and AdamW's count."""
         ...
 
     def read(self, parameter: nn.Parameter, key: str | None) -> Tensor:
@@ -34,21 +34,21 @@ class ZeroState(Protocol):
 
 
 def zero_state(
-    stage: int, named: Mapping[str, nn.Parameter], optimizer: Any, keys: tuple[str, ...]
+    stage: int, parameters: Mapping[str, nn.Parameter], optimizer: Any, keys: tuple[str, ...]
 ) -> ZeroState:
     """Choose by stage; ``optimizer`` is what ``deepspeed.initialize`` returned."""
     if stage == 0:
-        return Replicated(named, optimizer, keys)
+        return Replicated(parameters, optimizer, keys)
     return Sliced(optimizer, keys) if stage == 3 else Fragmented(optimizer, keys)
 
 
 class Replicated:
     """Stage 0: torch's AdamW itself, or in bf16 a wrapper with one float32 copy per parameter."""
 
-    def __init__(self, named: Mapping[str, nn.Parameter], optimizer: Any, keys: tuple[str, ...]) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], optimizer: Any, keys: tuple[str, ...]) -> None:
         self._keys = keys
         self._states: dict[Any, Any] = optimizer.state
-        self._masters = {parameter: parameter for parameter in named.values()}
+        self._masters = {parameter: parameter for parameter in parameters.values()}
         if hasattr(optimizer, "fp32_groups"):
             for low, high in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
                 self._masters.update(zip(low, high, strict=True))
@@ -56,7 +56,7 @@ class Replicated:
     def reset(self, num_updates: int) -> None:
         """See ``ZeroState``."""
         for master in self._masters.values():
-            self._states[master] = _fresh(master, self._keys, num_updates)
+            self._states[master] = _zero_moments(master, self._keys, num_updates)
 
     def read(self, parameter: nn.Parameter, key: str | None) -> Tensor:
         """See ``ZeroState``."""
@@ -86,7 +86,7 @@ class Fragmented:
         groups have none yet; made here, all are linked. The private call is the one step() makes.
         """
         for partition in self._optimizer.single_partition_of_fp32_groups:
-            self._optimizer.optimizer.state[partition] = _fresh(partition, self._keys, num_updates)
+            self._optimizer.optimizer.state[partition] = _zero_moments(partition, self._keys, num_updates)
         self._optimizer._hp_optimizer_states_linked = False
         self._optimizer._lazy_init_hp_params_optimizer_state()
 
@@ -110,7 +110,7 @@ class Sliced:
     def reset(self, num_updates: int) -> None:
         """See ``ZeroState``."""
         for slices in self._optimizer.fp32_partitioned_groups_flat:
-            self._optimizer.optimizer.state[slices] = _fresh(slices, self._keys, num_updates)
+            self._optimizer.optimizer.state[slices] = _zero_moments(slices, self._keys, num_updates)
 
     def read(self, parameter: nn.Parameter, key: str | None) -> Tensor:
         """See ``ZeroState``."""
@@ -135,7 +135,7 @@ class Sliced:
         return found.data
 
 
-def _fresh(like: Tensor, keys: tuple[str, ...], num_updates: int) -> dict[str, Tensor]:
-    """AdamW's state, which it would otherwise make itself, zero, at the first update."""
+def _zero_moments(like: Tensor, keys: tuple[str, ...], num_updates: int) -> dict[str, Tensor]:
+    """Create AdamW's state, which AdamW would otherwise create as zeros at the first update."""
     zeros = {key: torch.zeros_like(like, requires_grad=False) for key in keys}
     return {"step": torch.tensor(float(num_updates)), **zeros}

@@ -19,9 +19,9 @@ from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.llm import load_llm
 from mats_ray.storage import held
 from mats_ray.toy.testset import write_test_set
-from mats_ray.train.assemble import run_dir
-from mats_ray.train.follower import read_records
+from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
+from mats_ray.train.run_state import run_dir
 from tests.runs import WAIT_SECONDS, losses, other_run, train_worker_pids
 from tests.toy import tiny_config
 

@@ -10,11 +10,10 @@ from ray.cluster_utils import Cluster
 from mats_ray.data.embedded import inspect
 from mats_ray.data.stream import SpanReader, StreamPlace, plan_of, rebatched
 from mats_ray.models.build import build_mats
-from mats_ray.train.assemble import to_batches
-from mats_ray.train.context import LocalContext
+from mats_ray.train.dataloader import micro_batches
 from mats_ray.train.engine import TorchEngine
-from mats_ray.train.follower import read_records
-from mats_ray.train.loop import fit
+from mats_ray.train.loop import LocalContext, fit
+from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
 from tests.runs import driver, last_step, losses, metrics_of, other_run, train_worker_pids, until
 
@@ -91,7 +90,7 @@ def alone(config, num_steps):
     reader = SpanReader(config, inspect(config.embedded_path), place)
     rows = rebatched(map(reader.read, plan_of(config, place)), config.train.micro_batch_size)
     context = LocalContext()
-    fit(TorchEngine(model, config.train.optim), to_batches(rows, prompts, config), context, config)
+    fit(TorchEngine(model, config.train.optim), micro_batches(rows, prompts, config), context, config)
     return {int(record["step"]): record["loss"] for record in context.records}
 
 

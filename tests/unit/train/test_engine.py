@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mats_ray.train.engine import OPTIMIZER_KEYS
+from mats_ray.train.engine import OPTIMIZER_KEYS, TorchEngine, build_engine
 from tests.unit.train.small import fresh_engine, small_run, stream, update
 
 
@@ -36,7 +36,7 @@ def test_only_mapper_and_adapter_are_trained(config):
         update(engine, batches(config, 8), lr=1e-3)
 
     moved = {name for name, p in engine.model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved == set(engine.named)
+    assert moved == set(engine.trained_parameters)
     assert all("lora_" in name or name.startswith("connector.") for name in moved)
 
 
@@ -159,3 +159,9 @@ def test_a_step_tells_the_loss_of_each_micro_batch(config):
 
     assert len(result.losses) == 2
     assert sum(result.losses) == result.loss_sum
+
+
+def test_the_engine_is_the_one_named(config):
+    engine = build_engine(config, fresh_engine(config).model, "cpu")
+
+    assert isinstance(engine, TorchEngine)

@@ -1,14 +1,20 @@
-"""A finished run's last checkpoint becomes a model directory."""
+"""A finished run's last checkpoint becomes a model directory; its card names parts, training and use."""
 
 import pytest
 import torch
+import yaml
 
 from mats_ray.config import RunConfig
 from mats_ray.errors import DataError
 from mats_ray.models.santa import SantaMemory
 from mats_ray.storage import exists, make_folder
-from mats_ray.train.export import MODEL_SUBFOLDER, export
+from mats_ray.train.export import MODEL_SUBFOLDER, export, model_card, model_settings
+from mats_ray.types import CLAPIdentity
+from mats_ray.version import __version__
 from tests.s3 import s3_server
+from tests.unit.train.small import CLAP_DIM, small_run
+
+IDENTITY = CLAPIdentity(family="transformers", checkpoint_hash="0" * 16, dim=CLAP_DIM)
 
 
 @pytest.fixture
@@ -69,3 +75,44 @@ def test_a_place_that_cannot_be_written_is_named(checkpoint, tmp_path):
 
     with pytest.raises(DataError, match=rf"{tmp_path}/out/model/\S+ cannot be written: "):
         export(config, checkpoint, {})
+
+
+def test_settings_name_what_the_model_is_built_from(llm_path):
+    settings = model_settings(small_run(llm_path), IDENTITY)
+
+    assert settings.model.llm.path == llm_path
+    assert settings.clap == IDENTITY
+
+
+def card(**changes):
+    config = RunConfig.model_validate({"name": "birds", "seed": 7, "toy": {}} | changes)
+    return model_card(config, {"loss": 0.123456789, "step": 600})
+
+
+def test_the_card_tells_parts_training_and_use():
+    text = card(model={"noise": {"variance": 0.02}, "mapper": {"num_layers": 3}}, train={"num_steps": 600})
+
+    for said in (
+        "# birds",
+        "| CLAP | `out/toy/clap`, 1024-d, frozen |",
+        "| language model | `out/toy/llm`, trained: LoRA |",
+        "| mapper | 3 layers, width 1024, prefix 40 |",
+        "| noise variance | 0.02 |",
+        "| steps x batch | 600 x 96 |",
+        "| seed | 7 |",
+        f"| mats_ray | {__version__} |",
+        "| loss | 0.123457 |",
+        "| step | 600 |",
+        "MATSPipeline.from_pretrained",
+    ):
+        assert said in text
+
+
+def test_a_model_trained_whole_says_so():
+    assert "trained: all weights" in card(model={"llm": {"train": "full"}})
+
+
+def test_the_front_matter_is_yaml_a_hub_reads():
+    _, front, _ = card().split("---\n", 2)
+
+    assert yaml.safe_load(front)["library_name"] == "mats_ray"

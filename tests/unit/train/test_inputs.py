@@ -9,11 +9,10 @@ import pytest
 from mats_ray.cli.main import main
 from mats_ray.config import RunConfig
 from mats_ray.errors import ConfigError, DataError, TrainingError
-from mats_ray.train.assemble import run_inputs
+from mats_ray.train.checkpoints import save_checkpoint
 from mats_ray.train.engine import EngineState
 from mats_ray.train.inputs import check_inputs
-from mats_ray.train.loop import course, run_hash
-from mats_ray.train.state import RunState, save_checkpoint
+from mats_ray.train.run_state import RunState, identifying_settings, run_hash, run_inputs
 from mats_ray.types import CLAPIdentity
 from tests.unit.data.test_stream import DIM, write_embedded
 
@@ -129,7 +128,7 @@ def committed(config, data):
     """Leave a checkpoint of a run on this data."""
     config = config.replace(train={"num_steps": 1, "schedule": {"warmup_steps": 0}})
     folder = Path(f"{config.runs_dir}/{config.name}/checkpoints/step-00000001")
-    run = RunState(1, 96, run_hash(config), "0.1.0", None, course(config), run_inputs(data))
+    run = RunState(1, 96, run_hash(config), "0.1.0", None, identifying_settings(config), run_inputs(data))
     save_checkpoint(folder, EngineState({}, {}, 1), run)
     return config
 

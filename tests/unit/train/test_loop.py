@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError
 
 from mats_ray.errors import NotFiniteError, TrainingError
-from mats_ray.train.context import LocalContext
-from mats_ray.train.loop import Origin, course, fit, run_hash
+from mats_ray.train.checkpoints import RECORDS, load_checkpoint
+from mats_ray.train.loop import LocalContext, fit
 from mats_ray.train.optim import learning_rate
-from mats_ray.train.state import RECORDS, UNKNOWN_INPUTS, RunInputs, load_checkpoint
+from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, identifying_settings, run_hash
 from tests.unit.train.small import fresh_engine, small_run, stream
 
 
@@ -25,10 +25,10 @@ def config(llm_path):
 def train(config, *, start_step=0, state=None, context=None, inputs=UNKNOWN_INPUTS, **more):
     """Fit a fresh engine, from a state if given; return it with its context."""
     engine, context = fresh_engine(config), context or LocalContext()
-    origin = Origin(start_step, inputs)
     if state is not None:
         engine.load_state(state)
-    fit(engine, stream(config, start_step=start_step), context, config, origin=origin, **more)
+    engine.num_updates = start_step
+    fit(engine, stream(config, start_step=start_step), context, config, inputs=inputs, **more)
     return engine, context
 
 
@@ -108,7 +108,7 @@ def test_a_checkpoint_remembers_the_metrics_so_far(config):
 def test_the_model_is_put_beside_the_last_checkpoint_once(config):
     finished = []
 
-    engine, context = train(config, finish=lambda directory, state: finished.append((directory, state)))
+    engine, context = train(config, export_model=lambda directory, state: finished.append((directory, state)))
 
     assert [directory for directory, _ in finished] == context.checkpoints[-1:]
     weights = engine.state().trained
@@ -118,7 +118,7 @@ def test_the_model_is_put_beside_the_last_checkpoint_once(config):
 def test_only_the_first_worker_writes(config):
     context = LocalContext(rank=1)
 
-    train(config, context=context, finish=lambda *_: pytest.fail("not the first worker"))
+    train(config, context=context, export_model=lambda *_: pytest.fail("not the first worker"))
 
     assert context.checkpoints == []
 
@@ -147,7 +147,7 @@ def test_a_full_disk_is_said_with_the_step_and_nothing_half_done_stays(config, m
     def full(*_):
         raise error
 
-    monkeypatch.setattr("mats_ray.train.state.save_file", full)
+    monkeypatch.setattr("mats_ray.train.checkpoints.save_file", full)
 
     with pytest.raises(TrainingError, match=r"the checkpoint of step 2 cannot be written to .*No space left"):
         train(config)
@@ -169,9 +169,9 @@ def test_two_workers_take_half_the_micro_batches_each(config):
 
 
 def test_a_finished_run_does_nothing(config):
-    engine, context = train(config, start_step=6, finish=lambda *_: pytest.fail("finished before"))
+    engine, context = train(config, start_step=6, export_model=lambda *_: pytest.fail("finished before"))
 
-    assert (engine.num_updates, context.records, context.checkpoints) == (0, [], [])
+    assert (engine.num_updates, context.records, context.checkpoints) == (6, [], [])
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_what_to_do(config):
@@ -216,48 +216,27 @@ def test_a_checkpoint_notes_what_decides_the_run_and_what_it_is_trained_from(con
 
     for folder in context.checkpoints:
         run = load_checkpoint(folder)[1]
-        assert (run.config, run.inputs) == (course(config), inputs)
-    assert course(config)["train.optim.lr"] == 1e-3
-    assert course(config)["model.llm.lora.rank"] == 2
-    assert not {"model.llm.path", "data.embedded", "train.log_every"} & course(config).keys()
+        assert (run.config, run.inputs) == (identifying_settings(config), inputs)
+    assert identifying_settings(config)["train.optim.lr"] == 1e-3
+    assert identifying_settings(config)["model.llm.lora.rank"] == 2
+    assert not {"model.llm.path", "data.embedded", "train.log_every"} & identifying_settings(config).keys()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"scaling": {"num_workers": 1, "threads_per_worker": 4, "use_gpu": True}},
-        {"train": {"log_every": 7, "max_failures": 0, "micro_batch_size": 2}},
-        {"train": {"checkpoint": {"every_steps": 3, "keep": 9}, "trackers": [], "stall_seconds": 3}},
-        {"train": {"validation": {"data": "held_out", "every_steps": 5}}, "data": {"group_by_length": False}},
-        {"train": {"engine": {"type": "deepspeed", "zero_stage": 1}}},
-        {"data": {"embed": {"batch_size": 3, "concurrency": 4, "gpus_per_actor": 1}}},
-        {"name": "other", "output_dir": "s3://bucket/x", "generation": {"profile": "fast"}},
-        {"santa": {"mix": 0.5}, "caption": {"batch_size": 1}, "serve": {"threads": 2}},
-    ],
-    ids="-".join,
-)
-def test_workers_logging_and_use_do_not_make_another_run(config, changes):
-    assert run_hash(config.replace(**changes)) == run_hash(config)
-    assert course(config.replace(**changes)) == course(config)
+def test_records_samples_stages_and_checkpoints_stay_where_they_are(tmp_path):
+    context = LocalContext()
+    context.enter_stage("waiting for data", 1)
+    context.log({"step": 1, "loss": 2.0})
+    context.log({"step": 2, "loss": 1.0}, [{"id": "a"}])
+    context.store_checkpoint(tmp_path, 2)
+
+    assert (context.rank, context.num_workers) == (0, 1)
+    assert context.stages == [("waiting for data", 1)]
+    assert context.records == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+    assert context.samples == [{"id": "a"}]
+    assert context.checkpoints == [tmp_path]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"seed": 1},
-        {"train": {"optim": {"lr": 2e-3}}},
-        {"train": {"optim": {"weight_decay": 0}}},
-        {"train": {"schedule": {"warmup_steps": 1}}},
-        {"train": {"num_steps": 7}},
-        {"train": {"global_batch_size": 16}},
-        {"train": {"engine": {"type": "deepspeed", "precision": "bf16"}}},
-        {"model": {"mapper": {"num_layers": 2}}},
-        {"model": {"noise": {"variance": 0.1}}},
-        {"model": {"llm": {"path": "another"}}},
-        {"data": {"embedded": "elsewhere"}},
-        {"data": {"embed": {"num_partitions": 3}}},
-    ],
-    ids=str,
-)
-def test_what_decides_the_numbers_makes_another_run(config, changes):
-    assert run_hash(config.replace(**changes)) != run_hash(config)
+def test_two_contexts_share_nothing():
+    LocalContext().log({"step": 1})
+
+    assert LocalContext().records == []

@@ -3,9 +3,8 @@
 import pytest
 
 from mats_ray.config import load_config
-from mats_ray.models.flops import KNOWN_SHAPES
-from mats_ray.models.gpus import GPUS
-from mats_ray.train.plan import RESERVED, Assumptions, make_plan, shape_of
+from mats_ray.train.flops import KNOWN_SHAPES
+from mats_ray.train.plan import GPUS, RESERVED, Assumptions, make_plan, shape_of
 
 LLAMA = KNOWN_SHAPES["llama-7b"]
 
@@ -87,3 +86,13 @@ def test_a_model_in_a_folder_tells_its_own_shape(config, llm_path):
 
     assert (shape.dim, shape.num_layers, shape.num_heads) == (32, 2, 2)
     assert shape_of(config) == LLAMA
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_card_is_plausible_and_named_by_its_memory(name):
+    card = GPUS[name]
+
+    assert 1e14 < card.bf16_flops < 1e16
+    assert 0.1 < card.dollars_per_hour < 50
+    if "-" in name:
+        assert name.rsplit("-", 1)[1] == f"{card.memory_gb:.0f}"

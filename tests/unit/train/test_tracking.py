@@ -81,7 +81,7 @@ def test_tensorboard_is_the_default_and_gets_numbers_and_text(tmp_path):
     assert events["loss", 4] == 0.25
     assert events["validation_loss", 3] == 0.75
     (text,) = [value for (tag, _), value in events.items() if tag.startswith("samples")]
-    assert text == b"Is there a dog? | said: no | right: yes"
+    assert text == b"Is there a dog? | generated: no | reference: yes"
 
 
 def test_event_files_reach_s3():
@@ -113,7 +113,7 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
 
     assert started[0] == started[1]
     assert (started[0]["name"], started[0]["resume"]) == ("birds", "allow")
-    said = "Is there a dog? | said: no | right: yes"
+    said = "Is there a dog? | generated: no | reference: yes"
     assert calls[:3] == [
         (3, {"loss": 0.5, "validation_loss": 0.75, "samples": said}),
         (4, {"loss": 0.25}),
@@ -153,7 +153,11 @@ def test_mlflow_gets_metrics_by_step_and_samples_as_text(tmp_path, monkeypatch):
 
     assert ("start_run", (), {"run_name": "birds"}) in calls
     assert ("log_metrics", ({"loss": 0.25},), {"step": 4}) in calls
-    assert ("log_text", ("Is there a dog? | said: no | right: yes", "samples/00000003.txt"), {}) in calls
+    assert (
+        "log_text",
+        ("Is there a dog? | generated: no | reference: yes", "samples/00000003.txt"),
+        {},
+    ) in calls
     assert calls[-1][0] == "end_run"
 
 

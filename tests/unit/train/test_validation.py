@@ -5,9 +5,8 @@ import pytest
 from mats_ray.errors import DataError
 from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.train.context import LocalContext
-from mats_ray.train.loop import fit
-from mats_ray.train.state import load_checkpoint
+from mats_ray.train.checkpoints import load_checkpoint
+from mats_ray.train.loop import LocalContext, fit
 from mats_ray.train.validation import load_validation
 from mats_ray.types import CLAPIdentity
 from tests.unit.data.test_stream import CLAP, write_embedded

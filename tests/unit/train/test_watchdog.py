@@ -15,8 +15,8 @@ class Clock:
 
 def test_it_names_worker_step_stage_and_limit():
     clock = Clock()
-    watchdog = Watchdog(60, who="worker 3", on_stall=lambda _: None, clock=clock)
-    watchdog.enter("waiting for data", 17)
+    watchdog = Watchdog(60, worker="worker 3", on_stall=lambda _: None, clock=clock)
+    watchdog.enter_stage("waiting for data", 17)
     clock.now = 59.0
     assert watchdog.stalled() is None
 
@@ -25,7 +25,7 @@ def test_it_names_worker_step_stage_and_limit():
     assert watchdog.stalled() == (
         "worker 3 is stuck in step 17: waiting for data took longer than train.stall_seconds=60"
     )
-    watchdog.enter("forward, backward and update", 17)
+    watchdog.enter_stage("forward, backward and update", 17)
     assert watchdog.stalled() is None
 
 
@@ -36,8 +36,8 @@ def test_it_speaks_from_a_thread_of_its_own_within_the_limit():
         threads.append((threading.current_thread(), message))
         said.set()
 
-    with Watchdog(0.2, who="worker 0", on_stall=on_stall) as watchdog:
-        watchdog.enter("waiting for data", 1)
+    with Watchdog(0.2, worker="worker 0", on_stall=on_stall) as watchdog:
+        watchdog.enter_stage("waiting for data", 1)
         assert said.wait(10)  # as a main thread would that waits in C
 
     assert len(threads) == 1
@@ -46,9 +46,9 @@ def test_it_speaks_from_a_thread_of_its_own_within_the_limit():
 
 def test_stages_that_go_on_never_bark():
     barks = []
-    with Watchdog(0.5, who="worker 0", on_stall=barks.append) as watchdog:
+    with Watchdog(0.5, worker="worker 0", on_stall=barks.append) as watchdog:
         for step in range(20):
-            watchdog.enter("forward, backward and update", step)
+            watchdog.enter_stage("forward, backward and update", step)
             threading.Event().wait(0.05)
 
     assert barks == []

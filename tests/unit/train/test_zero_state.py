@@ -12,7 +12,7 @@ import torch
 from torch import multiprocessing
 
 from mats_ray.models.build import build_mats
-from mats_ray.train.seeding import dropout_seeds
+from mats_ray.train.optim import dropout_seeds
 from tests.unit.train.small import fresh_engine, small_run, stream
 
 NUM_WORKERS, STAGES, STEPS = 3, (0, 1, 2, 3), 4

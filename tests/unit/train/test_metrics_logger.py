@@ -7,7 +7,7 @@ import pytest
 from mats_ray.config import RunConfig
 from mats_ray.errors import DataError
 from mats_ray.storage import exists
-from mats_ray.train.follower import Follower, read_records
+from mats_ray.train.metrics_logger import MetricsLogger, read_records
 from mats_ray.train.tracking import TensorBoard
 from tests.s3 import s3_server
 from tests.unit.train.test_tracking import all_events
@@ -17,19 +17,19 @@ def record(step, loss=1.0):
     return {"step": step, "loss": loss, "lr": 1e-3, "samples_per_s": 10.0}
 
 
-def follow(records, path, *, log_every=1, num_steps=8, remembered=()):
+def follow(records, path, *, log_every=1, num_steps=8, checkpoint_records=()):
     """What the driver does, with records that are all there already."""
-    follower = Follower(
+    metrics_logger = MetricsLogger(
         lambda index: [(one, ()) for one in records[index:]],
         path=path,
         label="train x",
         num_steps=num_steps,
         log_every=log_every,
-        remembered=remembered,
+        checkpoint_records=checkpoint_records,
     )
-    with follower:
+    with metrics_logger:
         pass
-    return follower
+    return metrics_logger
 
 
 @pytest.fixture
@@ -38,10 +38,10 @@ def path(tmp_path):
 
 
 def test_records_are_lines_of_json_by_step(path):
-    follower = follow([record(1), record(2, loss=0.5)], path)
+    metrics_logger = follow([record(1), record(2, loss=0.5)], path)
 
     assert read_records(path) == {1: record(1), 2: record(2, loss=0.5)}
-    assert follower.last == record(2, loss=0.5)
+    assert metrics_logger.last == record(2, loss=0.5)
 
 
 def test_records_on_s3():
@@ -63,7 +63,7 @@ def test_a_resumed_run_keeps_what_was_and_replaces_what_it_did_again(path):
 def test_what_a_killed_driver_had_not_written_comes_from_the_checkpoint(path):
     follow([record(1), record(2)], path)
 
-    follow([record(5)], path, remembered=[record(2, loss=7.0), record(3), record(4)])
+    follow([record(5)], path, checkpoint_records=[record(2, loss=7.0), record(3), record(4)])
 
     assert read_records(path) == {step: record(step) for step in range(1, 6)}
 
@@ -86,10 +86,10 @@ def test_each_record_is_asked_for_once(path):
         asked.append(index)
         return [(record(len(asked)), ())] if len(asked) <= 3 else []
 
-    follower = Follower(poll, path=path, label="x", num_steps=3, log_every=1)
-    with follower:
+    metrics_logger = MetricsLogger(poll, path=path, label="x", num_steps=3, log_every=1)
+    with metrics_logger:
         for _ in range(3):
-            follower._poll()
+            metrics_logger._poll()
 
     assert asked == [0, 1, 2, 3]
     assert list(read_records(path)) == [1, 2, 3]
@@ -124,15 +124,17 @@ def test_progress_names_run_step_loss_and_rate_of_samples(path, capsys):
 
 
 def test_the_rate_of_a_resumed_run_leaves_out_what_was_done_before(path):
-    follower = follow([record(40)], path, log_every=20, num_steps=60)
+    metrics_logger = follow([record(40)], path, log_every=20, num_steps=60)
 
-    assert (follower._progress._offset, follower._progress.done) == (20, 40)
+    assert (metrics_logger._progress._offset, metrics_logger._progress.done) == (20, 40)
 
 
 def test_an_error_in_the_run_passes_through(path):
     with (
         pytest.raises(ZeroDivisionError),
-        Follower(lambda index: [(record(1), ())][index:], path=path, label="x", num_steps=2, log_every=1),
+        MetricsLogger(
+            lambda index: [(record(1), ())][index:], path=path, label="x", num_steps=2, log_every=1
+        ),
     ):
         raise ZeroDivisionError
 
@@ -144,7 +146,7 @@ def test_what_the_model_said_lies_beside_the_metrics_by_step(path, tmp_path):
         return (record(step), [{"id": "a", "instruction": "Q", "answer": "yes", "generated": text}])
 
     for logged in ([said(1, "x"), said(2, "y")], [said(2, "z")]):
-        with Follower(
+        with MetricsLogger(
             lambda index, all_=logged: all_[index:], path=path, label="x", num_steps=2, log_every=1
         ):
             pass
@@ -171,20 +173,20 @@ class Recorded:
         self.closed = True
 
 
-def tracked(records, path, tracker, *, remembered=()):
+def tracked(records, path, tracker, *, checkpoint_records=()):
     """Follow with a tracker; polled after each record, as in a run that takes its time."""
-    follower = Follower(
+    metrics_logger = MetricsLogger(
         lambda index: [(one, ()) for one in records[index : index + 1]],
         path=path,
         label="x",
         num_steps=9,
         log_every=1,
         trackers=[tracker],
-        remembered=remembered,
+        checkpoint_records=checkpoint_records,
     )
-    with follower:
+    with metrics_logger:
         for _ in records:
-            follower._poll()
+            metrics_logger._poll()
 
 
 def test_trackers_get_every_record_and_are_closed(path):
@@ -217,7 +219,7 @@ def test_trackers_have_each_step_once_after_the_driver_was_killed(path, written)
         [record(step) for step in range(5, 10)],
         path,
         tracker,
-        remembered=[record(step) for step in range(1, 5)],
+        checkpoint_records=[record(step) for step in range(1, 5)],
     )
 
     assert tracker.records == [record(step) for step in range(1, 10)] == list(read_records(path).values())
@@ -257,7 +259,7 @@ def test_trackers_get_the_answers_of_steps_before(path):
     answers = [{"id": "a", "instruction": "Q", "answer": "yes", "generated": "no"}]
     for tracker in (Samples(), Samples()):
         logged = [(record(1), answers)]
-        with Follower(
+        with MetricsLogger(
             lambda index, all_=logged: all_[index:],
             path=path,
             label="x",

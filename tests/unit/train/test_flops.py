@@ -2,19 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from mats_ray.config.model import LLMConfig, LoRAConfig, MapperConfig
 from mats_ray.models.build import build_connector
-from mats_ray.models.flops import (
-    KNOWN_SHAPES,
-    TrainingFlops,
-    llm_shape,
-    measured_peak,
-    num_mapper_parameters,
-)
 from mats_ray.models.llm import attach
+from mats_ray.train.flops import KNOWN_SHAPES, TrainingFlops, llm_shape, num_mapper_parameters
 
 LLAMA = LlamaConfig(
     vocab_size=50,
@@ -94,8 +87,3 @@ def test_training_all_of_it_costs_half_as_much_again():
     ]
 
     assert costs[0] / costs[1] == pytest.approx(1.5, rel=0.02)
-
-
-def test_the_ceiling_is_that_of_a_computer():
-    assert 1e8 < measured_peak("cpu", dtype=torch.float32, size=256) < 1e14
-    assert isinstance(nn.Linear(1, 1).weight, torch.Tensor)

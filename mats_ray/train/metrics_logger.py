@@ -1,4 +1,4 @@
-"""The driver's view of a run: a thread that draws progress and feeds ``metrics.jsonl`` and trackers."""
+"""Metrics of a run on the driver: a thread that polls them for progress, ``metrics.jsonl`` and trackers."""
 
 import json
 import threading
@@ -7,39 +7,39 @@ from collections.abc import Callable, Sequence
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
 from mats_ray.storage import read_bytes, write_bytes
-from mats_ray.train.context import Record, Sample
+from mats_ray.train.metrics import Record, Sample
 from mats_ray.train.tracking import Tracker
 
 POLL_SECONDS = 1.0
 SAMPLES = "samples.jsonl"
-Logged = tuple[Record, Sequence[Sample]]
+LogEntry = tuple[Record, Sequence[Sample]]
 
 
-class Follower:
+class MetricsLogger:
     """Context manager around a run.
 
     Args:
-        poll: Returns what was logged from an index on.
-        path: Of ``metrics.jsonl``; records of an interrupted run are kept, later ones of a step win. What the
-            model said to fixed questions lies beside it in ``samples.jsonl``.
-        label: Of the progress line.
-        num_steps: Of the run.
-        log_every: Steps between records: the first one tells where the run started.
-        trackers: Take every record, too, each step once.
-        remembered: Records of the checkpoint the run goes on from: a driver that was killed had written down
-            most of them.
+        poll: Returns the log entries from an index on.
+        path: Path of ``metrics.jsonl``; records of an interrupted run are kept, later ones of a step replace
+            them. Generated samples lie beside it in ``samples.jsonl``.
+        label: Text of the progress line.
+        num_steps: Number of steps of the run.
+        log_every: Number of steps between records: the first record shows where the run started.
+        trackers: Receive every record, too, each step once.
+        checkpoint_records: Records in the checkpoint the run resumes from: a driver that was killed had
+            written most of them.
     """
 
     def __init__(
         self,
-        poll: Callable[[int], list[Logged]],
+        poll: Callable[[int], list[LogEntry]],
         *,
         path: str,
         label: str,
         num_steps: int,
         log_every: int,
         trackers: Sequence[Tracker] = (),
-        remembered: Sequence[Record] = (),
+        checkpoint_records: Sequence[Record] = (),
     ) -> None:
         self._poll_records, self._path, self._seen = poll, path, 0
         self._trackers = trackers
@@ -48,19 +48,21 @@ class Follower:
         self._log_every = log_every
         self._by_step = read_records(path)
         self._tracked = 0
-        self._unwritten = [record for record in remembered if int(record["step"]) not in self._by_step]
+        self._unwritten = [
+            record for record in checkpoint_records if int(record["step"]) not in self._by_step
+        ]
         self._progress = Progress(label, total=num_steps, unit="step")
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._poll_regularly, daemon=True)
 
     @property
     def last(self) -> Record:
         """The newest record."""
         return self._by_step[max(self._by_step)] if self._by_step else {}
 
-    def __enter__(self) -> "Follower":
+    def __enter__(self) -> "MetricsLogger":
         self._progress.__enter__()
-        self._write_down(self._unwritten)
+        self._write(self._unwritten)
         self._track_all()
         self._thread.start()
         return self
@@ -69,12 +71,12 @@ class Follower:
         self._stop.set()
         self._thread.join()
         self._poll()
-        self._track_all()  # what an interrupted run had logged beyond this one's end, too
+        self._track_all()  # including records of an interrupted run beyond the end of this one
         for tracker in self._trackers:
             tracker.close()
         self._progress.__exit__(None, None, None)
 
-    def _follow(self) -> None:
+    def _poll_regularly(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
             self._poll()
 
@@ -90,7 +92,7 @@ class Follower:
             self._progress.update(step, note=_note(record))
             self._by_step[step] = record
             self._track(step)
-        self._write_down([record for record, _ in new])
+        self._write([record for record, _ in new])
         if any(samples for _, samples in new):
             by_step = sorted(self._samples.items())
             _write_lines(self._samples_path, [line for _, lines in by_step for line in lines])
@@ -100,7 +102,7 @@ class Follower:
             self._track(max(self._by_step))
 
     def _track(self, step: int) -> None:
-        """Bring trackers to a step; from the start, if they have it: it was done again after a restart."""
+        """Bring trackers to a step; from the start if they have it: it was repeated after a restart."""
         if step <= self._tracked or self._tracked == 0:
             self._tracked = 0
             for tracker in self._trackers:
@@ -111,21 +113,21 @@ class Follower:
                 tracker.log(self._by_step[one], samples)
         self._tracked = step
 
-    def _write_down(self, records: Sequence[Record]) -> None:
+    def _write(self, records: Sequence[Record]) -> None:
         self._by_step |= {int(record["step"]): record for record in records}
         if records:
             _write_lines(self._path, [json.dumps(self._by_step[step]) for step in sorted(self._by_step)])
 
 
 def _note(record: Record) -> str:
-    """What the progress line says of a record; one of validation alone has only that."""
-    parts = {
+    """Format a record for the progress line; a record may hold a validation loss only."""
+    formats = {
         "loss": "loss {:.3f}",
         "validation_loss": "held out {:.3f}",
         "lr": "lr {:.1e}",
         "samples_per_s": "{:.0f} samples/s",
     }
-    return "  ".join(form.format(record[key]) for key, form in parts.items() if key in record)
+    return "  ".join(form.format(record[key]) for key, form in formats.items() if key in record)
 
 
 def read_records(path: str) -> dict[int, Record]:
@@ -156,5 +158,5 @@ def _read_lines(path: str) -> list[str]:
 
 
 def _write_lines(path: str, lines: Sequence[str]) -> None:
-    """Replace a file whole: who reads it meanwhile, or after a kill, finds the old or the new one."""
+    """Replace a file atomically: a reader, or a run resumed after a kill, finds the old or the new one."""
     write_bytes(path, "".join(f"{line}\n" for line in lines).encode())

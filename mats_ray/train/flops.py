@@ -4,14 +4,11 @@ A multiply-add counts as two. Per token and matrix of n weights: 2n forward, 2n 
 2n more for the gradient of the matrix itself, which a frozen one does not need. So LoRA on a frozen model
 costs 4n, training all of it 6n. Embedding look-ups, norms and activations are left out; causal attention
 counts half a square; padding and recomputation are not useful work and do not count. The output layer is run
-at answer positions only.
+at answer positions only. Needs no torch.
 """
 
-import time
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from mats_ray.config.model import LoRAConfig, MapperConfig
 
@@ -20,7 +17,7 @@ FROZEN, TRAINED = 4, 6
 
 @dataclass(frozen=True, slots=True)
 class LLMShape:
-    """Of a LLaMA- or GPT-2-like decoder."""
+    """Shape of a LLaMA- or GPT-2-like decoder."""
 
     dim: int
     num_layers: int
@@ -36,18 +33,18 @@ class LLMShape:
 
     @property
     def layer_weights(self) -> int:
-        """Weights of all matrices in all layers; the output layer not among them."""
+        """Number of weights of all matrices in all layers, without the output layer."""
         width = self.num_heads * self.head_dim
         attention = 2 * self.dim * width + 2 * self.dim * self.num_kv_heads * self.head_dim
         return self.num_layers * (attention + self.mlp_matrices * self.dim * self.mlp_dim)
 
     @property
     def num_weights(self) -> int:
-        """All matrices, embedding and output layer included."""
+        """Number of weights of all matrices, embedding and output layer included."""
         return self.layer_weights + (1 if self.tied else 2) * self.vocab_size * self.dim
 
     def lora_weights(self, lora: LoRAConfig) -> int:
-        """Weights of the adapters; of module names it does not know it takes none."""
+        """Number of weights of the adapters; unknown module names count as none."""
         query, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         ends = {
             "q_proj": (self.dim, query),
@@ -86,7 +83,7 @@ KNOWN_SHAPES = {
     "gpt2": LLMShape(768, 12, 12, 12, 64, 3072, 2, 50257, tied=True),
     "smollm2-135m": LLMShape(576, 30, 9, 3, 64, 1536, 3, 49152, tied=True),
 }
-"""By the last part of a hub id, lower case: for plans made where the model is not."""
+"""By the last part of a hub id, lower case: for plans on a machine that does not hold the model."""
 
 
 def mapper_weights(mapper: MapperConfig, *, clap_dim: int, llm_dim: int) -> tuple[int, int]:
@@ -108,7 +105,7 @@ def num_mapper_parameters(mapper: MapperConfig, *, clap_dim: int, llm_dim: int) 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFlops:
-    """What a sample costs, from shapes."""
+    """Operations of training steps, from shapes."""
 
     llm: LLMShape
     mapper: MapperConfig
@@ -120,9 +117,9 @@ class TrainingFlops:
         """Return the operations of a step.
 
         Args:
-            samples: In it.
-            text_tokens: Non-padding ones, without the audio prefix.
-            answer_tokens: Of them, those that carry loss.
+            samples: Number of samples in the step.
+            text_tokens: Number of non-padding tokens, without the audio prefix.
+            answer_tokens: Number of those that carry loss.
         """
         tokens = text_tokens + samples * self.mapper.prefix_length
         base = FROZEN if self.lora else TRAINED
@@ -141,24 +138,3 @@ class TrainingFlops:
         positions = self.mapper.content_length + self.mapper.prefix_length
         attention = 12 * self.mapper.num_layers * self.mapper.hidden_dim * positions**2
         return TRAINED * (once + each * positions) + attention
-
-
-def measured_peak(device: str, *, dtype: torch.dtype, size: int = 768) -> float:
-    """Return the operations per second of the fastest of a few matrix products: what MFU is a share of.
-
-    Nominal figures are not reached by anything, and a CPU has none.
-    """
-    size = 8192 if device.startswith("cuda") else size
-    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = min(_timed(a, b) for _ in range(6))
-    return 2 * size**3 / seconds
-
-
-def _timed(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.is_cuda:
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    torch.mm(a, b)
-    if a.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began

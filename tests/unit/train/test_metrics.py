@@ -1,19 +1,21 @@
-"""What a log line says of the steps since the last one."""
+"""The metrics of the steps since the last record, and the peak that MFU refers to."""
 
 import pytest
+import torch
 
 from mats_ray.config.model import LoRAConfig, MapperConfig
-from mats_ray.models.flops import LLMShape, TrainingFlops
 from mats_ray.train.engine import StepResult
-from mats_ray.train.throughput import Meter, Window, peak_memory_gb
+from mats_ray.train.flops import LLMShape, TrainingFlops
+from mats_ray.train.metrics import IntervalTotals, MFUMeter, measured_peak, mfu_meter, peak_memory_gb
+from tests.unit.train.small import fresh_engine, small_run
 
 
 def test_the_loss_is_the_mean_over_answer_tokens_not_over_steps():
-    window = Window()
-    window.count(StepResult(10.0, 5, 50, 1.0), 8, seconds=1.0, waited=0.25)
-    window.count(StepResult(2.0, 15, 70, 1.0), 8, seconds=3.0, waited=0.75)
+    totals = IntervalTotals()
+    totals.add(StepResult(10.0, 5, 50, 1.0), 8, seconds=1.0, waited=0.25)
+    totals.add(StepResult(2.0, 15, 70, 1.0), 8, seconds=3.0, waited=0.75)
 
-    rates = window.rates()
+    rates = totals.rates()
     assert 0.01 < rates.pop("peak_memory_gb") < 1000
     assert rates == {
         "loss": pytest.approx(12 / 20),
@@ -24,7 +26,7 @@ def test_the_loss_is_the_mean_over_answer_tokens_not_over_steps():
 
 
 def test_an_empty_window_divides_by_nothing():
-    rates = Window().rates()
+    rates = IntervalTotals().rates()
 
     assert {rates[key] for key in ("loss", "samples_per_s", "tokens_per_s", "data_wait_share")} == {0}
 
@@ -32,10 +34,10 @@ def test_an_empty_window_divides_by_nothing():
 def test_mfu_is_useful_operations_by_what_the_hardware_could_do():
     shape = LLMShape(8, 2, 2, 2, 4, 16, 3, 50, tied=False)
     flops = TrainingFlops(shape, MapperConfig(hidden_dim=8, prefix_length=2), 4, LoRAConfig())
-    window = Window()
-    window.count(StepResult(10.0, 5, 50, 1.0), 8, seconds=2.0, waited=0.25)
+    totals = IntervalTotals()
+    totals.add(StepResult(10.0, 5, 50, 1.0), 8, seconds=2.0, waited=0.25)
 
-    mfu = window.rates(Meter(flops, peak=1e9))["mfu"]
+    mfu = totals.rates(MFUMeter(flops, peak=1e9))["mfu"]
 
     assert mfu == pytest.approx(flops.count(samples=8, text_tokens=50, answer_tokens=5) / 2e9)
 
@@ -48,3 +50,18 @@ def test_peak_memory_never_falls():
 
     assert grown >= before + 0.2 or before > 1
     assert peak_memory_gb() >= grown
+
+
+def test_a_meter_counts_for_all_workers(llm_path):
+    config = small_run(llm_path)
+    model = fresh_engine(config).model
+
+    meter = mfu_meter(config, model, device="cpu", num_workers=2)
+
+    assert meter.peak > 1e8
+    assert meter.flops.llm.dim == 32
+    assert meter.flops.lora == config.model.llm.lora
+
+
+def test_the_ceiling_is_that_of_a_computer():
+    assert 1e8 < measured_peak("cpu", dtype=torch.float32, size=256) < 1e14

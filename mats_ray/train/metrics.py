@@ -1,0 +1,115 @@
+"""What a run logs: records, generated samples, mean loss and rates since the last record, MFU and memory."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from mats_ray.config import RunConfig
+from mats_ray.models.mats import MATS
+from mats_ray.train.engine import StepResult
+from mats_ray.train.flops import TrainingFlops, llm_shape
+
+Record = dict[str, float]
+"""Metrics by name; always with ``step``."""
+Sample = dict[str, str]
+"""One generation: ``id``, ``instruction``, ``answer`` (the reference) and ``generated``."""
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Of ``ru_maxrss``, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MFUMeter:
+    """Model FLOPs utilisation: the share of the measured peak that useful operations take."""
+
+    flops: TrainingFlops
+    peak: float
+    """Operations per second of all workers together."""
+
+    def mfu(self, *, samples: int, text_tokens: int, answer_tokens: int, seconds: float) -> float:
+        """Return the utilisation of an interval."""
+        done = self.flops.count(samples=samples, text_tokens=text_tokens, answer_tokens=answer_tokens)
+        return done / seconds / self.peak
+
+
+def mfu_meter(config: RunConfig, model: MATS, *, device: str, num_workers: int) -> MFUMeter:
+    """Measure the peak of the hardware in the precision of the run."""
+    dtype = torch.bfloat16 if config.train.engine.precision == "bf16" else torch.float32
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    shape = llm_shape(model.llm.config)
+    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, lora)
+    return MFUMeter(flops, measured_peak(device, dtype=dtype) * num_workers)
+
+
+@dataclass(slots=True)
+class IntervalTotals:
+    """Sums over the updates since the last record; durations are measured by the caller."""
+
+    seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    samples: int = 0
+    text_tokens: int = 0
+    loss_sum: float = 0.0
+    answer_tokens: int = 0
+
+    def add(self, result: StepResult, samples: int, *, seconds: float, waited: float) -> None:
+        """Add one update: its sums, its duration, and the part of it spent waiting for data."""
+        self.seconds += seconds
+        self.waiting_seconds += waited
+        self.samples += samples
+        self.text_tokens += result.num_text_tokens
+        self.loss_sum += result.loss_sum
+        self.answer_tokens += result.num_answer_tokens
+
+    def rates(self, meter: MFUMeter | None = None) -> Record:
+        """Return loss per answer token, samples/s, non-padding text tokens/s, share of waiting, memory.
+
+        With a meter also ``mfu``.
+        """
+        seconds = max(self.seconds, 1e-9)
+        rates = {
+            "loss": self.loss_sum / max(1, self.answer_tokens),
+            "samples_per_s": self.samples / seconds,
+            "tokens_per_s": self.text_tokens / seconds,
+            "data_wait_share": self.waiting_seconds / seconds,
+            "peak_memory_gb": peak_memory_gb(),
+        }
+        if meter is not None:
+            rates["mfu"] = meter.mfu(
+                samples=self.samples,
+                text_tokens=self.text_tokens,
+                answer_tokens=self.answer_tokens,
+                seconds=seconds,
+            )
+        return rates
+
+
+def peak_memory_gb() -> float:
+    """Return the peak memory of this process, 10^9 bytes: of its GPU, or else its resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e9
+
+
+def measured_peak(device: str, *, dtype: torch.dtype, size: int = 768) -> float:
+    """Return the operations per second of the fastest of a few matrix products: the peak MFU refers to.
+
+    Nominal figures are not reached by anything, and a CPU has none.
+    """
+    size = 8192 if device.startswith("cuda") else size
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = min(_timed_product(a, b) for _ in range(6))
+    return 2 * size**3 / seconds
+
+
+def _timed_product(a: torch.Tensor, b: torch.Tensor) -> float:
+    if a.is_cuda:
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    torch.mm(a, b)
+    if a.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

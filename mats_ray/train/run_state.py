@@ -1,0 +1,160 @@
+"""What identifies a run: the settings and inputs its losses follow from.
+
+A checkpoint of another run is refused. Workers, logging and checkpointing change no loss and are not part of
+the identity; neither are the paths of inputs, whose content has a fingerprint.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mats_ray.config import RunConfig
+from mats_ray.config.run import join
+from mats_ray.data.embedded import EmbeddedTriplets
+from mats_ray.errors import TrainingError
+from mats_ray.models.llm import checkpoint_hash
+
+STATE = "state.json"
+INPUT_PATHS = ("model.clap.ref", "model.llm.path", "data.triplets", "data.embedded")
+_WITHOUT_EFFECT = {
+    "train": (
+        "log_every",
+        "checkpoint",
+        "max_failures",
+        "micro_batch_size",
+        "validation",
+        "stall_seconds",
+        "trackers",
+    ),
+    "data": ("prepare", "group_by_length"),
+    "embed": ("batch_size", "concurrency", "cpus_per_actor", "gpus_per_actor"),
+}
+"""Keys that change no loss, by section."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInputs:
+    """What a run is trained from, wherever it lies."""
+
+    fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Fingerprints of embedded triplets, CLAP and base model, by configuration key."""
+    rows: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Number of rows trained on, by source."""
+
+
+UNKNOWN_INPUTS = RunInputs()
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Progress and identity of a run: the content of ``state.json``."""
+
+    step: int
+    """Number of updates done."""
+    samples: int
+    """Number of samples of the stream consumed: step x global batch size."""
+    run_hash: str
+    """Hash of the identifying settings."""
+    version: str
+    validation_loss: float | None = None
+    """Loss of these weights on the validation data, if there is any: the best checkpoint is kept."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Identifying settings by key, without paths; empty where only the hash is known."""
+    inputs: RunInputs = UNKNOWN_INPUTS
+
+
+def run_dir(config: RunConfig) -> str:
+    """Return the folder of a run's checkpoints and metrics."""
+    return join(config.runs_dir, config.name)
+
+
+def parse_run_state(tree: dict[str, Any]) -> RunState:
+    """Build the state from the content of ``state.json``.
+
+    Raises:
+        TrainingError: It was written by a version with other fields.
+    """
+    try:
+        return RunState(**{**tree, "inputs": RunInputs(**tree.get("inputs", {}))})
+    except TypeError as error:
+        raise TrainingError(f"{STATE} of mats_ray {tree.get('version')} cannot be read: {error}") from error
+
+
+def run_inputs(data: EmbeddedTriplets, *, llm_path: str | None = None) -> RunInputs:
+    """Identify what a run is trained from.
+
+    Args:
+        data: Embedded triplets, their rows counted by source.
+        llm_path: Path of the base model, where it can be read.
+    """
+    known = {
+        "data.embedded": f"{data.fingerprint} ({data.num_rows} rows)",
+        "model.clap": str(data.identity),
+    }
+    if llm_path is not None:
+        known["model.llm"] = checkpoint_hash(llm_path)
+    return RunInputs(known, data.sources)
+
+
+def run_hash(config: RunConfig) -> str:
+    """Hash the identifying settings, paths included."""
+    tree = _identifying_tree(config)
+    if config.data.splits == type(config.data)().splits:  # runs of versions without this key go on
+        tree["data"].pop("splits")
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identifying_settings(config: RunConfig) -> dict[str, Any]:
+    """List the identifying settings by key, ``train.num_steps``, without the paths of inputs."""
+    flat = _flat(_identifying_tree(config))
+    return {key: value for key, value in flat.items() if key not in INPUT_PATHS}
+
+
+def check_same_run(run: RunState, config: RunConfig, inputs: RunInputs = UNKNOWN_INPUTS) -> None:
+    """Refuse the checkpoint of other settings, or of other inputs as far as they are known.
+
+    Raises:
+        TrainingError: Names every key or input that differs, with its value then and now.
+    """
+    where = f"the run {config.name!r} in {config.runs_dir} (checkpoint at step {run.step})"
+    remedy = f"choose another name, e.g. --set name={config.name}-2"
+    now = identifying_settings(config)
+    defaults = identifying_settings(RunConfig.model_construct())  # values of keys newer than the checkpoint
+    then = {**defaults, **run.config}
+    if changed := _differences(then, now) if run.config else "":
+        raise TrainingError(f"{where} was started with another configuration: {changed}; {remedy}")
+    if not run.config and run.run_hash != run_hash(config):
+        raise TrainingError(f"{where} was started with another configuration; {remedy}")
+    known = {key: old for key, old in run.inputs.fingerprints.items() if key in inputs.fingerprints}
+    if changed := _differences(known, {key: inputs.fingerprints[key] for key in known}):
+        raise TrainingError(
+            f"{where} was started from other inputs: {changed}; bring the old ones back, or {remedy}"
+        )
+
+
+def _differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """List the keys that differ, each with its value then and now."""
+    return ", ".join(
+        f"{key} was {then.get(key, 'not set')}, is {now.get(key, 'not set')}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    )
+
+
+def _identifying_tree(config: RunConfig) -> dict[str, Any]:
+    tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
+    tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
+    sections = {"train": tree["train"], "data": tree["data"], "embed": tree["data"]["embed"]}
+    for name, keys in _WITHOUT_EFFECT.items():
+        for key in keys:
+            sections[name].pop(key)
+    return tree
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
