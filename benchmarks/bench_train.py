@@ -114,8 +114,8 @@ def annotated_rows(config, args: argparse.Namespace):
     import pyarrow.parquet as pq
     from bench_annotations import sources_of
 
-    from mats_ray.data.prepare.plan import plan
-    from mats_ray.data.prepare.unit import read_unit
+    from mats_ray.data.prepare.conversion import read_unit
+    from mats_ray.data.prepare.input_files import plan
 
     sources = [one for one in sources_of(args.annotations.absolute()) if Path(one["path"]).name in DRAWN_FROM]
     config = config.replace(data={"prepare": {"sources": sources}})

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.license_allow:
         config = config.replace(data={"prepare": {"license_allow": args.license_allow}})
     from mats_ray.cli.on_ray import cluster
+    from mats_ray.data.prepare.input_files import plan
     from mats_ray.data.prepare.on_ray import prepare
-    from mats_ray.data.prepare.plan import plan
 
     if args.dry_run:
         for unit in plan(config.data.prepare):

@@ -9,8 +9,10 @@ look like an answer about the whole; files joined to one are decoded one after t
 Shapes: T samples, H channels.
 """
 
+import io
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,9 +26,8 @@ from mats_ray.data.decoders.containers import parts_of
 from mats_ray.data.decoders.ffmpeg import open_ffmpeg
 from mats_ray.data.decoders.libsndfile import open_sndfile
 from mats_ray.data.decoders.limits import MAX_BYTES, MAX_SECONDS, Limits
-from mats_ray.data.decoders.parts import SNDFILE, Part, View
-from mats_ray.data.decoders.sources import opened, readable
-from mats_ray.errors import AudioDecodeError
+from mats_ray.data.decoders.segments import SNDFILE, Part, View
+from mats_ray.errors import AudioDecodeError, AudioError
 from mats_ray.types import AudioClip
 
 __all__ = ["MAX_BYTES", "MAX_SECONDS", "AudioBlocks", "Limits", "decode_audio", "open_audio", "read_audio"]
@@ -83,8 +84,8 @@ def open_audio(
     """
     limits = limits or Limits()
     name = name or (str(source) if isinstance(source, str | Path) else "audio")
-    with opened(source, name, max_bytes=limits.max_bytes) as stream, ExitStack() as stack:
-        with readable(name):
+    with _open_source(source, name, max_bytes=limits.max_bytes) as stream, ExitStack() as stack:
+        with _os_errors(name):
             limits.check_size(size := stream.seek(0, os.SEEK_END), name)
             parts = parts_of(stream, size, name, limits)
             first = stack.enter_context(_decoded(stream, next(parts), name, limits))
@@ -192,7 +193,7 @@ def _joined(
 ) -> Iterator[np.ndarray]:
     """Decode all parts, at the rate of the first."""
     num_samples, rate = 0, first.sample_rate
-    with readable(name):
+    with _os_errors(name):
         for block_T in itertools.chain(first.blocks, _further(rate, parts, stream, name, limits)):
             num_samples += len(block_T)
             limits.check_length(num_samples, rate, name)
@@ -251,3 +252,42 @@ def _whole(audio: AudioBlocks) -> AudioClip:
     blocks = list(audio)
     samples_T = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
     return AudioClip(samples=samples_T, sample_rate=audio.sample_rate, name=audio.name)
+
+
+@contextmanager
+def _open_source(source: str | Path | bytes | BinaryIO, name: str, *, max_bytes: int) -> Iterator[BinaryIO]:
+    """Give the source as a stream that can seek; of a stream no more than one byte too many is read.
+
+    Raises:
+        AudioError: Codes ``not_found`` (absent, a folder), ``read_failed`` (forbidden, a disk error).
+    """
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | Path):
+        with _regular_file(Path(source), name) as file:
+            yield file
+    else:
+        with _os_errors(name):
+            held = source.read(max_bytes + 1)
+        yield io.BytesIO(held)
+
+
+@contextmanager
+def _os_errors(name: str) -> Iterator[None]:
+    """Tell what the operating system says as an AudioError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"no audio file {name}", code="not_found") from None
+    except OSError as error:
+        raise AudioError(f"{name} cannot be read: {error.strerror or error}", code="read_failed") from error
+
+
+def _regular_file(path: Path, name: str) -> BinaryIO:
+    with _os_errors(name):
+        # looked at before it is opened: opening a pipe would wait for its writer
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise AudioError(f"{name} is {kind}, not an audio file", code="not_found")
+        return path.open("rb")

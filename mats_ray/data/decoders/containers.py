@@ -8,10 +8,10 @@ over; what else no reader would look at is an error where it may be sound.
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from mats_ray.data.decoders import boxes, chunks, frames, pages
+from mats_ray.data.decoders import mp4_matroska_asf, mpeg_frames, ogg_flac, riff_chunks
+from mats_ray.data.decoders.id3_tags import tag_bytes
 from mats_ray.data.decoders.limits import Limits, broken, cut_off, not_audio
-from mats_ray.data.decoders.parts import SNDFILE, Part, read_at
-from mats_ray.data.decoders.tags import tag_bytes
+from mats_ray.data.decoders.segments import SNDFILE, Part, read_at
 from mats_ray.errors import AudioDecodeError
 
 Layout = Callable[[BinaryIO, int, int, str], Part]
@@ -67,7 +67,7 @@ def parts_of(stream: BinaryIO, size: int, name: str, limits: Limits) -> Iterator
         layout = _layout_at(stream, place, size, limits)
         if layout is None and before is None:
             _check_known(stream, place, name)
-        if layout is None and (found := frames.search(stream, place, size, reach=_MAX_JUNK)) is not None:
+        if layout is None and (found := mpeg_frames.search(stream, place, size, reach=_MAX_JUNK)) is not None:
             place, layout = found, _frames(limits)
         if layout is None:
             break
@@ -92,9 +92,9 @@ def _check_gap(stream: BinaryIO, before: Part | None, part: Part, place: int, na
 
 def _check_rest(stream: BinaryIO, part: Part, num_bytes: int, place: int, size: int, name: str) -> None:
     """Refuse what may be sound behind the last part."""
-    head, rest = read_at(stream, place, frames.HEAD_BYTES), size - place
-    frame = frames.frame_of(head)
-    is_head = head[:1] in {b"\xff", b"\x56"} and rest < frames.HEAD_BYTES
+    head, rest = read_at(stream, place, mpeg_frames.HEAD_BYTES), size - place
+    frame = mpeg_frames.frame_of(head)
+    is_head = head[:1] in {b"\xff", b"\x56"} and rest < mpeg_frames.HEAD_BYTES
     if part.frames and (is_head or (frame is not None and frame.num_bytes > rest)):
         raise cut_off(name)
     if rest > num_bytes:
@@ -103,32 +103,32 @@ def _check_rest(stream: BinaryIO, part: Part, num_bytes: int, place: int, size: 
 
 def _layout_at(stream: BinaryIO, place: int, size: int, limits: Limits) -> Layout | None:
     head = read_at(stream, place, _HEAD_BYTES)
-    if head[:4] in chunks.RIFF_MAGICS:
-        return chunks.riff_part if head[8:12] == b"WAVE" else None
+    if head[:4] in riff_chunks.RIFF_MAGICS:
+        return riff_chunks.riff_part if head[8:12] == b"WAVE" else None
     if head[:4] == b"FORM":
-        return chunks.aiff_part if head[8:12] in {b"AIFF", b"AIFC"} else None
+        return riff_chunks.aiff_part if head[8:12] in {b"AIFF", b"AIFC"} else None
     for magic, layout in _LAYOUTS.items():
         if head.startswith(magic):
             return layout
     if _is_box(head, size - place):
-        return boxes.mov_part
-    return _frames(limits) if frames.follows(stream, place, size, count=2) else None
+        return mp4_matroska_asf.mov_part
+    return _frames(limits) if mpeg_frames.follows(stream, place, size, count=2) else None
 
 
 def _frames(limits: Limits) -> Layout:
-    return lambda stream, start, size, name: frames.frames_part(stream, start, size, name, limits)
+    return lambda stream, start, size, name: mpeg_frames.frames_part(stream, start, size, name, limits)
 
 
 _LAYOUTS: dict[bytes, Layout] = {
-    chunks.W64_MAGIC: chunks.w64_part,
-    b"caff": chunks.caf_part,
-    b".snd": chunks.au_part,
-    b"dns.": chunks.au_part,
-    b"fLaC": pages.flac_part,
-    b"OggS": pages.ogg_part,
-    boxes.EBML_MAGIC: boxes.matroska_part,
-    boxes.ASF_MAGIC: boxes.asf_part,
-    boxes.AMR_MAGIC: boxes.amr_part,
+    riff_chunks.W64_MAGIC: riff_chunks.w64_part,
+    b"caff": riff_chunks.caf_part,
+    b".snd": riff_chunks.au_part,
+    b"dns.": riff_chunks.au_part,
+    b"fLaC": ogg_flac.flac_part,
+    b"OggS": ogg_flac.ogg_part,
+    mp4_matroska_asf.EBML_MAGIC: mp4_matroska_asf.matroska_part,
+    mp4_matroska_asf.ASF_MAGIC: mp4_matroska_asf.asf_part,
+    mp4_matroska_asf.AMR_MAGIC: mp4_matroska_asf.amr_part,
 }
 
 
@@ -161,8 +161,8 @@ def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
     Raises:
         AudioDecodeError: Codes ``not_audio``, ``truncated``: it would look for an MP3 in anything.
     """
-    head = read_at(stream, place, frames.HEAD_BYTES)
-    frame = frames.frame_of(head)
+    head = read_at(stream, place, mpeg_frames.HEAD_BYTES)
+    frame = mpeg_frames.frame_of(head)
     # two bytes in front of UTF-16 text look like a frame
     is_text = head.startswith(b"\xff\xfe")
     if (frame is not None and frame.num_bytes > size - place and not is_text) or (

@@ -25,7 +25,7 @@ from mats_ray.data.decoders.limits import (
     check_format,
     cut_off,
 )
-from mats_ray.data.decoders.parts import Part, View
+from mats_ray.data.decoders.segments import Part, View
 from mats_ray.errors import AudioDecodeError
 
 DEMUXERS = (

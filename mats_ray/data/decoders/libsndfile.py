@@ -22,7 +22,7 @@ from mats_ray.data.decoders.limits import (
     cut_off,
     not_audio,
 )
-from mats_ray.data.decoders.parts import Part, View
+from mats_ray.data.decoders.segments import Part, View
 from mats_ray.errors import AudioDecodeError
 
 Reader: TypeAlias = "io.BufferedReader[Any]"

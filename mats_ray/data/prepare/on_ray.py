@@ -11,9 +11,9 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from mats_ray.config import RunConfig
-from mats_ray.data.prepare.plan import FILE_PATTERN, Unit, plan
-from mats_ray.data.prepare.report import Counts, PrepareReport
-from mats_ray.data.prepare.unit import read_unit
+from mats_ray.data.prepare.conversion import read_unit
+from mats_ray.data.prepare.input_files import FILE_PATTERN, Unit, plan
+from mats_ray.data.prepare.prepare_report import Counts, PrepareReport
 from mats_ray.errors import DataError
 from mats_ray.on_ray.data import execution, finished_blocks
 from mats_ray.progress import Progress

@@ -9,7 +9,7 @@ import pytest
 
 from mats_ray.data.audio import Limits, open_audio
 from mats_ray.data.decoders import ffmpeg
-from mats_ray.data.decoders.parts import Part, View
+from mats_ray.data.decoders.segments import Part, View
 from mats_ray.errors import AudioDecodeError
 from tests.sounds import FFMPEG_KINDS, RATES, decoded, ffmpeg_bytes, tone
 
