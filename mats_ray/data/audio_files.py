@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mats_ray.data.decoders.containers import HEAD_BYTES, begins_like_audio
 from mats_ray.errors import DataError, StorageError
 from mats_ray.storage import is_remote, list_files, local_etag, locate, read_bytes, stat
 
@@ -40,16 +41,9 @@ OTHER_EXTENSIONS = frozenset(
 )
 """What is left out, and counted, without a look at its first bytes."""
 
-HEAD_BYTES = 16
 MAX_HEADS = 10_000
 """Files of other extensions whose first bytes are read at most; in a bucket each of them is a request."""
 HEADS_AT_ONCE = 32
-
-_MAGIC = re.compile(
-    rb"RIFF|RIFX|RF64|BW64|riff|FORM....AIF|fLaC|OggS|ID3|\.snd|caff|#!AMR|....ftyp|\x1a\x45\xdf\xa3|"
-    rb"\x30\x26\xb2\x75|MAC |wvpk|TTA|MPCK|MP\+|DSD |FRM8|\x0b\x77|\xff[\xe2-\xff]",
-    re.DOTALL,
-)
 
 _ESCAPED = re.compile(r"\\x(5c|[89a-f][0-9a-f])")
 
@@ -124,7 +118,7 @@ def _begins_like_audio(one: AudioObject) -> bool:
         head = read_bytes(path, first=HEAD_BYTES) if one.size else b""
     except StorageError:
         return True
-    return _MAGIC.match(head) is not None
+    return begins_like_audio(head)
 
 
 def look_at(path: str) -> AudioObject:

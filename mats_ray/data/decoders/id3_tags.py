@@ -1,4 +1,4 @@
-"""Tags, in front of a file of any kind, between two, and behind: ID3, APE, Lyrics3, a void of Matroska's."""
+"""Tags in front of, between and behind files of any kind: ID3, APE, Lyrics3, a Matroska void."""
 
 import re
 import struct
@@ -17,7 +17,7 @@ _EBML_VOID = b"\xec"
 
 
 def tag_bytes(stream: BinaryIO, place: int) -> int:
-    """Tell how long the tag is that starts here; 0: there is none."""
+    """Return the number of bytes of the tag that starts here; 0: there is none."""
     head = read_at(stream, place, _APE_BYTES)
     if head.startswith(b"ID3") and len(head) >= _ID3_BYTES and max(head[6:10]) < 0x80:
         length = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))

@@ -1,6 +1,6 @@
-"""Layouts of what only FFmpeg reads and what says how long it is: MP4 and QuickTime, Matroska, ASF. And AMR.
+"""Parsers of containers that only FFmpeg reads: MP4 and QuickTime (boxes), Matroska, ASF, AMR.
 
-FFmpeg mixes the lengths that stand in a file with guesses of its own; here is told which is which.
+FFmpeg mixes durations stored in a file with estimates of its own; these parsers tell one from the other.
 """
 
 import math
@@ -8,7 +8,7 @@ import struct
 from typing import BinaryIO
 
 from mats_ray.data.decoders.limits import broken
-from mats_ray.data.decoders.segments import MAX_ELEMENTS, Part, find_next, read_at
+from mats_ray.data.decoders.segments import MAX_ELEMENTS, Segment, find_next, read_at
 
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 ASF_MAGIC = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
@@ -25,8 +25,8 @@ _ASF_FLAGS = 88
 _ASF_HEADER_BYTES = 65_536
 
 
-def mov_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out an MP4 or QuickTime file: to where another one starts behind its index.
+def mp4_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse an MP4 or QuickTime file: to where another one starts behind its index.
 
     Raises:
         AudioDecodeError: Code ``damaged``: absurdly many boxes.
@@ -46,28 +46,28 @@ def mov_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
     else:
         raise broken(name, f"it has more than {MAX_ELEMENTS} boxes", at_end=False)
     end = min(place if has_index else size, size)
-    return _part("mov", start, end, is_short=place > size, tells_seconds=True)
+    return _segment("mov", start, end, is_short=place > size, has_duration=True)
 
 
 def _is_name(kind: bytes) -> bool:
     return all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind)
 
 
-def matroska_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a Matroska or WebM file, to the end of its segment.
+def matroska_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a Matroska or WebM file, to the end of its segment.
 
     Raises:
         AudioDecodeError: Code ``damaged``: absurdly many elements.
     """
     head = read_at(stream, start, _MATROSKA_INFO_BYTES)
-    tells_seconds = any(duration in head for duration in _MATROSKA_DURATIONS)
-    segment_end = _segment_end(head)
+    has_duration = any(duration in head for duration in _MATROSKA_DURATIONS)
+    segment_end = _matroska_end(head)
     place = start + segment_end if segment_end else _elements_end(stream, start, size, name)
-    return _part("matroska", start, min(place, size), is_short=place > size, tells_seconds=tells_seconds)
+    return _segment("matroska", start, min(place, size), is_short=place > size, has_duration=has_duration)
 
 
 def _elements_end(stream: BinaryIO, start: int, size: int, name: str) -> int:
-    """Find the end of a segment that was written live: of the last element that says how long it is."""
+    """Find the end of a Matroska segment that was written live: the end of the last element with a size."""
     place = start
     for _ in range(MAX_ELEMENTS):
         head = read_at(stream, place, 12)
@@ -82,7 +82,7 @@ def _elements_end(stream: BinaryIO, start: int, size: int, name: str) -> int:
 
 
 def vint(head: bytes) -> tuple[int, int]:
-    """Read a size of Matroska's: how many bytes it takes, by its leading zero bits, and what it is."""
+    """Read a Matroska size: (number of bytes it has, by its leading zero bits; its value)."""
     width = 9 - head[0].bit_length() if head else 9
     if width > 8 or len(head) < width:
         return 0, 0
@@ -90,35 +90,35 @@ def vint(head: bytes) -> tuple[int, int]:
     return width, 0 if number == (1 << 7 * width) - 1 else number  # all ones: not known
 
 
-def asf_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a Windows Media file: as long as it says, or to where the next one starts."""
+def asf_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a Windows Media file: to its declared end, or to where the next one starts."""
     del name
-    announced = start + _asf_bytes(read_at(stream, start, _ASF_HEADER_BYTES))
-    end = announced if start < announced <= size else find_next(stream, start + 1, size, ASF_MAGIC)
-    # one that is not as long as it says: FFmpeg no longer believes its seconds, and guesses
-    is_short = announced > size
-    return _part("asf", start, end, is_short=is_short, tells_seconds=not is_short)
+    declared = start + _asf_bytes(read_at(stream, start, _ASF_HEADER_BYTES))
+    end = declared if start < declared <= size else find_next(stream, start + 1, size, ASF_MAGIC)
+    # one shorter than declared: FFmpeg ignores its duration, and estimates
+    is_short = declared > size
+    return _segment("asf", start, end, is_short=is_short, has_duration=not is_short)
 
 
-def amr_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out an AMR file: to where the next one starts."""
+def amr_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse an AMR file: to where the next one starts."""
     del name
     end = find_next(stream, start + 1, size, AMR_MAGIC)
-    return _part("amr", start, end, is_short=False, tells_seconds=False)
+    return _segment("amr", start, end, is_short=False, has_duration=False)
 
 
-def _part(demuxer: str, start: int, end: int, *, is_short: bool, tells_seconds: bool) -> Part:
-    return Part(
+def _segment(demuxer: str, start: int, end: int, *, is_short: bool, has_duration: bool) -> Segment:
+    return Segment(
         end=end,
         readers=(demuxer,),
         pieces=(range(start, end),),
         missing=math.inf if is_short else 0.0,
-        tells_seconds=tells_seconds,
+        has_duration=has_duration,
     )
 
 
-def _segment_end(head: bytes) -> int:
-    """Where the segment says to end; 0: it does not."""
+def _matroska_end(head: bytes) -> int:
+    """Return the end the Matroska segment declares; 0: none."""
     start = head.find(_SEGMENT) + len(_SEGMENT)
     width, num_bytes = vint(head[start:]) if start >= len(_SEGMENT) else (0, 0)
     return start + width + num_bytes if num_bytes else 0

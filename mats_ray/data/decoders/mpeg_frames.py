@@ -1,6 +1,6 @@
-"""Layouts of bare streams of frames: MPEG audio (MP1, MP2, MP3) and AAC (ADTS, LATM).
+"""Parsers of bare streams of frames: MPEG audio (MP1, MP2, MP3) and AAC (ADTS, LATM).
 
-Each frame says how long it is. A part is a run of frames of one kind; where the kind changes, or a frame
+Each frame declares its size. A segment is a run of frames of one kind; where the kind changes, or a frame
 counts those behind it (Xing, Info, VBRI), another file starts. The count is set right: a decoder would stop
 there.
 """
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from mats_ray.data.decoders.id3_tags import tag_bytes
 from mats_ray.data.decoders.limits import TOLERANCE_SECONDS, Limits, cut_off
-from mats_ray.data.decoders.segments import SNDFILE, Part, read_at
+from mats_ray.data.decoders.segments import SNDFILE, Segment, read_at
 
 HEAD_BYTES = 7
 _KBPS = {  # by version 1 or not, and layer
@@ -40,7 +40,7 @@ _ADTS_RATES = (
     8_000,
     7_350,
 )
-_SYNC = re.compile(rb"\xff(?=[\xe2-\xff][^\xf0-\xff])|\x56(?=[\xe0-\xff])", re.DOTALL)
+SYNC = re.compile(rb"\xff(?=[\xe2-\xff][^\xf0-\xff])|\x56(?=[\xe0-\xff])", re.DOTALL)
 _MAX_GAPS = 4
 _TAG_BYTES = 64
 _HAS_COUNT, _HAS_BYTES = 1, 2
@@ -48,10 +48,10 @@ _HAS_COUNT, _HAS_BYTES = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a frame's head says."""
+    """The head of a frame."""
 
     demuxer: str
-    """FFmpeg's, of its kind."""
+    """FFmpeg's demuxer for its kind."""
     kind: tuple[int, ...]
     """Layer, rate and channels."""
     num_bytes: int
@@ -62,17 +62,17 @@ class Frame:
 
     @property
     def stream(self) -> tuple[object, ...]:
-        """Frames of one stream have the same."""
+        """Key that all frames of one stream share."""
         return self.demuxer, *self.kind
 
 
 @dataclass(frozen=True, slots=True)
 class _Info:
-    """A frame that holds no sound but the number of frames behind it."""
+    """A frame that holds no audio but the number of frames behind it."""
 
     tag_at: int
     count: int | None
-    """None: it does not say, or in a way of its own."""
+    """None: not declared, or in another form."""
     counts_bytes: bool = False
 
 
@@ -91,7 +91,7 @@ def frame_of(head: bytes) -> Frame | None:
 
 
 def follows(stream: BinaryIO, place: int, size: int, *, count: int) -> Frame | None:
-    """Give the frame at a place, if ``count`` of its kind stand there in a row, or fewer up to the end."""
+    """Return the frame at a place, if ``count`` of its kind stand there in a row, or fewer up to the end."""
     first = frame = frame_of(read_at(stream, place, HEAD_BYTES))
     for _ in range(count - 1):
         if frame is None:
@@ -108,14 +108,14 @@ def follows(stream: BinaryIO, place: int, size: int, *, count: int) -> Frame | N
 def search(stream: BinaryIO, start: int, size: int, *, reach: int) -> int | None:
     """Find where the next four frames of one kind stand, at most ``reach`` bytes on."""
     block = read_at(stream, start, min(reach, size - start))
-    for match in _SYNC.finditer(block):
+    for match in SYNC.finditer(block):
         if follows(stream, start + match.start(), size, count=4):
             return start + match.start()
     return None
 
 
-def frames_part(stream: BinaryIO, start: int, size: int, name: str, limits: Limits) -> Part:
-    """Lay out the frames that start here.
+def frames_segment(stream: BinaryIO, start: int, size: int, name: str, limits: Limits) -> Segment:
+    """Parse the frames that start here.
 
     Raises:
         AudioDecodeError: Codes ``too_long`` and ``too_large``, by the heads of the frames; ``truncated``.
@@ -145,18 +145,18 @@ def frames_part(stream: BinaryIO, start: int, size: int, name: str, limits: Limi
     if is_cut and count < 2:  # a single frame, of which libmpg123 complains on the terminal
         raise cut_off(name)
     by_sndfile = first.tag_at > 0
-    return Part(
+    return Segment(
         end=place,
         readers=(SNDFILE, first.demuxer) if by_sndfile else (first.demuxer,),
         pieces=(_tag(stream, start, first, info, runs, count), *runs) if by_sndfile else tuple(runs),
         missing=math.inf if is_cut else 0.0,
         frames=first.stream,
-        is_counted=info is not None,
+        has_frame_count=info is not None,
     )
 
 
 def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
-    """Give the frame at a place, if it is one of the same stream."""
+    """Return the frame at a place, if it is one of the same stream."""
     head = read_at(stream, place, _TAG_BYTES if first.tag_at else HEAD_BYTES)
     frame = frame_of(head[:HEAD_BYTES])
     if frame is None or frame.stream != first.stream or _info(head, frame):
@@ -195,7 +195,7 @@ def _tag(
 ) -> bytes:
     """Make the frame that counts the others: the one that is there set right, or one of our own.
 
-    What it says of the encoder's delay stays, so that the length stays that of what was encoded.
+    The encoder's delay in it stays, so that the length stays that of what was encoded.
     """
     count, num_bytes = max(0, count), sum(map(len, runs))
     if info is None or info.count is None:

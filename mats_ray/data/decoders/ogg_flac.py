@@ -1,4 +1,4 @@
-"""Layouts of Ogg, in pages, and of FLAC, whose frames only a decoder can count."""
+"""Parsers of Ogg, in pages, and of FLAC, whose frames only a decoder can count."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mats_ray.data.decoders.limits import broken
-from mats_ray.data.decoders.segments import MAX_ELEMENTS, SNDFILE, Part, find_next, patched, read_at
+from mats_ray.data.decoders.segments import MAX_ELEMENTS, SNDFILE, Segment, find_next, patched, read_at
 
 _PAGE_HEAD = 27
 _FIRST = 2
@@ -20,17 +20,17 @@ _COUNT_BITS = 2**36 - 1
 class _Page:
     start: int
     end: int
-    """As announced."""
+    """As declared."""
     flags: int
     serial: bytes
-    """Empty: of a page cut off within its head."""
+    """Empty where a page is cut off within its head."""
     number: int
     codec: bytes
     """What its first packet starts with."""
 
 
-def ogg_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out one link of an Ogg file: its streams start together, and the next link's after them.
+def ogg_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse one link of an Ogg file: its streams start together, and the next link's after them.
 
     Raises:
         AudioDecodeError: Code ``damaged``: pages are missing.
@@ -55,7 +55,7 @@ def ogg_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
         end = min(page.end, size)
         missing = math.inf if page.end > size else 0.0
     by_sndfile = len(codecs) == 1 and codecs[0].startswith(_SNDFILE_CODECS)
-    return Part(
+    return Segment(
         end=end,
         readers=(SNDFILE,) if by_sndfile else ("ogg",),
         pieces=(range(start, end),),
@@ -80,18 +80,18 @@ def _pages(stream: BinaryIO, start: int, size: int, name: str) -> Iterator[_Page
     raise broken(name, f"it has more than {MAX_ELEMENTS} pages", at_end=False)
 
 
-def flac_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a FLAC file: to the next one, or the end; it is read on beyond the samples it counts."""
+def flac_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a FLAC file: to the next one, or the end; samples beyond the declared number are read, too."""
     del name
     head = read_at(stream, start, 42)
     end = find_next(stream, start + 1, size, *_FLAC_MARKS)
     if head[:8] not in _FLAC_MARKS or len(head) < 42:
-        return Part(end=end, readers=(SNDFILE,), pieces=(range(start, end),))
+        return Segment(end=end, readers=(SNDFILE,), pieces=(range(start, end),))
     described = int.from_bytes(head[18:26], "big")
     unknown = (described & ~_COUNT_BITS).to_bytes(8, "big")
-    return Part(
+    return Segment(
         end=end,
         readers=(SNDFILE,),
         pieces=patched(start, end, {(start + 18, start + 26): unknown}),
-        announced_frames=described & _COUNT_BITS,
+        declared_frames=described & _COUNT_BITS,
     )

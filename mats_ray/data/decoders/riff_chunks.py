@@ -1,7 +1,7 @@
-"""Layouts in chunks: WAV (RIFF, RIFX, RF64, BW64), W64, AIFF, CAF, and AU, which has but one.
+"""Parsers of chunked files: WAV (RIFF, RIFX, RF64, BW64), W64, AIFF, CAF, and AU, which has but one chunk.
 
-The size of the samples is believed unless it cannot be: 0 with samples behind it, or "not known yet", as
-programs write that stream and never come back. Then the samples reach to the end of the file.
+The declared size of the samples is used unless it cannot be true: 0 with samples behind it, or "not known
+yet", as programs write that stream and never come back. Then the samples reach to the end of the file.
 """
 
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from mats_ray.data.decoders.limits import broken
-from mats_ray.data.decoders.segments import MAX_ELEMENTS, SNDFILE, Part, patched, read_at
+from mats_ray.data.decoders.segments import MAX_ELEMENTS, SNDFILE, Segment, patched, read_at
 
 RIFF_MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 W64_MAGIC = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
@@ -21,12 +21,12 @@ Patches = dict[tuple[int, int], bytes]
 _UNKNOWN_SIZE = 0x7FFF_0000
 _UNKNOWN_LONG_SIZE = 0x7FFF_FFFF_FFFF_0000
 _PADDING_BYTES = 4096
-"""Left unread within what a RIFF file counts as its own: room for an edit, no sound."""
+"""Bytes left unread inside the declared size of a RIFF file: room for an edit, no audio."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
-    """How a family writes its chunks."""
+    """Chunk format of a family of files."""
 
     id_bytes: int = 4
     size_bytes: int = 4
@@ -37,7 +37,7 @@ class _Form:
     data: bytes
     """Id of the samples."""
     ends: int = 0
-    """Where the file says to end; 0: it does not."""
+    """End of the file by its header; 0: not declared."""
 
     def chunk(self, head: bytes, place: int) -> "_Chunk | None":
         """Read an id and a size; None where no chunk starts."""
@@ -71,15 +71,15 @@ class _Data:
 
     start: int
     declared: int
-    """Bytes, as far as that is known."""
+    """Number of bytes, as far as it is known."""
     end: int
     """End of the file's last chunk."""
     patches: Patches
     """For size fields that are wrong, and padding that lacks."""
 
 
-def riff_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a WAV file of any kind."""
+def riff_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a WAV file of any kind."""
     head = read_at(stream, start, 12)
     order: Order = "big" if head[:4] == b"RIFX" else "little"
     counted = start + 8 + int.from_bytes(head[4:8], order)
@@ -91,34 +91,34 @@ def riff_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
         data.patches[start, start + 4] = b"RF64"
     if data.end + _PADDING_BYTES < counted <= size and any(read_at(stream, data.end, counted - data.end)):
         raise broken(name, "what follows its last chunk is no chunk", at_end=False)
-    return _part(data, start, size, "wav")
+    return _segment(data, start, size, "wav")
 
 
-def w64_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a Sony Wave64 file."""
+def w64_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a Sony Wave64 file."""
     guid = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
     form = _Form(id_bytes=16, size_bytes=8, order="little", counts_head=True, align=8, data=guid)
     data = _samples(stream, start + 40, size, form, name)
-    return _part(data, start, size, "w64")
+    return _segment(data, start, size, "w64")
 
 
-def aiff_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out an AIFF or AIFF-C file."""
+def aiff_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse an AIFF or AIFF-C file."""
     counted = start + 8 + int.from_bytes(read_at(stream, start + 4, 4), "big")
     form = _Form(order="big", align=2, data=b"SSND", ends=counted)
     data = _samples(stream, start + 12, size, form, name)
-    return _part(data, start, size, "aiff")
+    return _segment(data, start, size, "aiff")
 
 
-def caf_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a Core Audio file."""
+def caf_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a Core Audio file."""
     form = _Form(size_bytes=8, order="big", align=1, data=b"data")
     data = _samples(stream, start + 8, size, form, name)
-    return _part(data, start, size, "caf")
+    return _segment(data, start, size, "caf")
 
 
-def au_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
-    """Lay out a Sun or NeXT file: a head that says where the samples start and how many bytes they are."""
+def au_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
+    """Parse a Sun or NeXT file: a head that says where the samples start and how many bytes they are."""
     head = read_at(stream, start, 12)
     order: Order = "big" if head[:4] == b".snd" else "little"
     if len(head) < 12:
@@ -130,7 +130,7 @@ def au_part(stream: BinaryIO, start: int, size: int, name: str) -> Part:
         declared = rest
         patches[start + 8, start + 12] = min(rest, 2**32 - 1).to_bytes(4, order)
     data = _Data(start=begin, declared=declared, end=begin + declared, patches=patches)
-    return _part(data, start, size, "au")
+    return _segment(data, start, size, "au")
 
 
 def _samples(stream: BinaryIO, place: int, size: int, form: _Form, name: str) -> _Data:
@@ -143,7 +143,7 @@ def _samples(stream: BinaryIO, place: int, size: int, form: _Form, name: str) ->
     patches: Patches = {}
     for _ in range(MAX_ELEMENTS):
         chunk = _chunk_at(stream, place, form)
-        if chunk is None or (found and _is_none(chunk, size)):
+        if chunk is None or (found and _is_no_chunk(chunk, size)):
             break
         declared = chunk.size
         if chunk.start - form.head_bytes < place:
@@ -166,7 +166,7 @@ def _samples(stream: BinaryIO, place: int, size: int, form: _Form, name: str) ->
     return _Data(start=start, declared=declared, end=min(place, size), patches=patches)
 
 
-def _is_none(chunk: _Chunk, size: int) -> bool:
+def _is_no_chunk(chunk: _Chunk, size: int) -> bool:
     """Whether what looks like a chunk behind the samples is another file, or anything else."""
     is_file = chunk.id in (*RIFF_MAGICS, b"FORM", b"caff", W64_MAGIC)
     return is_file or not 0 <= chunk.size <= size - chunk.start
@@ -182,7 +182,7 @@ def _chunk_at(stream: BinaryIO, place: int, form: _Form) -> _Chunk | None:
 def _declared(
     stream: BinaryIO, chunk: _Chunk, size: int, form: _Form, long_size: int | None
 ) -> tuple[int, Patches]:
-    """How many bytes of samples there should be, and the field to mend where it does not say."""
+    """Return the number of bytes of samples, and a patch of the size field where it does not say."""
     rest, field, declared = size - chunk.start, chunk.start - form.size_bytes, chunk.size
     if long_size is not None and declared in {0, 2**32 - 1}:
         declared = int.from_bytes(read_at(stream, long_size, 8), "little")
@@ -206,11 +206,11 @@ def _is_unknown(declared: int, rest: int, size_bytes: int) -> bool:
     return rest > 0 and (declared <= 0 or limit <= declared > rest)
 
 
-def _part(data: _Data, start: int, size: int, demuxer: str) -> Part:
+def _segment(data: _Data, start: int, size: int, demuxer: str) -> Segment:
     available = max(0, min(size - data.start, data.declared))
     beyond = data.declared - available
     end = min(data.end, size)
-    return Part(
+    return Segment(
         end=end,
         readers=(SNDFILE, demuxer),
         pieces=patched(start, end, data.patches),

@@ -1,7 +1,8 @@
-"""What a file is made of: one sound file most often, several where they were joined.
+"""Segments of a file: one audio file most often, several where they were joined.
 
-A layout (``chunks``, ``frames``, ``pages``, ``boxes``) reads the outermost structure and says where a part
-ends, whether it once was longer, and what a reader has to see instead of a size field that is wrong.
+The parsers (``riff_chunks``, ``mpeg_frames``, ``ogg_flac``, ``mp4_matroska_asf``) read the outermost structure
+only and return where a segment ends, whether it once was longer, and what a reader has to see instead of a size
+field that is wrong.
 """
 
 import bisect
@@ -17,34 +18,34 @@ from typing import BinaryIO
 from mats_ray.errors import AudioDecodeError
 
 SNDFILE = "libsndfile"
-"""The reader that is no demuxer of FFmpeg."""
+"""Name of the reader that is no demuxer of FFmpeg."""
 
 MAX_ELEMENTS = 2**20
-"""Chunks, boxes or pages of a file that are looked at; more are an error."""
+"""Largest number of chunks, boxes or pages in a file."""
 
 _FURTHEST = 2**40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A sound file, whole or within a larger one."""
+class Segment:
+    """An audio file, whole or within a larger one."""
 
     end: int
     """The first byte behind it."""
     readers: tuple[str, ...]
-    """``SNDFILE`` or FFmpeg's demuxers; the next one where one knows the container and not what is in it."""
+    """``SNDFILE`` or FFmpeg's demuxers, in the order they are tried: the first may not know the codec."""
     pieces: tuple[bytes | range, ...]
-    """What a reader sees: bytes, or places in the file."""
+    """Content a reader sees: bytes, or ranges of the file."""
     missing: float = 0.0
-    """Data announced beyond the end of the file, as a share of those that are there; infinite: not known."""
-    announced_frames: int = 0
-    """Samples per channel it says to hold; 0: it does not say, or the reader knows."""
-    tells_seconds: bool = False
-    """The length that FFmpeg reports stands in the file, and is no guess of its own."""
+    """Data declared beyond the end of the file, as a share of those that are there; infinite: not known."""
+    declared_frames: int = 0
+    """Number of samples per channel in its header; 0: not declared, or the reader knows."""
+    has_duration: bool = False
+    """The duration that FFmpeg reports is stored in the file, and is no estimate of its own."""
     frames: tuple[object, ...] = ()
-    """Kind of the frames that it is a bare stream of."""
-    is_counted: bool = True
-    """What is lost of it is missed by some count."""
+    """Kind of its frames, where it is a bare stream of frames."""
+    has_frame_count: bool = True
+    """A stored count shows when frames are lost."""
 
 
 class View(io.RawIOBase):
@@ -53,7 +54,7 @@ class View(io.RawIOBase):
     They call it from C, where an exception would be printed and lost: a failed read is kept instead.
 
     Attributes:
-        failure: What the operating system said when a read failed.
+        failure: Error of the operating system when a read failed.
     """
 
     def __init__(self, stream: BinaryIO, pieces: Sequence[bytes | range]) -> None:
@@ -64,8 +65,8 @@ class View(io.RawIOBase):
         self.failure: OSError | None = None
 
     @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Raise the failed read, whatever the reader made of it."""
+    def reraising(self) -> Iterator[None]:
+        """Raise the error of a failed read in place of the one the reader makes of it."""
         try:
             yield
         except AudioDecodeError:
@@ -75,11 +76,11 @@ class View(io.RawIOBase):
             raise self.failure
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def tell(self) -> int:
@@ -87,7 +88,7 @@ class View(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move, but not where no file can reach: a damaged header asks for it, which shall do nothing."""
+        """Move, but not where no file can reach: a damaged header may seek there, which has no effect."""
         target = (0, self._place, self._starts[-1])[whence] + offset
         if 0 <= target <= _FURTHEST:
             self._place = target
@@ -126,7 +127,7 @@ def read_at(stream: BinaryIO, place: int, count: int) -> bytes:
 
 
 def patched(start: int, end: int, patches: Mapping[tuple[int, int], bytes]) -> tuple[bytes | range, ...]:
-    """Make the pieces of a part in which places, from a first byte to behind a last, are replaced."""
+    """Make the pieces of a segment in which places, from a first byte to behind a last, are replaced."""
     pieces: list[bytes | range] = []
     for (first, behind), new in sorted(patches.items()):
         pieces += [range(start, first), new]

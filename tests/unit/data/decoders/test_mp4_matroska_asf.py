@@ -8,13 +8,13 @@ from mats_ray.data.decoders import mp4_matroska_asf
 from mats_ray.errors import AudioDecodeError
 from tests.sounds import FFMPEG_KINDS, RATES, decoded, ffmpeg_bytes, tone
 
-LAYOUTS = {
-    **dict.fromkeys(["m4a", "mp4", "mov", "3gp", "alac"], mp4_matroska_asf.mov_part),
-    **dict.fromkeys(["webm", "mka"], mp4_matroska_asf.matroska_part),
-    "wma": mp4_matroska_asf.asf_part,
-    "amr": mp4_matroska_asf.amr_part,
+PARSERS = {
+    **dict.fromkeys(["m4a", "mp4", "mov", "3gp", "alac"], mp4_matroska_asf.mp4_segment),
+    **dict.fromkeys(["webm", "mka"], mp4_matroska_asf.matroska_segment),
+    "wma": mp4_matroska_asf.asf_segment,
+    "amr": mp4_matroska_asf.amr_segment,
 }
-SELF_DELIMITED = [kind for kind in LAYOUTS if kind != "amr"]
+SELF_DELIMITED = [kind for kind in PARSERS if kind != "amr"]
 FRAGMENTED = {"movflags": "dash+empty_moov+default_base_moof", "frag_duration": "200000"}
 
 
@@ -22,17 +22,17 @@ def made(kind, seconds=1.0, **how):
     return ffmpeg_bytes(tone(seconds, RATES.get(kind, 48_000)), kind, rate=RATES.get(kind, 48_000), **how)
 
 
-def part_of(kind, data, start=0):
-    return LAYOUTS[kind](io.BytesIO(data), start, len(data), "clip")
+def segment_of(kind, data, start=0):
+    return PARSERS[kind](io.BytesIO(data), start, len(data), "clip")
 
 
-@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("kind", PARSERS)
 def test_a_whole_file_is_as_long_as_it_says(kind):
     data = made(kind)
 
-    part = part_of(kind, data)
-    assert (part.end, part.missing) == (len(data), 0)
-    assert part_of(kind, b"before" + data + data, 6).end == 6 + len(data)
+    segment = segment_of(kind, data)
+    assert (segment.end, segment.missing) == (len(data), 0)
+    assert segment_of(kind, b"before" + data + data, 6).end == 6 + len(data)
 
 
 @pytest.mark.parametrize("kind", SELF_DELIMITED)
@@ -40,32 +40,32 @@ def test_a_whole_file_is_as_long_as_it_says(kind):
 def test_a_cut_file_is_shorter(kind, cut):
     data = made(kind)
 
-    assert part_of(kind, data[: int(len(data) * cut)]).missing > 0
+    assert segment_of(kind, data[: int(len(data) * cut)]).missing > 0
 
 
 def test_only_some_tell_their_seconds():
-    assert {kind for kind in LAYOUTS if part_of(kind, made(kind)).tells_seconds} == set(SELF_DELIMITED)
+    assert {kind for kind in PARSERS if segment_of(kind, made(kind)).has_duration} == set(SELF_DELIMITED)
 
 
 def test_matroska_without_its_duration_tells_none():
     data = made("webm").replace(b"\x44\x89\x88", b"\xec\x80\x88")
 
-    assert not part_of("webm", data).tells_seconds
+    assert not segment_of("webm", data).has_duration
 
 
 def test_matroska_written_live_ends_with_its_last_block():
     data = made("webm", 3.0, options={"live": "1"})
 
-    part = part_of("webm", data)
-    assert (part.end, part.missing, part.tells_seconds) == (len(data), 0, False)
-    assert part_of("webm", data + data).end == len(data)
-    assert part_of("webm", data[: len(data) * 2 // 3 + 1]).missing > 0
+    segment = segment_of("webm", data)
+    assert (segment.end, segment.missing, segment.has_duration) == (len(data), 0, False)
+    assert segment_of("webm", data + data).end == len(data)
+    assert segment_of("webm", data[: len(data) * 2 // 3 + 1]).missing > 0
     with pytest.raises(AudioDecodeError) as caught:
         decoded(data[: len(data) * 2 // 3 + 1])
     assert caught.value.code == "truncated"
 
 
-@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("kind", PARSERS)
 def test_joined_files_are_read_to_the_last(kind):
     one, two = made(kind), made(kind, 2.0)
 
@@ -91,10 +91,10 @@ def test_matroska_may_start_with_a_void():
     assert decoded(b"\xec\x90" + bytes(16) + made("mka")).seconds == 1.0
 
 
-@pytest.mark.parametrize("layout", sorted(set(LAYOUTS.values()), key=str), ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("parser", sorted(set(PARSERS.values()), key=str), ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("data", [b"", b"\xff" * 3, b"\xff" * 500, bytes(500), b"\x18\x53\x80\x67", b"caff"])
-def test_nonsense_is_taken_calmly(layout, data):
-    assert layout(io.BytesIO(data), 0, len(data), "clip").end <= len(data)
+def test_nonsense_is_taken_calmly(parser, data):
+    assert parser(io.BytesIO(data), 0, len(data), "clip").end <= len(data)
 
 
 @pytest.mark.parametrize("kind", sorted(set(FFMPEG_KINDS) - {"amr"}))  # to which zeros are frames

@@ -38,7 +38,7 @@ def test_a_failed_read_is_kept_for_who_can_raise_it():
     view = View(Broken(FILE), [range(100)])
 
     assert view.read(10) == b""
-    with pytest.raises(OSError, match="Input/output"), view.failing():
+    with pytest.raises(OSError, match="Input/output"), view.reraising():
         raise AudioDecodeError("what the reader made of it", code="truncated")
 
 
