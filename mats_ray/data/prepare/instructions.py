@@ -1,13 +1,13 @@
 """Instructions for training, several per task, drawn by seed and row id.
 
-The first of each list is what the model is asked with later (``mats_ray.tasks.INSTRUCTIONS``); the others
-keep it from mattering too much how it is asked. A question is its own instruction.
+The first of each list is the one used at inference (``mats_ray.tasks.INSTRUCTIONS``); the others keep the model
+from depending on one wording. A question is its own instruction.
 """
 
 from mats_ray.data.triplets import row_key
 from mats_ray.tasks import INSTRUCTIONS, Task
 
-PROMPTS: dict[Task, tuple[str, ...]] = {
+INSTRUCTION_VARIANTS: dict[Task, tuple[str, ...]] = {
     Task.CAPTION: (
         INSTRUCTIONS[Task.CAPTION],
         "Write one sentence that says what can be heard.",
@@ -35,13 +35,13 @@ PROMPTS: dict[Task, tuple[str, ...]] = {
 }
 
 
-def draw_prompt(task: Task, *, seed: int, row_id: str) -> str:
+def draw_instruction(task: Task, *, seed: int, row_id: str) -> str:
     """Return the instruction of a row: the same for the same seed and id, whatever else is read.
 
     Raises:
         KeyError: ``Task.QA``, whose instruction is the question.
     """
-    return pick(PROMPTS[task], "prompt", seed=seed, row_id=row_id)
+    return pick(INSTRUCTION_VARIANTS[task], "prompt", seed=seed, row_id=row_id)
 
 
 def pick(choices: tuple[str, ...], purpose: str, *, seed: int, row_id: str) -> str:

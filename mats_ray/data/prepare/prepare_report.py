@@ -1,4 +1,4 @@
-"""What came of a preparation, source by source: written, dropped and why, rejected."""
+"""The report of a preparation, source by source: written, dropped and why, rejected."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,22 +7,22 @@ from typing import Any
 from mats_ray.errors import DataError
 
 CHECK_AFTER = 10_000
-"""Records before which too many rejected ones do not yet end a job: a bad start may be all there is of it."""
+"""Number of records before which too many rejected ones do not end a job: only its start may be bad."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of one source, or of one part of its file."""
+    """Counts of records of one source, or of some records of one file."""
 
     written: int = 0
     by_split: Counter[str] = field(default_factory=Counter[str])
-    """Records of each split that was trained on."""
+    """Number of records of each split that is kept."""
     dropped: Counter[str] = field(default_factory=Counter[str])
-    """By reason."""
+    """Number of dropped records by reason."""
     rejected: int = 0
     first_rejected: str = ""
     num_bytes: int = 0
-    """Of the file, read so far."""
+    """Number of bytes read so far."""
 
     @property
     def records(self) -> int:
@@ -30,7 +30,7 @@ class Counts:
         return self.by_split.total() + self.dropped.total() + self.rejected
 
     def add(self, other: "Counts") -> None:
-        """Count in what another saw."""
+        """Add the counts of another."""
         self.written += other.written
         self.by_split += other.by_split
         self.dropped += other.dropped
@@ -39,7 +39,7 @@ class Counts:
         self.num_bytes += other.num_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON and Ray take it."""
+        """Return it as a JSON object."""
         return {
             "records": self.records,
             "written": self.written,
@@ -65,12 +65,12 @@ class Counts:
 
 @dataclass(slots=True)
 class PrepareReport:
-    """Of a whole preparation."""
+    """Counts of a whole preparation."""
 
     path: str
-    """Where the triplets are, or would be."""
+    """Output folder of the triplets."""
     written_files: bool
-    """Not of a dry run."""
+    """False for a dry run."""
     sources: dict[str, Counts] = field(default_factory=dict[str, Counts])
     examples: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """The first triplet of each source."""
@@ -78,7 +78,7 @@ class PrepareReport:
 
     @property
     def total(self) -> Counts:
-        """Of all sources."""
+        """Counts of all sources together."""
         total = Counts()
         for counts in self.sources.values():
             total.add(counts)
@@ -88,7 +88,7 @@ class PrepareReport:
         """End a job that rejects too much.
 
         Raises:
-            DataError: Says how many of how many, and the first.
+            DataError: Names both numbers, and the first rejected record.
         """
         total = self.total
         if not final and total.records < CHECK_AFTER:
@@ -101,7 +101,7 @@ class PrepareReport:
             )
 
     def summary(self) -> str:
-        """One line."""
+        """Return the report on one line."""
         total, verb = self.total, "written to" if self.written_files else "would be written to"
         return (
             f"{total.written} triplets of {total.records} records {verb} {self.path}; "
@@ -123,7 +123,7 @@ class PrepareReport:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``report.json`` holds."""
+        """Return the content of ``report.json``."""
         return {
             "sources": {name: counts.to_dict() for name, counts in self.sources.items()},
             "total": self.total.to_dict(),

@@ -1,4 +1,4 @@
-"""One record of a source to its triplets: id, text, instruction, answer, licence; or why there are none."""
+"""Triplets of one record of a source (id, text, instruction, answer, licence), or why there are none."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,35 +7,35 @@ from typing import Any
 from mats_ray.data.annotations.cell_values import is_missing_text, text_or_missing
 from mats_ray.data.annotations.json_records import json_lines
 from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Rejected, Row
-from mats_ray.data.prepare.instructions import draw_prompt, pick
+from mats_ray.data.prepare.instructions import draw_instruction, pick
 from mats_ray.data.prepare.label_sentences import plain, sentence
 from mats_ray.data.sources.registry import Source
 from mats_ray.errors import DataError
 from mats_ray.tasks import Task
 from mats_ray.text import is_valid_unicode
 
-Made = tuple[str, ...]
-"""A triplet's columns in the order of ``data.triplets.COLUMNS``."""
+TripletRow = tuple[str, ...]
+"""Values of a triplet in the order of ``data.triplets.COLUMNS``."""
 MAX_CHARACTERS = 20_000
-"""Of a text, question or answer: more is no caption but a broken file."""
+"""Longest text, question or answer: more is no caption but a broken file."""
 
 
 @dataclass(frozen=True, slots=True)
-class TripletMaker:
-    """Makes the triplets of one file."""
+class TripletBuilder:
+    """Builds the triplets of one annotation file."""
 
     source: Source
     split: str
-    """Of records that do not say themselves."""
+    """Split of records that name none."""
     splits: tuple[str, ...]
     copies: int
     seed: int
     license_allow: frozenset[str] = frozenset()
     descriptions: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Own texts by label, in lower case."""
+    """The user's descriptions by label, in lower case."""
 
-    def __call__(self, row: Row) -> list[Made] | Dropped | Rejected:
-        """Make triplets: several of a labelled clip with ``copies``, one of everything else."""
+    def __call__(self, row: Row) -> list[TripletRow] | Dropped | Rejected:
+        """Build triplets: ``copies`` of each record."""
         split = row.split or self.split
         if split not in self.splits:
             return Dropped(row.number, f"split {split}")
@@ -47,13 +47,13 @@ class TripletMaker:
         base = f"{self.source.name}/{split}/{row.key}"
         ids = [base] if self.copies == 1 else [f"{base}#{copy}" for copy in range(self.copies)]
         tail = (str(self.source.task), self.source.name, split, license_)
-        return [(row_id, *self._words(row, row_id), *tail) for row_id in ids]
+        return [(row_id, *self._texts(row, row_id), *tail) for row_id in ids]
 
-    def _words(self, row: Row, row_id: str) -> tuple[str, str, str]:
+    def _texts(self, row: Row, row_id: str) -> tuple[str, str, str]:
         """Text, instruction and answer."""
         if self.source.task is Task.QA:
             return clean(row.text), clean(row.question), clean(row.answer)
-        instruction = draw_prompt(self.source.task, seed=self.seed, row_id=row_id)
+        instruction = draw_instruction(self.source.task, seed=self.seed, row_id=row_id)
         if not row.labels:
             text = clean(row.text)
             return text, instruction, text

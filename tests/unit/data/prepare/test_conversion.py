@@ -8,8 +8,8 @@ import pytest
 
 from mats_ray.config import RunConfig
 from mats_ray.data.prepare import conversion as module
-from mats_ray.data.prepare.conversion import read_unit
-from mats_ray.data.prepare.input_files import plan
+from mats_ray.data.prepare.conversion import convert_file
+from mats_ray.data.prepare.input_files import find_input_files
 from mats_ray.data.triplets import SCHEMA
 from tests.unit.data.sources.reading import write
 
@@ -27,7 +27,11 @@ def config_of(tmp_path, path, **settings):
 
 
 def run(config, *, write=True):
-    return [step for one in plan(config.data.prepare) for step in read_unit(one, config, write=write)]
+    return [
+        step
+        for one in find_input_files(config.data.prepare)
+        for step in convert_file(one, config, write=write)
+    ]
 
 
 def audiocaps(tmp_path, count, *, bad=()):
@@ -97,7 +101,7 @@ def test_memory_does_not_grow_with_rows(tmp_path, rows_per_file):
     def peak(count):
         config = config_of(tmp_path, audiocaps(tmp_path, count), rows_per_file=rows_per_file)
         tracemalloc.start()
-        for _ in read_unit(plan(config.data.prepare)[0], config, write=False):
+        for _ in convert_file(find_input_files(config.data.prepare)[0], config, write=False):
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

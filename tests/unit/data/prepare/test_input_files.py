@@ -3,13 +3,13 @@
 import pytest
 
 from mats_ray.config.data import PrepareConfig
-from mats_ray.data.prepare.input_files import plan
+from mats_ray.data.prepare.input_files import find_input_files
 from mats_ray.errors import ConfigError, DataError
 from tests.unit.data.sources.reading import write
 
 
 def planned(*sources):
-    return plan(PrepareConfig.model_validate({"sources": list(sources)}))
+    return find_input_files(PrepareConfig.model_validate({"sources": list(sources)}))
 
 
 def test_a_folder_gives_its_published_files_with_their_splits_and_what_lies_beside(tmp_path):
@@ -17,14 +17,14 @@ def test_a_folder_gives_its_published_files_with_their_splits_and_what_lies_besi
         write(tmp_path, name, "x\n")
     write(tmp_path, "a/clotho_metadata_development.csv", "x\n")
 
-    units = planned({"source": "clotho", "path": str(tmp_path)})
+    inputs = planned({"source": "clotho", "path": str(tmp_path)})
 
-    assert [(unit.path, unit.split, unit.num_bytes) for unit in units] == [
+    assert [(input_file.path, input_file.split, input_file.num_bytes) for input_file in inputs] == [
         (f"{tmp_path}/a/clotho_captions_development.csv", "train", 2),
         (f"{tmp_path}/a/clotho_captions_evaluation.csv", "test", 2),
     ]
-    assert units[0].companions == {"metadata": (f"{tmp_path}/a/clotho_metadata_development.csv",)}
-    assert units[0].splits == ("train",)
+    assert inputs[0].companions == {"metadata": (f"{tmp_path}/a/clotho_metadata_development.csv",)}
+    assert inputs[0].splits == ("train",)
 
 
 def test_wavcaps_blacklists_below_the_folder_are_found(tmp_path):
@@ -33,17 +33,17 @@ def test_wavcaps_blacklists_below_the_folder_are_found(tmp_path):
     for name in names:
         write(tmp_path, name, "{}")
 
-    (unit,) = planned({"source": "wavcaps_audioset", "path": str(tmp_path)})
+    (input_file,) = planned({"source": "wavcaps_audioset", "path": str(tmp_path)})
 
-    assert unit.companions["blacklist"] == tuple(f"{tmp_path}/{name}" for name in names)
+    assert input_file.companions["blacklist"] == tuple(f"{tmp_path}/{name}" for name in names)
 
 
 def test_a_file_of_any_name_is_taken_with_the_split_it_is_given(tmp_path):
     path = write(tmp_path, "mine.csv", "x\n")
 
-    (unit,) = planned({"source": "audiocaps", "path": str(path), "split": "val", "splits": ["val"]})
+    (input_file,) = planned({"source": "audiocaps", "path": str(path), "split": "val", "splits": ["val"]})
 
-    assert (unit.split, unit.splits, unit.copies) == ("val", ("val",), 1)
+    assert (input_file.split, input_file.splits, input_file.copies) == ("val", ("val",), 1)
     with pytest.raises(
         ConfigError, match=r"mine\.csv: the name does not tell a split of audiocaps; add split:"
     ):
@@ -53,9 +53,9 @@ def test_a_file_of_any_name_is_taken_with_the_split_it_is_given(tmp_path):
 def test_a_folder_of_audio_is_one_unit(tmp_path):
     write(tmp_path, "genres/pop/pop.00001.wav", b"")
 
-    (unit,) = planned({"source": "gtzan", "path": str(tmp_path)})
+    (input_file,) = planned({"source": "gtzan", "path": str(tmp_path)})
 
-    assert (unit.path, unit.split, unit.copies) == (str(tmp_path), "train", 20)
+    assert (input_file.path, input_file.split, input_file.copies) == (str(tmp_path), "train", 20)
 
 
 def test_units_are_named_alike_each_time_and_differently_from_each_other(tmp_path):
@@ -63,8 +63,10 @@ def test_units_are_named_alike_each_time_and_differently_from_each_other(tmp_pat
         write(tmp_path, name, "x\n")
     entry = {"source": "clotho", "path": str(tmp_path)}
 
-    assert [unit.stem for unit in planned(entry)] == [unit.stem for unit in planned(entry)]
-    assert len({unit.stem for unit in planned(entry)}) == 2
+    assert [input_file.stem for input_file in planned(entry)] == [
+        input_file.stem for input_file in planned(entry)
+    ]
+    assert len({input_file.stem for input_file in planned(entry)}) == 2
     with pytest.raises(ConfigError, match="twice for clotho"):
         planned(entry, entry)
 

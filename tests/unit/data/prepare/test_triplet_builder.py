@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from mats_ray.data.annotations.reader import Dropped, Rejected, Row
-from mats_ray.data.prepare.instructions import PROMPTS
-from mats_ray.data.prepare.triplet_builder import MAX_CHARACTERS, TripletMaker, read_descriptions
+from mats_ray.data.prepare.instructions import INSTRUCTION_VARIANTS
+from mats_ray.data.prepare.triplet_builder import MAX_CHARACTERS, TripletBuilder, read_descriptions
 from mats_ray.data.sources.registry import SOURCES
 from mats_ray.errors import DataError
 from mats_ray.tasks import Task
@@ -16,7 +16,7 @@ from tests.unit.data.sources.reading import write
 
 def maker(name, **changes):
     source = SOURCES[name]
-    base = TripletMaker(source=source, split="train", splits=source.splits, copies=1, seed=0)
+    base = TripletBuilder(source=source, split="train", splits=source.splits, copies=1, seed=0)
     return replace(base, **changes)
 
 
@@ -26,7 +26,7 @@ def test_a_caption_is_text_and_answer_on_one_line():
     row_id, text, instruction, answer, *rest = made
     assert row_id == "musiccaps/train/abc_30"
     assert text == answer == "A song. It is sad."
-    assert instruction in PROMPTS[Task.MUSIC_CAPTION]
+    assert instruction in INSTRUCTION_VARIANTS[Task.MUSIC_CAPTION]
     assert rest == ["music_caption", "musiccaps", "train", "CC BY-SA 4.0"]
 
 
