@@ -121,7 +121,7 @@ def annotated_rows(config, args: argparse.Namespace):
     config = config.replace(data={"prepare": {"sources": sources}})
     Path(config.triplets_path).mkdir()
     for unit in plan(config.data.prepare):
-        for _ in read_unit(unit, config, write=True):
+        for _ in read_unit(unit, config.data.prepare, seed=config.seed, out=config.triplets_path):
             pass
     table = pq.read_table(config.triplets_path)
     return table.take(pa.array(np.random.default_rng(2).permutation(len(table))[: args.texts]))

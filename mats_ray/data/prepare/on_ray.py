@@ -110,8 +110,9 @@ def _read(
 ) -> Iterator[pa.Table]:
     """Task: read one file."""
     environment.use()
+    out = config.triplets_path if write else None
     for index in batch["item"]:
-        for step in read_unit(units[int(index)], config, write=write):
+        for step in read_unit(units[int(index)], config.data.prepare, seed=config.seed, out=out):
             message = {
                 "source": step.source,
                 "counts": step.counts.to_dict(),

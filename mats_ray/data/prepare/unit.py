@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mats_ray.config import RunConfig
+from mats_ray.config.data import PrepareConfig
 from mats_ray.data.prepare.plan import Unit
 from mats_ray.data.prepare.report import Counts
 from mats_ray.data.prepare.triplets import Made, TripletMaker, read_descriptions
@@ -36,23 +36,29 @@ class Progressed:
     example: dict[str, str] | None
 
 
-def read_unit(unit: Unit, config: RunConfig, *, write: bool) -> Iterator[Progressed]:
-    """Read one file; the same file and configuration give the same parts.
+def read_unit(
+    unit: Unit, settings: PrepareConfig, *, seed: int, out: str | None = None
+) -> Iterator[Progressed]:
+    """Read one file; the same file, settings and seed give the same parts.
+
+    Args:
+        unit: File and how to read it.
+        settings: Section ``data.prepare``.
+        seed: Seed of the run.
+        out: Folder of the parts and rejected records; None: nothing is written.
 
     Raises:
         DataError: The file is not what its source publishes, or a companion is missing.
     """
-    settings = config.data.prepare
     maker = TripletMaker(
         source=SOURCES[unit.source],
         split=unit.split,
         splits=unit.splits,
         copies=unit.copies,
-        seed=config.seed,
+        seed=seed,
         license_allow=frozenset(settings.license_allow),
         descriptions=read_descriptions(settings.descriptions),
     )
-    out = config.triplets_path if write else None
     with _Parts(unit, out, settings.rows_per_file) as parts:
         file = unit.open()
         for entry in maker.source.read(file):

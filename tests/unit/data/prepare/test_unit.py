@@ -27,7 +27,8 @@ def config_of(tmp_path, path, **settings):
 
 
 def run(config, *, write=True):
-    return [step for one in plan(config.data.prepare) for step in read_unit(one, config, write=write)]
+    settings, out = config.data.prepare, config.triplets_path if write else None
+    return [step for one in plan(settings) for step in read_unit(one, settings, seed=config.seed, out=out)]
 
 
 def audiocaps(tmp_path, count, *, bad=()):
@@ -97,7 +98,7 @@ def test_memory_does_not_grow_with_rows(tmp_path, rows_per_file):
     def peak(count):
         config = config_of(tmp_path, audiocaps(tmp_path, count), rows_per_file=rows_per_file)
         tracemalloc.start()
-        for _ in read_unit(plan(config.data.prepare)[0], config, write=False):
+        for _ in read_unit(plan(config.data.prepare)[0], config.data.prepare, seed=config.seed):
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
