@@ -14,8 +14,8 @@ from mats_ray.infer.pipeline import Answerer
 from mats_ray.models.directory import read_info
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.on_ray.deployments import AnswererReplica, build_app
-from mats_ray.serving.on_ray.handles import RemoteAnswerer
-from mats_ray.serving.types import Embedded
+from mats_ray.serving.on_ray.handles import AnswererHandle
+from mats_ray.serving.types import Embedding
 
 pytestmark = pytest.mark.ray
 
@@ -60,7 +60,7 @@ def test_a_replica_whose_engine_stops_is_replaced_and_its_requests_answered(brea
     embedded, expected = embedding_and_answer(model_dir)
 
     async def scenario():
-        remote = RemoteAnswerer(breakable, retry_seconds=PATIENCE)
+        remote = AnswererHandle(breakable, retry_seconds=PATIENCE)
         assert (await remote.answer(embedded, ASKED, OPTIONS)).answer == expected
         broken = await breakable.stop_engine.remote()
         told = await asyncio.gather(*(remote.answer(embedded, ASKED, OPTIONS) for _ in range(3)))
@@ -77,7 +77,7 @@ def test_a_request_that_kills_replicas_kills_two(breakable, model_dir, tmp_path)
     deaths = tmp_path / "deaths"
 
     async def scenario():
-        remote = RemoteAnswerer(breakable, retry_seconds=PATIENCE)
+        remote = AnswererHandle(breakable, retry_seconds=PATIENCE)
         with pytest.raises(RequestError, match="2 replicas died") as caught:
             await remote.answer(embedded, f"die {deaths}", OPTIONS)
         return caught.value, await remote.answer(embedded, ASKED, OPTIONS)
@@ -95,4 +95,4 @@ def embedding_and_answer(model_dir):
     vectors = np.ones(info.model.clap.dim, np.float32)
     generation = OPTIONS.over(answerer.generation)
     (answer,) = answerer.answer(vectors[None], [ASKED], generation=generation)
-    return Embedded(vectors, info.space), answer
+    return Embedding(vectors, info.space), answer

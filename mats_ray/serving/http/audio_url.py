@@ -1,4 +1,4 @@
-"""Sounds elsewhere: only on hosts that the configuration allows, wherever a redirect may lead."""
+"""Downloads of ``audio_url``: from hosts that the configuration allows, after redirects as well."""
 
 from collections.abc import Collection
 from urllib.parse import urljoin, urlsplit
@@ -12,13 +12,13 @@ _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-class RemoteFiles:
-    """Fetches what requests point to.
+class AudioURLs:
+    """Fetches the audio files at URLs.
 
     Args:
         allowed_hosts: ``host`` (the scheme's own port) or ``host:port``; none: nothing is fetched.
-        max_bytes: Larger files are refused, whatever their Content-Length says.
-        timeout_seconds: For the whole of it.
+        max_bytes: Size of the largest file, as it arrives; its Content-Length is not relied on.
+        timeout_seconds: For one download.
     """
 
     def __init__(self, allowed_hosts: Collection[str], *, max_bytes: int, timeout_seconds: float) -> None:
@@ -27,11 +27,11 @@ class RemoteFiles:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
     async def fetch(self, url: str) -> bytes:
-        """Get one file.
+        """Download one file.
 
         Raises:
-            RequestError: Its host, or one it redirects to, is not allowed; it is too large; or not to be had;
-                or there is no memory for it.
+            RequestError: Its host, or one it redirects to, is not allowed; it is too large or cannot be
+                had; or there is no memory for it.
         """
         self._check(url)
         try:
@@ -55,7 +55,7 @@ class RemoteFiles:
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, num_bytes, memory = list[bytes](), 0, current_memory()
         async for chunk in response.content.iter_chunked(2**16):
-            memory.take(2 * len(chunk))  # once more when they are joined
+            memory.acquire(2 * len(chunk))  # once more when they are joined
             chunks.append(chunk)
             num_bytes += len(chunk)
             if num_bytes > self._max_bytes:

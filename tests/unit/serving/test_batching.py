@@ -117,7 +117,7 @@ def test_work_ends_between_two_steps_when_nobody_waits_for_it_any_more(others, s
 
     def work_in_steps(items):
         for number in range(3):
-            thread.check_wanted()
+            thread.raise_if_abandoned()
             done.append(number)
             step.release()
             assert go_on.acquire(timeout=20)

@@ -9,7 +9,7 @@ from mats_ray.serving.errors import RequestError
 
 def refusal(share, amount):
     with pytest.raises(RequestError) as caught:
-        share.take(amount)
+        share.acquire(amount)
     return caught.value
 
 
@@ -17,16 +17,16 @@ def test_shares_hold_no_more_than_there_is_together():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
-        one.take(6)
-        other.take(4)
+        one.acquire(6)
+        other.acquire(4)
         error = refusal(one, 1)
 
         assert (error.code, str(error)) == (
             "overloaded",
             "the requests in flight leave no room for 1 windows more",
         )
-        other.give_back(3)
-        one.take(3)
+        other.release(3)
+        one.acquire(3)
         assert (one.held, other.held, budget.held) == (9, 1, 10)
     assert budget.held == 0
 
@@ -35,7 +35,7 @@ def test_what_could_never_fit_is_no_matter_of_load():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
-        other.take(10)
+        other.acquire(10)
         one.check_fits(10)
         error = refusal(one, 11)
 
@@ -49,7 +49,7 @@ def test_a_refused_amount_is_not_held():
     budget = Budget(10, "windows")
 
     with budget.share() as one:
-        one.take(8)
+        one.acquire(8)
         refusal(one, 3)
         assert (one.held, budget.held) == (8, 8)
 
@@ -58,9 +58,9 @@ def test_no_more_is_given_back_than_was_held():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
-        other.take(5)
-        one.take(2)
-        one.give_back(3)
+        other.acquire(5)
+        one.acquire(2)
+        one.release(3)
         assert budget.held == 5
 
 
@@ -68,7 +68,7 @@ def test_a_request_that_fails_gives_back_what_it_holds():
     budget = Budget(10, "windows")
 
     with suppress(ValueError), budget.share() as share:
-        share.take(7)
+        share.acquire(7)
         raise ValueError
 
     assert budget.held == 0
@@ -92,7 +92,7 @@ def test_memory_is_that_of_the_request_being_answered():
             return share.held
 
     async def decode(amount):
-        current_memory().take(amount)
+        current_memory().acquire(amount)
 
     async def scenario():
         asking = [asyncio.create_task(request(amount)) for amount in (1, 2)]
@@ -108,4 +108,4 @@ def test_memory_is_that_of_the_request_being_answered():
 
 
 def test_outside_of_requests_memory_has_no_limit():
-    current_memory().take(10**15)
+    current_memory().acquire(10**15)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from mats_ray.serving.budgets import Budget, memory_share
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.audio_url import RemoteFiles
+from mats_ray.serving.http.audio_url import AudioURLs
 
 
 def fetch(path, *, allowed=None, max_bytes=100):
@@ -26,7 +26,7 @@ def fetch(path, *, allowed=None, max_bytes=100):
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host = f"127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-        files = RemoteFiles([host] if allowed is None else allowed, max_bytes=max_bytes, timeout_seconds=10)
+        files = AudioURLs([host] if allowed is None else allowed, max_bytes=max_bytes, timeout_seconds=10)
         try:
             return await files.fetch(f"http://{host}{path}")
         finally:
@@ -67,7 +67,7 @@ def test_what_it_must_not_fetch_is_refused(path, said):
     ],
 )
 def test_urls_that_are_not_allowed_are_refused_unfetched(url):
-    files = RemoteFiles(["good.example"], max_bytes=1, timeout_seconds=1)
+    files = AudioURLs(["good.example"], max_bytes=1, timeout_seconds=1)
 
     with pytest.raises(RequestError):
         asyncio.run(files.fetch(url))

@@ -85,7 +85,7 @@ def test_what_is_asked_of_the_decoder_arrives_there(client, answerer):
     ask_chat(client, max_completion_tokens=8, mats={"profile": "paper", "santa": {"mix": 0.5}})
     ask_chat(client)
 
-    first, second, third = answerer.asked[-3:]
+    first, second, third = answerer.options[-3:]
     assert (first.max_new_tokens, first.temperature, first.top_p, first.seed) == (7, 0.5, 0.9, 3)
     assert (first.stop, first.santa) == (("end",), False)
     assert (second.max_new_tokens, second.profile, second.santa) == (8, "paper", SantaOptions(mix=0.5))

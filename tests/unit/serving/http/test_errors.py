@@ -4,7 +4,7 @@ import pytest
 
 from mats_ray.errors import AnswerError, AudioError, ConfigError
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.errors import problem_of, refusal_of
+from mats_ray.serving.http.errors import problem_of, validation_error
 
 
 def test_a_request_error_survives_the_way_between_processes():
@@ -53,7 +53,7 @@ def test_a_message_is_bounded():
 def test_a_fault_is_one_line_with_path_value_and_reason(loc, kind, context, said, param):
     fault = {"loc": loc, "type": kind, "msg": "Value error, Should be odd", "ctx": context}
 
-    error = refusal_of([fault], {"a": [5, {}]})
+    error = validation_error([fault], {"a": [5, {}]})
 
     assert (str(error), error.param) == (said, param)
 

@@ -11,7 +11,7 @@ import pytest
 from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.budgets import Budget, current_memory
 from mats_ray.serving.http.app import make_app
-from mats_ray.serving.http.middleware import Admission, BodyLimit, Deadline, LastResort, RequestId
+from mats_ray.serving.http.middleware import BodyLimit, ConcurrencyLimit, RequestId, Timeout, UnexpectedErrors
 from mats_ray.serving.service import AudioService
 from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder
 
@@ -81,7 +81,7 @@ def test_a_body_for_which_there_is_no_memory_now_is_refused_as_it_arrives(size):
     memory, app = Budget(500, "bytes"), App()
 
     with memory.share() as others:
-        others.take(500 - 7 * (size - 1))
+        others.acquire(500 - 7 * (size - 1))
         sent = drive(BodyLimit(app, max_bytes=1000, memory=memory), [b"x"] * 70)
         assert memory.held == others.held
 
@@ -94,7 +94,7 @@ def test_a_body_for_which_there_is_no_memory_now_is_refused_as_it_arrives(size):
 def test_what_is_held_for_samples_stays_held_while_an_answer_streams():
     async def app(_scope, receive, send):
         await receive()
-        current_memory().take(100)
+        current_memory().acquire(100)
         await receive()  # the client goes away
         held.append(memory.held)
 
@@ -223,7 +223,7 @@ def test_one_request_too_many_is_refused_at_once_and_places_are_given_back(make_
 
 
 def test_a_place_is_given_back_when_the_app_fails():
-    admission = Admission(App(error=RuntimeError("no")), limit=1)
+    admission = ConcurrencyLimit(App(error=RuntimeError("no")), limit=1)
 
     for _ in range(2):
         with pytest.raises(RuntimeError, match="no"):
@@ -244,14 +244,14 @@ def test_an_answer_that_takes_too_long_is_408(make_client, encoder):
 
 
 def test_an_upload_that_stalls_is_408():
-    sent = drive(Deadline(App(), seconds=0.05, stream_seconds=60), [b"x"], stall=True)
+    sent = drive(Timeout(App(), seconds=0.05, stream_seconds=60), [b"x"], stall=True)
 
     assert sent[0]["status"] == 408
 
 
 def test_a_timeout_of_the_apps_own_is_not_taken_for_ours():
     with pytest.raises(TimeoutError, match="mine"):
-        drive(Deadline(App(error=TimeoutError("mine")), seconds=60, stream_seconds=60), [b""])
+        drive(Timeout(App(error=TimeoutError("mine")), seconds=60, stream_seconds=60), [b""])
 
 
 def test_a_stream_without_end_is_broken_off():
@@ -260,7 +260,7 @@ def test_a_stream_without_end_is_broken_off():
         await anyio.sleep_forever()
 
     with pytest.raises(TimeoutError):
-        drive(Deadline(app, seconds=60, stream_seconds=0.05), [b""])
+        drive(Timeout(app, seconds=60, stream_seconds=0.05), [b""])
 
 
 def test_a_response_that_has_begun_is_broken_off_not_answered_twice():
@@ -269,7 +269,7 @@ def test_a_response_that_has_begun_is_broken_off_not_answered_twice():
         raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError, match="half-way"):
-        drive(LastResort(app), [b""])
+        drive(UnexpectedErrors(app), [b""])
 
 
 @pytest.mark.parametrize(

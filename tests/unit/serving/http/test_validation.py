@@ -5,7 +5,7 @@ import json
 import pytest
 from fastapi import HTTPException
 
-from mats_ray.serving.http.validation import MAX_DEPTH, usable
+from mats_ray.serving.http.validation import MAX_DEPTH, without_nulls
 from tests.unit.serving.http.test_app import CAPTIONS, CLIP, QUESTIONS, error_of
 from tests.unit.serving.http.test_chat_routes import CHAT, QUESTION, SOUND, ask_chat, message
 
@@ -96,13 +96,13 @@ def test_containers_are_nested_so_deep_and_no_deeper():
     for _ in range(MAX_DEPTH):
         deep = [deep]
 
-    assert usable(deep) == deep
+    assert without_nulls(deep) == deep
     with pytest.raises(HTTPException, match="nested deeper than"):
-        usable([deep])
+        without_nulls([deep])
 
 
 def test_fields_that_are_null_are_left_out_and_items_are_not():
-    assert usable({"a": None, "b": [None, {"c": None}], "d": 0}) == {"b": [None, {}], "d": 0}
+    assert without_nulls({"a": None, "b": [None, {"c": None}], "d": 0}) == {"b": [None, {}], "d": 0}
 
 
 @pytest.mark.parametrize(
