@@ -11,12 +11,14 @@ from multiprocessing.connection import Connection, Pipe
 
 from mats_ray.errors import AudioError
 from mats_ray.serving.budgets import current_memory
-from mats_ray.serving.decoding import child
+from mats_ray.serving.decoding.messages import DecodeRequest, receive_clip
 from mats_ray.serving.errors import RequestError
 from mats_ray.types import AudioClip
 
 logger = logging.getLogger(__name__)
 
+_CHILD = "mats_ray.serving.decoding.child"
+"""The process's module; not imported here, for the sake of its codecs."""
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME")
 """Variables that a decoding process inherits: no key, token or credential of its parent."""
 
@@ -33,7 +35,7 @@ class DecoderProcess:
         }
         self._connection: Connection = ours
         self._process = subprocess.Popen(  # noqa: S603  our own module in our own interpreter
-            [sys.executable, "-m", child.__name__, str(theirs.fileno())],
+            [sys.executable, "-m", _CHILD, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # the C libraries log every broken file
@@ -52,7 +54,7 @@ class DecoderProcess:
         return self._process.poll() is None
 
     def decode(
-        self, head: bytes, data: bytes, acquire_memory: Callable[[int], None] = lambda _: None
+        self, request: DecodeRequest, data: bytes, acquire_memory: Callable[[int], None] = lambda _: None
     ) -> AudioClip:
         """Decode one file.
 
@@ -61,9 +63,8 @@ class DecoderProcess:
             EOFError, OSError: The process has died.
             RequestError: ``acquire_memory`` refuses the clip.
         """
-        self._connection.send_bytes(head)
-        self._connection.send_bytes(data)
-        return child.receive_clip(self._connection, acquire_memory)
+        request.send(self._connection, data)
+        return receive_clip(self._connection, acquire_memory)
 
     def kill(self) -> None:
         """End it at once; a ``decode`` in progress raises."""
@@ -119,9 +120,9 @@ class DecoderPool:
                 process = self._discard(process)
                 process = await asyncio.to_thread(self._start)
                 self._running.add(process)
-            head = child.encode_request(name, max_seconds=self._max_seconds, memory_bytes=self._memory_bytes)
+            request = DecodeRequest(name, self._max_seconds, self._memory_bytes)
             work = asyncio.get_running_loop().run_in_executor(
-                self._threads, process.decode, head, data, current_memory().acquire
+                self._threads, process.decode, request, data, current_memory().acquire
             )
             async with asyncio.timeout(self._timeout):
                 return await work

@@ -16,7 +16,7 @@ import soundfile
 from mats_ray.data.audio import decode_audio
 from mats_ray.errors import MATSError
 from mats_ray.serving.budgets import Budget, memory_share
-from mats_ray.serving.decoding import child
+from mats_ray.serving.decoding.messages import DecodeRequest
 from mats_ray.serving.decoding.pool import DecoderPool, DecoderProcess
 from mats_ray.serving.errors import RequestError
 
@@ -44,7 +44,7 @@ def zipped():
 class Stuck(DecoderProcess):
     """Never answers, like a decoder in an endless loop."""
 
-    def decode(self, head, data, acquire_memory):
+    def decode(self, request, data, acquire_memory):
         self._process.wait()
         raise EOFError
 
@@ -159,8 +159,8 @@ def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
 
 def test_a_decoder_that_takes_too_long_is_killed_and_replaced():
     stuck, warm = Stuck(), DecoderProcess()
-    head = child.encode_request("a.wav", max_seconds=9, memory_bytes=2**32)
-    warm.decode(head, wav(), acquire_memory=int)  # imports take their time
+    request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
+    warm.decode(request, wav(), acquire_memory=int)  # imports take their time
     ready = iter([stuck, warm])
     limited = DecoderPool(1, max_seconds=9, timeout_seconds=2, memory_bytes=2**32, start=lambda: next(ready))
 
@@ -232,8 +232,8 @@ def test_a_decoding_process_inherits_no_secret(monkeypatch):
 
     process = DecoderProcess()
     try:
-        head = child.encode_request("a.wav", max_seconds=9, memory_bytes=2**32)
-        process.decode(head, wav(), acquire_memory=int)  # then it is certain to have begun
+        request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
+        process.decode(request, wav(), acquire_memory=int)  # then it is certain to have begun
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.close()
