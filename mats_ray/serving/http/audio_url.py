@@ -1,12 +1,14 @@
 """Downloads of ``audio_url``: from hosts that the configuration allows, after redirects as well."""
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
-
-import aiohttp
 
 from mats_ray.serving.budgets import current_memory
 from mats_ray.serving.errors import RequestError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -24,7 +26,7 @@ class AudioURLs:
     def __init__(self, allowed_hosts: Collection[str], *, max_bytes: int, timeout_seconds: float) -> None:
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
         self._max_bytes = max_bytes
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
 
     async def fetch(self, url: str) -> bytes:
         """Download one file.
@@ -34,13 +36,16 @@ class AudioURLs:
                 had; or there is no memory for it.
         """
         self._check(url)
+        import aiohttp  # not by every ingress: most fetch nothing
+
+        timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
         try:
-            async with aiohttp.ClientSession(timeout=self._timeout, trust_env=False) as session:
+            async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
                 return await self._follow(session, url)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise _refused(f"the audio_url cannot be fetched: {type(error).__name__}") from None
 
-    async def _follow(self, session: aiohttp.ClientSession, url: str) -> bytes:
+    async def _follow(self, session: "aiohttp.ClientSession", url: str) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
             async with session.get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS and (location := response.headers.get("Location")):
@@ -52,7 +57,7 @@ class AudioURLs:
                 return await self._read(response)
         raise _refused(f"the audio_url redirects more than {_MAX_REDIRECTS} times")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: "aiohttp.ClientResponse") -> bytes:
         chunks, num_bytes, memory = list[bytes](), 0, current_memory()
         async for chunk in response.content.iter_chunked(2**16):
             memory.acquire(2 * len(chunk))  # once more when they are joined

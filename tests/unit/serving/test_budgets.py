@@ -31,7 +31,7 @@ def test_shares_hold_no_more_than_there_is_together():
     assert budget.held == 0
 
 
-def test_what_could_never_fit_is_no_matter_of_load():
+def test_an_amount_beyond_the_budget_is_too_large_not_overload():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
@@ -64,7 +64,7 @@ def test_no_more_is_given_back_than_was_held():
         assert budget.held == 5
 
 
-def test_a_request_that_fails_gives_back_what_it_holds():
+def test_a_failed_request_releases_its_share():
     budget = Budget(10, "windows")
 
     with suppress(ValueError), budget.share() as share:
@@ -74,7 +74,7 @@ def test_a_request_that_fails_gives_back_what_it_holds():
     assert budget.held == 0
 
 
-def test_a_thread_that_outlives_its_request_takes_nothing():
+def test_a_thread_that_outlives_its_request_acquires_nothing():
     budget = Budget(10, "windows")
     with budget.share() as share:
         pass

@@ -45,7 +45,7 @@ def test_results_come_in_order_and_few_calls_run_at_once():
     assert asyncio.run(scenario()) == (list(range(20)), 3)
 
 
-def test_an_error_is_raised_as_itself_and_nothing_goes_on():
+def test_an_error_is_raised_as_itself_and_cancels_the_others():
     async def scenario():
         calls = Calls()
         with pytest.raises(KeyError, match="odd"):
@@ -71,7 +71,7 @@ def test_with_the_caller_all_calls_end():
     assert asyncio.run(scenario()) == (0, 4)
 
 
-def test_what_runs_when_the_block_ends_is_ended():
+def test_calls_running_at_the_end_of_the_block_are_cancelled():
     async def scenario():
         calls = Calls()
         async with running([calls.make(n) for n in range(9)], limit=4):

@@ -247,7 +247,7 @@ def test_a_refused_request_leaves_nothing_running(name, model):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_client_that_leaves_leaves_nothing_running(name):
+def test_a_cancelled_request_leaves_nothing_running(name):
     async def scenario():
         one = service()
         encoding, labels = Queue(one.encoder, "encode"), Queue(one.encoder, "encode_labels")

@@ -112,7 +112,7 @@ def test_more_samples_than_the_longest_sound_has_at_192_khz_are_refused_unread()
     assert clip.sample_rate == 48_000
 
 
-def test_samples_take_memory_of_their_request_and_without_room_the_process_goes_on():
+def test_samples_count_as_memory_of_their_request_and_without_room_the_process_serves_on():
     started = []
 
     def start():
@@ -139,7 +139,7 @@ def test_samples_take_memory_of_their_request_and_without_room_the_process_goes_
     assert len(started) <= 2  # one a place: none was lost
 
 
-def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
+def test_a_file_that_is_no_audio_is_refused_and_the_next_is_decoded():
     playlist = b"#EXTM3U\n#EXTINF:1,x\nfile:///etc/passwd\n"
     uploads = [b"", b"text " * 99, zipped(), playlist, wav(11), wav()[:500], wav()]
 
@@ -194,7 +194,7 @@ def test_a_decoder_killed_from_outside_is_replaced():
     assert len(started) == 2
 
 
-def test_who_goes_away_leaves_no_decoder_busy():
+def test_a_cancelled_caller_leaves_no_decoder_busy():
     started = []
 
     def start():

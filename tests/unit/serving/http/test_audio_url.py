@@ -1,4 +1,4 @@
-"""Fetching from an allowed host, and from no other, however a redirect asks for it."""
+"""Fetching from an allowed host, and from no other, after redirects as well."""
 
 import asyncio
 
@@ -35,12 +35,12 @@ def fetch(path, *, allowed=None, max_bytes=100):
     return asyncio.run(scenario())
 
 
-def test_an_allowed_host_is_asked_also_after_a_redirect_to_itself():
+def test_an_allowed_host_may_redirect_to_itself():
     assert fetch("/ok") == fetch("/again") == b"sound"
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("/inside", "does not fetch from"),
         ("/loop", "redirects more than"),
@@ -48,8 +48,8 @@ def test_an_allowed_host_is_asked_also_after_a_redirect_to_itself():
         ("/large", "larger than 100"),
     ],
 )
-def test_what_it_must_not_fetch_is_refused(path, said):
-    with pytest.raises(RequestError, match=said):
+def test_a_forbidden_or_missing_file_is_refused(path, message):
+    with pytest.raises(RequestError, match=message):
         fetch(path)
 
 
@@ -78,7 +78,7 @@ def test_without_a_list_nothing_is_fetched():
         fetch("/ok", allowed=[])
 
 
-def test_what_is_fetched_takes_memory_of_its_request():
+def test_a_fetched_file_counts_as_memory_of_its_request():
     with memory_share(Budget(100, "bytes")) as share:
         assert fetch("/ok") == b"sound"
         assert share.held == 2 * len(b"sound")
