@@ -13,7 +13,7 @@ from mats_ray.config.base import Within
 from mats_ray.config.generation import Profile
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.chat_request import answer_options
-from mats_ray.serving.http.errors import AUDIO_ERRORS
+from mats_ray.serving.http.errors import ERROR_RESPONSES
 from mats_ray.serving.http.schemas import (
     AnswerBody,
     ClassificationBody,
@@ -151,7 +151,7 @@ def encoder_routes(service: AudioService) -> APIRouter:
 
 
 def _form_router() -> APIRouter:
-    return APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS, route_class=CheckedRoute)
+    return APIRouter(prefix="/v1/audio", tags=["audio"], responses=ERROR_RESPONSES, route_class=CheckedRoute)
 
 
 def record_usage(request: Request, response: AnswerResponse) -> None:

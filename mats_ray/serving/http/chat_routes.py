@@ -13,7 +13,7 @@ from mats_ray.serving.http.audio_routes import record_usage
 from mats_ray.serving.http.audio_url import AudioURLs
 from mats_ray.serving.http.chat_request import ChatRequest, read_request
 from mats_ray.serving.http.chat_response import ChatCompletion, completion, server_sent_events
-from mats_ray.serving.http.errors import AUDIO_ERRORS
+from mats_ray.serving.http.errors import ERROR_RESPONSES
 from mats_ray.serving.http.validation import CheckedRoute
 from mats_ray.serving.service import AudioService
 from mats_ray.serving.types import AnswerDelta, AnswerRequest, AnswerResponse
@@ -37,7 +37,7 @@ _EXAMPLE = {
 
 def chat_routes(service: AudioService, audio_urls: AudioURLs) -> APIRouter:
     """Make the route for one question about one sound, in OpenAI's format."""
-    router = APIRouter(tags=["chat"], responses=AUDIO_ERRORS, route_class=CheckedRoute)
+    router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES, route_class=CheckedRoute)
     responses: dict[int | str, dict[str, Any]] = {
         200: {
             "model": ChatCompletion,

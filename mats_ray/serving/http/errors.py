@@ -101,7 +101,7 @@ class ErrorBody(BaseModel):
         )
 
 
-AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not what its Content-Type says"},
     401: {"model": ErrorBody, "description": "No valid key"},
     404: {"model": ErrorBody, "description": "No such model"},

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from mats_ray.config.base import shown
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.errors import AUDIO_ERRORS, ErrorBody
+from mats_ray.serving.http.errors import ERROR_RESPONSES, ErrorBody
 from mats_ray.serving.http.schemas import HealthBody, ModelBody, ModelList, ReadyBody
 from mats_ray.serving.metrics import PrometheusSink
 from mats_ray.serving.service import AudioService
@@ -50,7 +50,7 @@ class Readiness:
 def model_routes(service: AudioService) -> APIRouter:
     """Make the routes that list the models."""
     router = APIRouter(
-        prefix="/v1/models", tags=["models"], responses={n: AUDIO_ERRORS[n] for n in (401, 408, 503)}
+        prefix="/v1/models", tags=["models"], responses={n: ERROR_RESPONSES[n] for n in (401, 408, 503)}
     )
 
     async def model() -> ModelBody:
