@@ -89,14 +89,13 @@ def files(args: argparse.Namespace) -> None:
     """The stages of the job without Ray: what batching alone gives."""
     from mats_ray.caption.answer import AnswerStage
     from mats_ray.caption.job import CaptionJob
-    from mats_ray.config import RunConfig
+    from mats_ray.config.caption import CaptionConfig
+    from mats_ray.config.generation import GenerationConfig
     from mats_ray.data.audio import read_audio
     from mats_ray.infer.pipeline import MATSPipeline
 
-    config = RunConfig.model_validate(
-        {"toy": {}, "generation": {"profile": "paper"}, "caption": {"batch_size": args.batch_size}}
-    )
-    job = CaptionJob.plan(config, audio=args.audio, out="/nowhere", model=args.model, create=False)
+    settings, paper = CaptionConfig(batch_size=args.batch_size), GenerationConfig(profile="paper")
+    job = CaptionJob.plan(settings, paper, audio=args.audio, out="/nowhere", model=args.model, create=False)
     listed = job.missing_files()[: max(1, args.files // args.batch_size)]
     paths = [path for table in listed for path in table.column("path").to_pylist()]
     pipeline, answer_stage = MATSPipeline.from_pretrained(args.model), AnswerStage(job.answer_settings)

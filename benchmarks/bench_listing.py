@@ -81,7 +81,7 @@ def main() -> None:
     os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-central-1"}
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port.get()}"
     from mats_ray.caption.job import CaptionJob
-    from mats_ray.config import RunConfig
+    from mats_ray.config.caption import CaptionConfig
     from mats_ray.data.audio_files import list_audio
     from mats_ray.storage import locate
 
@@ -99,8 +99,8 @@ def main() -> None:
         sys.exit()
     del found
     started = time.perf_counter()
-    config = RunConfig.model_validate({"toy": {}})
-    job = CaptionJob.plan(config, audio="s3://b/clips", out="/nowhere", model=args.model, create=False)
+    settings = CaptionConfig()
+    job = CaptionJob.plan(settings, audio="s3://b/clips", out="/nowhere", model=args.model, create=False)
     planned, at_plan = time.perf_counter() - started, peak_mb() - before
     started = time.perf_counter()
     batches = job.missing_files()

@@ -41,8 +41,8 @@ from mats_ray.caption import on_ray
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.decode import DecodeStage
 from mats_ray.caption.job import CaptionJob
-from mats_ray.config import RunConfig
-from mats_ray.config.generation import PROFILES
+from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.data.audio import read_audio
 
 PROMPT = "Describe the following audio in a caption."
@@ -100,10 +100,10 @@ def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_siz
     """Caption a folder into a new one."""
     shutil.rmtree(LOG)
     Path(LOG).mkdir()
-    settings = {"batch_size": batch_size, "concurrency": models, "decode_concurrency": decoders}
-    config = RunConfig.model_validate({"toy": {}, "generation": {"profile": "paper"}, "caption": settings})
+    settings = CaptionConfig(batch_size=batch_size, concurrency=models, decode_concurrency=decoders)
+    paper = GenerationConfig(profile="paper")
     with tempfile.TemporaryDirectory() as out, Peak() as peak:
-        job = CaptionJob.plan(config, audio=audio, out=out, model=model)
+        job = CaptionJob.plan(settings, paper, audio=audio, out=out, model=model)
         on_ray.AnswerStage = TimedAnswerStage
         started = time.perf_counter()
         on_ray.write_missing_rows(replace(job, decode_stage=TimedDecodeStage(**vars(job.decode_stage))))

@@ -121,7 +121,7 @@ def annotated_rows(config, args: argparse.Namespace):
     config = config.replace(data={"prepare": {"sources": sources}})
     Path(config.triplets_path).mkdir()
     for input_file in find_input_files(config.data.prepare):
-        for _ in convert_file(input_file, config, write=True):
+        for _ in convert_file(input_file, config.data.prepare, seed=config.seed, out=config.triplets_path):
             pass
     table = pq.read_table(config.triplets_path)
     return table.take(pa.array(np.random.default_rng(2).permutation(len(table))[: args.texts]))

@@ -20,7 +20,7 @@ from mats_ray.infer.pipeline import Answerer, AudioEncoder
 from mats_ray.models.directory import read_info
 from mats_ray.serving.foreground import load_serve_config
 from mats_ray.serving.on_ray.deployments import Ingress
-from mats_ray.serving.types import Embedded, ModelCard, Told
+from mats_ray.serving.types import AnswerResult, Embedding, ModelCard
 
 
 @serve.deployment(name="Encoder", max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.5})
@@ -33,7 +33,7 @@ class PlainEncoder:
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)
     async def encode(self, clips):
-        return [Embedded(vector) for vector in self._encoder.encode(clips)]
+        return [Embedding(vector) for vector in self._encoder.encode(clips)]
 
 
 @serve.deployment(name="Answerer", max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.5})
@@ -50,14 +50,14 @@ class PlainAnswerer:
     async def describe(self):
         return self._card
 
-    async def answer(self, embedded, instruction, options):
-        return await self._answer((embedded.vectors, instruction))
+    async def answer(self, embedding, instruction, options):
+        return await self._answer((embedding.vectors, instruction))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)
-    async def _answer(self, asked):
-        embeddings, instructions = zip(*asked, strict=True)
+    async def _answer(self, batch):
+        embeddings, instructions = zip(*batch, strict=True)
         answers = self._answerer.answer(np.stack(embeddings), instructions)
-        return [Told(answer=answer, prompt_tokens=1) for answer in answers]
+        return [AnswerResult(answer=answer, model=self._card, prompt_tokens=1) for answer in answers]
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from mats_ray.config import RunConfig
+from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.generation import GenerationConfig
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"decoder": "DecodeStage", "model": "AnswerStage"}
@@ -26,15 +27,11 @@ MOST_ROWS = 60
 DEADLINE_S = 240
 
 
-def config() -> RunConfig:
-    """Small batches, windows, beams: several rows per file and much work between two of them."""
-    return RunConfig.model_validate(
-        {
-            "toy": {},
-            "generation": {"profile": "paper", "max_new_tokens": 24},
-            "caption": {"batch_size": 2, "window": "clap", "max_error_fraction": 1.0},
-        }
-    )
+SECTIONS = (
+    CaptionConfig(batch_size=2, window="clap", max_error_fraction=1.0),
+    GenerationConfig(profile="paper", max_new_tokens=24),
+)
+"""Small batches, windows, beams: several rows per file and much work between two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +168,7 @@ def main() -> None:
     address, audio, out, model = sys.argv[1:]
     parts.FIRST_FLUSH_SECONDS = 0  # a part for every batch: the more there is to go wrong
     ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-    on_ray.caption(config(), audio=audio, out=out, model=model)
+    on_ray.caption(*SECTIONS, audio=audio, out=out, model=model)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from mats_ray.caption.ledger import Ledger
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import PromptPlan, Questions, plan_prompts
 from mats_ray.caption.rows import Provenance
-from mats_ray.config import RunConfig
 from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.audio_files import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
@@ -84,7 +84,8 @@ class CaptionJob:
     @classmethod
     def plan(
         cls,
-        config: RunConfig,
+        settings: CaptionConfig,
+        generation: GenerationConfig | None = None,
         *,
         audio: str,
         out: str,
@@ -95,23 +96,16 @@ class CaptionJob:
     ) -> "CaptionJob":
         """Read model settings, audio listing and output, and find the missing rows.
 
-        Args:
-            config: See ``caption.on_ray.caption``, for the next ones, too.
-            audio: Folder, file, prefix or manifest.
-            out: Folder or prefix of the rows.
-            model: Model directory.
-            questions: Questions about every file, or by path about each file.
-            labels: Labels to compare every file with.
-            create: Create the output folder.
+        Arguments are those of ``caption.on_ray.caption``; ``create`` makes the output folder.
 
         Raises:
             ConfigError: A question is empty.
             ModelError, DataError: The model directory, the audio or the output folder cannot be used.
         """
-        started, info, settings = time.monotonic(), read_info(model), config.caption
+        started, info = time.monotonic(), read_info(model)
         objects, prompts, skipped = _files_and_prompts(audio, questions, labels)
         cut, store = _cut(settings, info), PartStore(out, create=create)
-        ledger = Ledger(objects, prompts, _provenance(config, info, cut))
+        ledger = Ledger(objects, prompts, _provenance(settings, generation, info, cut))
         return cls(
             ledger=ledger,
             store=store,
@@ -231,11 +225,11 @@ def _files_and_prompts(
     return objects, prompts, counted(skipped)
 
 
-def _provenance(config: RunConfig, info: ModelInfo, cut: Cut | None) -> Provenance:
-    # without a section on generation in the configuration the model keeps its own
-    generation = config.generation if "generation" in config.model_fields_set else info.generation
-    windows = "" if cut is None else f"{'mean over ' if config.caption.pool else ''}{cut}"
-    return Provenance(model_id=info.model_id, generation=generation, windows=windows)
+def _provenance(
+    settings: CaptionConfig, generation: GenerationConfig | None, info: ModelInfo, cut: Cut | None
+) -> Provenance:
+    windows = "" if cut is None else f"{'mean over ' if settings.pool else ''}{cut}"
+    return Provenance(model_id=info.model_id, generation=generation or info.generation, windows=windows)
 
 
 def _cut(settings: CaptionConfig, info: ModelInfo) -> Cut | None:

@@ -23,8 +23,8 @@ from mats_ray.caption.job import CaptionJob, CaptionSummary
 from mats_ray.caption.output import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
-from mats_ray.config import RunConfig
 from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
 from mats_ray.storage import held
@@ -39,7 +39,8 @@ machine, and decoding, where it is the faster stage, would fill it: memory that 
 
 
 def caption(
-    config: RunConfig,
+    settings: CaptionConfig,
+    generation: GenerationConfig | None = None,
     *,
     audio: str,
     out: str,
@@ -55,7 +56,8 @@ def caption(
     rows with an error code and a message.
 
     Args:
-        config: Its ``caption`` section, and ``generation`` where it has one (else the model's own).
+        settings: Section ``caption``.
+        generation: Section ``generation``; the model's own where None.
         audio: Folder, file, s3:// or gs:// prefix, or a manifest (``data.manifest``).
         out: Folder or prefix of the rows (``caption.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
@@ -66,11 +68,12 @@ def caption(
     Raises:
         ConfigError: A question is empty.
         ModelError: The model directory or its weights cannot be used.
-        DataError: No audio, an output folder that is unusable or in use, rows lost, or too many error rows
-            (all written).
+        DataError: No audio, output folder unusable or in use, rows lost, too many error rows (all written).
     """
     with held(out, by="mats caption"):
-        job = CaptionJob.plan(config, audio=audio, out=out, model=model, questions=questions, labels=labels)
+        job = CaptionJob.plan(
+            settings, generation, audio=audio, out=out, model=model, questions=questions, labels=labels
+        )
         if not job.is_done:
             with cluster():
                 write_missing_rows(job)

@@ -4,8 +4,10 @@ import argparse
 from contextlib import AbstractContextManager
 
 from mats_ray.cli.args import add_config_arguments
-from mats_ray.config import RunConfig, load_config
-from mats_ray.config.base import assemble
+from mats_ray.config import load_config
+from mats_ray.config.base import StrictConfig, assemble
+from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
 
 EPILOG = """\
@@ -68,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         MATSError: Model, audio or output cannot be used, or too many files could not.
     """
     args.overrides = [*args.overrides, *_shortcuts(args)]
-    config = _config_of(args)
-    if args.model is None and not args.config:
+    sections, model = _sections(args)
+    if model is None:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
     from mats_ray.caption.job import CaptionJob
     from mats_ray.caption.on_ray import caption
@@ -78,14 +80,14 @@ def run(args: argparse.Namespace) -> int:
     wanted = {
         "audio": args.audio,
         "out": args.out,
-        "model": args.model or config.model_dir,
+        "model": model,
         "questions": args.questions,
         "labels": read_labels(args.labels) if args.labels else (),
     }
     if args.dry_run:
-        print(CaptionJob.plan(config, **wanted, create=False).forecast())
+        print(CaptionJob.plan(sections.caption, sections.generation, **wanted, create=False).forecast())
     else:
-        print(caption(config, **wanted, cluster=_cluster))
+        print(caption(sections.caption, sections.generation, **wanted, cluster=_cluster))
     return 0
 
 
@@ -100,9 +102,16 @@ def _shortcuts(args: argparse.Namespace) -> list[str]:
     return [f"caption.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def _config_of(args: argparse.Namespace) -> RunConfig:
-    """Load the configuration; without one the model directory names its own parts."""
-    if args.config:
-        return load_config(args.config, args.overrides)
-    # a toy section makes the one kind of configuration that names no checkpoints
-    return assemble(RunConfig, {"toy": {}}, args.overrides)
+class _Sections(StrictConfig):
+    """The sections that the job uses."""
+
+    caption: CaptionConfig = CaptionConfig()
+    generation: GenerationConfig | None = None
+
+
+def _sections(args: argparse.Namespace) -> tuple[_Sections, str | None]:
+    """Load the sections and the path of the model directory; with ``--model`` no configuration is needed."""
+    if not args.config:
+        return assemble(_Sections, {}, args.overrides), args.model
+    run = load_config(args.config, args.overrides)
+    return _Sections(caption=run.caption, generation=run.generation_override), args.model or run.model_dir

@@ -50,11 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.data.prepare.on_ray import prepare
 
     if args.dry_run:
-        for input_file in find_input_files(config.data.prepare):
-            beside = "".join(f", {role} {', '.join(paths)}" for role, paths in input_file.companions.items())
-            print(
-                f"{input_file.source}: {input_file.path} ({input_file.num_bytes} bytes, split {input_file.split}{beside})"
-            )
+        for one in find_input_files(config.data.prepare):
+            beside = "".join(f", {role} {', '.join(paths)}" for role, paths in one.companions.items())
+            print(f"{one.source}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
     with cluster():
         report = prepare(config, dry_run=args.dry_run)
     if args.dry_run or args.report:

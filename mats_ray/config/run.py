@@ -123,6 +123,11 @@ class RunConfig(StrictConfig):
         """Ray Train's storage path: checkpoints and metrics of every run name."""
         return join(self.output_dir, "runs")
 
+    @property
+    def generation_override(self) -> GenerationConfig | None:
+        """Section ``generation`` where the configuration has one; None leaves a model directory its own."""
+        return self.generation if "generation" in self.model_fields_set else None
+
     def to_yaml(self) -> str:
         """Return the resolved configuration as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

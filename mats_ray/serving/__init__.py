@@ -1,1 +1,1 @@
-"""The HTTP service: wire schemas, a service without Ray, and its Serve deployments in on_ray.py."""
+"""The service, between HTTP (``http/``), audio decoding (``decoding/``) and Ray Serve (``on_ray/``)."""

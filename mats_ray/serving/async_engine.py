@@ -1,4 +1,4 @@
-"""Between an event loop and the engine's thread: whoever goes away takes its question along."""
+"""A generation engine on an event loop: its events are awaited, cancelled callers cancel requests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,22 +11,23 @@ from mats_ray.infer.conversation import Question
 from mats_ray.infer.engine import AnswerEngine, Event, Finished
 from mats_ray.infer.load import Load
 from mats_ray.infer.pipeline import Answerer
-from mats_ray.serving.types import Told
+from mats_ray.serving.types import AnswerDelta, AnswerResult, ModelCard
 
 
-class Teller:
-    """Answers on an event loop.
+class AsyncEngine:
+    """Adapts an engine's callbacks, called on its own thread, to coroutines.
 
     Args:
-        engine: Computes on its own thread.
-        answerer: The same model, to count prompts.
+        engine: Generates.
+        answerer: The same model, to count prompt tokens.
+        model: The identity written into results.
     """
 
-    def __init__(self, engine: AnswerEngine, answerer: Answerer) -> None:
-        self._engine, self._answerer = engine, answerer
+    def __init__(self, engine: AnswerEngine, answerer: Answerer, model: ModelCard) -> None:
+        self._engine, self._answerer, self.model = engine, answerer, model
 
     def check_health(self) -> None:
-        """Return if the engine answers.
+        """Return if the engine can answer.
 
         Raises:
             EngineError: It has stopped.
@@ -35,70 +36,56 @@ class Teller:
 
     @property
     def load(self) -> Load:
-        """How busy the engine is."""
+        """Numbers of answers running and waiting."""
         return self._engine.load
 
-    async def answer(self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions) -> Told:
+    async def answer(self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions) -> AnswerResult:
         """Answer one instruction about one embedding (C,)."""
-        loop = asyncio.get_running_loop()
-        whole: asyncio.Future[Finished] = loop.create_future()
-
-        def listen(event: Event) -> None:
-            if not isinstance(event, str):
-                loop.call_soon_threadsafe(_settle, whole, event)
-
-        question = Question(
-            embedding_C=embedding_C, instruction=instruction, options=options, in_pieces=False
-        )
-        self._engine.submit(question, listen)
-        try:
-            return self._told(await whole, instruction)
-        finally:
-            self._engine.cancel(question)
+        request = Question(embedding_C=embedding_C, instruction=instruction, options=options, in_pieces=False)
+        async with self._submitted(request) as events:
+            event = await events.get()
+            assert not isinstance(event, str), "no deltas were requested"
+            return self._result(event, instruction)
 
     async def stream(
         self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions
-    ) -> AsyncGenerator[str | Told, None]:
-        """Answer in pieces; what has come while nobody looked is one piece; the last item is the whole."""
-        question = Question(embedding_C=embedding_C, instruction=instruction, options=options)
-        async with self._submitted(question) as events:
+    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+        """Yield the answer in deltas, then the result; texts that wait together are one delta."""
+        request = Question(embedding_C=embedding_C, instruction=instruction, options=options)
+        async with self._submitted(request) as events:
             while True:
                 batch = [await events.get()]
                 while not events.empty():
                     batch.append(events.get_nowait())
                 if text := "".join(event for event in batch if isinstance(event, str)):
-                    yield text
-                if isinstance(batch[-1], Exception):
-                    raise batch[-1]
-                if isinstance(batch[-1], Finished):
-                    yield self._told(batch[-1], instruction)
+                    yield AnswerDelta(text, self.model)
+                if not isinstance(batch[-1], str):
+                    yield self._result(batch[-1], instruction)
                     return
 
     @asynccontextmanager
-    async def _submitted(self, question: Question) -> AsyncIterator["asyncio.Queue[Event]"]:
+    async def _submitted(self, request: Question) -> AsyncIterator["asyncio.Queue[Event]"]:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
-        self._engine.submit(
-            question, lambda event: loop.call_soon_threadsafe(events.put_nowait, event) and None
-        )
+
+        def on_event(event: Event) -> None:
+            if request.in_pieces or not isinstance(event, str):
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        self._engine.submit(request, on_event)
         try:
             yield events
         finally:
-            self._engine.cancel(question)
+            self._engine.cancel(request)
 
-    def _told(self, finished: Finished, instruction: str) -> Told:
-        return Told(
-            answer=finished.answer,
+    def _result(self, event: Finished | Exception, instruction: str) -> AnswerResult:
+        """Return the result in the last event of a request, or raise its error."""
+        if isinstance(event, Exception):
+            raise event
+        return AnswerResult(
+            answer=event.answer,
+            model=self.model,
             prompt_tokens=self._answerer.count_prompt(instruction),
-            waited_seconds=finished.waited_seconds,
-            batch_size=finished.batch_size,
+            queue_seconds=event.waited_seconds,
+            batch_size=event.batch_size,
         )
-
-
-def _settle(whole: "asyncio.Future[Finished]", event: Finished | Exception) -> None:
-    if whole.done():  # nobody waits any more
-        return
-    if isinstance(event, Exception):
-        whole.set_exception(event)
-    else:
-        whole.set_result(event)

@@ -1,4 +1,4 @@
-"""Batches that gather while the last one is computed, and in which no item can spoil its neighbours."""
+"""Dynamic batching on a thread: a batch gathers while the last one is computed; items fail one by one."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[ResultT]):
-    """A result or the error that stood in its way."""
+    """A result or an error."""
 
     result: ResultT | None = None
     error: BaseException | None = None
@@ -37,15 +37,15 @@ class Outcome(Generic[ResultT]):
 def isolate(
     work: Callable[[Sequence[ItemT]], Sequence[ResultT]], items: Sequence[ItemT]
 ) -> list[Outcome[ResultT]]:
-    """Do a batch of work; if it fails, do its halves, down to the items that fail by themselves.
+    """Compute a batch; if that fails, its halves, down to the items that fail by themselves.
 
     Args:
-        work: Returns one result per item, in order; what it returns does not depend on the batch.
+        work: Returns one result per item, in order; results do not depend on the batch.
         items: At least one.
     """
     try:
         return [Outcome(result) for result in work(items)]
-    except Exception as error:  # noqa: BLE001  whatever it is, it belongs to one item, not to all
+    except Exception as error:  # noqa: BLE001  any error may be of one item, not of all
         if len(items) == 1:
             return [Outcome(error=error)]
     middle = len(items) // 2
@@ -59,30 +59,30 @@ class _Entry(Generic[ItemT, ResultT]):
     future: "asyncio.Future[ResultT]"
 
     def settle(self, outcome: Outcome[ResultT]) -> None:
-        """Hand the outcome to the caller's event loop, unless that has been closed."""
+        """Pass the outcome to the caller's event loop, unless that has been closed."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(_settle, self.future, outcome)
 
 
-class Abandoned(Exception):  # noqa: N818  no error: nobody is left to be told
-    """Nobody waits for the batch any more."""
+class Abandoned(Exception):  # noqa: N818  no error: no caller is left to get it
+    """All callers of the batch have been cancelled."""
 
 
 class BatchThread(Generic[ItemT, ResultT]):
     """A thread that computes batches: an idle one starts at once, a busy one finds its next batch gathered.
 
-    An error of the work belongs to its items. Whatever else ends the thread (``SystemExit``, a fault of this
-    class) fails every open item with ``EngineError``, and ``check_health`` from then on.
+    An error of the work belongs to its items. If anything else ends the thread (``SystemExit``, a fault of
+    this class), every open item fails with ``EngineError``, and ``check_health`` from then on.
 
-    ``@serve.batch`` (Ray 2.60) cuts what arrives into batches by time alone, also while none of them can be
-    computed: under load it queues many small ones. It also costs milliseconds (benchmarks/serving.md).
+    ``@serve.batch`` (Ray 2.60) cuts batches by time alone, also while none can be computed: under load it
+    queues many small ones. It also costs milliseconds (benchmarks/serving.md).
 
     Args:
         work: One result per item, in order; runs on the thread.
-        max_items: Of a batch.
-        max_size: Of a batch, the sum over its items; one that is larger by itself is a batch of its own.
-        size_of: Size of an item.
-        wait_seconds: How long an idle thread waits for company.
+        max_items: Largest number of items in a batch.
+        max_size: Largest sum of sizes in a batch; an item that is larger is a batch of its own.
+        size_of: Returns the size of an item.
+        wait_seconds: Time an idle thread waits for further items.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class BatchThread(Generic[ItemT, ResultT]):
         threading.Thread(target=self._run, name="batches", daemon=True).start()
 
     async def do(self, item: ItemT) -> ResultT:
-        """Have one item computed; if the caller is cancelled before its turn, it is not.
+        """Compute one item; not if the caller is cancelled before its batch starts.
 
         Raises:
             EngineError: The thread has stopped.
@@ -116,8 +116,8 @@ class BatchThread(Generic[ItemT, ResultT]):
             self._changed.notify()
         return await future
 
-    def check_wanted(self) -> None:
-        """To be called by long work between its steps.
+    def raise_if_abandoned(self) -> None:
+        """Stop a batch without callers; to be called by long work between its steps.
 
         Raises:
             Abandoned: All callers of the batch being computed have been cancelled.
@@ -143,7 +143,7 @@ class BatchThread(Generic[ItemT, ResultT]):
         outcomes = isolate(self._work, [entry.item for entry in batch]) if batch else []
         for entry, outcome in zip(batch, outcomes, strict=True):
             entry.settle(outcome)
-        self._computed = []  # an idle thread holds no items
+        self._computed = []  # an idle thread keeps no items alive
 
     def _stop(self, reason: str) -> None:
         with self._changed:
@@ -179,7 +179,7 @@ class BatchThread(Generic[ItemT, ResultT]):
 
 
 def _settle(future: "asyncio.Future[ResultT]", outcome: Outcome[ResultT]) -> None:
-    if future.done():  # its caller has gone
+    if future.done():  # its caller was cancelled
         return
     if outcome.error is not None:
         future.set_exception(outcome.error)

@@ -1,4 +1,4 @@
-"""What all requests in flight may hold together: bytes of memory, seconds of audio, windows."""
+"""Limits on what all requests in flight hold together: bytes of memory, seconds of audio, windows."""
 
 import math
 import threading
@@ -12,20 +12,20 @@ from mats_ray.serving.errors import RequestError
 
 @dataclass(eq=False)
 class Budget:
-    """An amount that the requests in flight share."""
+    """An amount that requests in flight share."""
 
     total: float
-    """What all shares together may hold."""
+    """Largest sum of all shares."""
     unit: str
-    """In the plural, for refusals."""
+    """In the plural, for error messages."""
     held: float = 0.0
-    """By all shares now."""
+    """Sum of all shares now."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Held while amounts change: decoding takes from threads."""
+    """Guards the amounts: decoding changes them from threads."""
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """Open the share of one request; what it holds at its end is free again."""
+        """Open the share of one request; at the end of the block it is given back."""
         share = Share(self)
         try:
             yield share
@@ -35,17 +35,17 @@ class Budget:
 
 @dataclass(eq=False)
 class Share:
-    """What one request holds of a budget."""
+    """The part of a budget that one request holds."""
 
     budget: Budget
     held: float = 0.0
     is_closed: bool = False
 
-    def take(self, amount: float) -> None:
+    def acquire(self, amount: float) -> None:
         """Hold more.
 
         Raises:
-            RequestError: ``too_large``: more than there is in all; ``overloaded``: more than is free now.
+            RequestError: ``too_large``: more than the whole budget; ``overloaded``: more than is free now.
         """
         budget = self.budget
         self.check_fits(self.held + amount)
@@ -58,10 +58,10 @@ class Share:
             self._change(amount)
 
     def check_fits(self, amount: float) -> None:
-        """Say whether there could ever be room for so much.
+        """Check an amount against the whole budget.
 
         Raises:
-            RequestError: ``too_large``: it is more than there is in all.
+            RequestError: ``too_large``: it is more.
         """
         if amount > self.budget.total:
             raise RequestError(
@@ -70,13 +70,13 @@ class Share:
                 code="too_large",
             )
 
-    def give_back(self, amount: float) -> None:
+    def release(self, amount: float) -> None:
         """Hold less, but never less than nothing."""
         with self.budget.lock:
             self._change(-min(amount, self.held))
 
     def close(self) -> None:
-        """Give everything back, and take nothing any more: a thread may still work for the request."""
+        """Give everything back; threads that still work for the request acquire nothing more."""
         with self.budget.lock:
             self.is_closed = True
             self._change(-self.held)
@@ -96,7 +96,7 @@ def current_memory() -> Share:
 
 @contextmanager
 def memory_share(budget: Budget) -> Iterator[Share]:
-    """Open a share that ``current_memory`` finds, in this task and in those it starts."""
+    """Open a share that ``current_memory`` returns, in this task and in those it starts."""
     with budget.share() as share:
         token = _memory.set(share)
         try:

@@ -1,4 +1,4 @@
-"""Several calls of one request at once: few at a time, and none of them goes on without the others."""
+"""Several calls of one request at a time: a limited number, and none of them runs on after the request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -11,21 +11,21 @@ Call = Callable[[], Awaitable[ResultT]]
 
 @asynccontextmanager
 async def running(
-    calls: Sequence[Call[ResultT]], *, at_once: int
+    calls: Sequence[Call[ResultT]], *, limit: int
 ) -> AsyncIterator[list[asyncio.Task[ResultT]]]:
-    """Start calls in their order; when the block ends, those that still run are cancelled and waited for.
+    """Start calls in their order; at the end of the block those that still run are cancelled and awaited.
 
     Args:
         calls: At least one.
-        at_once: Calls under way at a time; the others wait for one of them to end.
+        limit: Number of calls in flight; the others wait for one of them to end.
     """
-    room = asyncio.Semaphore(at_once)
+    semaphore = asyncio.Semaphore(limit)
 
-    async def one(call: Call[ResultT]) -> ResultT:
-        async with room:
+    async def run(call: Call[ResultT]) -> ResultT:
+        async with semaphore:
             return await call()
 
-    tasks = [asyncio.create_task(one(call)) for call in calls]
+    tasks = [asyncio.create_task(run(call)) for call in calls]
     try:
         yield tasks
     finally:
@@ -34,9 +34,9 @@ async def running(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def all_of(calls: Sequence[Call[ResultT]], *, at_once: int) -> list[ResultT]:
-    """Return the results of all calls, in their order; the first error ends them all and is raised."""
-    async with running(calls, at_once=at_once) as tasks:
+async def gather(calls: Sequence[Call[ResultT]], *, limit: int) -> list[ResultT]:
+    """Return the results of all calls, in their order; the first error cancels the others and is raised."""
+    async with running(calls, limit=limit) as tasks:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()

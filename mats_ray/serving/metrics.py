@@ -1,7 +1,7 @@
-"""What is counted and timed, in one table; sinks show it. Every name begins with ``mats_``.
+"""The table of metrics, and sinks that export them. Every name begins with ``mats_``.
 
-The ingress sees a request from its first byte to its last, and replicas tell it what they know, so
-everything is recorded in one place.
+All are recorded by the ingress, which handles a request from its first byte to its last; results carry what
+replicas measure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One thing that is recorded."""
+    """Name, kind and labels of a metric."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -58,7 +58,7 @@ METRICS = {
 
 
 class Sink(Protocol):
-    """Shows metrics to somebody."""
+    """Exports metrics."""
 
     def record(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
         """Add to a counter, set a gauge, observe in a histogram."""
@@ -70,12 +70,12 @@ class PrometheusSink:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._shown = {metric.name: _shown(metric, self._registry) for metric in METRICS.values()}
+        self._recorders = {metric.name: _recorder(metric, self._registry) for metric in METRICS.values()}
 
     def record(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
         """See ``Sink``."""
-        shown = self._shown[metric.name]
-        child = shown.labels(**labels) if metric.labels else shown
+        recorder = self._recorders[metric.name]
+        child = recorder.labels(**labels) if metric.labels else recorder
         if isinstance(child, Counter):
             child.inc(value)
         elif isinstance(child, Gauge):
@@ -84,7 +84,7 @@ class PrometheusSink:
             child.observe(value)
 
     def text(self) -> bytes:
-        """All of it."""
+        """Return all metrics."""
         return generate_latest(self._registry)
 
 
@@ -106,7 +106,7 @@ class Metrics:
             sink.record(metric, value, labels)
 
 
-def _shown(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+def _recorder(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     if metric.kind == "histogram":
         return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry)
     kind = Counter if metric.kind == "counter" else Gauge

@@ -1,14 +1,15 @@
-"""From an upload and a question to an answer. Knows neither Ray nor HTTP.
+"""The service: upload and question -> decode -> windows -> encode -> answer -> response. No Ray, no HTTP.
 
-The model stands behind two small protocols, so that it can live in other processes, or be a fake.
+The two halves of the model stand behind protocols: they may live in other processes, or be fakes.
 """
 
 import io
 import time
 import wave
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,297 +17,333 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.serve import ServeConfig
 from mats_ray.infer.classification import Match, match
 from mats_ray.serving.budgets import Budget, Share
-from mats_ray.serving.concurrency import all_of, running
-from mats_ray.serving.consistency import Agreement, check_one_space, check_one_voice
-from mats_ray.serving.errors import RequestError
-from mats_ray.serving.labels import check_labels
+from mats_ray.serving.concurrency import gather, running
+from mats_ray.serving.consistency import RolloutRetry, check_one_model, check_one_space
+from mats_ray.serving.limits import check_labels, check_request
 from mats_ray.serving.metrics import Metrics
-from mats_ray.serving.types import Answerer, Ask, Decoder, Embedded, Encoder, ModelCard, Reply, Told, Upload
-from mats_ray.serving.windows import Window, cut_windows, join_answers
+from mats_ray.serving.tracing import Tracing
+from mats_ray.serving.types import (
+    AnswerDelta,
+    AnswererClient,
+    AnswerRequest,
+    AnswerResponse,
+    AnswerResult,
+    AudioDecoder,
+    ClipWindow,
+    Embedding,
+    EncoderClient,
+    ModelCard,
+    Upload,
+)
+from mats_ray.serving.windows import cut_windows, join_answers
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import AudioClip
 
-WINDOWS_AT_ONCE = 8
-"""Windows of one request under way at a time: a request of sixty leaves room in the batches for others."""
+MAX_CONCURRENT_WINDOWS = 8
+"""Windows of one request in flight: a request of sixty leaves room in the batches for others."""
 
 
 class AudioService:
-    """Answers one request at a time; batching is the business of the encoder and the answerer.
+    """Answers requests; batching is left to the encoder and the answerer.
 
-    What requests bring is counted as the work it is: seconds of audio until they are embedded, windows until
-    they are answered. A request for which there is no room at the moment is refused before its work begins.
+    Work is counted as seconds of audio until they are embedded, and as windows until they are answered. A
+    request for which there is no room at the moment is refused before its work starts.
 
     Args:
-        encoder: The first half of the model.
-        answerer: The second half.
-        decoder: Reads uploads.
-        limits: What requests may ask for, one by one and together.
+        encoder: First half of the model.
+        answerer: Second half.
+        decoder: Decodes uploads.
+        limits: Of single requests, and of all requests in flight.
+
+    Attributes:
+        metrics: Records measurements; the app replaces it.
+        tracing: Opens a span around each stage; the app replaces it.
     """
 
     def __init__(
         self,
-        encoder: Encoder,
-        answerer: Answerer,
+        encoder: EncoderClient,
+        answerer: AnswererClient,
         *,
-        decoder: Decoder,
+        decoder: AudioDecoder,
         limits: ServeConfig | None = None,
     ) -> None:
         self.encoder, self.answerer, self.decoder = encoder, answerer, decoder
-        self.metrics = Metrics()
-        """Where answers are counted; whoever shows them puts another here."""
+        self.metrics, self.tracing = Metrics(), Tracing()
         self._limits = limits = limits or ServeConfig()
         self._seconds = Budget(limits.max_seconds_in_flight, "seconds of audio")
         self._windows = Budget(limits.max_windows_in_flight, "windows")
-        self._agreement = Agreement(limits.retry_seconds)
+        self._rollout = RolloutRetry(limits.retry_seconds)
         self._card: ModelCard | None = None
 
     @property
     def card(self) -> ModelCard | None:
-        """Which model answered last."""
+        """The model that answered last."""
         return self._card
 
-    async def reply(self, ask: Ask) -> Reply:
+    async def answer(self, request: AnswerRequest) -> AnswerResponse:
         """Answer a request.
 
         Raises:
             AudioError: The upload cannot be used.
-            RequestError: The question cannot be used, or the model cannot be reached or has too much to do.
+            RequestError: The question cannot be used, or the model cannot be reached or is overloaded.
         """
-        instruction = self._instruction(ask)
-        clip, windows = await self.hear(ask.upload, ask.window)
-        with self._work(windows) as work:
-            told = await self._agreement.reach(
-                lambda: self._tell_all(windows, instruction, ask.options, work)
-            )
-        return await self._replied(ask, clip, list(zip(windows, told, strict=True)))
+        check_request(request, self._limits)
+        clip, windows = await self._read(request.upload, request.window_seconds)
+        with self._reserve(windows) as work:
+            results = await self._rollout.run(lambda: self._answer_windows(request, windows, work))
+        return self._response(request, clip, list(zip(windows, results, strict=True)))
 
-    async def stream(self, ask: Ask) -> AsyncIterator[ModelCard | str | Reply]:
-        """Answer in pieces that add up to the answer; the first item says who speaks, the last is the reply.
+    async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta | AnswerResponse]:
+        """Yield the answer in deltas, then the response.
 
-        Windows are answered at once and told in their order, each whole.
+        Windows are answered concurrently; each is a delta, in their order.
 
         Raises:
-            AudioError, RequestError: As for ``reply``.
+            AudioError, RequestError: As for ``answer``.
         """
-        instruction = self._instruction(ask)
-        clip, windows = await self.hear(ask.upload, ask.window)
-        told: list[Told] = []
-        with self._work(windows) as work:
-            if ask.window is not None:
-                pieces = self._stream_windows(windows, instruction, ask.options, work)
+        check_request(request, self._limits)
+        clip, windows = await self._read(request.upload, request.window_seconds)
+        results: list[AnswerResult] = []
+        with self._reserve(windows) as work:
+            if request.window_seconds is None:
+                events = self._stream_clip(request, windows[0], work)
             else:
-                pieces = self._stream_whole(windows[0], instruction, ask.options, work)
-            async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  async generators
-                async for piece in pieces:
-                    if isinstance(piece, Told):
-                        told.append(piece)
-                    elif piece:
-                        yield piece
-        for one in told if ask.window is None else ():
-            self._record(one)
-        yield await self._replied(ask, clip, list(zip(windows, told, strict=True)))
+                events = self._stream_windows(request, windows, work)
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, AnswerResult):
+                        results.append(event)
+                    else:
+                        yield event
+        yield self._response(request, clip, list(zip(windows, results, strict=True)))
 
-    async def _stream_whole(
-        self, window: Window, instruction: str, options: AnswerOptions, work: "_Work"
-    ) -> AsyncIterator[ModelCard | str | Told]:
-        async def begin() -> tuple[ModelCard | str | Told, AsyncIterator[ModelCard | str | Told]]:
-            pieces = self.answerer.stream(await self._encode(window, work), instruction, options)
-            return await anext(pieces), pieces
+    async def _stream_clip(
+        self, request: AnswerRequest, window: ClipWindow, work: "_Work"
+    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+        async def start() -> tuple[
+            AnswerDelta | AnswerResult, AsyncGenerator[AnswerDelta | AnswerResult, None]
+        ]:
+            events = self._stream_answer(request, await self._encode_window(window, work))
+            return await anext(events), events
 
-        first, pieces = await self._agreement.reach(begin)
-        async with aclosing(pieces):  # pyright: ignore[reportArgumentType]  an async generator
+        first, events = await self._rollout.run(start)
+        async with aclosing(events):
             yield first
-            async for piece in pieces:
-                yield piece
+            async for event in events:
+                yield event
 
     async def _stream_windows(
-        self, windows: Sequence[Window], instruction: str, options: AnswerOptions, work: "_Work"
-    ) -> AsyncIterator[ModelCard | str | Told]:
+        self, request: AnswerRequest, windows: Sequence[ClipWindow], work: "_Work"
+    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
         calls = [
-            lambda window=window: self._agreement.reach(
-                lambda: self._tell(window, instruction, options, work)
-            )
+            lambda window=window: self._rollout.run(lambda: self._answer_window(request, window, work))
             for window in windows
         ]
-        async with running(calls, at_once=WINDOWS_AT_ONCE) as telling:
-            for number, (window, task) in enumerate(zip(windows, telling, strict=True)):
-                told = await task
-                check_one_voice([told, telling[0].result()])
-                if not number and told.by is not None:
-                    yield told.by
-                yield ("\n" if number else "") + f"{window.times} {told.answer.text}"
-                yield told
+        async with running(calls, limit=MAX_CONCURRENT_WINDOWS) as tasks:
+            for number, (window, task) in enumerate(zip(windows, tasks, strict=True)):
+                result = await task
+                check_one_model([result, tasks[0].result()])
+                text = f"{window.times} {result.answer.text}"
+                yield AnswerDelta(f"\n{text}" if number else text, result.model)
+                yield result
 
-    async def _tell_all(
-        self, windows: Sequence[Window], instruction: str, options: AnswerOptions, work: "_Work"
-    ) -> list[Told]:
-        calls = [lambda window=window: self._tell(window, instruction, options, work) for window in windows]
-        told = await all_of(calls, at_once=WINDOWS_AT_ONCE)
-        check_one_voice(told)
-        return told
+    async def _answer_windows(
+        self, request: AnswerRequest, windows: Sequence[ClipWindow], work: "_Work"
+    ) -> list[AnswerResult]:
+        calls = [lambda window=window: self._answer_window(request, window, work) for window in windows]
+        results = await gather(calls, limit=MAX_CONCURRENT_WINDOWS)
+        check_one_model(results)
+        return results
 
-    async def _tell(self, window: Window, instruction: str, options: AnswerOptions, work: "_Work") -> Told:
+    async def _answer_window(self, request: AnswerRequest, window: ClipWindow, work: "_Work") -> AnswerResult:
         started = time.perf_counter()
-        embedded = await self._encode(window, work)
-        told = await self.answerer.answer(embedded, instruction, options)
-        work.windows.give_back(1)
-        self._record(told, seconds=time.perf_counter() - started)
-        return told
+        result = await self._answer(request, await self._encode_window(window, work))
+        work.windows.release(1)
+        self._record(result, seconds=time.perf_counter() - started)
+        return result
 
-    async def _encode(self, window: Window, work: "_Work") -> Embedded:
-        embedded = await self.encoder.encode(window.clip)
-        work.seconds.give_back(window.clip.seconds)
-        return embedded
+    async def _answer(self, request: AnswerRequest, embedding: Embedding) -> AnswerResult:
+        with self.tracing.stage("answer", {}) as span:
+            result = await self.answerer.answer(embedding, _instruction(request), request.options)
+            span.set(_attributes(result))
+            return result
+
+    async def _stream_answer(
+        self, request: AnswerRequest, embedding: Embedding
+    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+        is_first = True
+        with self.tracing.stage("answer", {"mats.stream": True}) as span:
+            events = self.answerer.stream(embedding, _instruction(request), request.options)
+            async with aclosing(events):  # pyright: ignore[reportArgumentType]  an async generator
+                async for event in events:
+                    if isinstance(event, AnswerResult):
+                        span.set(_attributes(event))
+                        self._record(event)
+                    elif is_first:
+                        is_first = False
+                        span.add_event("first piece")
+                    yield event
+
+    async def _encode_window(self, window: ClipWindow, work: "_Work") -> Embedding:
+        embedding = await self._encode(window.clip)
+        work.seconds.release(window.clip.seconds)
+        return embedding
+
+    async def _encode(self, clip: AudioClip) -> Embedding:
+        with self.tracing.stage("encode", {"mats.audio_seconds": clip.seconds}):
+            return await self.encoder.encode(clip)
+
+    async def _encode_labels(self, labels: Sequence[str]) -> Embedding:
+        with self.tracing.stage("encode_labels", {"mats.labels": len(labels)}):
+            return await self.encoder.encode_labels(labels)
+
+    async def _decode(self, upload: Upload) -> AudioClip:
+        with self.tracing.stage("decode", {"mats.bytes": len(upload.data)}) as span:
+            clip = await self.decoder.decode(upload.data, name=upload.name)
+            span.set({"mats.audio_seconds": clip.seconds, "mats.sample_rate": clip.sample_rate})
+            return clip
+
+    async def _read(self, upload: Upload, window_seconds: float | None) -> tuple[AudioClip, list[ClipWindow]]:
+        """Decode an upload and cut it into windows."""
+        started = time.perf_counter()
+        clip = await self._decode(upload)
+        self.metrics.record("mats_decode_seconds", time.perf_counter() - started)
+        self.metrics.record("mats_audio_seconds_total", clip.seconds)
+        return clip, cut_windows(clip, window_seconds, max_windows=self._limits.max_windows)
 
     @contextmanager
-    def _work(self, windows: Sequence[Window]) -> Iterator["_Work"]:
-        """Hold room for a request's work until it is done; where nothing else is in flight, there is enough.
+    def _reserve(self, windows: Sequence[ClipWindow]) -> Iterator["_Work"]:
+        """Hold a request's share of the budgets until it is done; one request alone always gets it.
 
         Raises:
-            RequestError: There is none at the moment.
+            RequestError: There is no room at the moment.
         """
         total = sum(window.clip.seconds for window in windows)
         with self._seconds.share() as seconds, self._windows.share() as held:
-            seconds.take(min(total, self._seconds.total))
-            held.take(min(len(windows), self._windows.total))
+            seconds.acquire(min(total, self._seconds.total))
+            held.acquire(min(len(windows), self._windows.total))
             yield _Work(seconds, held)
 
-    def _record(self, told: Told, *, seconds: float | None = None) -> None:
-        """Count one answer."""
-        record, tokens = self.metrics.record, told.answer.num_tokens
-        record("mats_queue_seconds", told.waited_seconds)
-        record("mats_batch_size", told.batch_size)
-        record("mats_prompt_tokens_total", told.prompt_tokens)
+    def _record(self, result: AnswerResult, *, seconds: float | None = None) -> None:
+        """Record the metrics of one result; seconds: for encoding and answering, None for a stream."""
+        record, tokens = self.metrics.record, result.answer.num_tokens
+        record("mats_queue_seconds", result.queue_seconds)
+        record("mats_batch_size", result.batch_size)
+        record("mats_prompt_tokens_total", result.prompt_tokens)
         record("mats_completion_tokens_total", tokens)
         if seconds is not None:
-            record("mats_time_per_token_seconds", (seconds - told.waited_seconds) / max(1, tokens))
+            record("mats_time_per_token_seconds", (seconds - result.queue_seconds) / max(1, tokens))
 
-    async def _replied(self, ask: Ask, clip: AudioClip, windows: Sequence[tuple[Window, Told]]) -> Reply:
-        told = [one for _, one in windows]
-        self._card = card = told[0].by or await self.model()
-        answer = told[0].answer
-        if ask.window is not None:
-            answer = join_answers([(window, one.answer) for window, one in windows])
-        return Reply(
+    def _response(
+        self, request: AnswerRequest, clip: AudioClip, windows: Sequence[tuple[ClipWindow, AnswerResult]]
+    ) -> AnswerResponse:
+        _, first = windows[0]
+        self._card = first.model
+        answer = first.answer
+        if request.window_seconds is not None:
+            answer = join_answers([(window, result.answer) for window, result in windows])
+        return AnswerResponse(
             answer=answer,
-            model=card.id,
+            model=first.model,
             audio_seconds=clip.seconds,
-            prompt_tokens=sum(one.prompt_tokens for one in told),
+            prompt_tokens=sum(result.prompt_tokens for _, result in windows),
             windows=tuple(windows),
         )
 
-    def _instruction(self, ask: Ask) -> str:
-        """Return the instruction of a request.
+    async def embed(
+        self, upload: Upload, window_seconds: float | None = None
+    ) -> list[tuple[ClipWindow, np.ndarray]]:
+        """Embed a clip, or each window of it: (C,) float32 each.
 
         Raises:
-            RequestError: The question is empty or too long, or the answer would be.
+            AudioError, RequestError: As for ``answer``.
         """
-        wanted = ask.options.max_new_tokens or 0
-        if wanted > self._limits.max_answer_tokens:
-            raise RequestError(
-                f"max_tokens={wanted} is more than the {self._limits.max_answer_tokens} this server gives",
-                code="invalid_field",
-                param="max_tokens",
-            )
-        if ask.question is None:
-            return instruction_for(Task.CAPTION)
-        if not ask.question.strip():
-            raise RequestError("the question is empty", code="missing_field", param="question")
-        if len(ask.question) > self._limits.max_question_characters:
-            raise RequestError(
-                f"the question has {len(ask.question)} characters, at most "
-                f"{self._limits.max_question_characters} are allowed",
-                code="invalid_field",
-                param="question",
-            )
-        return instruction_for(Task.QA, ask.question)
+        _, windows = await self._read(upload, window_seconds)
 
-    async def hear(self, upload: Upload, window: float | None) -> tuple[AudioClip, list[Window]]:
-        """Decode an upload and cut it; the whole is one window.
+        async def encode(work: _Work) -> list[Embedding]:
+            calls = [lambda window=window: self._encode_window(window, work) for window in windows]
+            embeddings = await gather(calls, limit=MAX_CONCURRENT_WINDOWS)
+            check_one_space(embeddings)
+            return embeddings
 
-        Raises:
-            AudioError: It cannot be used.
-            RequestError: There are too many windows.
-        """
-        started = time.perf_counter()
-        clip = await self.decoder.decode(upload.data, name=upload.name)
-        self.metrics.record("mats_decode_seconds", time.perf_counter() - started)
-        self.metrics.record("mats_audio_seconds_total", clip.seconds)
-        return clip, cut_windows(clip, window, max_windows=self._limits.max_windows)
-
-    async def embed(self, upload: Upload, window: float | None = None) -> list[tuple[Window, np.ndarray]]:
-        """Embed a sound, or each window of it: (C,) float32 each.
-
-        Raises:
-            AudioError, RequestError: As for ``reply``.
-        """
-        _, windows = await self.hear(upload, window)
-
-        async def encode(work: _Work) -> list[Embedded]:
-            calls = [lambda window=window: self._encode(window, work) for window in windows]
-            embedded = await all_of(calls, at_once=WINDOWS_AT_ONCE)
-            check_one_space(embedded)
-            return embedded
-
-        with self._work(windows) as work:
-            embedded = await self._agreement.reach(lambda: encode(work))
-        return [(window, one.vectors) for window, one in zip(windows, embedded, strict=True)]
+        with self._reserve(windows) as work:
+            embeddings = await self._rollout.run(lambda: encode(work))
+        return [(window, one.vectors) for window, one in zip(windows, embeddings, strict=True)]
 
     async def classify(self, upload: Upload, labels: Sequence[str]) -> tuple[AudioClip, list[Match]]:
-        """Say how well each label fits a sound, the best first.
+        """Compare a clip with labels; the best match comes first.
 
         Raises:
-            AudioError, RequestError: As for ``reply``; or the labels cannot be used.
+            AudioError, RequestError: As for ``answer``; or the labels cannot be used.
         """
-        check_labels(
-            labels, max_labels=self._limits.max_labels, max_characters=self._limits.max_question_characters
-        )
-        clip, windows = await self.hear(upload, None)
+        check_labels(labels, self._limits)
+        clip, windows = await self._read(upload, None)
 
-        async def encode(work: _Work) -> list[Embedded]:
-            calls = [lambda: self._encode(windows[0], work), lambda: self.encoder.encode_labels(labels)]
-            both = await all_of(calls, at_once=len(calls))
+        async def encode(work: _Work) -> list[Embedding]:
+            calls = [lambda: self._encode_window(windows[0], work), lambda: self._encode_labels(labels)]
+            both = await gather(calls, limit=len(calls))
             check_one_space(both)
             return both
 
-        with self._work(windows) as work:
-            sound, words = await self._agreement.reach(lambda: encode(work))
-        return clip, match(sound.vectors, words.vectors, labels)
+        with self._reserve(windows) as work:
+            of_clip, of_labels = await self._rollout.run(lambda: encode(work))
+        return clip, match(of_clip.vectors, of_labels.vectors, labels)
 
     async def model(self, wanted: str | None = None) -> ModelCard:
-        """Say which model answers; one that is wanted and not known may have rolled out just now."""
+        """Return the model that answered last, or the current one if that is not the one wanted."""
         if self._card is None or wanted not in {None, self._card.id}:
-            self._card = await self.answerer.describe()
+            return await self.current_model()
         return self._card
 
     async def current_model(self) -> ModelCard:
-        """Ask which model answers now: after a roll-out it is not the one that answered last."""
+        """Return the model that answers now: after a roll-out it is not the one that answered last."""
         self._card = await self.answerer.describe()
         return self._card
 
     async def warm_up(self) -> ModelCard:
-        """Answer one request end to end, about a sound of our own."""
-        clip = await self.decoder.decode(_WARM_UP_FILE, name=WARM_UP_CLIP.name)
-        options = AnswerOptions(profile="fast", max_new_tokens=1)
+        """Answer one request end to end, about a clip of our own."""
+        request = AnswerRequest(
+            upload=_WARM_UP_UPLOAD, options=AnswerOptions(profile="fast", max_new_tokens=1)
+        )
+        clip = await self._decode(request.upload)
 
-        async def answer() -> Told:
-            embedded = await self.encoder.encode(clip)
-            return await self.answerer.answer(embedded, instruction_for(Task.CAPTION), options)
+        async def attempt() -> AnswerResult:
+            return await self._answer(request, await self._encode(clip))
 
-        self._card = (await self._agreement.reach(answer)).by or self._card
-        return await self.model()
+        self._card = (await self._rollout.run(attempt)).model
+        return self._card
 
     def close(self) -> None:
-        """Stop decoding."""
+        """Stop decoding, and send the spans that are left."""
         self.decoder.close()
+        self.tracing.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is left to do of a request."""
+    """A request's share of the budgets, given back as its work is done."""
 
     seconds: Share
     windows: Share
+
+
+def _instruction(request: AnswerRequest) -> str:
+    if request.question is None:
+        return instruction_for(Task.CAPTION)
+    return instruction_for(Task.QA, request.question)
+
+
+def _attributes(result: AnswerResult) -> dict[str, Any]:
+    """Describe a result in its span."""
+    return {
+        "mats.completion_tokens": result.answer.num_tokens,
+        "mats.prompt_tokens": result.prompt_tokens,
+        "mats.finish_reason": result.answer.finish_reason,
+        "mats.queue_seconds": result.queue_seconds,
+        "mats.batch_size": result.batch_size,
+        "mats.model": result.model.id,
+    }
 
 
 WARM_UP_CLIP = AudioClip(
@@ -326,4 +363,4 @@ def _as_wav(clip: AudioClip) -> bytes:
     return file.getvalue()
 
 
-_WARM_UP_FILE = _as_wav(WARM_UP_CLIP)
+_WARM_UP_UPLOAD = Upload(data=_as_wav(WARM_UP_CLIP), name=WARM_UP_CLIP.name)

@@ -1,4 +1,8 @@
-"""What the service is put together from: records that go in and out, protocols for what stands behind it."""
+"""Records that go into and out of the service, and the protocols of what it calls.
+
+A request is an ``AnswerRequest``, for the engine an ``infer`` request; back come the engine's events, an
+``AnswerResult`` for each window, an ``AnswerResponse`` for the whole.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -7,117 +11,139 @@ from typing import Protocol
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.serving.windows import Window
 from mats_ray.types import Answer, AudioClip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """Which model answers."""
+    """Identity of the model that answers."""
 
     id: str
     created: int
     """Unix seconds."""
     version: str = ""
-    """Changes with whatever may change an answer, so also with the decoding."""
+    """Changes with everything that may change an answer, so also with the generation settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file as it arrived."""
+    """An audio file as it arrived."""
 
     data: bytes
     name: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipWindow:
+    """A part of a clip."""
+
+    clip: AudioClip
+    start_seconds: float
+    end_seconds: float
+
+    @property
+    def times(self) -> str:
+        """Start and end, as written before the window's answer."""
+        return f"[{self.start_seconds:.1f}-{self.end_seconds:.1f} s]"
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class Embedded:
-    """Embeddings, and where they come from: while a new model rolls out there may be two encoders."""
+class Embedding:
+    """Vectors and the CLAP that computed them: during a roll-out there may be two encoders."""
 
     vectors: np.ndarray
     """(C,) of a clip, (N, C) of labels; float32."""
     space: str = ""
-    """Embeddings of two spaces have nothing to do with each other."""
+    """Identity of the CLAP; embeddings of two spaces cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """An answer as the model's replica gives it."""
-
-    answer: Answer
-    by: ModelCard | None = None
-    """Who said it; while a new model rolls out, not always the same."""
-    prompt_tokens: int = 0
-    waited_seconds: float = 0.0
-    """In the replica, until its first token was computed."""
-    batch_size: int = 1
-    """Answers under way with it when it was complete."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One request for words about a sound."""
+class AnswerRequest:
+    """A question about a sound."""
 
     upload: Upload
     question: str | None = None
-    """None: describe it."""
+    """None: describe the sound."""
     options: AnswerOptions = field(default_factory=AnswerOptions)
-    window: float | None = None
-    """Seconds; None: the sound as a whole."""
+    window_seconds: float | None = None
+    """None: one answer about the whole sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelta:
+    """The next piece of an answer that is streamed."""
+
+    text: str
+    model: ModelCard
+    """The same in all deltas of a response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer and what it took."""
+class AnswerResult:
+    """Answer of one model replica about one window."""
 
     answer: Answer
-    model: str
-    audio_seconds: float
+    model: ModelCard
+    """During a roll-out results may be of two models."""
     prompt_tokens: int = 0
-    windows: tuple[tuple[Window, Told], ...] = ()
-    """What was told of each window; one, the whole, without windows."""
+    queue_seconds: float = 0.0
+    """Time in the replica until the prompt was computed."""
+    batch_size: int = 1
+    """Number of answers in the batch when this one was complete, itself included."""
 
 
-class Encoder(Protocol):
-    """Sounds and labels to embeddings."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerResponse:
+    """Answer to a request."""
 
-    async def encode(self, clip: AudioClip) -> Embedded:
+    answer: Answer
+    model: ModelCard
+    audio_seconds: float
+    prompt_tokens: int
+    windows: tuple[tuple[ClipWindow, AnswerResult], ...]
+    """One, the whole clip, unless windows were requested."""
+
+
+class EncoderClient(Protocol):
+    """Computes CLAP embeddings, here or in another process."""
+
+    async def encode(self, clip: AudioClip) -> Embedding:
         """Embed one clip: (C,) float32."""
         ...
 
-    async def encode_labels(self, labels: Sequence[str]) -> Embedded:
+    async def encode_labels(self, labels: Sequence[str]) -> Embedding:
         """Embed texts: (N, C) float32."""
         ...
 
 
-class Answerer(Protocol):
-    """Embeddings and instructions to text."""
+class AnswererClient(Protocol):
+    """Generates answers, here or in another process."""
 
-    async def answer(self, embedded: Embedded, instruction: str, options: AnswerOptions) -> Told:
+    async def answer(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerResult:
         """Answer one instruction about one embedding (C,).
 
         Raises:
-            RequestError: ``rolling_out``: the embedding is another model's.
+            RequestError: ``rolling_out``: another CLAP than this model's has computed the embedding.
         """
         ...
 
     def stream(
-        self, embedded: Embedded, instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[ModelCard | str | Told]:
-        """Answer in pieces that add up to the answer; the first item says who speaks, the last is the whole.
+        self, embedding: Embedding, instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[AnswerDelta | AnswerResult]:
+        """Yield the answer in deltas, then the result.
 
         Raises:
-            RequestError: As for ``answer``, before the first piece.
+            RequestError: As for ``answer``, before the first delta.
         """
         ...
 
     async def describe(self) -> ModelCard:
-        """Say which model this is."""
+        """Return the identity of the model that answers now."""
         ...
 
 
-class Decoder(Protocol):
-    """Bytes to samples."""
+class AudioDecoder(Protocol):
+    """Decodes audio files."""
 
     async def decode(self, data: bytes, *, name: str) -> AudioClip:
         """Decode one file.
@@ -128,5 +154,5 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> None:
-        """End what decodes."""
+        """Free what decoding uses."""
         ...

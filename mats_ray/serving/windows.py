@@ -1,38 +1,28 @@
-"""Long sounds in fixed windows: never cropped, never by chance."""
+"""Long clips in windows of equal length: cut before they are answered, joined after."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.data.windows import Window as CutWindow
 from mats_ray.models.windows import Windows
 from mats_ray.serving.errors import RequestError
+from mats_ray.serving.types import ClipWindow
 from mats_ray.types import Answer, AudioClip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A part of a sound."""
+def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> list[ClipWindow]:
+    """Cut a clip as the caption job does: windows of equal length, the last to its end.
 
-    clip: AudioClip
-    start_seconds: float
-    end_seconds: float
-
-    @property
-    def times(self) -> str:
-        """As it stands before its answer."""
-        return f"[{self.start_seconds:.1f}-{self.end_seconds:.1f} s]"
-
-
-def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> list[Window]:
-    """Cut a sound as a job does: windows of equal length, the last to its end. None: one window, the whole.
+    Args:
+        clip: The whole.
+        seconds: Length of a window; None: one window, the whole clip.
+        max_windows: More are refused.
 
     Raises:
         RequestError: There would be too many.
     """
     if seconds is None:
-        return [Window(clip=clip, start_seconds=0.0, end_seconds=clip.seconds)]
+        return [ClipWindow(clip=clip, start_seconds=0.0, end_seconds=clip.seconds)]
     size = max(1, round(seconds * clip.sample_rate))
     count = Windows.of(size, clip.sample_rate).count(len(clip.samples))
     if count > max_windows:
@@ -42,24 +32,22 @@ def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> 
             code="invalid_field",
             param="window",
         )
-    windows = cut_blocks([clip.samples], clip.sample_rate, Cut(seconds=seconds, hop=seconds))
-    return [_window(clip, window) for window in windows]
+    return [
+        ClipWindow(
+            clip=AudioClip(samples=window.samples, sample_rate=clip.sample_rate, name=clip.name),
+            start_seconds=window.start_s,
+            end_seconds=window.end_s,
+        )
+        for window in cut_blocks([clip.samples], clip.sample_rate, Cut(seconds=seconds, hop=seconds))
+    ]
 
 
-def join_answers(answers: Sequence[tuple[Window, Answer]]) -> Answer:
-    """One line per window, its times before its answer."""
+def join_answers(answers: Sequence[tuple[ClipWindow, Answer]]) -> Answer:
+    """Join the answers about windows: one line each, its times before its text."""
     lines = [f"{window.times} {answer.text}" for window, answer in answers]
-    cut = any(answer.finish_reason == "length" for _, answer in answers)
+    is_cut = any(answer.finish_reason == "length" for _, answer in answers)
     return Answer(
         text="\n".join(lines),
         num_tokens=sum(answer.num_tokens for _, answer in answers),
-        finish_reason="length" if cut else "stop",
-    )
-
-
-def _window(clip: AudioClip, part: CutWindow) -> Window:
-    return Window(
-        clip=AudioClip(samples=part.samples, sample_rate=clip.sample_rate, name=clip.name),
-        start_seconds=part.start_s,
-        end_seconds=part.end_s,
+        finish_reason="length" if is_cut else "stop",
     )

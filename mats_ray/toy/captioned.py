@@ -22,9 +22,10 @@ def caption_test_set(config: RunConfig, clips: list[TestClip], out: Path) -> Cap
         out: Folder of the rows.
     """
     folder = str(clips[0].path.parent)
-    caption(config, audio=folder, out=str(out / "captions"), model=config.model_dir)
+    sections, model = (config.caption, config.generation_override), config.model_dir
+    caption(*sections, audio=folder, out=str(out / "captions"), model=model)
     questions = {str(clip.path): [qa.question for qa in clip.questions] for clip in clips}
-    caption(config, audio=folder, out=str(out / "answers"), model=config.model_dir, questions=questions)
+    caption(*sections, audio=folder, out=str(out / "answers"), model=model, questions=questions)
     captions = {row["path"]: row["caption"] for row in _rows(out / "captions")}
     answers = {(row["path"], row["prompt"]): row["answer"] for row in _rows(out / "answers")}
     return (

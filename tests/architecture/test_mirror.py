@@ -42,6 +42,7 @@ COVERED_ELSEWHERE = {
     "mats_ray/serving/errors.py": "tests/unit/serving/http/test_errors.py",
     "mats_ray/serving/http/chat_request.py": "tests/unit/serving/http/test_chat_routes.py",
     "mats_ray/serving/decoding/child.py": "tests/unit/serving/decoding/test_pool.py",
+    "mats_ray/serving/decoding/messages.py": "tests/unit/serving/decoding/test_pool.py",
     "mats_ray/serving/on_ray/metrics.py": "tests/integration/test_serving.py",
     "mats_ray/serving/types.py": "tests/unit/serving/test_service.py",
     "mats_ray/serving/http/status_routes.py": "tests/unit/serving/http/test_app.py",

@@ -21,7 +21,7 @@ from mats_ray.caption import on_ray
 from mats_ray.caption.job import CaptionJob
 from mats_ray.caption.on_ray import caption
 from mats_ray.caption.rows import SCHEMA
-from mats_ray.config import RunConfig
+from mats_ray.config.caption import CaptionConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.errors import DataError, ModelError
 from mats_ray.infer.pipeline import MATSPipeline
@@ -49,7 +49,7 @@ QUESTIONS = ["Is there a dog?", "Does rain fall on the roof?"]
 
 def config(**changes):
     settings = {"batch_size": 4, "max_seconds": 30, "max_error_fraction": 1.0} | changes
-    return RunConfig.model_validate({"toy": {}, "caption": settings})
+    return CaptionConfig.model_validate(settings)
 
 
 def encoded(samples, rate=16_000, **kind):
@@ -360,7 +360,7 @@ def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
 def test_prefetched_samples_are_bounded_by_the_number_of_processes(ray_cluster):
     def limit_of(**changes):
         with execution() as context:
-            on_ray._limit_prefetch(context, config(**changes).caption)
+            on_ray._limit_prefetch(context, config(**changes))
             return context.execution_options.resource_limits.object_store_memory
 
     assert limit_of() == 2 * on_ray.PREFETCH_BYTES
@@ -369,10 +369,10 @@ def test_prefetched_samples_are_bounded_by_the_number_of_processes(ray_cluster):
 
 
 def test_a_cluster_that_is_too_small_is_named(ray_cluster, caplog):
-    on_ray._warn_if_too_small(config(concurrency=40, cpus_per_actor=2).caption)
+    on_ray._warn_if_too_small(config(concurrency=40, cpus_per_actor=2))
     assert "needs 81 CPUs" in caplog.text
     assert f"the cluster has {LOGICAL_CPUS}" in caplog.text
 
     caplog.clear()
-    on_ray._warn_if_too_small(config().caption)
+    on_ray._warn_if_too_small(config())
     assert not caplog.text

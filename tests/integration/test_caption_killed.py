@@ -39,7 +39,7 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(ray_cluster, clips, model_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    caption(kills.config(), audio=str(clips), out=str(out), model=str(model_dir))
+    caption(*kills.SECTIONS, audio=str(clips), out=str(out), model=str(model_dir))
     return rows_at(out)
 
 
@@ -62,6 +62,6 @@ def test_whatever_is_killed_each_file_has_its_rows_once(
 
     before = parts_of(out)
     monkeypatch.setattr(on_ray, "write_missing_rows", None)  # would fail if it were called
-    summary = caption(kills.config(), audio=str(clips), out=str(out), model=str(model_dir))
+    summary = caption(*kills.SECTIONS, audio=str(clips), out=str(out), model=str(model_dir))
     assert parts_of(out) == before
     assert "nothing to do" in str(summary)

@@ -136,7 +136,8 @@ def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embe
     config, summary = embedded
     broken = config.replace(data={"embedded": str(tmp_path / "broken"), "embed": {"num_partitions": 30}})
     clap = load_clap(broken.clap_ref)
-    plan = make_plan(broken, triplet_files(broken.triplets_path), clap.identity)
+    triplets, out = broken.triplets_path, broken.embedded_path
+    plan = make_plan(broken.data, triplet_files(triplets), clap.identity, triplets=triplets, out=out)
     ledger = EmbedLedger(plan)
     ledger.begin()
     for index in range(len(plan.files)):

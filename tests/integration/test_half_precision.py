@@ -56,7 +56,8 @@ def test_a_run_of_any_precision_leaves_a_model_that_answers_everywhere(trained, 
 
     pipeline = MATSPipeline.from_pretrained(result.model)
     alone = pipeline.caption(read_audio(clip))
-    caption(config, audio=str(clip), out=str(tmp_path / "rows"), model=result.model)
+    rows = str(tmp_path / "rows")
+    caption(config.caption, config.generation, audio=str(clip), out=rows, model=result.model)
     served = asked_over_http(result.model, clip)
 
     assert sorted(losses(result.metrics)) == [1, 2]

@@ -79,7 +79,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, site):
-    """Open a page of a size; whatever it logs as an error, or asks of another host, fails the test."""
+    """Open a page of a size; an error in its log, or a request to another host, fails the test."""
     wrong, contexts = [], []
 
     def open_(path="/", *, width=1100, height=900, key=KEY, **options):
@@ -87,7 +87,7 @@ def open_page(browser, site):
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if "Refused to" in said.text else None)
+        page.on("console", lambda line: wrong.append(line.text) if "Refused to" in line.text else None)
         page.on("request", lambda request: None if _is_ours(request.url, site) else wrong.append(request.url))
         if key:
             page.add_init_script(f"sessionStorage.setItem('key', '{key}')")

@@ -1,4 +1,4 @@
-"""Replicas that fail, each on its own: what becomes of them and of the requests they had."""
+"""Replicas that fail, each on its own: their replacement, and their requests."""
 
 import asyncio
 import os
@@ -14,32 +14,32 @@ from mats_ray.infer.pipeline import Answerer
 from mats_ray.models.directory import read_info
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.on_ray.deployments import AnswererReplica, build_app
-from mats_ray.serving.on_ray.handles import RemoteAnswerer
-from mats_ray.serving.types import Embedded
+from mats_ray.serving.on_ray.handles import AnswererHandle
+from mats_ray.serving.types import Embedding
 
 pytestmark = pytest.mark.ray
 
-ASKED = "Is there a dog?"
+QUESTION = "Is there a dog?"
 OPTIONS = AnswerOptions(profile="fast", max_new_tokens=9)
-PATIENCE = 100
+RETRY_SECONDS = 100
 """Seconds that a call may wait for a replica before a test gives up."""
 
 
 class Breakable(AnswererReplica.func_or_class):
-    """An answerer whose engine, or whose process, can be made to end."""
+    """An answerer whose engine or process can be stopped."""
 
-    async def answer(self, embedded, instruction, options):
+    async def answer(self, embedding, instruction, options):
         if instruction.startswith("die "):
             with Path(instruction.removeprefix("die ")).open("a") as deaths:
                 deaths.write(f"{os.getpid()}\n")
             os._exit(1)
-        return await super().answer(embedded, instruction, options)
+        return await super().answer(embedding, instruction, options)
 
     async def stop_engine(self):
         def stop():
             raise SystemExit
 
-        self._teller._engine._conversation.go_on = stop
+        self._engine._engine._conversation.go_on = stop
         return os.getpid()
 
     async def pid(self):
@@ -57,42 +57,42 @@ def breakable(ray_cluster, model_dir):
 
 
 def test_a_replica_whose_engine_stops_is_replaced_and_its_requests_answered(breakable, model_dir):
-    embedded, expected = embedding_and_answer(model_dir)
+    embedding, expected = embedding_and_answer(model_dir)
 
     async def scenario():
-        remote = RemoteAnswerer(breakable, retry_seconds=PATIENCE)
-        assert (await remote.answer(embedded, ASKED, OPTIONS)).answer == expected
+        remote = AnswererHandle(breakable, retry_seconds=RETRY_SECONDS)
+        assert (await remote.answer(embedding, QUESTION, OPTIONS)).answer == expected
         broken = await breakable.stop_engine.remote()
-        told = await asyncio.gather(*(remote.answer(embedded, ASKED, OPTIONS) for _ in range(3)))
-        return broken, await breakable.pid.remote(), told
+        results = await asyncio.gather(*(remote.answer(embedding, QUESTION, OPTIONS) for _ in range(3)))
+        return broken, await breakable.pid.remote(), results
 
-    broken, replacement, told = asyncio.run(scenario())
+    broken, replacement, results = asyncio.run(scenario())
 
-    assert [one.answer for one in told] == [expected] * 3
+    assert [one.answer for one in results] == [expected] * 3
     assert replacement != broken
 
 
 def test_a_request_that_kills_replicas_kills_two(breakable, model_dir, tmp_path):
-    embedded, expected = embedding_and_answer(model_dir)
+    embedding, expected = embedding_and_answer(model_dir)
     deaths = tmp_path / "deaths"
 
     async def scenario():
-        remote = RemoteAnswerer(breakable, retry_seconds=PATIENCE)
+        remote = AnswererHandle(breakable, retry_seconds=RETRY_SECONDS)
         with pytest.raises(RequestError, match="2 replicas died") as caught:
-            await remote.answer(embedded, f"die {deaths}", OPTIONS)
-        return caught.value, await remote.answer(embedded, ASKED, OPTIONS)
+            await remote.answer(embedding, f"die {deaths}", OPTIONS)
+        return caught.value, await remote.answer(embedding, QUESTION, OPTIONS)
 
-    error, told = asyncio.run(scenario())
+    error, result = asyncio.run(scenario())
 
     assert error.code == "replica_died"
     assert len(set(deaths.read_text().split())) == 2
-    assert told.answer == expected
+    assert result.answer == expected
 
 
 def embedding_and_answer(model_dir):
-    """An embedding as the encoder sends it, and what the pipeline answers about it."""
+    """Return an embedding as the encoder sends it, and the answer of the pipeline."""
     answerer, info = Answerer.from_pretrained(model_dir), read_info(model_dir)
     vectors = np.ones(info.model.clap.dim, np.float32)
     generation = OPTIONS.over(answerer.generation)
-    (answer,) = answerer.answer(vectors[None], [ASKED], generation=generation)
-    return Embedded(vectors, info.space), answer
+    (answer,) = answerer.answer(vectors[None], [QUESTION], generation=generation)
+    return Embedding(vectors, info.space), answer

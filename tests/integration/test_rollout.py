@@ -1,4 +1,4 @@
-"""The service while its replicas die and are replaced: nobody who asks notices."""
+"""The service while its replicas die and are replaced: no client notices."""
 
 import base64
 import io
@@ -30,7 +30,7 @@ from tests.world import tiny_model_dir
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-ASKED = "Is there a dog?"
+QUESTION = "Is there a dog?"
 CLIENTS = 2
 PATIENCE = 100
 """Seconds that anything here may take before a test gives up."""
@@ -107,7 +107,7 @@ def asking(server, clip):
         number = 0
         while not done.is_set() and time.monotonic() < until:
             number += 1
-            replies.append(said(server, clip, stream=number % 2 == 0))
+            replies.append(answer_text(server, clip, stream=number % 2 == 0))
 
     with ThreadPoolExecutor(CLIENTS) as threads:
         askers = [threads.submit(keep_asking) for _ in range(CLIENTS)]
@@ -119,10 +119,10 @@ def asking(server, clip):
         asker.result()
 
 
-def said(server, clip, *, stream):
+def answer_text(server, clip, *, stream):
     """Return the model's name and its answer, or the status and the body of a failure."""
     sound = {"data": base64.b64encode(clip).decode(), "format": "wav"}
-    content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": ASKED}]
+    content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": QUESTION}]
     body = {"messages": [{"role": "user", "content": content}], "stream": stream}
     reply = server.post("/v1/chat/completions", json=body)
     if reply.status_code != 200 or (stream and not reply.text.endswith("[DONE]\n\n")):
@@ -136,7 +136,7 @@ def said(server, clip, *, stream):
 
 def pipelines_answer(model_dir, clip):
     pipeline = MATSPipeline.from_pretrained(model_dir)
-    return pipeline.model_id, pipeline.ask(decode_audio(clip, name="clip"), ASKED).text
+    return pipeline.model_id, pipeline.ask(decode_audio(clip, name="clip"), QUESTION).text
 
 
 def replicas(deployment):

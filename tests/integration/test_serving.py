@@ -1,4 +1,4 @@
-"""The service on a real Ray Serve, deployed from ``serve/config.yaml``, asked over HTTP."""
+"""The service on a real Ray Serve, deployed from ``serve/config.yaml``, called over HTTP."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ CAPTIONS, QUESTIONS = "/v1/audio/captions", "/v1/audio/questions"
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "serve" / "config.yaml"
 IN_FLIGHT = 12
-ASKED = "Is there a dog?"
+QUESTION = "Is there a dog?"
 
 
 @pytest.fixture(scope="module")
@@ -69,31 +69,33 @@ def clips():
 
 @pytest.fixture(scope="module")
 def expected(model_dir, clips):
-    """What the pipeline says about each clip: a caption, and an answer."""
+    """Return the pipeline's caption and answer for each clip."""
     pipeline = MATSPipeline.from_pretrained(model_dir)
     decoded = {name: decode_audio(data, name=name) for name, data in clips.items()}
-    return {name: (pipeline.caption(clip), pipeline.ask(clip, ASKED)) for name, clip in decoded.items()}
+    return {name: (pipeline.caption(clip), pipeline.ask(clip, QUESTION)) for name, clip in decoded.items()}
 
 
 def test_answers_over_http_are_the_pipelines(server, clips, expected, model_dir):
     for name, data in clips.items():
         caption = server.post(CAPTIONS, files={"file": (name, data)})
-        answer = server.post(QUESTIONS, files={"file": (name, data)}, data={"question": ASKED})
-        assert (said(caption), said(answer)) == expected_words(expected[name])
+        answer = server.post(QUESTIONS, files={"file": (name, data)}, data={"question": QUESTION})
+        assert (answer_text(caption), answer_text(answer)) == expected_texts(expected[name])
     assert caption.json()["model"].startswith("tiny")
-    assert len({words for pair in expected.values() for words in expected_words(pair)}) > 5
+    assert len({words for pair in expected.values() for words in expected_texts(pair)}) > 5
 
 
 def test_concurrent_requests_are_answered_as_single_ones(server, clips, expected):
     names = list(clips) * 4
 
     def ask(name):
-        return said(server.post(QUESTIONS, files={"file": (name, clips[name])}, data={"question": ASKED}))
+        return answer_text(
+            server.post(QUESTIONS, files={"file": (name, clips[name])}, data={"question": QUESTION})
+        )
 
     with ThreadPoolExecutor(IN_FLIGHT) as threads:
         answers = list(threads.map(ask, names))
 
-    assert answers == [expected_words(expected[name])[1] for name in names]
+    assert answers == [expected_texts(expected[name])[1] for name in names]
 
 
 def test_a_bad_file_does_not_disturb_the_requests_beside_it(server, clips, expected):
@@ -107,7 +109,7 @@ def test_a_bad_file_does_not_disturb_the_requests_beside_it(server, clips, expec
         replies = list(threads.map(lambda upload: server.post(CAPTIONS, files={"file": upload}), uploads * 4))
 
     assert [reply.status_code for reply in replies] == [200, 415, 200] * 4
-    assert {said(reply) for reply in replies[::3]} == {expected_words(expected["0.wav"])[0]}
+    assert {answer_text(reply) for reply in replies[::3]} == {expected_texts(expected["0.wav"])[0]}
 
 
 @pytest.mark.parametrize(
@@ -174,12 +176,14 @@ def test_an_idle_server_answers_all_windows_it_allows_and_says_what_the_pipeline
     size = window * clip.sample_rate
     pipeline = MATSPipeline.from_pretrained(model_dir)
     parts = [clip.samples[start : start + size] for start in range(0, len(clip.samples), size)]
-    told = [pipeline.caption(AudioClip(samples=part, sample_rate=clip.sample_rate)).text for part in parts]
+    captions = [
+        pipeline.caption(AudioClip(samples=part, sample_rate=clip.sample_rate)).text for part in parts
+    ]
 
     reply = server.post(CAPTIONS, files={"file": ("a.wav", data)}, data={"window": str(window)})
 
     assert reply.status_code == 200, reply.text
-    assert [part["text"] for part in reply.json()["windows"]] == told
+    assert [part["text"] for part in reply.json()["windows"]] == captions
 
 
 def wav_of_noise(seconds):
@@ -193,13 +197,13 @@ def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, 
     client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
     for name in ("0.wav", "3.ogg"):
         sound = {"data": base64.b64encode(clips[name]).decode(), "format": name[-3:]}
-        content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": ASKED}]
+        content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": QUESTION}]
         chat = {"model": "mats", "messages": [{"role": "user", "content": content}]}
 
         whole = client.chat.completions.create(**chat)
         chunks = list(client.chat.completions.create(**chat, stream=True))
 
-        text, tokens, reason = expected_words(expected[name])[1]
+        text, tokens, reason = expected_texts(expected[name])[1]
         assert whole.choices[0].message.content == text
         assert whole.usage.completion_tokens == tokens
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
@@ -264,7 +268,7 @@ def test_the_command_answers_until_it_is_interrupted(model_dir, clips, expected)
         reply = httpx.post(
             f"http://127.0.0.1:{port}{QUESTIONS}",
             files={"file": clips["0.wav"]},
-            data={"question": ASKED},
+            data={"question": QUESTION},
             timeout=60,
         )
         server.send_signal(signal.SIGINT)
@@ -274,7 +278,7 @@ def test_the_command_answers_until_it_is_interrupted(model_dir, clips, expected)
         f'curl -F file=@clip.wav -F question="Is there a dog?" http://127.0.0.1:{port}{QUESTIONS}'
         in said_at_start
     )
-    assert said(reply) == expected_words(expected["0.wav"])[1]
+    assert answer_text(reply) == expected_texts(expected["0.wav"])[1]
     assert server.returncode == 0
     assert "Traceback" not in log
 
@@ -310,13 +314,13 @@ def bad(name):
     }[name]
 
 
-def said(response):
+def answer_text(response):
     assert response.status_code == 200, response.text
     body = response.json()
     return body["text"], body["usage"]["completion_tokens"], body["finish_reason"]
 
 
-def expected_words(answers):
+def expected_texts(answers):
     return tuple((answer.text, answer.num_tokens, answer.finish_reason) for answer in answers)
 
 

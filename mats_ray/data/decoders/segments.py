@@ -1,8 +1,8 @@
 """Segments of a file: one audio file most often, several where they were joined.
 
 The parsers (``riff_chunks``, ``mpeg_frames``, ``ogg_flac``, ``mp4_matroska_asf``) read the outermost
-structure only and return where a segment ends, whether it once was longer, and what a reader has to see instead
-of a size field that is wrong.
+structure only and return where a segment ends, whether it once was longer, and what a reader has to see
+instead of a size field that is wrong.
 """
 
 import bisect

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mats_ray.config import RunConfig
+from mats_ray.config.data import DataConfig
 from mats_ray.data.triplets import CLAP_METADATA_KEY, check_columns
 from mats_ray.errors import ConfigError, DataError, StorageError
 from mats_ray.storage import (
@@ -98,23 +98,32 @@ def triplet_files(path: str) -> tuple[TripletFile, ...]:
     return files
 
 
-def make_plan(config: RunConfig, files: tuple[TripletFile, ...], identity: CLAPIdentity) -> EmbedPlan:
-    """Lay out what a configuration asks for.
+def make_plan(
+    data: DataConfig, files: tuple[TripletFile, ...], identity: CLAPIdentity, *, triplets: str, out: str
+) -> EmbedPlan:
+    """Plan the embedding of triplets.
+
+    Args:
+        data: Section ``data``; its paths are not used, since a run has defaults for them.
+        files: What ``triplets`` holds.
+        identity: CLAP to embed with.
+        triplets: Folder of the triplets.
+        out: Folder of the embedded triplets.
 
     Raises:
         ConfigError: Triplets and embedded triplets would lie in each other.
     """
-    _check_apart(config.triplets_path, config.embedded_path)
-    settings = config.data.embed
+    _check_apart(triplets, out)
+    settings = data.embed
     num_rows = sum(file.num_rows for file in files)
     return EmbedPlan(
         files=files,
-        triplets=config.triplets_path,
-        out=config.embedded_path,
+        triplets=triplets,
+        out=out,
         identity=identity,
         num_partitions=settings.num_partitions or math.ceil(num_rows / settings.rows_per_partition),
-        chunk_rows=config.data.chunk_rows,
-        by_source=config.data.mixture.by == "source",
+        chunk_rows=data.chunk_rows,
+        by_source=data.mixture.by == "source",
         stored=settings.mode == "stored",
     )
 

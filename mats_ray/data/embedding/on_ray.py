@@ -58,7 +58,8 @@ def embed(config: RunConfig) -> EmbedSummary:
     files = triplet_files(config.triplets_path)  # first: without triplets there is no need for a CLAP
     sources = rows_by_source(config.triplets_path)
     logger.info("embedding %s of %s", as_text(sources), config.triplets_path)
-    plan = make_plan(config, files, build_clap(config.clap).identity)
+    identity = build_clap(config.clap).identity
+    plan = make_plan(config.data, files, identity, triplets=config.triplets_path, out=config.embedded_path)
     ledger = EmbedLedger(plan)
     done, encoded = ledger.finished(), 0
     if done is None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mats_ray.config import RunConfig
+from mats_ray.config.data import PrepareConfig
 from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rejected
 from mats_ray.data.prepare.input_files import InputFile
 from mats_ray.data.prepare.prepare_report import Counts
@@ -36,23 +36,29 @@ class ConversionProgress:
     example: dict[str, str] | None
 
 
-def convert_file(input_file: InputFile, config: RunConfig, *, write: bool) -> Iterator[ConversionProgress]:
-    """Convert one file; the same file and configuration give the same part files.
+def convert_file(
+    input_file: InputFile, settings: PrepareConfig, *, seed: int, out: str | None = None
+) -> Iterator[ConversionProgress]:
+    """Convert one file; the same file, settings and seed give the same part files.
+
+    Args:
+        input_file: File and how to read it.
+        settings: Section ``data.prepare``.
+        seed: Seed of the run.
+        out: Folder of the part files and rejected records; None: nothing is written.
 
     Raises:
         DataError: The file is not what its source publishes, or a companion is missing.
     """
-    settings = config.data.prepare
     builder = TripletBuilder(
         source=SOURCES[input_file.source],
         split=input_file.split,
         splits=input_file.splits,
         copies=input_file.copies,
-        seed=config.seed,
+        seed=seed,
         license_allow=frozenset(settings.license_allow),
         descriptions=read_descriptions(settings.descriptions),
     )
-    out = config.triplets_path if write else None
     with _PartFiles(input_file, out, settings.rows_per_file) as output:
         file = input_file.open()
         for entry in builder.source.read(file):

@@ -1,7 +1,7 @@
 """Instructions for training, several per task, drawn by seed and row id.
 
-The first of each list is the one used at inference (``mats_ray.tasks.INSTRUCTIONS``); the others keep the model
-from depending on one wording. A question is its own instruction.
+The first of each list is the one used at inference (``mats_ray.tasks.INSTRUCTIONS``); the others keep the
+model from depending on one wording. A question is its own instruction.
 """
 
 from mats_ray.data.triplets import row_key

@@ -112,8 +112,9 @@ def _convert(
 ) -> Iterator[pa.Table]:
     """Task: convert files."""
     environment.use()
+    out = config.triplets_path if write else None
     for index in batch["item"]:
-        for step in convert_file(inputs[int(index)], config, write=write):
+        for step in convert_file(inputs[int(index)], config.data.prepare, seed=config.seed, out=out):
             message = {
                 "source": step.source,
                 "counts": step.counts.to_dict(),

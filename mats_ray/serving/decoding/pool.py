@@ -1,4 +1,4 @@
-"""A few decoding processes, kept warm, killed when an upload takes too long or nobody waits for it."""
+"""A pool of decoding processes, kept warm, killed when a file is too slow or its caller is cancelled."""
 
 import asyncio
 import logging
@@ -11,14 +11,16 @@ from multiprocessing.connection import Connection, Pipe
 
 from mats_ray.errors import AudioError
 from mats_ray.serving.budgets import current_memory
-from mats_ray.serving.decoding import child
+from mats_ray.serving.decoding.messages import DecodeRequest, receive_clip
 from mats_ray.serving.errors import RequestError
 from mats_ray.types import AudioClip
 
 logger = logging.getLogger(__name__)
 
+_CHILD = "mats_ray.serving.decoding.child"
+"""The process's module; not imported here, for the sake of its codecs."""
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME")
-"""What a decoding process inherits: no key, token or credential of its parent."""
+"""Variables that a decoding process inherits: no key, token or credential of its parent."""
 
 
 class DecoderProcess:
@@ -33,10 +35,10 @@ class DecoderProcess:
         }
         self._connection: Connection = ours
         self._process = subprocess.Popen(  # noqa: S603  our own module in our own interpreter
-            [sys.executable, "-m", child.__name__, str(theirs.fileno())],
+            [sys.executable, "-m", _CHILD, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # where the C libraries chat about every broken file
+            stderr=subprocess.DEVNULL,  # the C libraries log every broken file
             env=environment,
         )
         theirs.close()
@@ -48,30 +50,29 @@ class DecoderProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can take a file."""
+        """Whether it can decode a file."""
         return self._process.poll() is None
 
     def decode(
-        self, head: bytes, data: bytes, take_memory: Callable[[int], None] = lambda _: None
+        self, request: DecodeRequest, data: bytes, acquire_memory: Callable[[int], None] = lambda _: None
     ) -> AudioClip:
-        """Have one file decoded.
+        """Decode one file.
 
         Raises:
-            AudioError: It cannot be.
-            EOFError, OSError: The process has died over it.
-            RequestError: ``take_memory`` refuses the clip.
+            AudioError: It cannot be decoded.
+            EOFError, OSError: The process has died.
+            RequestError: ``acquire_memory`` refuses the clip.
         """
-        self._connection.send_bytes(head)
-        self._connection.send_bytes(data)
-        return child.receive(self._connection, take_memory)
+        request.send(self._connection, data)
+        return receive_clip(self._connection, acquire_memory)
 
     def kill(self) -> None:
-        """End it, whatever it does; who waits for it in ``decode`` gets an error."""
+        """End it at once; a ``decode`` in progress raises."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """End it and let go of the connection."""
+        """End it and close the connection."""
         self.kill()
         self._connection.close()
 
@@ -80,11 +81,11 @@ class DecoderPool:
     """Decodes with limits on time and memory.
 
     Args:
-        processes: Files decoded at once.
-        max_seconds: Longer sounds are refused.
-        timeout_seconds: A file that takes longer is refused, and its process replaced.
+        processes: Number of files decoded at a time.
+        max_seconds: Longest sound.
+        timeout_seconds: Longest time for a file; after it the process is replaced.
         memory_bytes: Address space of a process.
-        start: Starts one.
+        start: Starts a process.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class DecoderPool:
         """Decode one file, at a sample rate of at most 48 kHz.
 
         Raises:
-            AudioError: Those of ``open_audio``, and ``decode_failed`` where it took too long or crashed.
+            AudioError: Those of ``open_audio``, and ``decode_failed`` for a timeout or a crash.
             RequestError: There is no room in memory for the samples.
         """
         if not data:
@@ -119,9 +120,9 @@ class DecoderPool:
                 process = self._discard(process)
                 process = await asyncio.to_thread(self._start)
                 self._running.add(process)
-            head = child.request(name, max_seconds=self._max_seconds, memory_bytes=self._memory_bytes)
+            request = DecodeRequest(name, self._max_seconds, self._memory_bytes)
             work = asyncio.get_running_loop().run_in_executor(
-                self._threads, process.decode, head, data, current_memory().take
+                self._threads, process.decode, request, data, current_memory().acquire
             )
             async with asyncio.timeout(self._timeout):
                 return await work
@@ -135,7 +136,7 @@ class DecoderPool:
             process = self._discard(process)
             logger.warning("a decoding process died over an upload")
             raise AudioError(f"{name} cannot be decoded: it ends the decoder", code="decode_failed") from None
-        except BaseException:  # nobody waits any more: what it is doing is lost
+        except BaseException:  # the caller was cancelled
             process = self._discard(process)
             raise
         finally:

@@ -1,4 +1,4 @@
-"""What stays of a request: one line of JSON and a few numbers. Never its audio, its text or its key."""
+"""The access log: one line of JSON per request, and metrics. Never audio, text or keys."""
 
 import json
 import logging
@@ -13,17 +13,17 @@ from mats_ray.serving.metrics import Metrics
 
 logger = logging.getLogger("mats_ray.access")
 _QUIET = frozenset({"/health", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: logged only when they fail."""
+"""Requested every few seconds by machines: logged only when they fail."""
 
 
-class Access:
-    """Log and count every request; the outermost guard but for the request's id.
+class AccessLog:
+    """Logs and counts every request.
 
-    Handlers leave what they know in ``request.state.facts``, a dict.
+    Handlers add fields to its line in ``request.state.facts``, a dict.
 
     Args:
-        app: What comes next.
-        metrics: Where it is counted.
+        app: The next layer.
+        metrics: Counts requests.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -31,14 +31,14 @@ class Access:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Watch a request from its first byte to its last."""
+        """Measure a request from its first byte to its last."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started, status = time.perf_counter(), 499  # nginx's number of a client that went away
+        started, status = time.perf_counter(), 499  # nginx's status for a client that has disconnected
         facts: dict[str, Any] = {}
         scope.setdefault("state", {}).update(facts=facts, started=started)
 
-        async def watch(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -46,16 +46,16 @@ class Access:
 
         self._count(+1)
         try:
-            return await self.app(scope, receive, watch)
+            return await self.app(scope, receive, record_status)
         finally:
             self._count(-1)
-            self._leave(scope, status, time.perf_counter() - started, facts)
+            self._log(scope, status, time.perf_counter() - started, facts)
 
     def _count(self, change: int) -> None:
         self._in_flight += change
         self._metrics.record("mats_requests_in_flight", self._in_flight)
 
-    def _leave(self, scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
+    def _log(self, scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
         route = route_of(scope) or "unknown"
         self._metrics.record("mats_requests_total", route=route, status=str(status))
         self._metrics.record("mats_request_seconds", seconds, route=route)
@@ -77,14 +77,14 @@ class JSONLines(logging.Formatter):
     """Every record as one line of JSON; one that is JSON already is not wrapped again."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Add time and level to what is said."""
+        """Add time, level and logger."""
         message = record.getMessage()
-        said = json.loads(message) if record.name == logger.name else {"message": message}
+        fields = json.loads(message) if record.name == logger.name else {"message": message}
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = self.formatException(record.exc_info)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         head = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname, "logger": record.name}
-        return json.dumps(head | said)
+        return json.dumps(head | fields)
 
 
 def log_as_json() -> None:

@@ -11,23 +11,23 @@ from starlette.responses import JSONResponse
 
 import mats_ray
 from mats_ray.config.base import shown
-from mats_ray.config.serve import ServeConfig, TracingConfig
+from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import AudioError, ConfigError
 from mats_ray.serving.budgets import Budget
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.access_log import Access
+from mats_ray.serving.http.access_log import AccessLog
 from mats_ray.serving.http.audio_routes import answer_routes, encoder_routes
-from mats_ray.serving.http.audio_url import RemoteFiles
-from mats_ray.serving.http.authentication import Admittance, KeyRing, RateLimit
+from mats_ray.serving.http.audio_url import AudioURLs
+from mats_ray.serving.http.authentication import Authentication, KeyRing, RateLimit
 from mats_ray.serving.http.chat_routes import CHAT, chat_routes
-from mats_ray.serving.http.errors import Problem, problem_of, problem_response, refusal_of
+from mats_ray.serving.http.errors import Problem, problem_of, problem_response, validation_error
 from mats_ray.serving.http.middleware import (
-    Admission,
     BodyLimit,
-    Deadline,
-    LastResort,
-    PrefixSlash,
+    ConcurrencyLimit,
+    PrefixRedirect,
     RequestId,
+    Timeout,
+    UnexpectedErrors,
     route_of,
 )
 from mats_ray.serving.http.page_routes import page_routes
@@ -35,7 +35,7 @@ from mats_ray.serving.http.status_routes import Readiness, model_routes, status_
 from mats_ray.serving.http.tracing import RequestSpans
 from mats_ray.serving.metrics import Metrics, PrometheusSink, Sink
 from mats_ray.serving.service import AudioService
-from mats_ray.serving.tracing import TracedAnswerer, TracedDecoder, TracedEncoder, Tracing
+from mats_ray.serving.tracing import Tracing
 
 _CODES = {
     400: "malformed_body",
@@ -56,18 +56,17 @@ def make_app(
     """Put HTTP in front of a service.
 
     Args:
-        service: Answers; its metrics are recorded where the app's are.
+        service: Answers; it records its metrics and spans with the app's.
         config: Its limits.
-        keys: Who may ask; read as the configuration says by default.
-        sinks: Where metrics go beside ``GET /metrics``.
+        keys: The keys that are accepted; by default those of the configuration.
+        sinks: Destinations of metrics beside ``GET /metrics``.
         echo_request_id: Send X-Request-Id back; Ray Serve's proxy already does.
 
     Raises:
-        ConfigError: There are no keys where the configuration says they are, or no exporter for spans.
+        ConfigError: The configured keys cannot be read, or the exporter of spans cannot be made.
     """
     readiness, prometheus = Readiness(service), PrometheusSink()
-    service.metrics = Metrics([prometheus, *sinks])
-    tracing = _trace(service, config.tracing)
+    service.metrics, service.tracing = Metrics([prometheus, *sinks]), Tracing(config.tracing)
     keys = keys or KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
     keys.report_to(service.metrics)
     app = FastAPI(
@@ -78,25 +77,14 @@ def make_app(
         docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
         redoc_url=None,
         lifespan=_lifespan(service, readiness),
-        middleware=[*tracing, *_guards(config, keys, service.metrics, echo_request_id=echo_request_id)],
+        middleware=_middleware(service, config, keys, echo_request_id=echo_request_id),
     )
-    _explain_errors(app)
+    _add_error_handlers(app)
     _include_routes(app, service, readiness, prometheus, config)
     return app
 
 
-def _trace(service: AudioService, config: TracingConfig | None) -> list[Middleware]:
-    """Have a service's stages traced; what traces requests stands in front of every guard."""
-    if config is None:
-        return []
-    tracing = Tracing(config)
-    service.decoder = TracedDecoder(service.decoder, tracing)
-    service.encoder = TracedEncoder(service.encoder, tracing)
-    service.answerer = TracedAnswerer(service.answerer, tracing)
-    return [Middleware(RequestSpans, tracing=tracing)]
-
-
-def _explain_errors(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     for error in (RequestError, AudioError, ConfigError):
         app.add_exception_handler(error, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
@@ -106,12 +94,12 @@ def _explain_errors(app: FastAPI) -> None:
 def _include_routes(
     app: FastAPI, service: AudioService, readiness: Readiness, prometheus: PrometheusSink, config: ServeConfig
 ) -> None:
-    remote = RemoteFiles(
+    audio_urls = AudioURLs(
         config.remote_hosts,
         max_bytes=config.max_upload_bytes,
         timeout_seconds=config.decode_timeout_seconds,
     )
-    app.include_router(chat_routes(service, remote))
+    app.include_router(chat_routes(service, audio_urls))
     app.include_router(answer_routes(service))
     app.include_router(encoder_routes(service))
     app.include_router(model_routes(service))
@@ -120,20 +108,21 @@ def _include_routes(
         app.include_router(page_routes())
 
 
-def _guards(
-    config: ServeConfig, keys: KeyRing, metrics: Metrics, *, echo_request_id: bool
+def _middleware(
+    service: AudioService, config: ServeConfig, keys: KeyRing, *, echo_request_id: bool
 ) -> list[Middleware]:
-    """What a request passes on its way in; the first is the outermost."""
+    """List the layers that a request passes on its way in, the outermost first."""
     memory = Budget(config.max_bytes_in_flight, "bytes of memory")
     return [
+        *([] if config.tracing is None else [Middleware(RequestSpans, tracing=service.tracing)]),
         Middleware(RequestId, echo=echo_request_id),
-        Middleware(Access, metrics=metrics),
-        Middleware(LastResort),
-        *([Middleware(PrefixSlash)] if config.page else []),
-        Middleware(Admittance, keys=keys, rate=RateLimit(config.requests_per_minute)),
-        Middleware(Admission, limit=config.max_requests_in_flight),
+        Middleware(AccessLog, metrics=service.metrics),
+        Middleware(UnexpectedErrors),
+        *([Middleware(PrefixRedirect)] if config.page else []),
+        Middleware(Authentication, keys=keys, rate=RateLimit(config.requests_per_minute)),
+        Middleware(ConcurrencyLimit, limit=config.max_requests_in_flight),
         Middleware(
-            Deadline, seconds=config.request_timeout_seconds, stream_seconds=config.stream_timeout_seconds
+            Timeout, seconds=config.request_timeout_seconds, stream_seconds=config.stream_timeout_seconds
         ),
         Middleware(BodyLimit, max_bytes=config.max_upload_bytes, memory=memory),
     ]
@@ -155,7 +144,7 @@ async def _known_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    """What the router and the form parser refuse: 404, 405, 400."""
+    """Respond to errors of the router and the form parser: 404, 405, 400."""
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "malformed_body")
     message = str(error.detail)[:1000]
@@ -169,7 +158,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
-    """What the parameters' types refuse; a body of another kind shows as missing fields."""
+    """Respond to errors of validation; a body of another kind shows as missing fields."""
     assert isinstance(error, RequestValidationError)
     return _respond(request, problem_of(_refusal(request, error)))
 
@@ -187,7 +176,7 @@ def _refusal(request: Request, error: RequestValidationError) -> RequestError:
     faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
     if faults[0]["type"] == "json_invalid":
         return RequestError("the body is not JSON", code="malformed_body")
-    return refusal_of(faults, error.body)
+    return validation_error(faults, error.body)
 
 
 def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:

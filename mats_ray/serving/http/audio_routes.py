@@ -1,4 +1,4 @@
-"""The routes for forms. Each says what it takes and what it gives; the work is the service's."""
+"""Routes for multipart forms: captions, questions, classifications, embeddings."""
 
 import base64
 from collections import Counter
@@ -13,7 +13,7 @@ from mats_ray.config.base import Within
 from mats_ray.config.generation import Profile
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.chat_request import answer_options
-from mats_ray.serving.http.errors import AUDIO_ERRORS
+from mats_ray.serving.http.errors import ERROR_RESPONSES
 from mats_ray.serving.http.schemas import (
     AnswerBody,
     ClassificationBody,
@@ -25,8 +25,7 @@ from mats_ray.serving.http.schemas import (
 )
 from mats_ray.serving.http.validation import CheckedRoute, RequestModel
 from mats_ray.serving.service import AudioService
-from mats_ray.serving.types import Ask, Reply, Upload
-from mats_ray.serving.windows import Window as Part
+from mats_ray.serving.types import AnswerRequest, AnswerResponse, ClipWindow, Upload
 
 _MULTIPART = Form(media_type="multipart/form-data")
 
@@ -40,7 +39,7 @@ class SoundForm(RequestModel):
     @field_validator("file", mode="before")
     @classmethod
     def a_file_is_no_text(cls, value: Any) -> Any:
-        """Say so of a field sent without a file name."""
+        """Explain a field sent without a file name."""
         if isinstance(value, str):
             raise PydanticCustomError("file", "a file is sent with its file name, as multipart clients do")
         return value
@@ -80,10 +79,10 @@ class EmbeddingForm(WindowForm):
 
 
 async def read_upload(request: Request, form: SoundForm) -> Upload:
-    """Read the audio file of a form, already in memory or on disk by now.
+    """Return the audio file of a form, which has been parsed before.
 
     Raises:
-        RequestError: A field that is no list was sent twice: only one of them would be used.
+        RequestError: A field that is no list was sent twice.
     """
     for name, count in Counter(name for name, _ in (await request.form()).multi_items()).items():
         if count > 1 and name != "labels":
@@ -93,13 +92,17 @@ async def read_upload(request: Request, form: SoundForm) -> Upload:
 
 
 def answer_routes(service: AudioService) -> APIRouter:
-    """Questions about uploaded sounds, as multipart forms."""
+    """Make the routes that generate answers."""
     router = _form_router()
 
     async def answer(request: Request, form: CaptionForm, question: str | None = None) -> AnswerBody:
-        upload, options = await read_upload(request, form), answer_options(profile=form.profile)
-        ask = Ask(upload=upload, question=question, options=options, window=form.window)
-        return _answer_body(request, await service.reply(ask))
+        answer_request = AnswerRequest(
+            upload=await read_upload(request, form),
+            question=question,
+            options=answer_options(profile=form.profile),
+            window_seconds=form.window,
+        )
+        return _answer_body(request, await service.answer(answer_request))
 
     @router.post("/captions")
     async def caption(request: Request, form: Annotated[CaptionForm, _MULTIPART]) -> AnswerBody:
@@ -115,7 +118,7 @@ def answer_routes(service: AudioService) -> APIRouter:
 
 
 def encoder_routes(service: AudioService) -> APIRouter:
-    """What CLAP alone says about uploaded sounds."""
+    """Make the routes that need CLAP only."""
     router = _form_router()
 
     @router.post("/classifications")
@@ -138,7 +141,7 @@ def encoder_routes(service: AudioService) -> APIRouter:
         """Embed a sound, or every window of it, in CLAP's space."""
         embedded = await service.embed(await read_upload(request, form), form.window)
         items = [
-            _item(n, part, vector_C, form.encoding_format) for n, (part, vector_C) in enumerate(embedded)
+            _item(n, window, vector_C, form.encoding_format) for n, (window, vector_C) in enumerate(embedded)
         ]
         seconds = request.state.facts["audio_seconds"] = items[-1].end
         model = (await service.current_model()).id
@@ -148,40 +151,40 @@ def encoder_routes(service: AudioService) -> APIRouter:
 
 
 def _form_router() -> APIRouter:
-    return APIRouter(prefix="/v1/audio", tags=["audio"], responses=AUDIO_ERRORS, route_class=CheckedRoute)
+    return APIRouter(prefix="/v1/audio", tags=["audio"], responses=ERROR_RESPONSES, route_class=CheckedRoute)
 
 
-def note(request: Request, reply: Reply) -> None:
-    """Leave what a reply took for the log."""
+def record_usage(request: Request, response: AnswerResponse) -> None:
+    """Write the cost of a response into the request's line of the access log."""
     request.state.facts |= {
-        "audio_seconds": round(reply.audio_seconds, 3),
-        "prompt_tokens": reply.prompt_tokens,
-        "completion_tokens": reply.answer.num_tokens,
+        "audio_seconds": round(response.audio_seconds, 3),
+        "prompt_tokens": response.prompt_tokens,
+        "completion_tokens": response.answer.num_tokens,
     }
 
 
-def _answer_body(request: Request, reply: Reply) -> AnswerBody:
-    note(request, reply)
+def _answer_body(request: Request, response: AnswerResponse) -> AnswerBody:
+    record_usage(request, response)
     return AnswerBody(
         id=request.state.request_id,
-        model=reply.model,
-        text=reply.answer.text,
-        finish_reason=reply.answer.finish_reason,
-        windows=window_bodies(reply),
+        model=response.model.id,
+        text=response.answer.text,
+        finish_reason=response.answer.finish_reason,
+        windows=window_bodies(response),
         usage=Usage(
-            audio_seconds=round(reply.audio_seconds, 3),
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.answer.num_tokens,
+            audio_seconds=round(response.audio_seconds, 3),
+            prompt_tokens=response.prompt_tokens,
+            completion_tokens=response.answer.num_tokens,
         ),
     )
 
 
-def _item(index: int, part: Part, vector_C: np.ndarray, encoding: str) -> EmbeddingItem:
+def _item(index: int, window: ClipWindow, vector_C: np.ndarray, encoding: str) -> EmbeddingItem:
     numbers = [float(value) for value in vector_C]
     packed = base64.b64encode(vector_C.astype("<f4").tobytes()).decode()
     return EmbeddingItem(
         index=index,
-        start=round(part.start_seconds, 3),
-        end=round(part.end_seconds, 3),
+        start=round(window.start_seconds, 3),
+        end=round(window.end_seconds, 3),
         embedding=numbers if encoding == "float" else packed,
     )

@@ -1,46 +1,51 @@
-"""Sounds elsewhere: only on hosts that the configuration allows, wherever a redirect may lead."""
+"""Downloads of ``audio_url``: from hosts that the configuration allows, after redirects as well."""
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
-
-import aiohttp
 
 from mats_ray.serving.budgets import current_memory
 from mats_ray.serving.errors import RequestError
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-class RemoteFiles:
-    """Fetches what requests point to.
+class AudioURLs:
+    """Fetches the audio files at URLs.
 
     Args:
         allowed_hosts: ``host`` (the scheme's own port) or ``host:port``; none: nothing is fetched.
-        max_bytes: Larger files are refused, whatever their Content-Length says.
-        timeout_seconds: For the whole of it.
+        max_bytes: Size of the largest file, as it arrives; its Content-Length is not relied on.
+        timeout_seconds: For one download.
     """
 
     def __init__(self, allowed_hosts: Collection[str], *, max_bytes: int, timeout_seconds: float) -> None:
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
         self._max_bytes = max_bytes
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
 
     async def fetch(self, url: str) -> bytes:
-        """Get one file.
+        """Download one file.
 
         Raises:
-            RequestError: Its host, or one it redirects to, is not allowed; it is too large; or not to be had;
-                or there is no memory for it.
+            RequestError: Its host, or one it redirects to, is not allowed; it is too large or cannot be
+                had; or there is no memory for it.
         """
         self._check(url)
+        import aiohttp  # not by every ingress: most fetch nothing
+
+        timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
         try:
-            async with aiohttp.ClientSession(timeout=self._timeout, trust_env=False) as session:
+            async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
                 return await self._follow(session, url)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise _refused(f"the audio_url cannot be fetched: {type(error).__name__}") from None
 
-    async def _follow(self, session: aiohttp.ClientSession, url: str) -> bytes:
+    async def _follow(self, session: "aiohttp.ClientSession", url: str) -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
             async with session.get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS and (location := response.headers.get("Location")):
@@ -52,10 +57,10 @@ class RemoteFiles:
                 return await self._read(response)
         raise _refused(f"the audio_url redirects more than {_MAX_REDIRECTS} times")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: "aiohttp.ClientResponse") -> bytes:
         chunks, num_bytes, memory = list[bytes](), 0, current_memory()
         async for chunk in response.content.iter_chunked(2**16):
-            memory.take(2 * len(chunk))  # once more when they are joined
+            memory.acquire(2 * len(chunk))  # once more when they are joined
             chunks.append(chunk)
             num_bytes += len(chunk)
             if num_bytes > self._max_bytes:

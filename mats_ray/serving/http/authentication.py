@@ -1,8 +1,8 @@
-"""Who may ask: Bearer keys from a file and the environment, and how often each may.
+"""API keys, from a file and the environment, their rate limits, and the layer that checks both.
 
 Lines of the file, or items of the variable between commas, read ``name:key`` or ``key``; a ``#`` begins a
-comment. Only hashes of keys are kept. The file is read again within a second of a change, and what it says
-then holds: keys that are no longer in it admit nobody, also when it was emptied or deleted.
+comment. Only hashes of keys are kept. The file is read again within a second of a change; keys
+that are no longer in it are refused, also when it was emptied or deleted.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ _SECONDS_BETWEEN_READS = 1.0
 _MIN_KEY_LENGTH = 8
 ANONYMOUS = "anonymous"
 OPEN = RouteSet("/health", "/readyz", "/", "/docs", "/openapi.json", "/page/{name:path}")
-"""The routes that need no key. Every other request does, also one that no route takes."""
+"""The routes that need no key. Every other request needs one, also one that has no route."""
 
 
 class KeyRing:
-    """The keys that open the service.
+    """The keys that are accepted.
 
     Args:
-        file: Where they are; None: no file.
+        file: Path of a file of keys; None: no file.
         variable: Environment variable with more of them; read once.
-        environment: Where the variable is looked up.
+        environment: Holds the variable.
         clock: Monotonic seconds.
 
     Raises:
@@ -73,16 +73,16 @@ class KeyRing:
 
     @property
     def is_open(self) -> bool:
-        """No keys are configured: everybody may ask."""
+        """No keys are configured: every request is accepted."""
         return self._file is None and not self._from_environment
 
     def report_to(self, metrics: Metrics) -> None:
-        """Show in ``mats_key_file_errors`` how many lines of the file cannot be used, from now on."""
+        """Record the number of unusable lines of the file in ``mats_key_file_errors``, from now on."""
         self._metrics = metrics
         metrics.record("mats_key_file_errors", len(self._faults))
 
     def name_of(self, key: str) -> str | None:
-        """Return the name of a key's owner, None if it is not a key; takes the same time for every key."""
+        """Return the name of a key's owner, None if it is not a key; in the same time for every key."""
         if self._file is not None and self._clock() - self._read_at >= _SECONDS_BETWEEN_READS:
             self._read_at = self._clock()
             self._read(self._file)
@@ -93,7 +93,7 @@ class KeyRing:
         return found
 
     def _read(self, file: Path) -> None:
-        """Let the file's keys replace those of before. Its content decides, times may be kept."""
+        """Replace the file's keys if its content has changed; modification times are not reliable."""
         try:
             content = file.read_bytes()
         except OSError as error:
@@ -112,10 +112,10 @@ class KeyRing:
 
 
 class RateLimit:
-    """A bucket of requests per key: full at first, filled evenly.
+    """A token bucket per key, full at first.
 
     Args:
-        per_minute: Size of a bucket, and what flows in; None: no limit.
+        per_minute: Size of a bucket, and its refill rate; None: no limit.
         clock: Monotonic seconds.
     """
 
@@ -124,7 +124,7 @@ class RateLimit:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def wait_seconds(self, name: str) -> int:
-        """Take one request out of a bucket; 0, or the seconds after which there will be one again."""
+        """Count one request; return 0, or the seconds until the next one will be allowed."""
         if self._per_minute is None:
             return 0
         now, per_second = self._clock(), self._per_minute / 60
@@ -138,10 +138,10 @@ class RateLimit:
 
 
 def check_loopback(host: str) -> None:
-    """Without keys nobody but this machine may ask.
+    """Check an address to listen on without keys: only this machine may reach it.
 
     Raises:
-        ConfigError: Others can reach the address.
+        ConfigError: Other machines can reach it.
     """
     try:
         is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -154,21 +154,21 @@ def check_loopback(host: str) -> None:
         )
 
 
-class Admittance:
-    """A key for everything but what ``OPEN`` names: health, the page and the documentation.
+class Authentication:
+    """Requires a key for every route but those of ``OPEN``, before anything of a body is read.
 
     Args:
-        app: What comes next.
-        keys: Those that open.
-        rate: How often each may.
+        app: The next layer.
+        keys: The keys that are accepted.
+        rate: Limit of requests per key.
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing, rate: RateLimit) -> None:
         self.app, self._keys, self._rate = app, keys, rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse with 401 or 429, or let through and remember the key's name."""
-        if scope["type"] == "websocket":  # no route speaks it
+        """Refuse with 401 or 429, or pass the request on and record the key's name."""
+        if scope["type"] == "websocket":  # there is no such route
             return await WebSocketClose()(scope, receive, send)
         if scope["type"] == "lifespan" or OPEN.matches(scope):
             return await self.app(scope, receive, send)

@@ -1,11 +1,11 @@
-"""The wire contract of ``POST /v1/chat/completions``: OpenAI's, as far as one question about one sound goes.
+"""Body of ``POST /v1/chat/completions``: OpenAI's, as far as one question about one sound goes.
 
-What cannot be done is refused, not ignored: a client that sets a parameter expects it to do something.
+Parameters without an effect here are refused, not ignored: a client that sets one expects it to do something.
 """
 
 import base64
 import binascii
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
@@ -24,8 +24,9 @@ from mats_ray.config.answer import (
 from mats_ray.config.base import Within, shown
 from mats_ray.config.generation import Profile
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.errors import OWN_SENTENCE, refusal_of
+from mats_ray.serving.http.errors import OWN_SENTENCE, validation_error
 from mats_ray.serving.http.validation import RequestModel
+from mats_ray.serving.types import AnswerRequest, Upload
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -107,7 +108,7 @@ class Message(_Strict):
     @field_validator("content", mode="before")
     @classmethod
     def a_text_is_one_part(cls, value: Any) -> Any:
-        """Take a text for a list of one."""
+        """Accept a text as a list of one."""
         return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
@@ -156,7 +157,7 @@ class ChatRequest(_Strict):
     @model_validator(mode="before")
     @classmethod
     def neutral_parameters_may_be_sent(cls, tree: Any) -> Any:
-        """Drop parameters that ask for nothing; refuse those that ask for what there is not."""
+        """Drop parameters without an effect; refuse those that are not supported."""
         if not isinstance(tree, dict):
             return tree
         for name, allowed in _NEUTRAL.items():
@@ -169,7 +170,7 @@ class ChatRequest(_Strict):
     @field_validator("messages", mode="before")
     @classmethod
     def one_message_of_a_user(cls, value: Any) -> Any:
-        """Say of a conversation what cannot be done, before a fault within one of its messages."""
+        """Explain why a conversation is refused, before a fault within one of its messages is found."""
         messages = value if isinstance(value, list) else []
         for number, message in enumerate(messages):
             role = message.get("role", "user") if isinstance(message, dict) else "user"
@@ -185,7 +186,7 @@ class ChatRequest(_Strict):
     @field_validator("stop", mode="before")
     @classmethod
     def a_text_is_a_list_of_one(cls, value: Any) -> Any:
-        """Take a text for a list of one."""
+        """Accept a text as a list of one."""
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -198,7 +199,7 @@ class ChatRequest(_Strict):
         return self
 
     def options(self) -> AnswerOptions:
-        """Collect what is asked of the decoder.
+        """Collect the parameters of generation.
 
         Raises:
             RequestError: The values do not go together.
@@ -223,39 +224,43 @@ def answer_options(**chosen: Any) -> AnswerOptions:
     try:
         return AnswerOptions(**chosen)
     except ValidationError as error:
-        raise refusal_of(error.errors(), chosen) from None
+        raise validation_error(error.errors(), chosen) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a chat's one message holds."""
+async def read_request(body: ChatRequest, fetch: Callable[[str], Awaitable[bytes]]) -> AnswerRequest:
+    """Translate a chat request: its one sound, the texts beside it as the question, its parameters.
 
-    audio: bytes | str
-    """Encoded bytes, or a remote URL."""
-    name: str
-    question: str | None
-
-
-def read_message(request: ChatRequest) -> Asked:
-    """Find the one sound and the question.
+    Args:
+        body: As the client sent it.
+        fetch: Downloads the file at a remote URL.
 
     Raises:
-        RequestError: There are no or several sounds, or what should be base64 is not.
+        RequestError: There are no or several sounds, one is no base64 or cannot be fetched, or parameters do
+            not go together.
     """
-    parts = request.messages[0].content
-    sounds = [number for number, part in enumerate(parts) if part.type != "text"]
-    if len(sounds) != 1:
-        there = f"there are {len(sounds)}" if sounds else "there is none"
+    parts = body.messages[0].content
+    numbers = [number for number, part in enumerate(parts) if part.type != "text"]
+    if len(numbers) != 1:
+        there = f"there are {len(numbers)}" if numbers else "there is none"
         raise _refused(f"messages[0].content: send one sound, as an input_audio part; {there}")
+    where, sound = f"messages[0].content[{numbers[0]}]", parts[numbers[0]]
     question = "\n".join(part.text for part in parts if part.text is not None).strip()
-    where, sound = f"messages[0].content[{sounds[0]}]", parts[sounds[0]]
+    return AnswerRequest(
+        upload=await _upload(sound, where, fetch),
+        question=question or None,
+        options=body.options(),
+        window_seconds=body.mats.window,
+    )
+
+
+async def _upload(sound: Part, where: str, fetch: Callable[[str], Awaitable[bytes]]) -> Upload:
     if sound.input_audio is not None:
         data = _from_base64(sound.input_audio.data, f"{where}.input_audio.data")
-        return Asked(audio=data, name=f"input_audio.{sound.input_audio.format}", question=question or None)
+        return Upload(data=data, name=f"input_audio.{sound.input_audio.format}")
     assert sound.audio_url is not None, "a part holds what its type names"
     url = sound.audio_url.url
-    audio = _from_data_url(url, f"{where}.audio_url.url") if url.startswith("data:") else url
-    return Asked(audio=audio, name="audio_url", question=question or None)
+    data = _from_data_url(url, f"{where}.audio_url.url") if url.startswith("data:") else await fetch(url)
+    return Upload(data=data, name="audio_url")
 
 
 def _from_data_url(url: str, where: str) -> bytes:

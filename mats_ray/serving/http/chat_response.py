@@ -1,7 +1,7 @@
-"""What ``POST /v1/chat/completions`` sends: OpenAI's shapes, whole or as server-sent events."""
+"""Responses of ``POST /v1/chat/completions``: OpenAI's shapes, whole or as server-sent events."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from mats_ray.serving.http.errors import ErrorBody, problem_of
 from mats_ray.serving.http.schemas import WindowBody, window_bodies
-from mats_ray.serving.types import Reply
+from mats_ray.serving.types import AnswerDelta, AnswerResponse
 
 
 class ChatUsage(BaseModel):
@@ -42,7 +42,7 @@ class ChatExtras(BaseModel):
 
     audio_seconds: float
     windows: list[WindowBody]
-    """What was said about which part; one, the whole, unless windows were asked for."""
+    """The answer about each window; one, the whole, unless windows were requested."""
 
 
 class ChatCompletion(BaseModel):
@@ -57,50 +57,50 @@ class ChatCompletion(BaseModel):
     mats: ChatExtras
 
 
-def completion(reply: Reply, *, id_: str, created: int) -> ChatCompletion:
-    """Put a reply into its wire form."""
-    message = ChatMessage(content=reply.answer.text)
+def completion(response: AnswerResponse, *, id_: str, created: int) -> ChatCompletion:
+    """Encode a whole response."""
+    message = ChatMessage(content=response.answer.text)
     return ChatCompletion(
         id=id_,
         created=created,
-        model=reply.model,
-        choices=[Choice(message=message, finish_reason=_reason(reply))],
-        usage=_usage(reply),
-        mats=_extras(reply),
+        model=response.model.id,
+        choices=[Choice(message=message, finish_reason=_reason(response))],
+        usage=_usage(response),
+        mats=_extras(response),
     )
 
 
-async def events(
-    first: str | Reply,
-    rest: AsyncIterator[str | Reply],
+async def server_sent_events(
+    first: AnswerDelta | AnswerResponse,
+    rest: AsyncGenerator[AnswerDelta | AnswerResponse, None],
     *,
     head: dict[str, Any],
     include_usage: bool,
 ) -> AsyncIterator[bytes]:
-    """Encode pieces as they come; an error in between is an event of its own, and the last.
+    """Encode a streamed answer; an error in between is an event of its own, and the last.
 
     Args:
-        first: What the stream began with: whether there is one decides the status, so it was waited for.
-        rest: What follows; the last item is the reply.
-        head: ``id``, ``created`` and ``model`` of every chunk.
+        first: First event of the stream.
+        rest: Further events; the last of the stream is the response.
+        head: ``id`` and ``created`` of every chunk.
         include_usage: Send the tokens in a chunk of their own before the end.
     """
-    head = {**head, "object": "chat.completion.chunk"}
+    head = {**head, "model": first.model.id, "object": "chat.completion.chunk"}
     if include_usage:
         head["usage"] = None
     yield _chunk(head, {"role": "assistant", "content": ""})
-    async with aclosing(rest):  # pyright: ignore[reportArgumentType]  an async generator
+    async with aclosing(rest):
         try:
-            item: str | Reply = first
-            while isinstance(item, str):
-                yield _chunk(head, {"content": item})
-                item = await anext(rest)
-        except Exception as error:  # noqa: BLE001  the status is sent: this is the only way to say it
+            event = first
+            while isinstance(event, AnswerDelta):
+                yield _chunk(head, {"content": event.text})
+                event = await anext(rest)
+        except Exception as error:  # noqa: BLE001  the status is sent, so the error becomes an event
             yield _event(ErrorBody.of(problem_of(error)).model_dump())
             return
-    yield _chunk(head, {}, finish_reason=_reason(item), mats=_extras(item).model_dump())
+    yield _chunk(head, {}, finish_reason=_reason(event), mats=_extras(event).model_dump())
     if include_usage:
-        yield _event({**head, "choices": [], "usage": _usage(item).model_dump()})
+        yield _event({**head, "choices": [], "usage": _usage(event).model_dump()})
     yield b"data: [DONE]\n\n"
 
 
@@ -115,14 +115,14 @@ def _event(body: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
 
 
-def _reason(reply: Reply) -> Literal["stop", "length"]:
-    return "length" if reply.answer.finish_reason == "length" else "stop"
+def _reason(response: AnswerResponse) -> Literal["stop", "length"]:
+    return "length" if response.answer.finish_reason == "length" else "stop"
 
 
-def _usage(reply: Reply) -> ChatUsage:
-    prompt, completed = reply.prompt_tokens, reply.answer.num_tokens
+def _usage(response: AnswerResponse) -> ChatUsage:
+    prompt, completed = response.prompt_tokens, response.answer.num_tokens
     return ChatUsage(prompt_tokens=prompt, completion_tokens=completed, total_tokens=prompt + completed)
 
 
-def _extras(reply: Reply) -> ChatExtras:
-    return ChatExtras(audio_seconds=round(reply.audio_seconds, 3), windows=window_bodies(reply))
+def _extras(response: AnswerResponse) -> ChatExtras:
+    return ChatExtras(audio_seconds=round(response.audio_seconds, 3), windows=window_bodies(response))

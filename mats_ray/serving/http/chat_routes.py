@@ -1,7 +1,7 @@
-"""``POST /v1/chat/completions``: what OpenAI's clients speak."""
+"""``POST /v1/chat/completions``, the route of OpenAI's clients."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -9,14 +9,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from mats_ray.config.base import shown
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.audio_routes import note
-from mats_ray.serving.http.audio_url import RemoteFiles
-from mats_ray.serving.http.chat_request import ChatRequest, read_message
-from mats_ray.serving.http.chat_response import ChatCompletion, completion, events
-from mats_ray.serving.http.errors import AUDIO_ERRORS
+from mats_ray.serving.http.audio_routes import record_usage
+from mats_ray.serving.http.audio_url import AudioURLs
+from mats_ray.serving.http.chat_request import ChatRequest, read_request
+from mats_ray.serving.http.chat_response import ChatCompletion, completion, server_sent_events
+from mats_ray.serving.http.errors import ERROR_RESPONSES
 from mats_ray.serving.http.validation import CheckedRoute
 from mats_ray.serving.service import AudioService
-from mats_ray.serving.types import Ask, Reply, Upload
+from mats_ray.serving.types import AnswerDelta, AnswerRequest, AnswerResponse
 
 CHAT = "/v1/chat/completions"
 _ALIAS = "mats"
@@ -35,9 +35,9 @@ _EXAMPLE = {
 }
 
 
-def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
-    """One question about one sound, in OpenAI's words."""
-    router = APIRouter(tags=["chat"], responses=AUDIO_ERRORS, route_class=CheckedRoute)
+def chat_routes(service: AudioService, audio_urls: AudioURLs) -> APIRouter:
+    """Make the route for one question about one sound, in OpenAI's format."""
+    router = APIRouter(tags=["chat"], responses=ERROR_RESPONSES, route_class=CheckedRoute)
     responses: dict[int | str, dict[str, Any]] = {
         200: {
             "model": ChatCompletion,
@@ -52,29 +52,28 @@ def chat_routes(service: AudioService, remote: RemoteFiles) -> APIRouter:
         wanted = None if body.model == _ALIAS else body.model
         if wanted is not None:
             check_model(wanted, (await service.model(wanted)).id)
-        ask = await _ask_of(body, remote)
+        answer_request = await read_request(body, audio_urls.fetch)
         head = {"id": f"chatcmpl-{request.state.request_id}", "created": int(time.time())}
         if not body.stream:
-            reply = await service.reply(ask)
-            check_model(wanted, reply.model)
-            note(request, reply)
-            whole = completion(reply, id_=head["id"], created=head["created"])
+            response = await service.answer(answer_request)
+            check_model(wanted, response.model.id)
+            record_usage(request, response)
+            whole = completion(response, id_=head["id"], created=head["created"])
             return JSONResponse(whole.model_dump())
-        pieces = _noted(service.stream(ask), request)
-        head["model"] = (await anext(pieces)).id
-        check_model(wanted, head["model"])
-        first = await anext(pieces)
+        events = _stream(service, answer_request, request)
+        first = await anext(events)  # before the status is sent: it depends on whether there is an answer
+        check_model(wanted, first.model.id)
         waited = time.perf_counter() - request.state.started
         service.metrics.record("mats_time_to_first_token_seconds", waited)
         include_usage = body.stream_options is not None and body.stream_options.include_usage
-        said = events(first, pieces, head=head, include_usage=include_usage)
-        return StreamingResponse(said, media_type="text/event-stream", headers=_NO_BUFFERING)
+        chunks = server_sent_events(first, events, head=head, include_usage=include_usage)
+        return StreamingResponse(chunks, media_type="text/event-stream", headers=_NO_BUFFERING)
 
     return router
 
 
 def check_model(wanted: str | None, found: str) -> None:
-    """Refuse an answer of another model than the one that was named; in a roll-out that may come late.
+    """Check that the model found is the one wanted; during a roll-out it may be another by now.
 
     Raises:
         RequestError: It is another.
@@ -85,16 +84,10 @@ def check_model(wanted: str | None, found: str) -> None:
         )
 
 
-async def _ask_of(body: ChatRequest, remote: RemoteFiles) -> Ask:
-    asked = read_message(body)
-    data = asked.audio if isinstance(asked.audio, bytes) else await remote.fetch(asked.audio)
-    upload = Upload(data=data, name=asked.name)
-    return Ask(upload=upload, question=asked.question, options=body.options(), window=body.mats.window)
-
-
-async def _noted(pieces: AsyncIterator[Any], request: Request) -> AsyncIterator[Any]:
-    """Leave what the last item says in the request's facts."""
-    async for piece in pieces:
-        if isinstance(piece, Reply):
-            note(request, piece)
-        yield piece
+async def _stream(
+    service: AudioService, answer_request: AnswerRequest, request: Request
+) -> AsyncGenerator[AnswerDelta | AnswerResponse, None]:
+    async for event in service.stream(answer_request):
+        if isinstance(event, AnswerResponse):
+            record_usage(request, event)
+        yield event

@@ -1,4 +1,4 @@
-"""What goes wrong with a request, and the HTTP status, error type and code a client sees for it."""
+"""Errors as clients see them: HTTP status, type, code and message, and the responses that carry them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,9 +47,9 @@ STATUS = {
 _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 _RETRY_AFTER_SECONDS = {429: 1, 503: 2}
 OWN_SENTENCE = "own_sentence"
-"""Type of a validation's fault whose message says everything itself."""
+"""Type of a validation error whose message is complete by itself."""
 _MAX_MESSAGE = 1000
-"""Characters of one message, whatever it quotes."""
+"""Longest message, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +61,20 @@ class Problem:
     message: str
     param: str | None = None
     """The form field at fault."""
-    asked_wait: int | None = None
-    """Seconds, where the error itself knows when trying again makes sense."""
+    wait_seconds: int | None = None
+    """Seconds until a retry makes sense, where the error knows; else by its status."""
 
     @property
     def type(self) -> str:
-        """OpenAI's coarse kinds: who should do something about it."""
+        """Kind of the error, OpenAI's names."""
         if self.status >= 500:
             return "server_error"
         return _TYPES.get(self.status, "invalid_request_error")
 
     @property
     def retry_after(self) -> int | None:
-        """Seconds after which trying again makes sense."""
-        return self.asked_wait or _RETRY_AFTER_SECONDS.get(self.status)
+        """Seconds until a retry makes sense."""
+        return self.wait_seconds or _RETRY_AFTER_SECONDS.get(self.status)
 
 
 class ErrorDetail(BaseModel):
@@ -93,7 +93,7 @@ class ErrorBody(BaseModel):
 
     @classmethod
     def of(cls, problem: Problem) -> "ErrorBody":
-        """Put a problem into its wire form."""
+        """Encode a problem."""
         return cls(
             error=ErrorDetail(
                 message=problem.message, type=problem.type, param=problem.param, code=problem.code
@@ -101,7 +101,7 @@ class ErrorBody(BaseModel):
         )
 
 
-AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not what its Content-Type says"},
     401: {"model": ErrorBody, "description": "No valid key"},
     404: {"model": ErrorBody, "description": "No such model"},
@@ -118,8 +118,8 @@ AUDIO_ERRORS: dict[int | str, dict[str, Any]] = {
 """What OpenAPI says of a route's errors, by status."""
 
 
-def refusal_of(faults: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
-    """Translate what pydantic says of a body: the first fault's field, its value, what is allowed.
+def validation_error(faults: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
+    """Translate the errors that pydantic found: the first one's field, its value, what is allowed.
 
     Args:
         faults: ``ValidationError.errors()``, their locations below the body.
@@ -142,7 +142,7 @@ def refusal_of(faults: Sequence[Mapping[str, Any]], body: Any) -> RequestError:
 
 
 def _locate(place: Sequence[int | str], body: Any) -> tuple[str, Any]:
-    """Return a location as a path and the value there; a union's members, named in it, are no part of it."""
+    """Return a location as a path, without the names of a union's members, and the value there."""
     path, value = "", body
     for number, step in enumerate(place, start=1):
         if isinstance(step, int) and isinstance(value, list | tuple) and step < len(value):
@@ -153,14 +153,14 @@ def _locate(place: Sequence[int | str], body: Any) -> tuple[str, Any]:
 
 
 def problem_of(error: Exception) -> Problem:
-    """Translate an error; one that is nobody's fault but ours says nothing about itself."""
+    """Translate an error; an unexpected one's text stays in the log."""
     if isinstance(error, RequestError):
         return Problem(
             status=STATUS[error.code],
             code=error.code,
             message=_bounded(error),
             param=error.param,
-            asked_wait=error.retry_after,
+            wait_seconds=error.retry_after,
         )
     if isinstance(error, ConfigError):  # options that this model does not have
         return Problem(status=422, code="invalid_field", message=_bounded(error))
@@ -174,7 +174,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Put a problem into a response."""
+    """Make the response to an error."""
     headers = dict(headers or {})
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
@@ -184,7 +184,7 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
 
 
 async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request with an error."""
+    """Respond to a request with an error, and note it for the access log."""
     scope.setdefault("state", {}).setdefault("facts", {})["error"] = error.code
     await problem_response(problem_of(error))(scope, receive, send)
 

@@ -1,6 +1,6 @@
-"""What stands in front of the routes: request ids, the last resort, admission, deadline, body limit.
+"""Layers in front of the routes: request ids, unexpected errors, limits on concurrency, time and body size.
 
-Plain ASGI, so that a request can be refused before its body is read, let alone parsed or stored.
+Plain ASGI, so that a request can be refused before its body is read.
 """
 
 import asyncio
@@ -20,27 +20,29 @@ logger = logging.getLogger(__name__)
 
 
 class RouteSet:
-    """A few routes by their patterns.
+    """Matches requests with route patterns, under any ``root_path``: they are matched as the router does it.
+
+    ``scope["path"]`` holds the prefix, so it is never compared with anything.
 
     Args:
-        patterns: As the routes are declared, ``/page/{name:path}``.
+        patterns: As routes are declared, ``/page/{name:path}``.
     """
 
     def __init__(self, *patterns: str) -> None:
         self._routes = [Route(pattern, endpoint=_nothing) for pattern in patterns]
 
     def matches(self, scope: Scope) -> bool:
-        """Whether an HTTP request is for one of them, by whatever method; never for a websocket."""
+        """Whether an HTTP request, of any method, is for one of them; a websocket never is."""
         return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
 
 
 def route_of(scope: Scope) -> str | None:
-    """Return the pattern of the route that took a request, so that paths of strangers are no labels."""
+    """Return the pattern of the route of a request: unlike its path, fit as a metric's label."""
     return getattr(scope.get("route"), "path", None)
 
 
-class PrefixSlash:
-    """Redirects a request for the prefix itself to the page below it: the page's links are relative."""
+class PrefixRedirect:
+    """Redirects a request for the prefix itself to the page below it, whose links are relative."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -55,15 +57,15 @@ class PrefixSlash:
 
 
 async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    """Stand in for an endpoint: these routes are only matched."""
+    """Endpoint of routes that are only matched."""
 
 
 class RequestId:
-    """Every request has an id: the client's, if it is a sensible one, or a new one.
+    """Gives every request an id: the client's, if it is printable and short, or a new one.
 
     Args:
-        app: What comes next.
-        echo: Send it back as X-Request-Id; off where something in front already does.
+        app: The next layer.
+        echo: Send it back as X-Request-Id; off where a proxy already does.
     """
 
     def __init__(self, app: ASGIApp, *, echo: bool) -> None:
@@ -74,8 +76,8 @@ class RequestId:
         """Put the id into ``request.state``."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if 0 < len(asked) <= 128 and asked.isprintable() else uuid.uuid4().hex
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if 0 < len(given) <= 128 and given.isprintable() else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
@@ -86,23 +88,23 @@ class RequestId:
         return await self.app(scope, receive, send_with_id)
 
 
-class LastResort:
-    """An error nobody foresaw becomes one JSON 500, and its traceback one entry in the log."""
+class UnexpectedErrors:
+    """Turns an unexpected error into one JSON 500, and its traceback into one entry in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Catch everything; once a response has begun it can only be broken off."""
+        """Catch everything; a response that has started can only be broken off."""
         started = False
 
-        async def watch(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, send_and_note)
         except Exception as error:
             if scope["type"] != "http" or started:
                 raise
@@ -110,8 +112,8 @@ class LastResort:
             await problem_response(problem_of(error))(scope, receive, send)
 
 
-class Admission:
-    """At most so many requests at a time; one more is refused at once, before its body is read."""
+class ConcurrencyLimit:
+    """Limits the number of requests in flight; one more is refused at once, before its body is read."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self.app = app
@@ -119,7 +121,7 @@ class Admission:
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what asks the model; health checks always pass."""
+        """Count requests for the model; health checks always pass."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self.app(scope, receive, send)
         if self.in_flight >= self.limit:
@@ -132,10 +134,10 @@ class Admission:
             self.in_flight -= 1
 
 
-class Deadline:
-    """So many seconds until the response begins, so many until it ends.
+class Timeout:
+    """Limits the seconds until the response starts, and from then until it ends.
 
-    An upload that trickles in, or a stream that nobody reads, does not hold a place forever.
+    So a slow upload, or a stream that its client does not read, ends.
     """
 
     def __init__(self, app: ASGIApp, *, seconds: float, stream_seconds: float) -> None:
@@ -143,13 +145,13 @@ class Deadline:
         self.seconds, self.stream_seconds = seconds, stream_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Cancel what takes longer: with 408 before the response has begun, by breaking it off after."""
+        """Cancel a slow request: with 408 before the response has started, then by breaking it off."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         timer = asyncio.timeout(self.seconds)
         started = False
 
-        async def send_and_set_clock(message: Message) -> None:
+        async def send_and_reset_timer(message: Message) -> None:
             nonlocal started
             if not started:
                 started = True
@@ -158,7 +160,7 @@ class Deadline:
 
         try:
             async with timer:
-                return await self.app(scope, receive, send_and_set_clock)
+                return await self.app(scope, receive, send_and_reset_timer)
         except TimeoutError:
             if started or not timer.expired():
                 raise
@@ -167,15 +169,15 @@ class Deadline:
 
 
 class BodyLimit:
-    """No request body beyond a size, and no more memory for all of them together than there is.
+    """Limits the size of each request body, and the memory for all of them.
 
-    A body is limited by its Content-Length if it has one, and while it is read; memory for it, and for the
+    A body is checked by its Content-Length if it has one, and while it is read; memory for it, and for the
     copies that are made of it, is held from the arrival of each byte to the end of the request.
 
     Args:
-        app: What comes next.
-        max_bytes: Of one body.
-        memory: What all requests in flight may hold; decoding holds its samples there, too.
+        app: The next layer.
+        max_bytes: Largest body.
+        memory: Of all requests in flight; decoded samples count as well.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, memory: Budget) -> None:
@@ -183,7 +185,7 @@ class BodyLimit:
         self.max_bytes, self.memory = max_bytes, memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stop the body at a limit, and whatever the app then says replace by 413 or 429."""
+        """Stop the body at a limit, and replace the app's response by 413 or 429."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         refusal: RequestError | None = None
@@ -195,7 +197,7 @@ class BodyLimit:
                 body.add(message.get("body", b""))
             except RequestError as error:
                 refusal = error
-                # the app must not see the rest; ending the body here makes it give up in its own way
+                # hides the rest of the body: the app gives up as it does when a client disconnects
                 return {"type": "http.disconnect"}
             return message
 
@@ -214,16 +216,16 @@ class BodyLimit:
 
 
 class _Body:
-    """A body as it arrives, and the memory it takes."""
+    """A body as it arrives, and the memory it needs."""
 
     def __init__(self, headers: Headers, max_bytes: int, share: Share) -> None:
         self._headers, self._max_bytes, self._share = headers, max_bytes, share
         self._is_json = "json" in headers.get("content-type", "").lower()
-        self._bytes = self._taken = 0
+        self._bytes = self._held = 0
         self._is_plain, self._last = True, b""
 
     def check_declared(self) -> None:
-        """Look at the announced length alone.
+        """Check the Content-Length.
 
         Raises:
             RequestError: It is too large.
@@ -243,8 +245,8 @@ class _Body:
         if self._is_json:
             self._look_into(chunk)
         needed = self._bytes * (_COPIES if self._is_plain else _COPIES_WIDE)
-        self._share.take(needed - self._taken)
-        self._taken = needed
+        self._share.acquire(needed - self._held)
+        self._held = needed
 
     def _look_into(self, chunk: bytes) -> None:
         is_wide = not chunk.isascii() or b"\0" in chunk or b"\\u" in self._last + chunk
@@ -258,6 +260,6 @@ class _Body:
 
 
 _COPIES = 7
-"""Bytes of memory for each byte of a body while it is taken apart."""
+"""Bytes of memory for each byte of a body while it is parsed."""
 _COPIES_WIDE = 11
-"""The same of JSON beyond ASCII: one wide character makes the text around it take four bytes a letter."""
+"""The same for JSON beyond ASCII: one wide character makes its whole text four bytes a character."""

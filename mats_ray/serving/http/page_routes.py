@@ -26,7 +26,7 @@ _HEADERS = {
 
 
 def page_routes() -> APIRouter:
-    """The page, its parts and the documentation; open to everybody, since none of it answers."""
+    """Make the routes of the page and the documentation, which need no key."""
     router = APIRouter(include_in_schema=False)
     parts = _read_all()
 
@@ -48,7 +48,7 @@ def page_routes() -> APIRouter:
 
 
 def _read_all() -> dict[str, Response]:
-    """Read every file once: they are small, and a name outside of this list reaches no file system."""
+    """Read every file once; so no name in a request reaches the file system."""
     folder = files("mats_ray.serving.http") / "page"
     found = {entry.name: entry for entry in folder.iterdir() if entry.is_file()}
     found |= {f"examples/{entry.name}": entry for entry in (folder / "examples").iterdir()}

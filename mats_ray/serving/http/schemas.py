@@ -1,14 +1,14 @@
-"""The wire contract: what every route sends. OpenAI's shapes where OpenAI has one."""
+"""Response bodies of the routes, OpenAI's shapes where OpenAI has one."""
 
 from typing import Literal
 
 from pydantic import BaseModel
 
-from mats_ray.serving.types import Reply
+from mats_ray.serving.types import AnswerResponse
 
 
 class Usage(BaseModel):
-    """What a request took."""
+    """What a request cost."""
 
     audio_seconds: float
     prompt_tokens: int
@@ -16,7 +16,7 @@ class Usage(BaseModel):
 
 
 class WindowBody(BaseModel):
-    """What was said about a part of a sound."""
+    """The answer about one window of a sound."""
 
     start: float
     """Seconds."""
@@ -35,7 +35,7 @@ class AnswerBody(BaseModel):
     finish_reason: str
     """"stop" (the model ended its answer) or "length" (cut at its longest)."""
     windows: list[WindowBody]
-    """One, the whole, unless windows were asked for."""
+    """One, the whole, unless windows were requested."""
     usage: Usage
 
 
@@ -111,11 +111,11 @@ class ReadyBody(BaseModel):
     model: str
 
 
-def window_bodies(reply: Reply) -> list[WindowBody]:
-    """Put the windows of a reply into their wire form."""
+def window_bodies(response: AnswerResponse) -> list[WindowBody]:
+    """Encode the windows of a response."""
     return [
         WindowBody(
-            start=round(window.start_seconds, 3), end=round(window.end_seconds, 3), text=told.answer.text
+            start=round(window.start_seconds, 3), end=round(window.end_seconds, 3), text=result.answer.text
         )
-        for window, told in reply.windows
+        for window, result in response.windows
     ]

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from mats_ray.config.base import shown
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.errors import AUDIO_ERRORS, ErrorBody
+from mats_ray.serving.http.errors import ERROR_RESPONSES, ErrorBody
 from mats_ray.serving.http.schemas import HealthBody, ModelBody, ModelList, ReadyBody
 from mats_ray.serving.metrics import PrometheusSink
 from mats_ray.serving.service import AudioService
@@ -19,18 +19,18 @@ logger = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Sends the warm-up request, and another one if somebody looks after the last has failed."""
+    """Sends the warm-up request, and another one at a check after the last has failed."""
 
     def __init__(self, service: AudioService) -> None:
         self._service = service
         self._attempt: asyncio.Task[ModelCard] | None = None
 
     def start(self) -> None:
-        """Send the warm-up request, unless one is under way or has been answered."""
+        """Send the warm-up request, unless one is in progress or has been answered."""
         if self._attempt is None or _failed(self._attempt):
             self._attempt = asyncio.create_task(self._service.warm_up())
 
-    def look(self) -> ModelCard:
+    def check(self) -> ModelCard:
         """Return the model that answered last.
 
         Raises:
@@ -42,15 +42,15 @@ class Readiness:
         return self._service.card or self._attempt.result()
 
     def stop(self) -> None:
-        """Give up an attempt under way."""
+        """Cancel an attempt in progress."""
         if self._attempt is not None:
             self._attempt.cancel()
 
 
 def model_routes(service: AudioService) -> APIRouter:
-    """Which models there are."""
+    """Make the routes that list the models."""
     router = APIRouter(
-        prefix="/v1/models", tags=["models"], responses={n: AUDIO_ERRORS[n] for n in (401, 408, 503)}
+        prefix="/v1/models", tags=["models"], responses={n: ERROR_RESPONSES[n] for n in (401, 408, 503)}
     )
 
     async def model() -> ModelBody:
@@ -74,7 +74,7 @@ def model_routes(service: AudioService) -> APIRouter:
 
 
 def status_routes(readiness: Readiness, prometheus: PrometheusSink) -> APIRouter:
-    """For load balancers, orchestrators and monitors."""
+    """Make the routes for load balancers, orchestrators and monitors."""
     router = APIRouter(tags=["status"])
 
     @router.get("/health")
@@ -85,7 +85,7 @@ def status_routes(readiness: Readiness, prometheus: PrometheusSink) -> APIRouter
     @router.get("/readyz", responses={503: {"model": ErrorBody}})
     async def ready() -> ReadyBody:
         """Say that weights are loaded and a warm-up answer was given."""
-        return ReadyBody(model=readiness.look().id)
+        return ReadyBody(model=readiness.check().id)
 
     @router.get("/metrics", response_class=PlainTextResponse, responses={401: {"model": ErrorBody}})
     async def metrics() -> Response:

@@ -1,4 +1,4 @@
-"""What every body must be before a route sees it: of bounded shape, its text Unicode, its numbers finite."""
+"""Checks of every body before a route gets it: known fields, Unicode, finite numbers, bounded depth."""
 
 import math
 from collections.abc import Callable, Coroutine
@@ -19,7 +19,7 @@ _UNICODE = "is not valid Unicode"
 
 
 class RequestModel(BaseModel):
-    """Base of what a request may hold: a field that nobody reads is refused, not ignored."""
+    """Base of request bodies: a field that has no effect is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -39,12 +39,12 @@ class CheckedRequest(Request):
     """A request whose body is checked where it is parsed."""
 
     async def json(self) -> Any:
-        """Parse a JSON body; ``null`` asks for nothing, so fields that hold it are left out.
+        """Parse a JSON body; fields that are ``null`` are left out.
 
         Raises:
             HTTPException: 422 for a value that cannot be used.
         """
-        return usable(await super().json())
+        return without_nulls(await super().json())
 
     async def form(self, **limits: Any) -> FormData:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parse a form of UTF-8.
@@ -56,7 +56,7 @@ class CheckedRequest(Request):
         if not content_type.lower().startswith("multipart/"):
             return await super().form(**limits)
         if self._fields is None:
-            # Starlette takes what is not UTF-8 for Latin-1, without a word; read as Latin-1 nothing is lost
+            # Starlette silently decodes other bytes than UTF-8 as Latin-1; Latin-1 throughout loses nothing
             headers = self.headers.mutablecopy()
             headers["content-type"] = f"{content_type}; charset=latin-1"
             form = await Request({**self.scope, "headers": headers.raw}, self.receive).form(**limits)
@@ -79,13 +79,13 @@ class CheckedRoute(APIRoute):
         return checked
 
 
-def usable(value: Any, where: str = "", depth: int = 0) -> Any:
+def without_nulls(value: Any, where: str = "", depth: int = 0) -> Any:
     """Return a JSON value without the fields that are null.
 
     Args:
-        value: What ``json.loads`` gives.
+        value: As returned by ``json.loads``.
         where: Its path, ``messages[0].content``.
-        depth: Containers around it.
+        depth: Number of containers around it.
 
     Raises:
         HTTPException: Text is not Unicode, a number not finite, or containers are nested too deep.
@@ -97,12 +97,12 @@ def usable(value: Any, where: str = "", depth: int = 0) -> Any:
     if isinstance(value, dict | list) and depth == MAX_DEPTH:
         raise HTTPException(422, f"{where} is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, list):
-        return [usable(item, f"{where}[{n}]", depth + 1) for n, item in enumerate(value)]
+        return [without_nulls(item, f"{where}[{n}]", depth + 1) for n, item in enumerate(value)]
     if isinstance(value, dict):
         for name in value:
             _text(name, f"a field's name in {where or 'the body'}")
         return {
-            name: usable(item, f"{where}.{name[:60]}".removeprefix("."), depth + 1)
+            name: without_nulls(item, f"{where}.{name[:60]}".removeprefix("."), depth + 1)
             for name, item in value.items()
             if item is not None
         }

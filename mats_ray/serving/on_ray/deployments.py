@@ -1,4 +1,4 @@
-"""The service on Ray Serve: an ingress that speaks HTTP, an encoder and an answerer that batch.
+"""The deployments of Ray Serve: an ingress for HTTP, an encoder and an answerer that batch.
 
     client -> Ingress (limits, decoding) -> Encoder (CLAP) -> Ingress -> Answerer (Santa, language model)
 
@@ -31,21 +31,21 @@ from mats_ray.serving.foreground import MAX_CONNECTIONS
 from mats_ray.serving.http.access_log import log_as_json
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.http.authentication import KeyRing, check_loopback
-from mats_ray.serving.on_ray.handles import RemoteAnswerer, RemoteEncoder
+from mats_ray.serving.on_ray.handles import AnswererHandle, EncoderHandle
 from mats_ray.serving.on_ray.metrics import LoadGauges, RaySink, listening_host
-from mats_ray.serving.service import WARM_UP_CLIP, WINDOWS_AT_ONCE, AudioService
-from mats_ray.serving.types import Embedded, ModelCard, Told
+from mats_ray.serving.service import MAX_CONCURRENT_WINDOWS, WARM_UP_CLIP, AudioService
+from mats_ray.serving.types import AnswerDelta, AnswerResult, Embedding, ModelCard
 from mats_ray.types import AudioClip
 
 APP_NAME = "mats"
 _RETRY_AFTER_SECONDS = 1
 _HEALTH_CHECK_SECONDS = 1.0
-"""A dead replica is replaced after so long; Serve's own ten would be the longer part of its absence."""
+"""Time until a dead replica is noticed; Serve's own ten seconds are longer than replacing it."""
 _NICENESS = 5
-"""Of processes that compute where the ingress may run, too: a refusal must not wait for an answer."""
+"""Of the processes that compute, so that an ingress on the same machine can refuse at once."""
 REPLICA_ENVIRONMENT = {
-    # Our methods never block: they hand their work to threads of their own. Two event loops and their threads
-    # less save a third of the time between a request and the model (benchmarks/serving.md).
+    # Our methods never block: they pass their work to threads of their own. Without Serve's two further event
+    # loops the way from a request to the model is a third shorter (benchmarks/serving.md).
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
@@ -74,23 +74,23 @@ class EncoderReplica:
         self._labels = BatchThread(self._encode_labels, max_items=1)
 
     async def check_health(self) -> None:
-        """Let Serve replace a replica that encodes no more; it asks every second."""
+        """Raise if the replica cannot encode, so that Serve replaces it; called every second."""
         self._clips.check_health()
         self._labels.check_health()
 
-    async def encode(self, clip: AudioClip) -> Embedded:
+    async def encode(self, clip: AudioClip) -> Embedding:
         """Embed one clip: (C,) float32."""
-        return Embedded(await self._clips.do(clip), self._space)
+        return Embedding(await self._clips.do(clip), self._space)
 
-    async def encode_labels(self, labels: Sequence[str]) -> Embedded:
+    async def encode_labels(self, labels: Sequence[str]) -> Embedding:
         """Embed texts: (N, C) float32."""
-        return Embedded(await self._labels.do(labels), self._space)
+        return Embedding(await self._labels.do(labels), self._space)
 
     def _encode(self, clips: Sequence[AudioClip]) -> list[np.ndarray]:
-        return list(self._encoder.encode(clips, before_batch=self._clips.check_wanted))
+        return list(self._encoder.encode(clips, before_batch=self._clips.raise_if_abandoned))
 
-    def _encode_labels(self, asked: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        return [self._encoder.clap.encode_text(labels).cpu().numpy() for labels in asked]
+    def _encode_labels(self, batch: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [self._encoder.clap.encode_text(labels).cpu().numpy() for labels in batch]
 
 
 @serve.deployment(name="Answerer")
@@ -102,47 +102,46 @@ class AnswererReplica:
         from mats_ray.infer.engine import AnswerEngine
         from mats_ray.infer.pipeline import Answerer
         from mats_ray.models.directory import CONFIG, read_info
-        from mats_ray.serving.async_engine import Teller
+        from mats_ray.serving.async_engine import AsyncEngine
 
         device = _start_torch(config.threads, gpus=config.answerer.gpus)
         info = read_info(config.model)
         self._space = info.space
         answerer = Answerer.from_info(info, device=device)
         answerer = replace(answerer, generation=config.generation or answerer.generation)
-        self._card = ModelCard(
+        card = ModelCard(
             id=info.model_id,
             created=int((info.directory / CONFIG).stat().st_mtime),
             version=f"{info.model_id} {answerer.generation.model_dump_json()}",
         )
         check_model(answerer)
-        self._teller = Teller(AnswerEngine(answerer, max_answers=config.answerer.max_batch_size), answerer)
+        engine = AnswerEngine(answerer, max_answers=config.answerer.max_batch_size)
+        self._engine = AsyncEngine(engine, answerer, card)
         self._gauges = LoadGauges()
 
     async def check_health(self) -> None:
-        """Let Serve replace a replica whose engine has stopped; it asks every second."""
-        self._teller.check_health()
+        """Raise if the engine has stopped, so that Serve replaces the replica; called every second."""
+        self._engine.check_health()
 
     async def describe(self) -> ModelCard:
-        """Say which model this is."""
-        return self._card
+        """Return the identity of the model that answers."""
+        return self._engine.model
 
-    async def answer(self, embedded: Embedded, instruction: str, options: AnswerOptions) -> Told:
+    async def answer(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerResult:
         """Answer one instruction about one embedding (C,)."""
-        self._gauges.show(self._teller.load)
-        check_space(embedded, self._space)
-        told = await self._teller.answer(embedded.vectors, instruction, options)
-        return replace(told, by=self._card)
+        self._gauges.set(self._engine.load)
+        check_space(embedding, self._space)
+        return await self._engine.answer(embedding.vectors, instruction, options)
 
     async def stream(
-        self, embedded: Embedded, instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[ModelCard | str | Told]:
-        """Answer in pieces; the first item says who speaks, the last is the whole."""
-        self._gauges.show(self._teller.load)
-        check_space(embedded, self._space)
-        yield self._card
-        async with aclosing(self._teller.stream(embedded.vectors, instruction, options)) as pieces:
-            async for piece in pieces:
-                yield replace(piece, by=self._card) if isinstance(piece, Told) else piece
+        self, embedding: Embedding, instruction: str, options: AnswerOptions
+    ) -> AsyncIterator[AnswerDelta | AnswerResult]:
+        """Yield the answer in deltas, then the result."""
+        self._gauges.set(self._engine.load)
+        check_space(embedding, self._space)
+        async with aclosing(self._engine.stream(embedding.vectors, instruction, options)) as events:
+            async for event in events:
+                yield event
 
 
 @serve.deployment(name="Ingress")
@@ -157,8 +156,8 @@ class Ingress:
         if self._keys.is_open and not config.allow_anonymous:
             check_loopback(listening_host())
         self._service = AudioService(
-            RemoteEncoder(encoder, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
-            RemoteAnswerer(answerer, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
+            EncoderHandle(encoder, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
+            AnswererHandle(answerer, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
             decoder=DecoderPool(
                 config.decode_processes,
                 max_seconds=config.max_audio_seconds,
@@ -169,7 +168,7 @@ class Ingress:
         )
 
     def __serve_build_asgi_app__(self) -> Any:
-        """Serve asks for the app in the replica, where the handles are."""
+        """Make the app; called by Serve in the replica, where the handles are."""
         return make_app(
             self._service, self._config, keys=self._keys, sinks=[RaySink()], echo_request_id=False
         )
@@ -190,7 +189,7 @@ def build_app(args: ServeConfig) -> serve.Application:
         args = args.model_copy(update={"model": str(path.resolve())})
     encoder = EncoderReplica.options(**_batching_options(args.encoder, args)).bind(args)
     answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
-    # the app refuses by itself, in JSON; Serve's own refusals, plain text, are never to be needed
+    # the app refuses requests itself, in JSON, before Serve would, in plain text
     room = max(MAX_CONNECTIONS, 2 * args.max_requests_in_flight)
     ingress = Ingress.options(
         **_replica_options(args.ingress, args), max_ongoing_requests=room, max_queued_requests=room
@@ -210,7 +209,7 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),  # a logical number: one core is enough
-        log_to_driver=False,  # replicas log to files; what a client sees is in the reply
+        log_to_driver=False,  # replicas log to files
     )
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))
@@ -225,7 +224,7 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
 def _deploy(config: ServeConfig) -> None:
     try:
         serve.run(build_app(config), name=APP_NAME, route_prefix="/")
-    except RuntimeError as error:  # it names the deployment only; the reason stands in its status
+    except RuntimeError as error:  # its text names the deployment only; the reason is in the status
         deployments = serve.status().applications[APP_NAME].deployments.values()
         reasons = [failure_reason(deployment.message) for deployment in deployments if deployment.message]
         raise ModelError(f"the service did not start: {reasons[0] if reasons else error}") from None
@@ -233,9 +232,9 @@ def _deploy(config: ServeConfig) -> None:
 
 def _replica_options(config: ReplicaConfig, service: ServeConfig) -> dict[str, Any]:
     return {
-        # what has begun is answered first, to the end of its stream
+        # requests in flight are answered first, to the end of their streams
         "graceful_shutdown_timeout_s": service.request_timeout_seconds + service.stream_timeout_seconds,
-        "max_surge_percent": 100,  # in a roll-out a replica goes when its successor answers, not before
+        "max_surge_percent": 100,  # a roll-out stops a replica when its successor answers, not before
         "health_check_period_s": _HEALTH_CHECK_SECONDS,
         "autoscaling_config": _scaling(config.autoscaling),
         "ray_actor_options": {
@@ -261,16 +260,16 @@ def _scaling(config: ScalingConfig) -> AutoscalingConfig:
 def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[str, Any]:
     return {
         **_replica_options(config, service),
-        # room for the batch being computed and for the next ones, which gather in the replica
+        # the batch being computed and the next ones, which gather in the replica
         "max_ongoing_requests": 4 * config.max_batch_size,
-        # all that the requests an ingress has admitted call at once, so that none of it is refused: windows,
-        # and one call beside them (labels, the model's name)
-        "max_queued_requests": service.max_requests_in_flight * (WINDOWS_AT_ONCE + 1),
+        # every concurrent call of the requests that an ingress admits, so that none is refused: windows, and
+        # one more (labels, the model's name)
+        "max_queued_requests": service.max_requests_in_flight * (MAX_CONCURRENT_WINDOWS + 1),
     }
 
 
 def _start_torch(threads: int, *, gpus: float) -> str:
-    """Limit torch's threads and return the device; on a CPU step back behind the ingress."""
+    """Limit torch's threads and return the device; on a CPU lower the process's priority."""
     import torch
 
     torch.set_num_threads(threads)

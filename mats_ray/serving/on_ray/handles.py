@@ -1,13 +1,14 @@
-"""Calls through Serve's handles: repeated when a replica dies, cancelled when nobody waits for them.
+"""Calls through Serve's handles: repeated when a replica dies, cancelled with their caller.
 
-An answer is the same each time it is computed, so a call may be repeated, even one half told. But it may be
-what the replica died of: a call that was in flight at a death is repeated once and no more, so that no
-request takes one replica after another. Serve repeats no call that a replica has accepted.
+An answer is the same each time it is computed, so a call may be repeated, even one half streamed. But the
+call may be what the replica died of: one that was in flight at a death is repeated once and no more, so that
+no request kills one replica after another. Serve repeats no call that a replica has accepted.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,27 +22,27 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.errors import EngineError, MATSError
 from mats_ray.on_ray.errors import own_error
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.types import Embedded, ModelCard, Told
+from mats_ray.serving.types import AnswerDelta, AnswerResult, Embedding, ModelCard
 from mats_ray.types import AudioClip
 
 ErrorT = TypeVar("ErrorT", bound=MATSError)
 _MAX_DEATHS = 1
-"""At which a call may have been in flight and is repeated all the same."""
+"""Number of replica deaths after which a call that was in flight is still repeated."""
 _BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.INTERNAL, StatusCode.UNKNOWN)
-"""What gRPC says of a connection whose other end has gone."""
+"""gRPC statuses of a connection whose other end is gone."""
 _STORED_BYTES = 600_000
-"""Sounds from this size on go through Ray's object store, smaller ones straight to the replica by gRPC: one
-then takes 2 ms instead of 5, but with a megabyte more; at 4 MB it takes none (benchmarks/serving.md)."""
+"""Clips from this size on go through Ray's object store, smaller ones straight to the replica by gRPC: one
+then needs 2 ms instead of 5, but with a megabyte more; at 4 MB nothing is saved (benchmarks/serving.md)."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
-class Patience:
-    """How long and how often a call is repeated.
+class CallRetry:
+    """Decides whether one call is repeated, and waits before it is.
 
     Args:
-        seconds: How long it waits for a replica, from now on; 0 never repeats.
-        on_retry: Told of each repetition.
-        sleep: Waits between two.
+        seconds: How long a replica is waited for, from now on; 0: the call is never repeated.
+        on_retry: Called before each repetition.
+        sleep: Waits between two attempts.
     """
 
     def __init__(
@@ -51,17 +52,17 @@ class Patience:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._until = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
         self._on_retry, self._sleep = on_retry, sleep
         self._pause = _FIRST_PAUSE_SECONDS
         self._deaths = 0
 
-    async def wait(self, error: Exception) -> None:
-        """Wait a while after an error, longer each time.
+    async def wait_or_raise(self, error: Exception) -> None:
+        """Wait after a failed attempt, longer each time.
 
         Raises:
-            RequestError: The error is not the loss of a replica, it has been long enough, or replicas died of
-                this call, as it seems (``replica_died``).
+            RequestError: The error is not the loss of a replica, time is up, or replicas seem to have died of
+                this call (``replica_died``).
         """
         self._deaths += _is_death(error)
         if self._deaths > _MAX_DEATHS:
@@ -69,14 +70,24 @@ class Patience:
                 f"{self._deaths} replicas died while they computed this request; it is not repeated again",
                 code="replica_died",
             ) from error
-        if not (_is_death(error) or _is_absence(error)) or time.monotonic() + self._pause > self._until:
+        if not (_is_death(error) or _is_absence(error)) or time.monotonic() + self._pause > self._deadline:
             raise_as_ours(error)
         self._on_retry()
         await self._sleep(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
 
-class _Remote:
+class _RetryingHandle:
+    """Calls of one deployment.
+
+    Args:
+        handle: Serve's.
+        retry_seconds: See ``CallRetry``.
+        on_retry: Called with the deployment's name before each repetition.
+    """
+
+    _DEPLOYMENT: str
+
     def __init__(
         self,
         handle: DeploymentHandle,
@@ -95,13 +106,11 @@ class _Remote:
     def _storing_handle(self) -> DeploymentHandle:
         return self._given.options(_by_reference=True)
 
-    def _patience(self) -> Patience:
-        return Patience(
-            self._retry_seconds, lambda: self._on_retry(type(self).__name__.removeprefix("Remote"))
-        )
+    def _new_retry(self) -> CallRetry:
+        return CallRetry(self._retry_seconds, lambda: self._on_retry(self._DEPLOYMENT))
 
     async def _call(self, method: Any, *args: Any) -> Any:
-        patience = self._patience()
+        retry = self._new_retry()
         while True:
             response = method.remote(*args)
             try:
@@ -110,93 +119,92 @@ class _Remote:
                 response.cancel()
                 raise
             except Exception as error:  # noqa: BLE001  sorted out there
-                await patience.wait(error)
+                await retry.wait_or_raise(error)
 
 
-class RemoteEncoder(_Remote):
-    """The encoder behind a handle."""
+class EncoderHandle(_RetryingHandle):
+    """The encoder deployment as an ``EncoderClient``."""
 
-    async def encode(self, clip: AudioClip) -> Embedded:
+    _DEPLOYMENT = "Encoder"
+
+    async def encode(self, clip: AudioClip) -> Embedding:
         """Embed one clip: (C,) float32."""
         handle = self._storing_handle if clip.samples.nbytes >= _STORED_BYTES else self._handle
         return await self._call(handle.encode, clip)
 
-    async def encode_labels(self, labels: Sequence[str]) -> Embedded:
+    async def encode_labels(self, labels: Sequence[str]) -> Embedding:
         """Embed texts: (N, C) float32."""
         return await self._call(self._handle.encode_labels, list(labels))
 
 
-class RemoteAnswerer(_Remote):
-    """The answerer behind a handle."""
+class AnswererHandle(_RetryingHandle):
+    """The answerer deployment as an ``AnswererClient``."""
 
-    async def answer(self, embedded: Embedded, instruction: str, options: AnswerOptions) -> Told:
+    _DEPLOYMENT = "Answerer"
+
+    async def answer(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerResult:
         """Answer one instruction about one embedding (C,)."""
-        return await self._call(self._handle.answer, embedded, instruction, options)
+        return await self._call(self._handle.answer, embedding, instruction, options)
 
     async def describe(self) -> ModelCard:
-        """Say which model this is."""
+        """Return the identity of the model that answers now."""
         return await self._call(self._handle.describe)
 
     async def stream(
-        self, embedded: Embedded, instruction: str, options: AnswerOptions
-    ) -> AsyncGenerator[ModelCard | str | Told, None]:
-        """Answer in pieces; a replica that dies midway is replaced by one that says the same again.
+        self, embedding: Embedding, instruction: str, options: AnswerOptions
+    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+        """Yield the answer in deltas, then the result; after a replica's death another one resumes.
 
         Raises:
-            RequestError: It is not: meanwhile there is another model.
+            RequestError: It cannot: meanwhile there is another model.
         """
-        patience, heard = self._patience(), _Heard()
+        retry, resumption = self._new_retry(), _Resumption()
         while True:
-            heard.again()
+            resumption.restart()
             method: Any = self._handle.options(stream=True).stream
-            pieces = method.remote(embedded, instruction, options)
+            events = method.remote(embedding, instruction, options)
             try:
-                async for piece in pieces:
-                    for news in heard.news_in(piece):
-                        yield news
-                    if isinstance(piece, Told):
+                async for event in events:
+                    if (new := resumption.new_part(event)) is not None:
+                        yield new
+                    if isinstance(event, AnswerResult):
                         return
             except (asyncio.CancelledError, GeneratorExit):
-                pieces.cancel()
+                events.cancel()
                 raise
             except Exception as error:  # noqa: BLE001  sorted out there
-                await patience.wait(error)
+                await retry.wait_or_raise(error)
 
 
-class _Heard:
-    """What of a stream has been passed on; a repetition's beginning is left out."""
+class _Resumption:
+    """Removes from a repeated stream what has been passed on already."""
 
     def __init__(self) -> None:
-        self._said = self._skip = 0
-        self._by: ModelCard | None = None
-        self._introduced = False
+        self._num_passed = self._num_to_skip = 0
+        self._model: ModelCard | None = None
+        """Of what has been passed on; until then a repetition may be another model's."""
 
-    def again(self) -> None:
-        """Listen to the stream from its beginning."""
-        self._skip = self._said
+    def restart(self) -> None:
+        """Expect the stream from its beginning."""
+        self._num_to_skip = self._num_passed
 
-    def news_in(self, piece: ModelCard | str | Told) -> Iterator[ModelCard | str | Told]:
-        """What is new; who speaks is told with the first word, for until then it may be another."""
-        if isinstance(piece, ModelCard):
-            if self._introduced and self._by is not None and self._by.version != piece.version:
-                raise RequestError(
-                    "a new model has taken over amid this answer; ask again", code="unavailable"
-                )
-            self._by = piece
-            return
-        if isinstance(piece, str):
-            piece, self._skip = piece[self._skip :], max(0, self._skip - len(piece))
-            self._said += len(piece)
-        if piece and not self._introduced:
-            assert self._by is not None, "a stream begins with who speaks"
-            self._introduced = True
-            yield self._by
-        if piece:
-            yield piece
+    def new_part(self, event: AnswerDelta | AnswerResult) -> AnswerDelta | AnswerResult | None:
+        """Return the part of an event that has not been passed on, None if there is none."""
+        if self._model is not None and self._model.version != event.model.version:
+            raise RequestError("a new model has taken over amid this answer; ask again", code="unavailable")
+        if isinstance(event, AnswerDelta):
+            text = event.text[self._num_to_skip :]
+            self._num_to_skip -= len(event.text) - len(text)
+            if not text:
+                return None
+            self._num_passed += len(text)
+            event = replace(event, text=text)
+        self._model = event.model
+        return event
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether a replica that had accepted the call is gone; what it raises itself comes as another error."""
+    """Whether a replica that had accepted the call is gone; its own errors are of other types."""
     broken = isinstance(error, AioRpcError) and error.code() in _BROKEN
     stopped = _cause(error, EngineError)
     return broken or isinstance(error, RayActorError) or (stopped is not None and stopped.in_flight)
@@ -204,7 +212,7 @@ def _is_death(error: Exception) -> bool:
 
 def _is_absence(error: Exception) -> bool:
     """Whether the call has reached no replica that would compute it."""
-    # Serve's words for a stream that no replica has accepted
+    # Serve's error text for a stream that no replica has accepted
     lost = isinstance(error, RuntimeError) and str(error).startswith("Unexpected error (StatusCode.")
     stopped = _cause(error, EngineError)
     gone = isinstance(error, DeploymentUnavailableError | ReplicaUnavailableError)
@@ -212,13 +220,13 @@ def _is_absence(error: Exception) -> bool:
 
 
 def _cause(error: Exception, kind: type[ErrorT]) -> ErrorT | None:
-    """Return what a replica raised, if it is of a kind; by gRPC it comes as it is, else in Ray's error."""
+    """Return the error that a replica raised, if it is of a kind."""
     cause = own_error(error)
     return cause if isinstance(cause, kind) else None
 
 
 def raise_as_ours(error: Exception) -> None:
-    """Raise what Ray says about a call as what a client may read.
+    """Raise an error of Ray's about a call as one that a client may read.
 
     Raises:
         RequestError: The queue is full, or the model is not there.

@@ -12,42 +12,42 @@ class RaySink:
     """See ``metrics.Sink``."""
 
     def __init__(self) -> None:
-        self._shown = {metric.name: _shown(metric) for metric in METRICS.values()}
+        self._metrics = {metric.name: _make(metric) for metric in METRICS.values()}
 
     def record(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
         """Record one value."""
-        shown, tags = self._shown[metric.name], dict(labels)
-        if isinstance(shown, Counter):
-            if value > 0:  # Ray's refuse nothing
-                shown.inc(value, tags=tags)
-        elif isinstance(shown, Gauge):
-            shown.set(value, tags=tags)
+        recorder, tags = self._metrics[metric.name], dict(labels)
+        if isinstance(recorder, Counter):
+            if value > 0:  # Ray's counters raise for 0
+                recorder.inc(value, tags=tags)
+        elif isinstance(recorder, Gauge):
+            recorder.set(value, tags=tags)
         else:
-            shown.observe(value, tags=tags)
+            recorder.observe(value, tags=tags)
 
 
 class LoadGauges:
-    """How busy an answering replica is."""
+    """Numbers of answers running and waiting in a replica."""
 
     def __init__(self) -> None:
-        self._answering = Gauge("mats_answers_running", "Answers under way in a replica")
+        self._running = Gauge("mats_answers_running", "Answers under way in a replica")
         self._waiting = Gauge("mats_answers_waiting", "Questions waiting for a place in a replica's batch")
 
-    def show(self, load: Load) -> None:
-        """Set them."""
-        self._answering.set(load.answering)
+    def set(self, load: Load) -> None:
+        """Record the numbers of now."""
+        self._running.set(load.answering)
         self._waiting.set(load.waiting)
 
 
 def listening_host() -> str:
-    """Where Serve's proxies listen; for a replica to ask."""
+    """Return the address that Serve's proxies listen on; to be called in a replica."""
     from ray.serve.context import _get_global_client  # Serve has no public name for it
 
     client = _get_global_client()
     return "127.0.0.1" if client is None else client.http_config.host or "0.0.0.0"  # noqa: S104
 
 
-def _shown(metric: Metric) -> Counter | Gauge | Histogram:
+def _make(metric: Metric) -> Counter | Gauge | Histogram:
     if metric.kind == "histogram":
         return Histogram(metric.name, metric.help, boundaries=list(metric.buckets), tag_keys=metric.labels)
     kind = Counter if metric.kind == "counter" else Gauge

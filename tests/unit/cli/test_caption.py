@@ -11,7 +11,8 @@ import soundfile
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.job import CaptionJob
 from mats_ray.cli.main import main
-from mats_ray.config import RunConfig
+from mats_ray.config.caption import CaptionConfig
+from mats_ray.config.generation import GenerationConfig
 from tests.world import tiny_model_dir
 
 
@@ -90,18 +91,12 @@ def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys):
 
 
 def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):
-    def decoding(tree):
-        job = CaptionJob.plan(
-            RunConfig.model_validate({"toy": {}} | tree),
-            audio=audio,
-            out=str(tmp_path),
-            model=model,
-            questions=(),
-        )
+    def decoding(generation):
+        job = CaptionJob.plan(CaptionConfig(), generation, audio=audio, out=str(tmp_path), model=model)
         return job.ledger.provenance.decoding
 
-    assert decoding({}) == "fast, at most 12 tokens"
-    assert decoding({"generation": {"max_new_tokens": 5}}) == "paper, at most 5 tokens"
+    assert decoding(None) == "fast, at most 12 tokens"
+    assert decoding(GenerationConfig(max_new_tokens=5)) == "paper, at most 5 tokens"
 
 
 @pytest.mark.usefixtures("no_ray")

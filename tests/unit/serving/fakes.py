@@ -7,7 +7,7 @@ import numpy as np
 
 from mats_ray.errors import AudioError
 from mats_ray.serving.consistency import check_space
-from mats_ray.serving.types import Embedded, ModelCard, Told
+from mats_ray.serving.types import AnswerDelta, AnswerResult, Embedding, ModelCard
 from mats_ray.types import Answer, AudioClip
 
 CARD = ModelCard(id="toy-0123", created=1_700_000_000, version="1")
@@ -44,45 +44,44 @@ class FakeEncoder:
             await asyncio.to_thread(self.gate.wait)
         if self.error is not None:
             raise self.error
-        return Embedded(np.array([clip.seconds], np.float32), self.spaces.pop(0) if self.spaces else "")
+        return Embedding(np.array([clip.seconds], np.float32), self.spaces.pop(0) if self.spaces else "")
 
     async def encode_labels(self, labels):
-        return Embedded(np.array([[1.0 if label == "dog" else -1.0] for label in labels], np.float32))
+        return Embedding(np.array([[1.0 if label == "dog" else -1.0] for label in labels], np.float32))
 
 
 class FakeAnswerer:
-    """Says instruction and embedding, a word at a time; an error to raise midway, other cards at first."""
+    """Answers instruction and embedding, a word per delta; an error to raise midway, other cards at first."""
 
     def __init__(self):
         self.cards = []
         self.card = CARD
         self.error = None
-        self.asked = []
-        self.left = 0
+        self.options = []
+        self.num_closed_streams = 0
 
-    async def answer(self, embedded, instruction, options):
-        self.asked.append(options)
-        check_space(embedded, "")
-        return told(embedded, instruction, by=self.cards.pop(0) if self.cards else self.card)
+    async def answer(self, embedding, instruction, options):
+        self.options.append(options)
+        check_space(embedding, "")
+        return result(embedding, instruction, model=self.cards.pop(0) if self.cards else self.card)
 
-    async def stream(self, embedded, instruction, options):
-        self.asked.append(options)
-        check_space(embedded, "")
-        whole = told(embedded, instruction, by=self.card)
+    async def stream(self, embedding, instruction, options):
+        self.options.append(options)
+        check_space(embedding, "")
+        whole = result(embedding, instruction, model=self.card)
         try:
-            yield self.card
             for number, word in enumerate(whole.answer.text.split(" ")):
-                yield f" {word}" if number else word
+                yield AnswerDelta(f" {word}" if number else word, whole.model)
                 if self.error is not None:
                     raise self.error
             yield whole
         finally:
-            self.left += 1
+            self.num_closed_streams += 1
 
     async def describe(self):
         return self.card
 
 
-def told(embedded, instruction, *, by):
-    answer = Answer(text=f"{instruction} {embedded.vectors[0]:g}", num_tokens=3, finish_reason="stop")
-    return Told(answer=answer, by=by, prompt_tokens=40, waited_seconds=0.01, batch_size=2)
+def result(embedding, instruction, *, model):
+    answer = Answer(text=f"{instruction} {embedding.vectors[0]:g}", num_tokens=3, finish_reason="stop")
+    return AnswerResult(answer=answer, model=model, prompt_tokens=40, queue_seconds=0.01, batch_size=2)

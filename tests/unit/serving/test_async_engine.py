@@ -1,4 +1,4 @@
-"""The engine from an event loop: whole answers and streams, and what becomes of those given up."""
+"""The engine on an event loop: whole answers, streams, and cancelled ones."""
 
 import asyncio
 
@@ -10,11 +10,13 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
 from mats_ray.infer.engine import AnswerEngine
 from mats_ray.infer.pipeline import Answerer
-from mats_ray.serving.async_engine import Teller
+from mats_ray.serving.async_engine import AsyncEngine
+from mats_ray.serving.types import ModelCard
 from tests.world import CLAP_DIM
 
 EMBEDDING = np.random.default_rng(0).normal(size=CLAP_DIM).astype(np.float32)
-ASKED = (EMBEDDING, "Is there a dog?", AnswerOptions(profile="fast", max_new_tokens=9))
+CARD = ModelCard(id="tiny", created=0)
+REQUEST = (EMBEDDING, "Is there a dog?", AnswerOptions(profile="fast", max_new_tokens=9))
 
 
 @pytest.fixture(scope="module")
@@ -23,49 +25,50 @@ def answerer(model_dir):
 
 
 @pytest.fixture
-def teller(answerer):
+def engine(answerer):
     engine = AnswerEngine(answerer, max_answers=2)
-    yield Teller(engine, answerer)
+    yield AsyncEngine(engine, answerer, CARD)
     engine.close()
 
 
-async def collect(pieces):
-    return [piece async for piece in pieces]
+async def collect(events):
+    return [event async for event in events]
 
 
-def test_a_stream_and_a_whole_answer_are_the_same(teller, answerer):
+def test_a_stream_and_a_whole_answer_are_the_same(engine, answerer):
     async def both():
-        return await asyncio.gather(teller.answer(*ASKED), collect(teller.stream(*ASKED)))
+        return await asyncio.gather(engine.answer(*REQUEST), collect(engine.stream(*REQUEST)))
 
-    told, (*pieces, last) = asyncio.run(both())
+    result, (*deltas, last) = asyncio.run(both())
 
     generation = GenerationConfig(profile="fast", max_new_tokens=9)
-    assert told.answer == answerer.answer(EMBEDDING[None], [ASKED[1]], generation=generation)[0]
-    assert "".join(pieces) == last.answer.text == told.answer.text
-    assert told.prompt_tokens == answerer.count_prompt(ASKED[1])
+    assert result.answer == answerer.answer(EMBEDDING[None], [REQUEST[1]], generation=generation)[0]
+    assert "".join(delta.text for delta in deltas) == last.answer.text == result.answer.text
+    assert {event.model for event in (result, *deltas, last)} == {CARD}
+    assert result.prompt_tokens == answerer.count_prompt(REQUEST[1])
 
 
-def test_an_error_reaches_its_asker(answerer):
-    engine = AnswerEngine(Answerer(**fields(answerer) | {"memory": None}), max_answers=2)
-    teller, options = Teller(engine, answerer), AnswerOptions(santa=True)
+def test_an_error_reaches_its_caller(answerer):
+    batching = AnswerEngine(Answerer(**fields(answerer) | {"memory": None}), max_answers=2)
+    engine, options = AsyncEngine(batching, answerer, CARD), AnswerOptions(santa=True)
 
-    for telling in (teller.answer(EMBEDDING, "?", options), collect(teller.stream(EMBEDDING, "?", options))):
+    for call in (engine.answer(EMBEDDING, "?", options), collect(engine.stream(EMBEDDING, "?", options))):
         with pytest.raises(ConfigError, match="Santa memory"):
-            asyncio.run(telling)
-    engine.close()
+            asyncio.run(call)
+    batching.close()
 
 
-def test_whoever_goes_away_frees_a_place(teller):
+def test_a_cancelled_caller_frees_a_place(engine):
     async def scenario():
         long = AnswerOptions(max_new_tokens=400)
-        waiting = [asyncio.create_task(teller.answer(EMBEDDING, "?", long)) for _ in range(2)]
-        stream = teller.stream(EMBEDDING, "?", long)
+        waiting = [asyncio.create_task(engine.answer(EMBEDDING, "?", long)) for _ in range(2)]
+        stream = engine.stream(EMBEDDING, "?", long)
         await asyncio.sleep(0.05)
         for task in waiting:
             task.cancel()
         first = await anext(stream)
         await stream.aclose()
-        while teller.load.answering or teller.load.waiting:
+        while engine.load.answering or engine.load.waiting:
             await asyncio.sleep(0.01)
         return first
 

@@ -33,8 +33,8 @@ def test_only_the_bad_items_fail_and_the_order_stays():
     outcomes = isolate(work, [1, -2, 3, 4, -5])
 
     assert [outcome.result for outcome in outcomes] == [2, None, 6, 8, None]
-    for outcome, said in ((outcomes[1], "-2"), (outcomes[4], "-5")):
-        with pytest.raises(ValueError, match=f"{said} is negative"):
+    for outcome, number in ((outcomes[1], "-2"), (outcomes[4], "-5")):
+        with pytest.raises(ValueError, match=f"{number} is negative"):
             outcome.unwrap()
 
 
@@ -75,7 +75,7 @@ def run_while_busy(thread, gated, items, *, give_up=(), first="first"):
     return asyncio.run(scenario())
 
 
-def test_what_comes_while_a_batch_is_computed_goes_on_together():
+def test_items_that_arrive_during_a_batch_are_the_next_one():
     gated = Gated()
 
     results = run_while_busy(BatchThread(gated, max_items=2), gated, ["b", "c", "d"])
@@ -84,7 +84,7 @@ def test_what_comes_while_a_batch_is_computed_goes_on_together():
     assert gated.batches == [["first"], ["b", "c"], ["d"]]
 
 
-def test_what_nobody_waits_for_is_not_computed():
+def test_a_cancelled_item_is_not_computed():
     gated = Gated()
 
     run_while_busy(BatchThread(gated, max_items=2), gated, ["b", "c"], give_up=["b"])
@@ -102,7 +102,7 @@ def test_a_batch_is_limited_by_the_size_of_its_items():
     assert gated.batches == [[10], [4, 6], [1], [600], [600], [2], [9]]
 
 
-def test_what_nobody_waits_for_takes_no_room():
+def test_a_cancelled_item_does_not_count_in_its_batch():
     gated = Gated()
     thread = BatchThread(gated, max_items=2, max_size=10, size_of=float)
 
@@ -112,12 +112,12 @@ def test_what_nobody_waits_for_takes_no_room():
 
 
 @pytest.mark.parametrize(("others", "steps"), [([], 1), (["other"], 3)], ids=["alone", "with another"])
-def test_work_ends_between_two_steps_when_nobody_waits_for_it_any_more(others, steps):
+def test_work_ends_between_two_steps_once_all_callers_are_cancelled(others, steps):
     step, go_on, done = threading.Semaphore(0), threading.Semaphore(0), []
 
     def work_in_steps(items):
         for number in range(3):
-            thread.check_wanted()
+            thread.raise_if_abandoned()
             done.append(number)
             step.release()
             assert go_on.acquire(timeout=20)
@@ -154,7 +154,7 @@ def test_an_idle_thread_holds_no_item():
     assert left() is None
 
 
-def test_a_bad_item_raises_for_its_asker_only():
+def test_a_bad_item_raises_for_its_caller_only():
     thread = BatchThread(work, max_items=8)
 
     async def scenario():
@@ -176,7 +176,7 @@ def test_an_idle_thread_can_wait_for_company(sizes):
     assert sizes == [3]
 
 
-def test_a_thread_that_stops_fails_what_is_open_and_says_so():
+def test_a_stopped_thread_fails_its_open_items():
     gate, begun = threading.Event(), threading.Event()
 
     def stop(items):
@@ -203,7 +203,7 @@ def test_a_thread_that_stops_fails_what_is_open_and_says_so():
     assert [error.in_flight for error in errors] == [True, False, False]
 
 
-def test_a_caller_whose_event_loop_has_closed_stops_nobody(sizes):
+def test_a_caller_whose_event_loop_has_closed_stops_no_other(sizes):
     gated = Gated()
     thread = BatchThread(gated, max_items=1)
 

@@ -9,7 +9,7 @@ from mats_ray.serving.errors import RequestError
 
 def refusal(share, amount):
     with pytest.raises(RequestError) as caught:
-        share.take(amount)
+        share.acquire(amount)
     return caught.value
 
 
@@ -17,25 +17,25 @@ def test_shares_hold_no_more_than_there_is_together():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
-        one.take(6)
-        other.take(4)
+        one.acquire(6)
+        other.acquire(4)
         error = refusal(one, 1)
 
         assert (error.code, str(error)) == (
             "overloaded",
             "the requests in flight leave no room for 1 windows more",
         )
-        other.give_back(3)
-        one.take(3)
+        other.release(3)
+        one.acquire(3)
         assert (one.held, other.held, budget.held) == (9, 1, 10)
     assert budget.held == 0
 
 
-def test_what_could_never_fit_is_no_matter_of_load():
+def test_an_amount_beyond_the_budget_is_too_large_not_overload():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
-        other.take(10)
+        other.acquire(10)
         one.check_fits(10)
         error = refusal(one, 11)
 
@@ -49,7 +49,7 @@ def test_a_refused_amount_is_not_held():
     budget = Budget(10, "windows")
 
     with budget.share() as one:
-        one.take(8)
+        one.acquire(8)
         refusal(one, 3)
         assert (one.held, budget.held) == (8, 8)
 
@@ -58,23 +58,23 @@ def test_no_more_is_given_back_than_was_held():
     budget = Budget(10, "windows")
 
     with budget.share() as one, budget.share() as other:
-        other.take(5)
-        one.take(2)
-        one.give_back(3)
+        other.acquire(5)
+        one.acquire(2)
+        one.release(3)
         assert budget.held == 5
 
 
-def test_a_request_that_fails_gives_back_what_it_holds():
+def test_a_failed_request_releases_its_share():
     budget = Budget(10, "windows")
 
     with suppress(ValueError), budget.share() as share:
-        share.take(7)
+        share.acquire(7)
         raise ValueError
 
     assert budget.held == 0
 
 
-def test_a_thread_that_outlives_its_request_takes_nothing():
+def test_a_thread_that_outlives_its_request_acquires_nothing():
     budget = Budget(10, "windows")
     with budget.share() as share:
         pass
@@ -92,7 +92,7 @@ def test_memory_is_that_of_the_request_being_answered():
             return share.held
 
     async def decode(amount):
-        current_memory().take(amount)
+        current_memory().acquire(amount)
 
     async def scenario():
         asking = [asyncio.create_task(request(amount)) for amount in (1, 2)]
@@ -108,4 +108,4 @@ def test_memory_is_that_of_the_request_being_answered():
 
 
 def test_outside_of_requests_memory_has_no_limit():
-    current_memory().take(10**15)
+    current_memory().acquire(10**15)

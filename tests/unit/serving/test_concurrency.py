@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from mats_ray.serving.concurrency import all_of, running
+from mats_ray.serving.concurrency import gather, running
 
 
 class Calls:
@@ -37,7 +37,7 @@ async def until(condition):
 def test_results_come_in_order_and_few_calls_run_at_once():
     async def scenario():
         calls = Calls()
-        work = asyncio.create_task(all_of([calls.make(n) for n in range(20)], at_once=3))
+        work = asyncio.create_task(gather([calls.make(n) for n in range(20)], limit=3))
         await until(lambda: calls.under_way == 3)
         calls.gate.set()
         return await work, calls.most
@@ -45,11 +45,11 @@ def test_results_come_in_order_and_few_calls_run_at_once():
     assert asyncio.run(scenario()) == (list(range(20)), 3)
 
 
-def test_an_error_is_raised_as_itself_and_nothing_goes_on():
+def test_an_error_is_raised_as_itself_and_cancels_the_others():
     async def scenario():
         calls = Calls()
         with pytest.raises(KeyError, match="odd"):
-            await all_of([calls.make(n) for n in (1, 2, KeyError("odd"), *range(60))], at_once=3)
+            await gather([calls.make(n) for n in (1, 2, KeyError("odd"), *range(60))], limit=3)
         return calls.under_way, calls.begun
 
     under_way, begun = asyncio.run(scenario())
@@ -61,7 +61,7 @@ def test_an_error_is_raised_as_itself_and_nothing_goes_on():
 def test_with_the_caller_all_calls_end():
     async def scenario():
         calls = Calls()
-        work = asyncio.create_task(all_of([calls.make(n) for n in range(9)], at_once=4))
+        work = asyncio.create_task(gather([calls.make(n) for n in range(9)], limit=4))
         await until(lambda: calls.under_way == 4)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -71,10 +71,10 @@ def test_with_the_caller_all_calls_end():
     assert asyncio.run(scenario()) == (0, 4)
 
 
-def test_what_runs_when_the_block_ends_is_ended():
+def test_calls_running_at_the_end_of_the_block_are_cancelled():
     async def scenario():
         calls = Calls()
-        async with running([calls.make(n) for n in range(9)], at_once=4):
+        async with running([calls.make(n) for n in range(9)], limit=4):
             await until(lambda: calls.under_way == 4)
         return calls.under_way, calls.begun
 

@@ -1,27 +1,26 @@
 """Requests that meet two models in the middle of a roll-out."""
 
 import asyncio
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mats_ray.serving.consistency import Agreement, check_one_space, check_one_voice, check_space
+from mats_ray.serving.consistency import RolloutRetry, check_one_model, check_one_space, check_space
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.types import Embedded, ModelCard, Told
+from mats_ray.serving.types import AnswerResult, Embedding, ModelCard
 from mats_ray.types import Answer
 
-TOLD = Told(answer=Answer(text="a dog", num_tokens=2, finish_reason="stop"))
 MIXED = RequestError("two models", code="rolling_out")
 VECTOR = np.zeros(2, np.float32)
 
 
-def card(version):
-    return ModelCard(id="toy", created=0, version=version)
+def result(version):
+    answer = Answer(text="a dog", num_tokens=2, finish_reason="stop")
+    return AnswerResult(answer=answer, model=ModelCard(id="toy", created=0, version=version))
 
 
-def reach(*endings, seconds=60.0):
-    """Attempts that end as planned; return the result and how often was waited."""
+def run(*endings, seconds=60.0):
+    """Make attempts that end as planned; return the result and the number of waits."""
     left, waits = list(endings), []
 
     async def attempt():
@@ -33,37 +32,37 @@ def reach(*endings, seconds=60.0):
     async def sleep(seconds):
         waits.append(seconds)
 
-    return asyncio.run(Agreement(seconds, sleep=sleep).reach(attempt)), len(waits)
+    return asyncio.run(RolloutRetry(seconds, sleep=sleep).run(attempt)), len(waits)
 
 
-def test_what_meets_two_models_is_asked_again_until_there_is_one():
-    assert reach(MIXED, MIXED, "one model") == ("one model", 2)
+def test_an_attempt_that_meets_two_models_is_repeated_until_there_is_one():
+    assert run(MIXED, MIXED, "one model") == ("one model", 2)
 
 
-def test_other_errors_are_not_asked_again():
+def test_other_errors_are_not_retried():
     with pytest.raises(RequestError, match="full"):
-        reach(RequestError("full", code="overloaded"), "late")
+        run(RequestError("full", code="overloaded"), "late")
 
 
-def test_it_is_given_up_in_time():
+def test_retries_end_in_time():
     with pytest.raises(RequestError, match="two models"):
-        reach(MIXED, "late", seconds=0)
+        run(MIXED, "late", seconds=0)
 
 
 def test_an_embedding_of_another_clap_is_refused():
-    check_space(Embedded(VECTOR, "old CLAP"), "old CLAP")
+    check_space(Embedding(VECTOR, "old CLAP"), "old CLAP")
     with pytest.raises(RequestError) as caught:
-        check_space(Embedded(VECTOR, "new CLAP"), "old CLAP")
+        check_space(Embedding(VECTOR, "new CLAP"), "old CLAP")
     assert caught.value.code == "rolling_out"
 
 
-def test_a_reply_has_embeddings_of_one_clap():
-    check_one_space([Embedded(VECTOR, "a"), Embedded(VECTOR, "a")])
+def test_a_response_has_embeddings_of_one_clap():
+    check_one_space([Embedding(VECTOR, "a"), Embedding(VECTOR, "a")])
     with pytest.raises(RequestError):
-        check_one_space([Embedded(VECTOR, "a"), Embedded(VECTOR, "b")])
+        check_one_space([Embedding(VECTOR, "a"), Embedding(VECTOR, "b")])
 
 
-def test_a_reply_has_answers_of_one_model():
-    check_one_voice([replace(TOLD, by=card("1")), replace(TOLD, by=card("1"))])
+def test_a_response_has_answers_of_one_model():
+    check_one_model([result("1"), result("1")])
     with pytest.raises(RequestError):
-        check_one_voice([replace(TOLD, by=card("1")), replace(TOLD, by=card("2"))])
+        check_one_model([result("1"), result("2")])

@@ -47,7 +47,7 @@ def test_a_named_model_goes_before_the_runs(run_file):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("serve.max_audio_second=9", "unknown key serve.max_audio_second"),
         ("serve.threads=0", "serve.threads = 0 is not allowed"),
@@ -55,11 +55,11 @@ def test_a_named_model_goes_before_the_runs(run_file):
         ("serve.encoder.autoscaling.min_replicas=5", "min_replicas=5 is more than max_replicas=2"),
     ],
 )
-def test_a_bad_setting_is_one_line(override, said):
+def test_a_bad_setting_is_one_line(override, message):
     with pytest.raises(ConfigError) as caught:
         load_serve_config([], [override])
 
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_waiting_ends_with_a_signal_and_puts_the_handlers_back(number):
     assert signal.getsignal(number) is before
 
 
-def test_haproxy_is_put_in_front_unless_told_otherwise():
+def test_haproxy_is_put_in_front_unless_the_environment_decides_otherwise():
     chosen, free = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}, {}
 
     put_haproxy_in_front(chosen)

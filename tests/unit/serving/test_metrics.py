@@ -23,7 +23,7 @@ def test_each_kind_is_shown():
     assert 'mats_batch_size_bucket{le="8.0"} 1.0' in text
 
 
-def test_a_name_nobody_declared_is_a_mistake():
+def test_an_undeclared_name_is_an_error():
     with pytest.raises(KeyError):
         Metrics().record("mats_typo")
 

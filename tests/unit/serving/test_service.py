@@ -7,8 +7,8 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import AudioError
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.service import WINDOWS_AT_ONCE, AudioService
-from mats_ray.serving.types import Ask, Upload
+from mats_ray.serving.service import MAX_CONCURRENT_WINDOWS, AudioService
+from mats_ray.serving.types import AnswerRequest, Upload
 from tests.unit.serving.fakes import CARD, FakeAnswerer, FakeDecoder, FakeEncoder
 
 UPLOAD = Upload(data=b"seconds:3", name="a.wav")
@@ -19,8 +19,8 @@ def service(**options):
     return AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder(), limits=limits)
 
 
-def ask(question=None, **more):
-    return Ask(upload=UPLOAD, question=question, **more)
+def request(question=None, **more):
+    return AnswerRequest(upload=UPLOAD, question=question, **more)
 
 
 class Queue:
@@ -52,7 +52,7 @@ class Queue:
 
 
 def minute(**more):
-    return Ask(upload=Upload(data=b"seconds:60", name="a.wav"), **more)
+    return AnswerRequest(upload=Upload(data=b"seconds:60", name="a.wav"), **more)
 
 
 async def until(condition):
@@ -62,54 +62,58 @@ async def until(condition):
 
 
 CALLS = {
-    "reply": lambda one: one.reply(minute(window=1.5)),
-    "stream": lambda one: collect(one.stream(minute(window=1.5))),
+    "answer": lambda one: one.answer(minute(window_seconds=1.5)),
+    "stream": lambda one: collect(one.stream(minute(window_seconds=1.5))),
     "embeddings": lambda one: one.embed(minute().upload, 1.5),
     "classification": lambda one: one.classify(minute().upload, ["dog"]),
 }
 
 
-async def collect(pieces):
-    return [piece async for piece in pieces]
+async def collect(events):
+    return [event async for event in events]
 
 
-def test_a_question_is_trimmed_and_asked():
-    reply = asyncio.run(service().reply(ask("  A dog? ")))
+def text_of(deltas):
+    return "".join(delta.text for delta in deltas)
 
-    assert (reply.answer.text, reply.model, reply.audio_seconds) == ("A dog? 3", "toy-0123", 3)
-    assert reply.prompt_tokens == 40
+
+def test_a_question_is_trimmed_and_answered():
+    response = asyncio.run(service().answer(request("  A dog? ")))
+
+    assert (response.answer.text, response.model.id, response.audio_seconds) == ("A dog? 3", "toy-0123", 3)
+    assert response.prompt_tokens == 40
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("bad", "code"),
     [
-        (ask(" "), "missing_field"),
-        (ask("why?"), "invalid_field"),
-        (ask("?", options=AnswerOptions(max_new_tokens=513)), "invalid_field"),
+        (request(" "), "missing_field"),
+        (request("why?"), "invalid_field"),
+        (request("?", options=AnswerOptions(max_new_tokens=513)), "invalid_field"),
     ],
     ids=["blank", "too long", "too long an answer"],
 )
-def test_a_bad_question_is_refused_before_anything_is_decoded(asked, code):
+def test_a_bad_question_is_refused_before_anything_is_decoded(bad, code):
     one = service(max_question_characters=3)
     one.decoder = None
 
     with pytest.raises(RequestError) as caught:
-        asyncio.run(one.reply(asked))
+        asyncio.run(one.answer(bad))
 
     assert caught.value.code == code
 
 
 def test_audio_errors_pass_through():
     with pytest.raises(AudioError, match=r"b\.wav: empty"):
-        asyncio.run(service().reply(Ask(upload=Upload(data=b"error:empty", name="b.wav"))))
+        asyncio.run(service().answer(AnswerRequest(upload=Upload(data=b"error:empty", name="b.wav"))))
 
 
 def test_windows_are_answered_one_by_one_and_joined():
-    reply = asyncio.run(service().reply(ask("A dog?", window=1.25)))
+    response = asyncio.run(service().answer(request("A dog?", window_seconds=1.25)))
 
-    assert reply.answer.text == "[0.0-1.2 s] A dog? 1.25\n[1.2-2.5 s] A dog? 1.25\n[2.5-3.0 s] A dog? 0.5"
-    assert (reply.answer.num_tokens, reply.prompt_tokens) == (9, 120)
-    assert [(window.start_seconds, window.end_seconds) for window, _ in reply.windows] == [
+    assert response.answer.text == "[0.0-1.2 s] A dog? 1.25\n[1.2-2.5 s] A dog? 1.25\n[2.5-3.0 s] A dog? 0.5"
+    assert (response.answer.num_tokens, response.prompt_tokens) == (9, 120)
+    assert [(window.start_seconds, window.end_seconds) for window, _ in response.windows] == [
         (0, 1.25),
         (1.25, 2.5),
         (2.5, 3),
@@ -117,29 +121,29 @@ def test_windows_are_answered_one_by_one_and_joined():
 
 
 @pytest.mark.parametrize("window", [None, 1.25])
-def test_a_stream_adds_up_to_the_reply(window):
-    asked = ask("A dog?", window=window)
+def test_a_stream_adds_up_to_the_response(window):
+    question = request("A dog?", window_seconds=window)
 
-    card, *pieces, streamed = asyncio.run(collect(service().stream(asked)))
+    *deltas, streamed = asyncio.run(collect(service().stream(question)))
 
-    whole = asyncio.run(service().reply(asked))
-    assert "".join(pieces) == whole.answer.text == streamed.answer.text
+    whole = asyncio.run(service().answer(question))
+    assert text_of(deltas) == whole.answer.text == streamed.answer.text
     assert streamed.prompt_tokens == whole.prompt_tokens
-    assert len(pieces) == 3
-    assert card == CARD
+    assert len(deltas) == 3
+    assert {event.model.id for event in [*deltas, streamed]} == {CARD.id}
 
 
-def test_a_stream_given_up_is_given_up_behind_it():
+def test_closing_a_stream_closes_that_of_the_answerer():
     one = service()
 
     async def scenario():
-        pieces = one.stream(ask("A dog?"))
-        await anext(pieces)
-        await pieces.aclose()
+        events = one.stream(request("A dog?"))
+        await anext(events)
+        await events.aclose()
 
     asyncio.run(scenario())
 
-    assert one.answerer.left == 1
+    assert one.answerer.num_closed_streams == 1
 
 
 def test_labels_are_sorted_by_how_well_they_fit():
@@ -164,32 +168,32 @@ def test_an_embedding_of_another_clap_is_made_again():
     one = rolling_out()
     one.encoder.spaces = ["another CLAP", "another CLAP", ""]
 
-    reply = asyncio.run(one.reply(ask("A dog?")))
+    response = asyncio.run(one.answer(request("A dog?")))
 
-    assert reply.answer.text == "A dog? 3"
-    assert len(one.answerer.asked) == 3
+    assert response.answer.text == "A dog? 3"
+    assert len(one.answerer.options) == 3
 
 
 def test_a_stream_begins_anew_with_an_embedding_of_its_own_clap():
     one = rolling_out()
     one.encoder.spaces = ["another CLAP"]
 
-    _, *pieces, _ = asyncio.run(collect(one.stream(ask("A dog?"))))
+    *deltas, _ = asyncio.run(collect(one.stream(request("A dog?"))))
 
-    assert "".join(pieces) == "A dog? 3"
+    assert text_of(deltas) == "A dog? 3"
 
 
-def test_windows_answered_by_two_models_are_asked_again():
+def test_windows_answered_by_two_models_are_answered_again():
     one = rolling_out()
     one.answerer.cards = [replace(CARD, version="0")]
 
-    reply = asyncio.run(one.reply(ask("A dog?", window=1.25)))
+    response = asyncio.run(one.answer(request("A dog?", window_seconds=1.25)))
 
-    assert {told.by for _, told in reply.windows} == {CARD}
+    assert {result.model for _, result in response.windows} == {CARD}
 
 
-def test_a_reply_names_the_model_that_gave_it():
-    assert asyncio.run(rolling_out().reply(ask("A dog?"))).model == CARD.id
+def test_a_response_names_its_model():
+    assert asyncio.run(rolling_out().answer(request("A dog?"))).model == CARD
 
 
 def test_a_model_just_rolled_out_is_found():
@@ -209,12 +213,12 @@ def test_sound_and_labels_are_embedded_by_one_clap():
     assert not one.encoder.spaces
 
 
-@pytest.mark.parametrize("name", ["reply", "stream", "embeddings"])
+@pytest.mark.parametrize("name", ["answer", "stream", "embeddings"])
 def test_an_idle_server_answers_any_number_of_windows_through_a_small_queue(name):
     async def scenario():
         one = service()
-        encoding = Queue(one.encoder, "encode", size=WINDOWS_AT_ONCE)
-        answering = Queue(one.answerer, "answer", size=WINDOWS_AT_ONCE)
+        encoding = Queue(one.encoder, "encode", size=MAX_CONCURRENT_WINDOWS)
+        answering = Queue(one.answerer, "answer", size=MAX_CONCURRENT_WINDOWS)
         await CALLS[name](one)
         return encoding.begun, answering.begun
 
@@ -223,7 +227,7 @@ def test_an_idle_server_answers_any_number_of_windows_through_a_small_queue(name
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [*((name, "encoder") for name in CALLS), ("reply", "answerer"), ("stream", "answerer")],
+    [*((name, "encoder") for name in CALLS), ("answer", "answerer"), ("stream", "answerer")],
 )
 def test_a_refused_request_leaves_nothing_running(name, model):
     async def scenario():
@@ -243,7 +247,7 @@ def test_a_refused_request_leaves_nothing_running(name, model):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_client_that_leaves_leaves_nothing_running(name):
+def test_a_cancelled_request_leaves_nothing_running(name):
     async def scenario():
         one = service()
         encoding, labels = Queue(one.encoder, "encode"), Queue(one.encoder, "encode_labels")
@@ -263,10 +267,10 @@ def test_a_stream_of_windows_given_up_leaves_nothing_running():
         one = service()
         answering = Queue(one.answerer, "answer", num_free=1)
         answering.gate.clear()
-        pieces = one.stream(minute(window=1.5))
-        await anext(pieces)
-        await until(lambda: answering.under_way == WINDOWS_AT_ONCE)
-        await pieces.aclose()
+        events = one.stream(minute(window_seconds=1.5))
+        await anext(events)
+        await until(lambda: answering.under_way == MAX_CONCURRENT_WINDOWS)
+        await events.aclose()
         return answering.under_way, answering.begun < 40
 
     assert asyncio.run(scenario()) == (0, True)
@@ -278,7 +282,7 @@ def test_audio_beyond_what_can_be_embedded_in_time_is_refused_before_its_work_be
         one = service(max_seconds_in_flight=100)
         encoding = Queue(one.encoder, "encode")
         encoding.gate.clear()
-        first = asyncio.create_task(one.reply(minute()))
+        first = asyncio.create_task(one.answer(minute()))
         await until(lambda: encoding.under_way)
         with pytest.raises(RequestError) as caught:
             await CALLS[name](one)
@@ -298,11 +302,11 @@ def test_seconds_are_free_once_they_are_embedded_and_windows_once_they_are_answe
         one = service(max_seconds_in_flight=60, max_windows_in_flight=40)
         answering = Queue(one.answerer, "answer")
         answering.gate.clear()
-        first = asyncio.create_task(one.reply(minute(window=1.5)))
-        await until(lambda: answering.under_way == WINDOWS_AT_ONCE)
+        first = asyncio.create_task(one.answer(minute(window_seconds=1.5)))
+        await until(lambda: answering.under_way == MAX_CONCURRENT_WINDOWS)
         seconds, windows = one._seconds.held, one._windows.held
         with pytest.raises(RequestError, match="no room for 1 windows more"):
-            await one.reply(ask())
+            await one.answer(request())
         answering.gate.set()
         await first
         return seconds, windows, one._windows.held

@@ -15,7 +15,7 @@ CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Kept(InMemorySpanExporter):
-    """Of whom the test knows the last one made."""
+    """Keeps spans in memory; ``last`` is the one made last."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ def test_a_request_is_one_trace_of_its_stages(make_client, stream):
 
 
 @pytest.mark.parametrize("prefix", ["", "/mats"])
-def test_what_monitors_ask_leaves_no_span_below_any_prefix(make_client, prefix):
+def test_requests_of_monitors_leave_no_span_below_any_prefix(make_client, prefix):
     client = make_client(tracing=TRACING, root_path=prefix)
 
     for path in ("/health", "/readyz", "/metrics", "/v1/models"):
@@ -77,9 +77,9 @@ def test_spans_hold_neither_text_nor_names_nor_keys(make_client):
     client.post("/v1/audio/captions", files={"file": ("secret.wav", b"error:empty")})
     client.post("/v1/secret")
 
-    said = "".join(json.dumps(json.loads(span.to_json())) for span in spans(client).values())
-    assert "mats.decode" in said
-    assert "secret" not in said
+    exported = "".join(json.dumps(json.loads(span.to_json())) for span in spans(client).values())
+    assert "mats.decode" in exported
+    assert "secret" not in exported
 
 
 def test_a_failure_is_marked_by_its_kind(make_client):

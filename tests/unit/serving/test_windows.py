@@ -21,7 +21,7 @@ def test_without_windows_the_whole_is_one():
     assert (window.clip, window.end_seconds) == (CLIP, 2.5)
 
 
-def test_too_many_windows_say_which_length_would_do():
+def test_too_many_windows_are_refused_with_a_length_that_would_do():
     with pytest.raises(RequestError, match="use 2 s or more") as caught:
         cut_windows(CLIP, 1.0, max_windows=2)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.config import RunConfig
+from mats_ray.config.data import DataConfig
 from mats_ray.data.embedding.embed_plan import (
     MANIFEST,
     WORK,
@@ -123,16 +123,12 @@ def test_triplets_nobody_can_embed_are_named(tmp_path):
     [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/", "./a")],
 )
 def test_folders_that_lie_in_each_other_are_refused(triplets, embedded):
-    config = RunConfig.model_validate({"toy": {}, "data": {"triplets": triplets, "embedded": embedded}})
-
     with pytest.raises(ConfigError, match=r"data\.triplets=.* and data\.embedded=.* lie in each other"):
-        make_plan(config, (), IDENTITY)
+        make_plan(DataConfig(), (), IDENTITY, triplets=triplets, out=embedded)
 
 
 def test_folders_beside_each_other_are_apart():
-    config = RunConfig.model_validate({"toy": {}, "data": {"triplets": "a/b", "embedded": "a/bc"}})
-
-    assert make_plan(config, (), IDENTITY).out == "a/bc"
+    assert make_plan(DataConfig(), (), IDENTITY, triplets="a/b", out="a/bc").out == "a/bc"
 
 
 def test_a_folder_with_files_of_somebody_else_is_not_written_to(tmp_path):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.config import RunConfig
+from mats_ray.config.data import DataConfig
 from mats_ray.data.embedded import inspect, part_name
 from mats_ray.data.embedding import partition as module
 from mats_ray.data.embedding.embed_plan import EmbedLedger, make_plan, triplet_files
@@ -125,19 +125,14 @@ def test_a_bucket_works_like_a_folder(tmp_path):
     carry_out(local, CountingCLAP())
     with s3_server("sets") as bucket:
         bucket.put(str(tmp_path / "triplets"), "sets/run #1/é/", recursive=True)
-        config = RunConfig.model_validate(
-            {
-                "output_dir": "s3://sets/run #1/é",
-                "model": {"clap": {"ref": "x"}, "llm": {"path": "x"}},
-                "data": {"chunk_rows": 16, "embed": {"num_partitions": 3}},
-            }
-        )
-        plan = make_plan(config, triplet_files(config.triplets_path), IDENTITY)
+        settings = DataConfig.model_validate({"chunk_rows": 16, "embed": {"num_partitions": 3}})
+        triplets, out = "s3://sets/run #1/é/triplets", "s3://sets/run #1/é/embedded"
+        plan = make_plan(settings, triplet_files(triplets), IDENTITY, triplets=triplets, out=out)
 
         done = carry_out(plan, CountingCLAP())
 
         assert EmbedLedger(plan).finished() == done
-        files = parquet_files(config.embedded_path)
+        files = parquet_files(out)
         assert [file.name for file in files] == [part_name(n) for n in range(3)]
         tables = [pq.read_table(open_input(file.path)) for file in files]
         assert pa.concat_tables(tables).equals(table_of(tmp_path / "embedded"))

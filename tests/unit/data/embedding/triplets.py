@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mats_ray.config import RunConfig
+from mats_ray.config.data import DataConfig
 from mats_ray.data.embedding.embed_plan import EmbedPlan, make_plan, triplet_files
 from mats_ray.data.triplets import triplet_table
 from mats_ray.tasks import Task
@@ -63,15 +63,10 @@ def plan_of(tmp_path, *files, **data) -> EmbedPlan:
 
 def planned(tmp_path, **data) -> EmbedPlan:
     """Plan the embedding of triplets that are there."""
-    config = RunConfig.model_validate(
-        {
-            "output_dir": str(tmp_path),
-            "model": {"clap": {"ref": "x"}, "llm": {"path": "x"}},
-            "data": {"chunk_rows": 16, **data},
-        }
-    )
-    (tmp_path / "embedded").mkdir(exist_ok=True)
-    return make_plan(config, triplet_files(config.triplets_path), IDENTITY)
+    settings = DataConfig.model_validate({"chunk_rows": 16, **data})
+    triplets, out = f"{tmp_path}/triplets", tmp_path / "embedded"
+    out.mkdir(exist_ok=True)
+    return make_plan(settings, triplet_files(triplets), IDENTITY, triplets=triplets, out=str(out))
 
 
 def table_of(folder) -> pa.Table:

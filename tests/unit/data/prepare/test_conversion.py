@@ -27,10 +27,11 @@ def config_of(tmp_path, path, **settings):
 
 
 def run(config, *, write=True):
+    settings, out = config.data.prepare, config.triplets_path if write else None
     return [
         step
-        for one in find_input_files(config.data.prepare)
-        for step in convert_file(one, config, write=write)
+        for one in find_input_files(settings)
+        for step in convert_file(one, settings, seed=config.seed, out=out)
     ]
 
 
@@ -87,7 +88,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path):
 
 
 def test_a_file_of_dropped_rows_still_says_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MESSAGE_RECORDS", 10)
+    monkeypatch.setattr(module, "RECORDS_PER_REPORT", 10)
     config = config_of(tmp_path, audiocaps(tmp_path, 25), license_allow=["none"])
 
     steps = run(config)
@@ -101,7 +102,9 @@ def test_memory_does_not_grow_with_rows(tmp_path, rows_per_file):
     def peak(count):
         config = config_of(tmp_path, audiocaps(tmp_path, count), rows_per_file=rows_per_file)
         tracemalloc.start()
-        for _ in convert_file(find_input_files(config.data.prepare)[0], config, write=False):
+        for _ in convert_file(
+            find_input_files(config.data.prepare)[0], config.data.prepare, seed=config.seed
+        ):
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

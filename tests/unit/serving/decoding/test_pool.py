@@ -16,7 +16,7 @@ import soundfile
 from mats_ray.data.audio import decode_audio
 from mats_ray.errors import MATSError
 from mats_ray.serving.budgets import Budget, memory_share
-from mats_ray.serving.decoding import child
+from mats_ray.serving.decoding.messages import DecodeRequest
 from mats_ray.serving.decoding.pool import DecoderPool, DecoderProcess
 from mats_ray.serving.errors import RequestError
 
@@ -44,7 +44,7 @@ def zipped():
 class Stuck(DecoderProcess):
     """Never answers, like a decoder in an endless loop."""
 
-    def decode(self, head, data, take_memory):
+    def decode(self, request, data, acquire_memory):
         self._process.wait()
         raise EOFError
 
@@ -112,7 +112,7 @@ def test_more_samples_than_the_longest_sound_has_at_192_khz_are_refused_unread()
     assert clip.sample_rate == 48_000
 
 
-def test_samples_take_memory_of_their_request_and_without_room_the_process_goes_on():
+def test_samples_count_as_memory_of_their_request_and_without_room_the_process_serves_on():
     started = []
 
     def start():
@@ -139,7 +139,7 @@ def test_samples_take_memory_of_their_request_and_without_room_the_process_goes_
     assert len(started) <= 2  # one a place: none was lost
 
 
-def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
+def test_a_file_that_is_no_audio_is_refused_and_the_next_is_decoded():
     playlist = b"#EXTM3U\n#EXTINF:1,x\nfile:///etc/passwd\n"
     uploads = [b"", b"text " * 99, zipped(), playlist, wav(11), wav()[:500], wav()]
 
@@ -159,8 +159,8 @@ def test_what_is_no_sound_is_one_refusal_each_and_the_next_is_decoded():
 
 def test_a_decoder_that_takes_too_long_is_killed_and_replaced():
     stuck, warm = Stuck(), DecoderProcess()
-    head = child.request("a.wav", max_seconds=9, memory_bytes=2**32)
-    warm.decode(head, wav(), take_memory=int)  # imports take their time
+    request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
+    warm.decode(request, wav(), acquire_memory=int)  # imports take their time
     ready = iter([stuck, warm])
     limited = DecoderPool(1, max_seconds=9, timeout_seconds=2, memory_bytes=2**32, start=lambda: next(ready))
 
@@ -194,7 +194,7 @@ def test_a_decoder_killed_from_outside_is_replaced():
     assert len(started) == 2
 
 
-def test_who_goes_away_leaves_no_decoder_busy():
+def test_a_cancelled_caller_leaves_no_decoder_busy():
     started = []
 
     def start():
@@ -232,8 +232,8 @@ def test_a_decoding_process_inherits_no_secret(monkeypatch):
 
     process = DecoderProcess()
     try:
-        head = child.request("a.wav", max_seconds=9, memory_bytes=2**32)
-        process.decode(head, wav(), take_memory=int)  # then it is certain to have begun
+        request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
+        process.decode(request, wav(), acquire_memory=int)  # then it is certain to have begun
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.close()

@@ -156,7 +156,7 @@ def test_a_route_that_is_not_there_is_401_without_a_key_and_404_with_one(keyed):
     error_of(client.get("/v1/secret-plans", headers=bearer("secret-one")), 404, "route_not_found")
 
 
-def test_a_key_that_asks_too_often_waits_and_the_other_does_not(keyed):
+def test_a_key_over_its_rate_waits_and_the_other_does_not(keyed):
     client = keyed(requests_per_minute=2)
 
     replies = [client.post(CAPTIONS, files=CLIP, headers=bearer("secret-one")) for _ in range(3)]

@@ -153,7 +153,7 @@ def test_anything_but_a_multipart_form_is_415(client, request_):
 
 
 @pytest.mark.parametrize("prefix", ["", "/mats", "/v1/chat/completions"])
-def test_what_a_route_takes_is_said_below_any_prefix_too(make_client, prefix):
+def test_a_wrong_content_type_is_explained_below_any_prefix(make_client, prefix):
     client = make_client(root_path=prefix)
 
     form = error_of(client.post(f"{prefix}{QUESTIONS}", json={}), 415, "not_multipart")
@@ -179,7 +179,7 @@ def test_a_malformed_form_is_400(client, content_type, content):
     error_of(response, 400, "malformed_body")
 
 
-def test_an_unknown_route_says_which_there_are(client):
+def test_an_unknown_route_is_refused_with_a_list_of_routes(client):
     error = error_of(client.post("/v1/audio/transcriptions", files=CLIP), 404, "route_not_found")
 
     assert QUESTIONS in error["message"]
@@ -197,14 +197,14 @@ def test_a_refusal_is_short_however_long_the_request_is(client, method, path):
     assert len(response.json()["error"]["message"]) < 500
 
 
-def test_a_wrong_method_says_which_is_right(client):
+def test_a_wrong_method_is_refused_with_the_allowed_ones(client):
     response = client.get(CAPTIONS)
 
     error_of(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
 
 
-def test_an_error_of_ours_tells_nothing_and_keeps_the_server_alive(client, encoder):
+def test_an_internal_error_reveals_nothing_and_keeps_the_server_alive(client, encoder):
     encoder.error = RuntimeError("weights at /secret/place")
 
     response = client.post(CAPTIONS, files=CLIP)
@@ -216,7 +216,7 @@ def test_an_error_of_ours_tells_nothing_and_keeps_the_server_alive(client, encod
 
 
 @pytest.mark.parametrize(("code", "status"), [("overloaded", 429), ("unavailable", 503)])
-def test_a_busy_model_says_when_to_come_back(client, encoder, code, status):
+def test_an_overloaded_model_sends_retry_after(client, encoder, code, status):
     encoder.error = RequestError("later", code=code)
 
     response = client.post(CAPTIONS, files=CLIP)

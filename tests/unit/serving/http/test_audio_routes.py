@@ -47,6 +47,6 @@ def test_captions_and_questions_take_windows_and_a_profile(client, answerer):
     body = client.post(QUESTIONS, files=CLIP, data=form).json()
 
     assert [part["end"] for part in body["windows"]] == [1.0, 2.0]
-    assert answerer.asked[-1].profile == "fast"
+    assert answerer.options[-1].profile == "fast"
     error_of(client.post(CAPTIONS, files=CLIP, data={"window": "0"}), 422, "invalid_field", param="window")
     error_of(client.post(CAPTIONS, files=CLIP, data={"window": "nan"}), 422, "invalid_field", param="window")

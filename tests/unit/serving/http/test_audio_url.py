@@ -1,4 +1,4 @@
-"""Fetching from an allowed host, and from no other, however a redirect asks for it."""
+"""Fetching from an allowed host, and from no other, after redirects as well."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from aiohttp import web
 
 from mats_ray.serving.budgets import Budget, memory_share
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.audio_url import RemoteFiles
+from mats_ray.serving.http.audio_url import AudioURLs
 
 
 def fetch(path, *, allowed=None, max_bytes=100):
@@ -26,7 +26,7 @@ def fetch(path, *, allowed=None, max_bytes=100):
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host = f"127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-        files = RemoteFiles([host] if allowed is None else allowed, max_bytes=max_bytes, timeout_seconds=10)
+        files = AudioURLs([host] if allowed is None else allowed, max_bytes=max_bytes, timeout_seconds=10)
         try:
             return await files.fetch(f"http://{host}{path}")
         finally:
@@ -35,12 +35,12 @@ def fetch(path, *, allowed=None, max_bytes=100):
     return asyncio.run(scenario())
 
 
-def test_an_allowed_host_is_asked_also_after_a_redirect_to_itself():
+def test_an_allowed_host_may_redirect_to_itself():
     assert fetch("/ok") == fetch("/again") == b"sound"
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("/inside", "does not fetch from"),
         ("/loop", "redirects more than"),
@@ -48,8 +48,8 @@ def test_an_allowed_host_is_asked_also_after_a_redirect_to_itself():
         ("/large", "larger than 100"),
     ],
 )
-def test_what_it_must_not_fetch_is_refused(path, said):
-    with pytest.raises(RequestError, match=said):
+def test_a_forbidden_or_missing_file_is_refused(path, message):
+    with pytest.raises(RequestError, match=message):
         fetch(path)
 
 
@@ -67,7 +67,7 @@ def test_what_it_must_not_fetch_is_refused(path, said):
     ],
 )
 def test_urls_that_are_not_allowed_are_refused_unfetched(url):
-    files = RemoteFiles(["good.example"], max_bytes=1, timeout_seconds=1)
+    files = AudioURLs(["good.example"], max_bytes=1, timeout_seconds=1)
 
     with pytest.raises(RequestError):
         asyncio.run(files.fetch(url))
@@ -78,7 +78,7 @@ def test_without_a_list_nothing_is_fetched():
         fetch("/ok", allowed=[])
 
 
-def test_what_is_fetched_takes_memory_of_its_request():
+def test_a_fetched_file_counts_as_memory_of_its_request():
     with memory_share(Budget(100, "bytes")) as share:
         assert fetch("/ok") == b"sound"
         assert share.held == 2 * len(b"sound")

@@ -80,7 +80,7 @@ def test_a_key_is_revoked_also_where_size_and_time_stay_the_same(ring_of, file, 
 
 
 @pytest.mark.parametrize("content", [None, "", "# none\n"], ids=["deleted", "emptied", "comments only"])
-def test_a_file_that_holds_no_key_any_more_admits_nobody(ring_of, file, clock, content):
+def test_without_keys_left_in_the_file_no_request_is_accepted(ring_of, file, clock, content):
     ring = ring_of("alice:secret-one", KEYS="bob:secret-three")
 
     file.unlink() if content is None else file.write_text(content)
@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_read_is_logged_once(ring_of, file, clock, caplog)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "cannot be read"),
         ("", "there are no API keys"),
@@ -146,11 +146,11 @@ def test_a_file_that_cannot_be_read_is_logged_once(ring_of, file, clock, caplog)
     ],
     ids=str,
 )
-def test_at_the_start_a_file_with_a_fault_is_refused(file, content, said):
+def test_at_the_start_a_file_with_a_fault_is_refused(file, content, message):
     if content is not None:
         file.write_text(content)
 
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         KeyRing(file=str(file), environment={})
     assert "short" not in str(caught.value)
     assert "\n" not in str(caught.value)

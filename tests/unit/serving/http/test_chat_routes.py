@@ -59,8 +59,8 @@ def test_a_stream_ends_with_usage_and_done(client):
     assert done == "[DONE]"
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    said = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1]]
-    assert "".join(said) == "Is there a dog? 2"
+    texts = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1]]
+    assert "".join(texts) == "Is there a dog? 2"
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["total_tokens"] == 43
@@ -80,12 +80,12 @@ def test_an_error_before_the_first_piece_is_a_status(client, encoder):
     error_of(ask_chat(client, stream=True), 429, "overloaded")
 
 
-def test_what_is_asked_of_the_decoder_arrives_there(client, answerer):
+def test_parameters_of_generation_reach_the_answerer(client, answerer):
     ask_chat(client, max_tokens=7, temperature=0.5, top_p=0.9, seed=3, stop="end", mats={"santa": False})
     ask_chat(client, max_completion_tokens=8, mats={"profile": "paper", "santa": {"mix": 0.5}})
     ask_chat(client)
 
-    first, second, third = answerer.asked[-3:]
+    first, second, third = answerer.options[-3:]
     assert (first.max_new_tokens, first.temperature, first.top_p, first.seed) == (7, 0.5, 0.9, 3)
     assert (first.stop, first.santa) == (("end",), False)
     assert (second.max_new_tokens, second.profile, second.santa) == (8, "paper", SantaOptions(mix=0.5))
@@ -145,7 +145,7 @@ def test_a_data_url_is_a_sound_too(client):
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_what_cannot_be_done_is_refused_by_name(client, body, code, param):
+def test_an_unsupported_parameter_is_refused_by_name(client, body, code, param):
     error_of(ask_chat(client, **body), 422, code, param=param)
 
 
@@ -155,7 +155,7 @@ def part(kind="text", **more):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message_part"),
     [
         (
             {"messages": message(SOUND, part(cache_control={"type": "ephemeral"}))},
@@ -228,10 +228,10 @@ def part(kind="text", **more):
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_refusal_names_the_field_its_value_and_what_is_allowed(client, body, said):
+def test_a_refusal_names_the_field_its_value_and_what_is_allowed(client, body, message_part):
     error = error_of(ask_chat(client, **body), 422, ANY, param=ANY)
 
-    assert said in error["message"]
+    assert message_part in error["message"]
     assert len(error["message"]) < 500
     assert "\n" not in error["message"]
 
@@ -299,11 +299,11 @@ def test_a_format_is_a_hint(client, kind):
     ["audio", "functions", "function_call", "parallel_tool_calls", "service_tier", "reasoning_effort",
      "prediction", "web_search_options", "mats", "stream", "stream_options", "metadata", "user", "model"],
 )  # fmt: skip
-def test_null_asks_for_nothing(client, name):
+def test_null_counts_as_absent(client, name):
     assert ask_chat(client, **{name: None}).status_code == 200
 
 
-def test_null_asks_for_nothing_within_a_message_too(client):
+def test_null_within_a_message_counts_as_absent(client):
     parts = [{**SOUND, "text": None}, {**QUESTION, "input_audio": None, "cache_control": None}]
     one = {"role": "user", "content": parts, "tool_calls": None, "name": None}
 
@@ -322,7 +322,7 @@ def test_a_model_that_was_replaced_meanwhile_does_not_answer_for_the_one_named(c
     assert ask_chat(client).json()["model"] == "toy-next"
 
 
-def test_what_asks_for_nothing_may_be_sent(client):
+def test_parameters_without_effect_may_be_sent(client):
     neutral = {"n": 1, "frequency_penalty": 0, "logprobs": False, "tools": None, "user": "me", "stop": None}
 
     assert ask_chat(client, **neutral, modalities=["text"]).status_code == 200
@@ -342,7 +342,7 @@ def test_another_model_is_404(client):
     ],
     ids=["broken", "form", "nothing"],
 )
-def test_what_is_no_json_is_refused(client, request_, status, code):
+def test_a_body_that_is_no_json_is_refused(client, request_, status, code):
     response = client.post(CHAT, **request_)
 
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)

@@ -4,7 +4,7 @@ import pytest
 
 from mats_ray.errors import AnswerError, AudioError, ConfigError
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.http.errors import problem_of, refusal_of
+from mats_ray.serving.http.errors import problem_of, validation_error
 
 
 def test_a_request_error_survives_the_way_between_processes():
@@ -27,7 +27,7 @@ def test_an_audio_error_with_a_new_code_is_still_the_senders_to_mend():
         ("answer_failed", 500, "answer_failed"),
     ],
 )
-def test_a_request_the_model_cannot_answer_says_why(code, status, shown):
+def test_an_answer_error_gives_its_reason(code, status, shown):
     problem = problem_of(AnswerError("1100 tokens, the language model has 1024 positions", code=code))
 
     assert (problem.status, problem.code) == (status, shown)
@@ -41,7 +41,7 @@ def test_a_message_is_bounded():
 
 
 @pytest.mark.parametrize(
-    ("loc", "kind", "context", "said", "param"),
+    ("loc", "kind", "context", "message", "param"),
     [
         (("a", 1, "b"), "missing", {}, "the field 'a[1].b' is missing or empty", "a"),
         (("a", 0), "int_type", {}, "a[0] = 5 cannot be used: should be odd", "a"),
@@ -50,15 +50,15 @@ def test_a_message_is_bounded():
         ((), "x", {}, "the body, {'a': [5, {}]}, cannot be used: should be odd", None),
     ],
 )
-def test_a_fault_is_one_line_with_path_value_and_reason(loc, kind, context, said, param):
+def test_a_fault_is_one_line_with_path_value_and_reason(loc, kind, context, message, param):
     fault = {"loc": loc, "type": kind, "msg": "Value error, Should be odd", "ctx": context}
 
-    error = refusal_of([fault], {"a": [5, {}]})
+    error = validation_error([fault], {"a": [5, {}]})
 
-    assert (str(error), error.param) == (said, param)
+    assert (str(error), error.param) == (message, param)
 
 
-def test_what_nobody_foresaw_says_nothing_of_itself():
+def test_an_unexpected_error_reveals_nothing():
     problem = problem_of(KeyError("/home/me/secret"))
 
     assert (problem.status, problem.type) == (500, "server_error")

@@ -11,7 +11,7 @@ import pytest
 from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.budgets import Budget, current_memory
 from mats_ray.serving.http.app import make_app
-from mats_ray.serving.http.middleware import Admission, BodyLimit, Deadline, LastResort, RequestId
+from mats_ray.serving.http.middleware import BodyLimit, ConcurrencyLimit, RequestId, Timeout, UnexpectedErrors
 from mats_ray.serving.service import AudioService
 from tests.unit.serving.fakes import FakeAnswerer, FakeDecoder, FakeEncoder
 
@@ -81,7 +81,7 @@ def test_a_body_for_which_there_is_no_memory_now_is_refused_as_it_arrives(size):
     memory, app = Budget(500, "bytes"), App()
 
     with memory.share() as others:
-        others.take(500 - 7 * (size - 1))
+        others.acquire(500 - 7 * (size - 1))
         sent = drive(BodyLimit(app, max_bytes=1000, memory=memory), [b"x"] * 70)
         assert memory.held == others.held
 
@@ -91,10 +91,10 @@ def test_a_body_for_which_there_is_no_memory_now_is_refused_as_it_arrives(size):
     assert drive(BodyLimit(App(), max_bytes=1000, memory=memory), [b"x"] * 70)[0]["status"] == 200
 
 
-def test_what_is_held_for_samples_stays_held_while_an_answer_streams():
+def test_memory_of_samples_is_held_while_an_answer_streams():
     async def app(_scope, receive, send):
         await receive()
-        current_memory().take(100)
+        current_memory().acquire(100)
         await receive()  # the client goes away
         held.append(memory.held)
 
@@ -169,7 +169,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_takes_no_more_memory_than_is_held_for_it(name):
-    """The numbers of copies in ``guards`` are measured here, on the app itself."""
+    """The numbers of copies in ``middleware`` are measured here, on the app itself."""
     memory = Recording(10**9, "bytes")
     service = AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder())
     app = BodyLimit(make_app(service, ServeConfig()), max_bytes=10**8, memory=memory)
@@ -190,11 +190,11 @@ def test_a_body_takes_no_more_memory_than_is_held_for_it(name):
 
 
 _AROUND = 2**20
-"""Bytes a request takes whatever its size; tracemalloc counts the event loop's start, too."""
+"""Bytes a request needs at any size; tracemalloc counts the event loop's start, too."""
 
 
 class Recording(Budget):
-    """A budget that knows the most that was held."""
+    """A budget that records its peak."""
 
     most = 0.0
 
@@ -207,7 +207,7 @@ class Recording(Budget):
 def test_one_request_too_many_is_refused_at_once_and_places_are_given_back(make_client, encoder):
     client = make_client(max_requests_in_flight=2)
     encoder.gate = threading.Event()
-    asked = [Asking(client), Asking(client)]
+    pending = [PendingRequest(client), PendingRequest(client)]
     assert all(encoder.arrived.acquire(timeout=20) for _ in range(3))  # the two, and the warm-up
 
     refused = client.post(CAPTIONS, files=CLIP)
@@ -218,12 +218,12 @@ def test_one_request_too_many_is_refused_at_once_and_places_are_given_back(make_
     assert refused.json()["error"]["type"] == "rate_limit_error"
     assert refused.headers["retry-after"] == "1"
     assert alive.status_code == 200
-    assert [one.response().status_code for one in asked] == [200, 200]
+    assert [one.response().status_code for one in pending] == [200, 200]
     assert client.post(CAPTIONS, files=CLIP).status_code == 200
 
 
 def test_a_place_is_given_back_when_the_app_fails():
-    admission = Admission(App(error=RuntimeError("no")), limit=1)
+    admission = ConcurrencyLimit(App(error=RuntimeError("no")), limit=1)
 
     for _ in range(2):
         with pytest.raises(RuntimeError, match="no"):
@@ -244,14 +244,14 @@ def test_an_answer_that_takes_too_long_is_408(make_client, encoder):
 
 
 def test_an_upload_that_stalls_is_408():
-    sent = drive(Deadline(App(), seconds=0.05, stream_seconds=60), [b"x"], stall=True)
+    sent = drive(Timeout(App(), seconds=0.05, stream_seconds=60), [b"x"], stall=True)
 
     assert sent[0]["status"] == 408
 
 
-def test_a_timeout_of_the_apps_own_is_not_taken_for_ours():
+def test_a_timeout_of_the_app_itself_is_raised():
     with pytest.raises(TimeoutError, match="mine"):
-        drive(Deadline(App(error=TimeoutError("mine")), seconds=60, stream_seconds=60), [b""])
+        drive(Timeout(App(error=TimeoutError("mine")), seconds=60, stream_seconds=60), [b""])
 
 
 def test_a_stream_without_end_is_broken_off():
@@ -260,7 +260,7 @@ def test_a_stream_without_end_is_broken_off():
         await anyio.sleep_forever()
 
     with pytest.raises(TimeoutError):
-        drive(Deadline(app, seconds=60, stream_seconds=0.05), [b""])
+        drive(Timeout(app, seconds=60, stream_seconds=0.05), [b""])
 
 
 def test_a_response_that_has_begun_is_broken_off_not_answered_twice():
@@ -269,16 +269,16 @@ def test_a_response_that_has_begun_is_broken_off_not_answered_twice():
         raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError, match="half-way"):
-        drive(LastResort(app), [b""])
+        drive(UnexpectedErrors(app), [b""])
 
 
 @pytest.mark.parametrize(
-    ("asked", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("", False)]
+    ("given", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("", False)]
 )
-def test_a_sensible_request_id_is_echoed(client, asked, kept):
-    echoed = client.get("/health", headers={"X-Request-Id": asked}).headers.get_list("x-request-id")
+def test_a_short_printable_request_id_is_echoed(client, given, kept):
+    echoed = client.get("/health", headers={"X-Request-Id": given}).headers.get_list("x-request-id")
 
-    assert (echoed == [asked]) == kept
+    assert (echoed == [given]) == kept
     assert len(echoed) == 1
 
 
@@ -289,7 +289,7 @@ def test_a_request_id_is_not_sent_twice_where_a_proxy_sends_it():
 
 
 class App:
-    """Reads the whole body, then says 200 or raises."""
+    """Reads the whole body, then responds 200 or raises."""
 
     def __init__(self, error=None):
         self.error = error
@@ -309,7 +309,7 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
-class Asking:
+class PendingRequest:
     """A request under way in a thread of its own."""
 
     def __init__(self, client):

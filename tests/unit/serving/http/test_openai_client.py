@@ -54,8 +54,8 @@ def test_it_streams_an_answer(openai_client):
         )
     )
 
-    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert said == "Is there a dog? 2"
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == "Is there a dog? 2"
     assert chunks[-1].usage.completion_tokens == 3
 
 

@@ -49,7 +49,7 @@ def test_the_prefix_without_a_slash_leads_to_the_page(prefixed):
     assert prefixed.get("/mats/openapi.json").json()["servers"] == [{"url": "/mats"}]
 
 
-def test_what_is_no_part_of_it_is_404(client):
+def test_an_unknown_part_is_404(client):
     for path in ("/page/", "/page/app.py", "/page/..%2f..%2fapp.py", "/page/examples"):
         assert client.get(path).status_code == 404
 

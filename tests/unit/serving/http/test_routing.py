@@ -37,7 +37,7 @@ def test_a_route_is_found_below_any_prefix(path, prefix):
         ("", ""),
     ],
 )
-def test_nothing_else_is(path, prefix):
+def test_no_other_path_matches(path, prefix):
     assert not ROUTES.matches(scope_of(path, root_path=prefix))
 
 

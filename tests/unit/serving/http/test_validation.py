@@ -5,7 +5,7 @@ import json
 import pytest
 from fastapi import HTTPException
 
-from mats_ray.serving.http.validation import MAX_DEPTH, usable
+from mats_ray.serving.http.validation import MAX_DEPTH, without_nulls
 from tests.unit.serving.http.test_app import CAPTIONS, CLIP, QUESTIONS, error_of
 from tests.unit.serving.http.test_chat_routes import CHAT, QUESTION, SOUND, ask_chat, message
 
@@ -46,7 +46,7 @@ def chat(**more):
     ],
     ids=lambda value: value if isinstance(value, str) and value.isascii() else "",
 )
-def test_half_a_surrogate_pair_is_one_refusal_that_says_where(client, body, where):
+def test_half_a_surrogate_pair_is_refused_with_its_place(client, body, where):
     error = error_of(send(client, body), 422, "invalid_field")
 
     assert where in error["message"]
@@ -54,9 +54,9 @@ def test_half_a_surrogate_pair_is_one_refusal_that_says_where(client, body, wher
 
 
 def test_a_whole_pair_is_text(client):
-    said = send(client, chat(messages=message(SOUND, {"type": "text", "text": "Is it \U0001f600?"}))).json()
+    body = send(client, chat(messages=message(SOUND, {"type": "text", "text": "Is it \U0001f600?"}))).json()
 
-    assert said["choices"][0]["message"]["content"] == "Is it \U0001f600? 2"
+    assert body["choices"][0]["message"]["content"] == "Is it \U0001f600? 2"
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
@@ -96,13 +96,13 @@ def test_containers_are_nested_so_deep_and_no_deeper():
     for _ in range(MAX_DEPTH):
         deep = [deep]
 
-    assert usable(deep) == deep
+    assert without_nulls(deep) == deep
     with pytest.raises(HTTPException, match="nested deeper than"):
-        usable([deep])
+        without_nulls([deep])
 
 
 def test_fields_that_are_null_are_left_out_and_items_are_not():
-    assert usable({"a": None, "b": [None, {"c": None}], "d": 0}) == {"b": [None, {}], "d": 0}
+    assert without_nulls({"a": None, "b": [None, {"c": None}], "d": 0}) == {"b": [None, {}], "d": 0}
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_a_form_that_is_not_utf8_is_refused_not_guessed(client, question, charse
 
 
 def test_a_forms_text_arrives_as_it_was_sent(client):
-    said = post_form(client, question="Is it café \U0001f600?".encode(), charset="; charset=utf-16").json()
+    body = post_form(client, question="Is it café \U0001f600?".encode(), charset="; charset=utf-16").json()
 
-    assert said["text"] == "Is it café \U0001f600? 2"
+    assert body["text"] == "Is it café \U0001f600? 2"
 
 
 def test_a_field_name_that_is_not_utf8_is_refused(client):
@@ -129,7 +129,7 @@ def test_a_file_name_of_any_bytes_does_not_matter(client):
     assert post_form(client, question=b"?", file_name=b"\xed\xa0\xbd\xff.wav").status_code == 200
 
 
-def test_a_field_that_nobody_reads_is_refused_by_name(client):
+def test_a_field_without_effect_is_refused_by_name(client):
     for url in (CAPTIONS, "/v1/audio/embeddings"):
         error = error_of(
             client.post(url, files=CLIP, data={"windw": "5"}), 422, "invalid_field", param="windw"

@@ -1,6 +1,7 @@
-"""Calls to replicas: repeated after a death, given up in time, cancelled with whoever waits; no cluster."""
+"""Calls to replicas: repeated after a death, ended in time, cancelled with their caller; no cluster."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.errors import AnswerError, AudioError, EngineError
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.on_ray import handles
-from mats_ray.serving.on_ray.handles import RemoteAnswerer, RemoteEncoder
-from mats_ray.serving.types import Embedded, ModelCard, Told
+from mats_ray.serving.on_ray.handles import AnswererHandle, EncoderHandle
+from mats_ray.serving.types import AnswerDelta, AnswerResult, Embedding, ModelCard
 from mats_ray.types import Answer, AudioClip
 
-TOLD = Told(answer=Answer(text="a dog barks", num_tokens=3, finish_reason="stop"))
-ASKED = (Embedded(np.zeros(2, np.float32)), "?", AnswerOptions())
+REQUEST = (Embedding(np.zeros(2, np.float32)), "?", AnswerOptions())
 OLD, NEW = (ModelCard(id=name, created=0, version=name) for name in ("old", "new"))
+RESULT = AnswerResult(answer=Answer(text="a dog barks", num_tokens=3, finish_reason="stop"), model=OLD)
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +70,25 @@ class Call:
 
 
 def encode(*endings, **options):
-    return asyncio.run(RemoteEncoder(Handle(*endings), **options).encode(clip()))
+    return asyncio.run(EncoderHandle(Handle(*endings), **options).encode(clip()))
 
 
 def clip(samples=1):
     return AudioClip(samples=np.zeros(samples, np.float32), sample_rate=8000, name="a.wav")
 
 
-async def tell(remote):
-    return [piece async for piece in remote.stream(*ASKED)]
+def stream(handle, **options):
+    """Return the texts of a stream, then its result."""
+
+    async def collect():
+        events = AnswererHandle(handle, **options).stream(*REQUEST)
+        return [event.text if isinstance(event, AnswerDelta) else event async for event in events]
+
+    return asyncio.run(collect())
+
+
+def deltas(*texts, model=OLD):
+    return [AnswerDelta(text, model) for text in texts]
 
 
 def task_error(cause):
@@ -85,7 +96,7 @@ def task_error(cause):
 
 
 def test_a_result_comes_through():
-    assert asyncio.run(RemoteAnswerer(Handle(TOLD)).answer(*ASKED)) is TOLD
+    assert asyncio.run(AnswererHandle(Handle(RESULT)).answer(*REQUEST)) is RESULT
 
 
 @pytest.mark.parametrize(
@@ -99,14 +110,14 @@ def test_a_result_comes_through():
     ],
     ids=["broken connection", "connection never made", "full queue", "dead replica", "failed deployment"],
 )
-def test_what_ray_says_becomes_what_a_client_may_read(error, code):
+def test_an_error_of_ray_becomes_one_for_clients(error, code):
     with pytest.raises(RequestError) as caught:
         encode(error)
 
     assert caught.value.code == code
 
 
-def test_an_error_of_ours_arrives_as_itself_and_is_not_tried_again():
+def test_an_error_of_ours_arrives_as_itself_and_is_not_retried():
     with pytest.raises(AudioError) as caught:
         encode(task_error(AudioError("a.wav: odd", code="empty")), retry_seconds=60)
 
@@ -121,7 +132,7 @@ def test_a_prompt_that_is_too_long_arrives_with_its_code():
     assert caught.value.code == "prompt_too_long"
 
 
-def test_an_error_nobody_foresaw_keeps_its_remote_traceback_for_the_log():
+def test_an_unexpected_error_keeps_its_remote_traceback_for_the_log():
     with pytest.raises(RayTaskError, match="line 7"):
         encode(task_error(ValueError("odd")))
 
@@ -158,27 +169,27 @@ def test_a_call_that_two_replicas_died_of_reaches_no_third(first, second):
     handle = Handle(first, ABSENCES[0], second, "never")
 
     with pytest.raises(RequestError, match="2 replicas died while they computed this request") as caught:
-        asyncio.run(RemoteEncoder(handle, retry_seconds=60).encode(clip()))
+        asyncio.run(EncoderHandle(handle, retry_seconds=60).encode(clip()))
 
     assert caught.value.code == "replica_died"
     assert handle.endings == ["never"]
 
 
 def test_a_stream_that_two_replicas_died_of_reaches_no_third():
-    handle = Handle([OLD, "a", ActorDiedError()], [OLD, "a", ActorDiedError()], [OLD, TOLD])
+    handle = Handle([*deltas("a"), ActorDiedError()], [*deltas("a"), ActorDiedError()], [RESULT])
 
     with pytest.raises(RequestError, match="2 replicas died"):
-        asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
+        stream(handle, retry_seconds=60)
 
     assert len(handle.calls) == 2
 
 
 @pytest.mark.parametrize("absence", ABSENCES, ids=repr)
-def test_a_call_that_no_replica_took_waits_for_one(absence):
+def test_a_call_that_no_replica_accepted_waits_for_one(absence):
     assert encode(absence, absence, ActorDiedError(), absence, "done", retry_seconds=60) == "done"
 
 
-def test_an_error_of_the_model_is_not_taken_for_a_death():
+def test_an_error_of_the_model_does_not_count_as_a_death():
     with pytest.raises(RuntimeError, match="shapes"):
         encode(RuntimeError("shapes do not match"), "done", retry_seconds=60)
 
@@ -187,58 +198,57 @@ def test_an_error_of_the_model_is_not_taken_for_a_death():
 def test_only_long_sounds_go_through_the_object_store(samples, by_reference):
     handle = Handle("done")
 
-    asyncio.run(RemoteEncoder(handle).encode(clip(samples)))
+    asyncio.run(EncoderHandle(handle).encode(clip(samples)))
 
     assert handle.by_reference == by_reference
 
 
-def test_a_full_queue_is_not_asked_again():
+def test_a_call_refused_by_a_full_queue_is_not_repeated():
     with pytest.raises(RequestError, match="too many"):
         encode(BackPressureError(1, 1), "done", retry_seconds=60)
 
 
-def test_a_stream_whose_replica_dies_goes_on_where_it_was():
-    handle = Handle([OLD, "a", " do", ActorDiedError()], [OLD, "a d", "og b", "arks", TOLD])
+def test_a_stream_whose_replica_dies_is_resumed_by_another():
+    handle = Handle([*deltas("a", " do"), ActorDiedError()], [*deltas("a d", "og b", "arks"), RESULT])
 
-    pieces = asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
-
-    assert pieces == [OLD, "a", " do", "g b", "arks", TOLD]
+    assert stream(handle, retry_seconds=60) == ["a", " do", "g b", "arks", RESULT]
 
 
-def test_a_stream_does_not_end_in_another_models_words():
-    handle = Handle([OLD, "a", ActorDiedError()], [NEW, "the dog", TOLD])
+def test_a_stream_is_not_resumed_by_another_model():
+    handle = Handle([*deltas("a"), ActorDiedError()], deltas("the dog", model=NEW))
 
     with pytest.raises(RequestError, match="new model has taken over"):
-        asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60)))
+        stream(handle, retry_seconds=60)
 
 
-def test_a_stream_that_has_said_nothing_may_begin_with_another_model():
-    handle = Handle([OLD, ActorDiedError()], [NEW, "a dog", TOLD])
+def test_a_stream_without_a_delta_yet_may_be_repeated_by_another_model():
+    result = replace(RESULT, model=NEW)
+    handle = Handle([ActorDiedError()], [*deltas("a dog", model=NEW), result])
 
-    assert asyncio.run(tell(RemoteAnswerer(handle, retry_seconds=60))) == [NEW, "a dog", TOLD]
+    assert stream(handle, retry_seconds=60) == ["a dog", result]
 
 
-def test_a_stream_that_cannot_go_on_says_so():
+def test_a_stream_that_cannot_be_resumed_ends_in_an_error():
     with pytest.raises(RequestError, match="not running"):
-        asyncio.run(tell(RemoteAnswerer(Handle([OLD, "a", ActorDiedError()]))))
+        stream(Handle([*deltas("a"), ActorDiedError()]))
 
 
-def test_a_request_given_up_is_cancelled_in_the_replica():
+def test_a_cancelled_call_is_cancelled_in_the_replica():
     handle = Handle(asyncio.CancelledError())
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(RemoteAnswerer(handle).describe())
+        asyncio.run(AnswererHandle(handle).describe())
 
     assert handle.calls[0].cancelled
 
 
-def test_a_stream_given_up_is_cancelled_in_the_replica():
-    handle = Handle([OLD, "a", "b", TOLD])
+def test_a_closed_stream_is_cancelled_in_the_replica():
+    handle = Handle([*deltas("a", "b"), RESULT])
 
     async def scenario():
-        pieces = RemoteAnswerer(handle).stream(*ASKED)
-        await anext(pieces)
-        await pieces.aclose()
+        events = AnswererHandle(handle).stream(*REQUEST)
+        await anext(events)
+        await events.aclose()
 
     asyncio.run(scenario())
 

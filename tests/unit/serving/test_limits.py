@@ -1,11 +1,12 @@
 import pytest
 
+from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.labels import check_labels
+from mats_ray.serving.limits import check_labels
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "reason"),
     [
         ([], "at least one"),
         (["a", " "], "empty"),
@@ -15,6 +16,6 @@ from mats_ray.serving.labels import check_labels
     ],
     ids=["none", "blank", "twice", "long", "many"],
 )
-def test_what_is_no_set_of_labels_is_refused(labels, said):
-    with pytest.raises(RequestError, match=said):
-        check_labels(labels, max_labels=3, max_characters=5)
+def test_unusable_labels_are_refused(labels, reason):
+    with pytest.raises(RequestError, match=reason):
+        check_labels(labels, ServeConfig(max_labels=3, max_question_characters=5))
