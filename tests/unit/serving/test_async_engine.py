@@ -8,8 +8,8 @@ import pytest
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
-from mats_ray.infer.engine import AnswerEngine
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.batching import BatchingEngine
 from mats_ray.serving.async_engine import Teller
 from tests.world import CLAP_DIM
 
@@ -24,8 +24,8 @@ def answerer(model_dir):
 
 @pytest.fixture
 def teller(answerer):
-    engine = AnswerEngine(answerer, max_answers=2)
-    yield Teller(engine, answerer)
+    engine = BatchingEngine(answerer, max_requests=2)
+    yield Teller(engine)
     engine.close()
 
 
@@ -46,8 +46,8 @@ def test_a_stream_and_a_whole_answer_are_the_same(teller, answerer):
 
 
 def test_an_error_reaches_its_asker(answerer):
-    engine = AnswerEngine(Answerer(**fields(answerer) | {"memory": None}), max_answers=2)
-    teller, options = Teller(engine, answerer), AnswerOptions(santa=True)
+    engine = BatchingEngine(Answerer(**fields(answerer) | {"memory": None}), max_requests=2)
+    teller, options = Teller(engine), AnswerOptions(santa=True)
 
     for telling in (teller.answer(EMBEDDING, "?", options), collect(teller.stream(EMBEDDING, "?", options))):
         with pytest.raises(ConfigError, match="Santa memory"):
@@ -65,7 +65,7 @@ def test_whoever_goes_away_frees_a_place(teller):
             task.cancel()
         first = await anext(stream)
         await stream.aclose()
-        while teller.load.answering or teller.load.waiting:
+        while teller.load.running or teller.load.waiting:
             await asyncio.sleep(0.01)
         return first
 

@@ -161,7 +161,7 @@ def test_a_replica_whose_engine_has_stopped_is_unhealthy(model_dir, monkeypatch)
 
     async def scenario():
         await replica.check_health()
-        monkeypatch.setattr(replica._teller._engine._conversation, "go_on", stop)
+        monkeypatch.setattr(replica._teller._engine._batch, "step", stop)
         with pytest.raises(EngineError) as caught:
             await replica.answer(embedded, "A dog?", OPTIONS)
         return caught.value
