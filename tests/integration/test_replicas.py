@@ -39,7 +39,7 @@ class Breakable(AnswererReplica.func_or_class):
         def stop():
             raise SystemExit
 
-        self._engine._engine._conversation.go_on = stop
+        self._engine._engine._batch.step = stop
         return os.getpid()
 
     async def pid(self):
