@@ -23,7 +23,7 @@ it does what is missing, and nothing if nothing is.
 
 
 _SHORTCUTS = (
-    ("window", "clap|SECONDS", "a row per window of this length, clap: as long as CLAP hears at once"),
+    ("window", "clap|SECONDS", "a row per window of this length; clap: of CLAP's own"),
     ("hop", "SECONDS", "from the start of one window to the next (default: no overlap, no gap)"),
     ("pool", "mean", "one row per file all the same, from the mean over its windows"),
     ("format", "parquet|jsonl", "of the rows (default: parquet)"),
