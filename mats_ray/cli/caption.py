@@ -71,8 +71,6 @@ def run(args: argparse.Namespace) -> int:
     config = _config_of(args)
     if args.model is None and not args.config:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
-    from mats_ray.caption.job import CaptionJob
-    from mats_ray.caption.on_ray import caption
     from mats_ray.infer.classification import read_labels
 
     wanted = {
@@ -83,8 +81,12 @@ def run(args: argparse.Namespace) -> int:
         "labels": read_labels(args.labels) if args.labels else (),
     }
     if args.dry_run:
+        from mats_ray.caption.job import CaptionJob
+
         print(CaptionJob.plan(config, **wanted, create=False).forecast())
     else:
+        from mats_ray.caption.on_ray import caption
+
         print(caption(config, **wanted, cluster=_cluster))
     return 0
 
