@@ -64,7 +64,7 @@ class Job:
         address: Of the cluster.
         audio, out, model: As for ``mats caption``.
         kill_node: Kills a node and adds another.
-        log: Takes a line per event.
+        log: Called with a line per event.
     """
 
     address: str
@@ -89,9 +89,9 @@ class Job:
     def _run_one(self, kills: Iterator[Kill]) -> tuple[int, bool]:
         command = [sys.executable, "-m", "tests.kills", self.address, self.audio, self.out, self.model]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        num_hits, said = 0, Path(f"{self.out}.log")
+        num_hits, log_file = 0, Path(f"{self.out}.log")
         with (
-            said.open("ab") as log,
+            log_file.open("ab") as log,
             subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as driver,
         ):
             try:
@@ -102,8 +102,8 @@ class Job:
                 driver.wait(timeout=DEADLINE_S)
             finally:
                 driver.kill()
-        assert driver.returncode == 0 or num_hits, f"the driver failed by itself:\n{said.read_text()}"
-        last = (said.read_text().strip().splitlines() or [""])[-1]
+        assert driver.returncode == 0 or num_hits, f"the driver failed by itself:\n{log_file.read_text()}"
+        last = (log_file.read_text().strip().splitlines() or [""])[-1]
         ended = "ended by itself" if driver.returncode == 0 else f"failed ({last}), and is run again"
         self.log(f"the job {ended}, {num_rows(self.out)} rows written")
         return num_hits, driver.returncode == 0

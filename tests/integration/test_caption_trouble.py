@@ -1,4 +1,4 @@
-"""A whole captioning job on a bucket in trouble: tried again, then told in a row, never left out."""
+"""A whole captioning job on a bucket in trouble: retried, then a row with an error, never left out."""
 
 import io
 import os
@@ -62,7 +62,7 @@ def bucket():
 
 
 def job(model_dir):
-    # all at once: a file that fails for good takes some seconds
+    # all at once: a file that fails for good needs some seconds
     settings = config(batch_size=1, decode_concurrency=4)
     return lambda: caption(settings, audio="s3://sounds/in", out="s3://sounds/out", model=str(model_dir))
 
@@ -75,7 +75,7 @@ def rows_in(files):
 
 
 @pytest.mark.slow
-def test_trouble_is_waited_out_or_told_and_the_next_run_tries_again(ray_cluster, model_dir, bucket):
+def test_trouble_is_retried_or_an_error_row_and_the_next_run_retries_that(ray_cluster, model_dir, bucket):
     trouble = Trouble()
     with faults(os.environ["AWS_ENDPOINT_URL"], trouble, methods=("GET", "PUT")) as attempts:
         run = job(model_dir)
