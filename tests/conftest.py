@@ -22,6 +22,34 @@ LOGICAL_CPUS = 6
 """More than this machine may have: Ray counts them, tests are small."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out files to the processes of ``-n``; what shares a cluster, or the service on it, is one piece."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class PieceScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return piece_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return PieceScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests of the service come last, as it runs until they end; before them in one of several processes, jobs."""
+    parallel = hasattr(config, "workerinput")
+    places = {"service": 2, "jobs": 0 if parallel else 1}
+    items.sort(key=lambda item: places.get(piece_of(item.nodeid), 1))
+
+
+def piece_of(nodeid):
+    """Which tests run in one process and one after the other: those of a file, or all with the same needs."""
+    file = nodeid.split("::")[0]
+    if file.startswith("tests/integration/test_serving"):
+        return "service"
+    return "jobs" if file.startswith("tests/integration/") else file
+
+
 @pytest.fixture(autouse=True)
 def storage_environment(monkeypatch):
     """What a test takes over from another process (``storage.Environment.use``) ends with the test."""
