@@ -24,7 +24,7 @@ LOGICAL_CPUS = 6
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Hand out files to the processes of ``-n``; what shares a cluster, or the service on it, is one piece."""
+    """Hand out whole files to the processes of ``-n``, and tests on one cluster or service as one piece."""
     from xdist.scheduler import LoadScopeScheduling
 
     class PieceScheduling(LoadScopeScheduling):
@@ -36,14 +36,14 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests of the service come last, as it runs until they end; before them in one of several processes, jobs."""
+    """Put tests of the service last, as it runs until they end; one of several processes begins with jobs."""
     parallel = hasattr(config, "workerinput")
     places = {"service": 2, "jobs": 0 if parallel else 1}
     items.sort(key=lambda item: places.get(piece_of(item.nodeid), 1))
 
 
 def piece_of(nodeid):
-    """Which tests run in one process and one after the other: those of a file, or all with the same needs."""
+    """Name what a test shares a process with: its file, or all tests with the same needs."""
     file = nodeid.split("::")[0]
     if file.startswith("tests/integration/test_serving"):
         return "service"
