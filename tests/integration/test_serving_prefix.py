@@ -21,7 +21,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.on_ray.deployments import build_app
-ray.init(address="local", num_cpus=8, log_to_driver=False)
+ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
 serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(port)))
 serve.run(build_app(ServeConfig(model=model, api_keys_file=keys)), route_prefix="/mats")
 print("ready", flush=True)
