@@ -3,7 +3,7 @@
 import os
 import secrets
 
-# As `make test` does: the cluster of a test run has a token of its own, and reports to nobody.
+# As `make test` does: the cluster of a test run has a token of its own, and reports nowhere.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,7 +52,7 @@ def piece_of(nodeid):
 
 @pytest.fixture(autouse=True)
 def storage_environment(monkeypatch):
-    """What a test takes over from another process (``storage.Environment.use``) ends with the test."""
+    """End with a test what it adopts of another process's environment (``storage.Environment.use``)."""
     use = Environment.use
 
     def use_until_the_end(environment):

@@ -53,8 +53,8 @@ def test_a_caption_belongs_to_the_one_class_it_names(captions):
 def test_every_class_is_said_and_asked_as_often(captions):
     rows = triplets(captions, seed=0)
 
-    asked = Counter(row.answer for row in rows if row.task == "classification")
-    assert asked == dict.fromkeys(LABELS, TEXTS_PER_CLASS + TEXTS_PER_CLASS // 4)
+    labels = Counter(row.answer for row in rows if row.task == "classification")
+    assert labels == dict.fromkeys(LABELS, TEXTS_PER_CLASS + TEXTS_PER_CLASS // 4)
     assert len({row.id for row in rows}) == len(rows)
     assert rows == triplets(captions, seed=0)
 

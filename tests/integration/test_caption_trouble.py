@@ -63,7 +63,7 @@ def bucket_of(names):
 
 
 def job(model_dir, *, num_decoders):
-    # several at once: a file that fails for good takes some seconds
+    # several at once: a file that fails for good needs some seconds
     settings = config(batch_size=1, decode_concurrency=num_decoders)
     return lambda: caption(settings, audio="s3://sounds/in", out="s3://sounds/out", model=str(model_dir))
 

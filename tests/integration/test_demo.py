@@ -33,10 +33,10 @@ SYSTEMS = {
 def mats(ray_cluster):
     """Call the command in this process, on the session's cluster instead of one of its own."""
 
-    def call(*words):
+    def call(*arguments):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(words))
+            code = main(list(arguments))
         return code, out.getvalue(), err.getvalue()
 
     with pytest.MonkeyPatch.context() as patch:

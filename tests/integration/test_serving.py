@@ -275,7 +275,7 @@ def expected_texts(answers):
 
 
 def stalled_upload(port):
-    """Open a connection that promises a body and never sends it."""
+    """Open a connection that announces a body and never sends it."""
     connection = socket.create_connection(("127.0.0.1", port))
     head = f"POST {PREFIX}{CAPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
     head += f"Authorization: {HEADERS['Authorization']}\r\n"

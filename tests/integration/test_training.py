@@ -211,7 +211,7 @@ def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
 
 
 def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
-    """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
+    """Each resumes from the last checkpoint of the one before, with another ZeRO stage besides."""
     reference, _ = unbroken
     config = world.replace(name="moving")
     store = Path(config.runs_dir) / "moving" / "checkpoints"
