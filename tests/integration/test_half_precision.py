@@ -58,7 +58,7 @@ def test_a_run_of_any_precision_leaves_a_model_that_answers_everywhere(trained, 
     alone = pipeline.caption(read_audio(clip))
     rows = str(tmp_path / "rows")
     caption(config.caption, config.generation, audio=str(clip), out=rows, model=result.model)
-    served = asked_over_http(result.model, clip)
+    served = answered_over_http(result.model, clip)
 
     assert sorted(losses(result.metrics)) == [1, 2]
     assert read_info(result.model).model.llm.dtype == dtype
