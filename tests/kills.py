@@ -1,4 +1,4 @@
-"""A captioning job whose processes are killed at moments drawn by chance, run again until it ends by itself.
+"""A captioning job whose processes are killed at random moments, run again until it ends by itself.
 
 python -m tests.kills ADDRESS AUDIO OUT MODEL       # the driver that is killed
 """
@@ -36,7 +36,7 @@ SECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Of what, and when: so many rows, then seconds after the last one, if there is something to kill."""
+    """Kind of process and moment: a number of rows, then seconds after the last of them."""
 
     kind: str
     after_rows: int
@@ -46,7 +46,7 @@ class Kill:
     def draw(cls, kinds: Sequence[str], *, seed: int) -> "Iterator[Kill]":
         """Draw kinds, each as often as the others, and moments, for ever.
 
-        Decoders come first, as they are soon done, and drivers last, as they take all with them. Half of the
+        Decoders come first, as they are soon done, and drivers last, as their job ends with them. Half of the
         moments may come before another row, while models are loaded.
         """
         chance, place = Random(seed), {"decoder": -1, "driver": 1}
@@ -61,7 +61,7 @@ class Job:
     """A captioning job on a cluster whose processes are below this one.
 
     Attributes:
-        address: Of the cluster.
+        address: Address of the cluster.
         audio, out, model: As for ``mats caption``.
         kill_node: Kills a node and adds another.
         log: Called with a line per event.

@@ -1,4 +1,4 @@
-"""Captioning a folder on Ray: one row per file and prompt whatever happens, the same words every time."""
+"""Captioning a folder on Ray: one row per file and prompt whatever happens, the same text every time."""
 
 import io
 import json
