@@ -82,7 +82,7 @@ def main() -> None:
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port.get()}"
     from mats_ray.caption.job import CaptionJob
     from mats_ray.config.caption import CaptionConfig
-    from mats_ray.data.listing import list_audio
+    from mats_ray.data.audio_files import list_audio
     from mats_ray.storage import locate
 
     files: Any = locate("s3://b/clips")[0]

@@ -114,14 +114,14 @@ def annotated_rows(config, args: argparse.Namespace):
     import pyarrow.parquet as pq
     from bench_annotations import sources_of
 
-    from mats_ray.data.prepare.plan import plan
-    from mats_ray.data.prepare.unit import read_unit
+    from mats_ray.data.prepare.conversion import convert_file
+    from mats_ray.data.prepare.input_files import find_input_files
 
     sources = [one for one in sources_of(args.annotations.absolute()) if Path(one["path"]).name in DRAWN_FROM]
     config = config.replace(data={"prepare": {"sources": sources}})
     Path(config.triplets_path).mkdir()
-    for unit in plan(config.data.prepare):
-        for _ in read_unit(unit, config.data.prepare, seed=config.seed, out=config.triplets_path):
+    for input_file in find_input_files(config.data.prepare):
+        for _ in convert_file(input_file, config.data.prepare, seed=config.seed, out=config.triplets_path):
             pass
     table = pq.read_table(config.triplets_path)
     return table.take(pa.array(np.random.default_rng(2).permutation(len(table))[: args.texts]))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from mats_ray.caption.rows import RowError
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
-from mats_ray.data.listing import local_path, look_at
+from mats_ray.data.audio_files import local_path, look_at
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
 from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote

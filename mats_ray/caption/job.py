@@ -18,7 +18,7 @@ from mats_ray.caption.rows import Provenance
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
-from mats_ray.data.listing import AudioObject, counted, list_audio
+from mats_ray.data.audio_files import AudioObject, counted, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError

@@ -15,7 +15,7 @@ import pyarrow as pa
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import PromptPlan
 from mats_ray.caption.rows import ERROR, Provenance
-from mats_ray.data.listing import AudioObject
+from mats_ray.data.audio_files import AudioObject
 from mats_ray.errors import DataError
 
 RETRIED = frozenset({"read_failed", "changed"})

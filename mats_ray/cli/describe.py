@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MATSError: The labels cannot be read, or the endpoint fails.
     """
-    from mats_ray.data.sources.describe import Endpoint, describe
+    from mats_ray.data.prepare.label_descriptions import Endpoint, describe
     from mats_ray.errors import ConfigError
 
     key = os.environ.get(args.api_key_env) if args.api_key_env else None

@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
         MATSError: There are no embedded triplets.
     """
     config = config_of(args)
-    from mats_ray.data.memory import build_memory
+    from mats_ray.data.santa_memory import build_memory
 
     memory = build_memory(config)
     rows, clusters = len(memory.embeddings_NC), len(memory.centroids_KC)

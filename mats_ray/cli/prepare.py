@@ -46,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
     if args.license_allow:
         config = config.replace(data={"prepare": {"license_allow": args.license_allow}})
     from mats_ray.cli.on_ray import cluster
+    from mats_ray.data.prepare.input_files import find_input_files
     from mats_ray.data.prepare.on_ray import prepare
-    from mats_ray.data.prepare.plan import plan
 
     if args.dry_run:
-        for unit in plan(config.data.prepare):
-            beside = "".join(f", {role} {', '.join(paths)}" for role, paths in unit.companions.items())
-            print(f"{unit.source}: {unit.path} ({unit.num_bytes} bytes, split {unit.split}{beside})")
+        for one in find_input_files(config.data.prepare):
+            beside = "".join(f", {role} {', '.join(paths)}" for role, paths in one.companions.items())
+            print(f"{one.source}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
     with cluster():
         report = prepare(config, dry_run=args.dry_run)
     if args.dry_run or args.report:

@@ -9,8 +9,10 @@ look like an answer about the whole; files joined to one are decoded one after t
 Shapes: T samples, H channels.
 """
 
+import io
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,20 +22,19 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import soxr
 
-from mats_ray.data.decoders.containers import parts_of
+from mats_ray.data.decoders.containers import split_segments
 from mats_ray.data.decoders.ffmpeg import open_ffmpeg
 from mats_ray.data.decoders.libsndfile import open_sndfile
 from mats_ray.data.decoders.limits import MAX_BYTES, MAX_SECONDS, Limits
-from mats_ray.data.decoders.parts import SNDFILE, Part, View
-from mats_ray.data.decoders.sources import opened, readable
-from mats_ray.errors import AudioDecodeError
+from mats_ray.data.decoders.segments import SNDFILE, Segment, View
+from mats_ray.errors import AudioDecodeError, AudioError
 from mats_ray.types import AudioClip
 
 __all__ = ["MAX_BYTES", "MAX_SECONDS", "AudioBlocks", "Limits", "decode_audio", "open_audio", "read_audio"]
 
 
 MAX_PEAK = 64.0
-"""Samples lie in [-1, 1]; float files may go beyond, but nobody mixes 36 dB above full scale."""
+"""Samples lie in [-1, 1]; float files may go beyond, but no real mix is 36 dB above full scale."""
 
 _INTEGER_BITS = (16, 24, 32)
 _END_T = np.empty(0, np.float32)
@@ -43,11 +44,11 @@ _END_T = np.empty(0, np.float32)
 class AudioBlocks:
     """Audio that is decoded as it is iterated over, once: blocks (T,) float32, mono, T at least 1.
 
-    Iterating raises what is found wrong on the way; only its end says that all of the file is good.
+    Iterating raises the errors found on the way; only once it has ended is all of the file known to be good.
     """
 
     sample_rate: int
-    """Of the blocks, in Hz."""
+    """Sample rate of the blocks in Hz."""
     name: str
     blocks: Iterator[np.ndarray]
 
@@ -65,13 +66,13 @@ def open_audio(
 ) -> Iterator[AudioBlocks]:
     """Open a local file, or one held in memory, to decode it block by block.
 
-    Ten hours take no more memory than ten seconds; who has heard enough stops iterating.
+    Ten hours need no more memory than ten seconds; a caller that has enough stops iterating.
 
     Args:
         source: A path, the whole file, or a stream that is read into memory.
-        name: What error messages call it; a path calls itself so.
+        name: Name in error messages; by default the path.
         sample_rate: Resample to it (soxr); the file's own by default.
-        limits: Of bytes, seconds and samples; by default one hour and 2 GiB.
+        limits: Largest numbers of bytes, seconds and samples; by default one hour and 2 GiB.
 
     Raises:
         AudioError: Codes ``not_found`` (absent, a folder), ``read_failed`` (forbidden, a disk error).
@@ -83,12 +84,12 @@ def open_audio(
     """
     limits = limits or Limits()
     name = name or (str(source) if isinstance(source, str | Path) else "audio")
-    with opened(source, name, max_bytes=limits.max_bytes) as stream, ExitStack() as stack:
-        with readable(name):
+    with _open_source(source, name, max_bytes=limits.max_bytes) as stream, ExitStack() as stack:
+        with _os_errors(name):
             limits.check_size(size := stream.seek(0, os.SEEK_END), name)
-            parts = parts_of(stream, size, name, limits)
-            first = stack.enter_context(_decoded(stream, next(parts), name, limits))
-        blocks, rate = _joined(first, parts, stream, name, limits), first.sample_rate
+            segments = split_segments(stream, size, name, limits)
+            first = stack.enter_context(_decoded(stream, next(segments), name, limits))
+        blocks, rate = _concatenated(first, segments, stream, name, limits), first.sample_rate
         if sample_rate is not None and sample_rate != rate:
             blocks, rate = _resampled(blocks, name, rate, sample_rate), sample_rate
         yield AudioBlocks(sample_rate=rate, name=name, blocks=blocks)
@@ -101,7 +102,7 @@ def read_audio(
     max_bytes: int = MAX_BYTES,
     sample_rate: int | None = None,
 ) -> AudioClip:
-    """Decode a local file: the mean of its channels at its own sample rate, or at the one asked for.
+    """Decode a local file: the mean of its channels at its own sample rate, or at a given one.
 
     Example:
         >>> read_audio("dog.wav").seconds  # doctest: +SKIP
@@ -129,7 +130,7 @@ def decode_audio(
 
     Args:
         data: The whole file.
-        name: What error messages call it.
+        name: Name in error messages.
         max_seconds: Longer audio is refused, whatever its header says.
         max_bytes: More encoded bytes are refused.
         max_decoded_bytes: More bytes of mono float32 samples are refused.
@@ -147,7 +148,7 @@ def decode_audio(
 
 
 class _Decoder(Protocol):
-    """What libsndfile's and FFmpeg's side have in common."""
+    """Interface of the libsndfile and the FFmpeg decoder."""
 
     @property
     def sample_rate(self) -> int: ...
@@ -156,29 +157,29 @@ class _Decoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class _Sound:
+class _DecodedSegment:
     sample_rate: int
     blocks: Iterator[np.ndarray]
     """(T,), checked."""
 
 
 @contextmanager
-def _decoded(stream: BinaryIO, part: Part, name: str, limits: Limits) -> Iterator[_Sound]:
-    view = View(stream, part.pieces)
+def _decoded(stream: BinaryIO, segment: Segment, name: str, limits: Limits) -> Iterator[_DecodedSegment]:
+    view = View(stream, segment.pieces)
     with ExitStack() as stack:
-        with view.failing():
-            decoder = _opened(stack, view, part, name, limits)
-        yield _Sound(decoder.sample_rate, _checked(decoder, view, name))
+        with view.reraising():
+            decoder = _opened(stack, view, segment, name, limits)
+        yield _DecodedSegment(decoder.sample_rate, _checked(decoder, view, name))
 
 
-def _opened(stack: ExitStack, view: View, part: Part, name: str, limits: Limits) -> _Decoder:
-    """Open with the first reader that knows what is in a part."""
+def _opened(stack: ExitStack, view: View, segment: Segment, name: str, limits: Limits) -> _Decoder:
+    """Open with the first reader that knows what is in a segment."""
     refusals = []
-    for reader in part.readers:
+    for reader in segment.readers:
         try:
             if reader == SNDFILE:
-                return stack.enter_context(open_sndfile(view, part, name, limits))
-            return stack.enter_context(open_ffmpeg(view, part, name, limits, container=reader))
+                return stack.enter_context(open_sndfile(view, segment, name, limits))
+            return stack.enter_context(open_ffmpeg(view, segment, name, limits, container=reader))
         except AudioDecodeError as error:
             if error.code in {"too_long", "too_large"}:
                 raise
@@ -187,13 +188,13 @@ def _opened(stack: ExitStack, view: View, part: Part, name: str, limits: Limits)
     raise refusals[-1 if "unsupported" in {error.code for error in refusals} else 0]
 
 
-def _joined(
-    first: _Sound, parts: Iterator[Part], stream: BinaryIO, name: str, limits: Limits
+def _concatenated(
+    first: _DecodedSegment, segments: Iterator[Segment], stream: BinaryIO, name: str, limits: Limits
 ) -> Iterator[np.ndarray]:
-    """Decode all parts, at the rate of the first."""
+    """Decode all segments, at the rate of the first."""
     num_samples, rate = 0, first.sample_rate
-    with readable(name):
-        for block_T in itertools.chain(first.blocks, _further(rate, parts, stream, name, limits)):
+    with _os_errors(name):
+        for block_T in itertools.chain(first.blocks, _later_segments(rate, segments, stream, name, limits)):
             num_samples += len(block_T)
             limits.check_length(num_samples, rate, name)
             yield block_T
@@ -201,19 +202,19 @@ def _joined(
         raise AudioDecodeError(f"{name} holds no samples", code="empty")
 
 
-def _further(
-    rate: int, parts: Iterator[Part], stream: BinaryIO, name: str, limits: Limits
+def _later_segments(
+    rate: int, segments: Iterator[Segment], stream: BinaryIO, name: str, limits: Limits
 ) -> Iterator[np.ndarray]:
-    for part in parts:
-        with _decoded(stream, part, name, limits) as sound:
+    for segment in segments:
+        with _decoded(stream, segment, name, limits) as sound:
             same = sound.sample_rate == rate
             yield from sound.blocks if same else _resampled(sound.blocks, name, sound.sample_rate, rate)
 
 
 def _checked(decoder: _Decoder, view: View, name: str) -> Iterator[np.ndarray]:
-    """Give the mean of the channels; no sample is beyond what sound can be."""
+    """Yield the mean of the channels; no sample is beyond what audio can be."""
     decoded = 0
-    with view.failing():
+    with view.reraising():
         for block_TH in decoder.blocks():
             decoded += block_TH.size
             peak = max(float(block_TH.max()), -float(block_TH.min()))
@@ -251,3 +252,42 @@ def _whole(audio: AudioBlocks) -> AudioClip:
     blocks = list(audio)
     samples_T = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
     return AudioClip(samples=samples_T, sample_rate=audio.sample_rate, name=audio.name)
+
+
+@contextmanager
+def _open_source(source: str | Path | bytes | BinaryIO, name: str, *, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open the source as a stream that can seek; of a stream no more than one byte too many is read.
+
+    Raises:
+        AudioError: Codes ``not_found`` (absent, a folder), ``read_failed`` (forbidden, a disk error).
+    """
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | Path):
+        with _regular_file(Path(source), name) as file:
+            yield file
+    else:
+        with _os_errors(name):
+            data = source.read(max_bytes + 1)
+        yield io.BytesIO(data)
+
+
+@contextmanager
+def _os_errors(name: str) -> Iterator[None]:
+    """Raise errors of the operating system as ``AudioError``."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"no audio file {name}", code="not_found") from None
+    except OSError as error:
+        raise AudioError(f"{name} cannot be read: {error.strerror or error}", code="read_failed") from error
+
+
+def _regular_file(path: Path, name: str) -> BinaryIO:
+    with _os_errors(name):
+        # looked at before it is opened: opening a pipe would wait for its writer
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise AudioError(f"{name} is {kind}, not an audio file", code="not_found")
+        return path.open("rb")

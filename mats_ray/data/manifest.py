@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mats_ray.data.listing import AudioObject, look_at
+from mats_ray.data.audio_files import AudioObject, look_at
 from mats_ray.errors import DataError, abbreviated
 from mats_ray.storage import is_remote, locate, read_bytes
 from mats_ray.text import is_valid_unicode

@@ -13,8 +13,8 @@ from fractions import Fraction
 import numpy as np
 
 from mats_ray.config.data import MixtureConfig
+from mats_ray.data.audiotia import paper_weights
 from mats_ray.data.order import RowGroup
-from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.errors import ConfigError, DataError, abbreviated
 
 MAX_DECK = 10_000

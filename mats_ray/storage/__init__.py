@@ -4,11 +4,11 @@ Whatever fails is a ``StorageError`` that names path and cause; it knows no Ray 
 """
 
 from mats_ray.storage.access import Environment, is_remote, locate
-from mats_ray.storage.attempts import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
 from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
 from mats_ray.storage.lock import held
 from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files
 from mats_ray.storage.reading import download, fetch_into, open_input, read_bytes
+from mats_ray.storage.retries import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
 from mats_ray.storage.writing import (
     clear_pending,
     make_folder,

@@ -11,7 +11,7 @@ from typing import Any, cast
 from fsspec.spec import AbstractFileSystem
 
 from mats_ray.storage.access import is_remote, locate
-from mats_ray.storage.attempts import named, retry
+from mats_ray.storage.retries import named, retry
 
 _ETAGS = ("ETag", "etag", "md5Hash", "crc32c")
 

@@ -23,9 +23,9 @@ from typing import Any, cast
 
 from mats_ray.errors import DataError, MissingError, StorageError
 from mats_ray.storage.access import is_remote, locate
-from mats_ray.storage.attempts import ChangedError, code_of, named, retry
 from mats_ray.storage.listing import stat
 from mats_ray.storage.reading import fetch_into, read_bytes
+from mats_ray.storage.retries import ChangedError, code_of, named, retry
 from mats_ray.storage.writing import make_folder, remove, write_bytes
 
 logger = logging.getLogger(__name__)

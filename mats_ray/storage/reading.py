@@ -11,8 +11,8 @@ import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
 from mats_ray.storage.access import is_remote, locate
-from mats_ray.storage.attempts import ChangedError, named, retry
 from mats_ray.storage.listing import StoredFile, list_files, stat
+from mats_ray.storage.retries import ChangedError, named, retry
 
 CHUNK_BYTES = 16 * 2**20
 """Larger objects are read in ranges: what is lost when a connection breaks."""

@@ -11,8 +11,8 @@ from typing import BinaryIO, cast
 
 from mats_ray.errors import StorageError
 from mats_ray.storage.access import is_remote, locate
-from mats_ray.storage.attempts import ATTEMPTS, named, reason_of, retry
 from mats_ray.storage.listing import list_files
+from mats_ray.storage.retries import ATTEMPTS, named, reason_of, retry
 
 PENDING = ".pending"
 """Ends the name of a local file while it is written."""

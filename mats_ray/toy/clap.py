@@ -103,7 +103,7 @@ def train_clap(
     """Train on (clip, caption) pairs and save a directory that ``load_clap`` reads.
 
     Args:
-        directory: Made if absent.
+        directory: TripletRow if absent.
         clips: One batch after the other, of training scenes only.
         tokenizer: Saved with the model.
         config: Batch size, audio format.

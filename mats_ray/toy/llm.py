@@ -85,7 +85,7 @@ def pretrain_llm(
     """Train on written dialogues, loss on the answers, and save in transformers' format.
 
     Args:
-        directory: Made if absent.
+        directory: TripletRow if absent.
         lessons: All that is asked about one text, per text; the text stands where the audio prefix will.
         tokenizer: Saved with the model.
         config: Size, steps, batch size in descriptions.

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mats_ray.config import RunConfig
 from mats_ray.config.toy import ToyConfig
 from mats_ray.data.embedding.on_ray import embed
-from mats_ray.data.memory import build_memory, check_memory
+from mats_ray.data.santa_memory import build_memory, check_memory
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.models.build import build_clap

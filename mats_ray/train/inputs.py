@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets, as_text, check_rows, inspect, rows_by_source
-from mats_ray.data.memory import check_memory
 from mats_ray.data.mixture import check_layout, mixture_of
+from mats_ray.data.santa_memory import check_memory
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.storage import exists

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedded import inspect
+from mats_ray.data.embedding.embed_plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.embedding.partition import write_partition
-from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.on_ray import training_rows
 from mats_ray.data.stream import SpanReader, StreamPlace, plan_of

@@ -1,24 +1,24 @@
-"""Tell what a file is by its bytes, and take it apart where several were joined.
+"""Recognise a file by its first bytes, and split it where several files were joined.
 
-The first bytes of a part decide who reads it. FFmpeg is told the container: it never guesses, so a playlist,
-a subtitle or a list of other files is no audio here. Tags and zeros, in front, between and behind, are passed
-over; what else no reader would look at is an error where it may be sound.
+The first bytes of a segment decide which library reads it. FFmpeg is given the container and never guesses,
+so a playlist, a subtitle or a list of other files is no audio here. Tags and zeros, in front, between and
+behind, are skipped; other bytes that no library would read are an error where they may be audio.
 """
 
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from mats_ray.data.decoders import boxes, chunks, frames, pages
+from mats_ray.data.decoders import mp4_matroska_asf, mpeg_frames, ogg_flac, riff_chunks
+from mats_ray.data.decoders.id3_tags import tag_bytes
 from mats_ray.data.decoders.limits import Limits, broken, cut_off, not_audio
-from mats_ray.data.decoders.parts import SNDFILE, Part, read_at
-from mats_ray.data.decoders.tags import tag_bytes
+from mats_ray.data.decoders.segments import SNDFILE, Segment, read_at
 from mats_ray.errors import AudioDecodeError
 
-Layout = Callable[[BinaryIO, int, int, str], Part]
+SegmentParser = Callable[[BinaryIO, int, int, str], Segment]
 
-MAX_PARTS = 1024
+MAX_SEGMENTS = 1024
 
-_HEAD_BYTES = 32
+HEAD_BYTES = 32
 _MAX_JUNK = 65_536
 """In front of an MP3."""
 _MIN_ZEROS = 16
@@ -50,86 +50,94 @@ _UNREAD = {
     b"ADIF": "AAC (ADIF)",
     b"qoaf": "QOA",
 }
-"""Sound of kinds that are not read, by their first bytes."""
+"""Kinds of audio that are not read, by their first bytes."""
 _TS_PACKET = 188
 
 
-def parts_of(stream: BinaryIO, size: int, name: str, limits: Limits) -> Iterator[Part]:
-    """Take a file apart, one part after the other; each is looked for when the one before is done with.
+def split_segments(stream: BinaryIO, size: int, name: str, limits: Limits) -> Iterator[Segment]:
+    """Split a file into its segments; each is searched for when the one before has been decoded.
 
     Raises:
         AudioDecodeError: Codes ``not_audio``, ``unsupported``, ``truncated``, ``damaged``, ``too_long``,
             ``too_large``.
     """
-    before: Part | None = None
-    start, place = 0, _behind_tags(stream, 0, size)
-    for _ in range(MAX_PARTS):
-        layout = _layout_at(stream, place, size, limits)
-        if layout is None and before is None:
+    before: Segment | None = None
+    start, place = 0, _skip_tags(stream, 0, size)
+    for _ in range(MAX_SEGMENTS):
+        parser = _parser_at(stream, place, size, limits)
+        if parser is None and before is None:
             _check_known(stream, place, name)
-        if layout is None and (found := frames.search(stream, place, size, reach=_MAX_JUNK)) is not None:
-            place, layout = found, _frames(limits)
-        if layout is None:
+        if parser is None and (found := mpeg_frames.search(stream, place, size, reach=_MAX_JUNK)) is not None:
+            place, parser = found, _frames(limits)
+        if parser is None:
             break
-        part = layout(stream, place, size, name)
-        _check_gap(stream, before, part, place, name)
-        yield part
-        before, start, place = part, place, _behind_tags(stream, part.end, size)
+        segment = parser(stream, place, size, name)
+        _check_gap(stream, before, segment, place, name)
+        yield segment
+        before, start, place = segment, place, _skip_tags(stream, segment.end, size)
     else:
-        raise broken(name, f"it is joined of more than {MAX_PARTS} parts", at_end=False)
+        raise broken(name, f"it is joined of more than {MAX_SEGMENTS} parts", at_end=False)
     if before is None:
-        yield _unknown(stream, place, size, name)
+        yield _unrecognised(stream, place, size, name)
     else:
         _check_rest(stream, before, before.end - start, place, size, name)
 
 
-def _check_gap(stream: BinaryIO, before: Part | None, part: Part, place: int, name: str) -> None:
+def _check_gap(stream: BinaryIO, before: Segment | None, segment: Segment, place: int, name: str) -> None:
     """Refuse frames that go on behind a gap, where no count would show that some of them are lost."""
-    is_gap = before is not None and before.frames and not part.is_counted and place > before.end
+    is_gap = before is not None and before.frames and not segment.has_frame_count and place > before.end
     if before is not None and is_gap and not tag_bytes(stream, before.end):
         raise broken(name, f"{place - before.end} bytes within it are no sound", at_end=False)
 
 
-def _check_rest(stream: BinaryIO, part: Part, num_bytes: int, place: int, size: int, name: str) -> None:
-    """Refuse what may be sound behind the last part."""
-    head, rest = read_at(stream, place, frames.HEAD_BYTES), size - place
-    frame = frames.frame_of(head)
-    is_head = head[:1] in {b"\xff", b"\x56"} and rest < frames.HEAD_BYTES
-    if part.frames and (is_head or (frame is not None and frame.num_bytes > rest)):
+def _check_rest(stream: BinaryIO, segment: Segment, num_bytes: int, place: int, size: int, name: str) -> None:
+    """Refuse what may be audio behind the last segment."""
+    head, rest = read_at(stream, place, mpeg_frames.HEAD_BYTES), size - place
+    frame = mpeg_frames.frame_of(head)
+    is_head = head[:1] in {b"\xff", b"\x56"} and rest < mpeg_frames.HEAD_BYTES
+    if segment.frames and (is_head or (frame is not None and frame.num_bytes > rest)):
         raise cut_off(name)
     if rest > num_bytes:
         raise broken(name, f"{rest} bytes behind its end are of no known kind", at_end=False)
 
 
-def _layout_at(stream: BinaryIO, place: int, size: int, limits: Limits) -> Layout | None:
-    head = read_at(stream, place, _HEAD_BYTES)
-    if head[:4] in chunks.RIFF_MAGICS:
-        return chunks.riff_part if head[8:12] == b"WAVE" else None
+def _parser_at(stream: BinaryIO, place: int, size: int, limits: Limits) -> SegmentParser | None:
+    head = read_at(stream, place, HEAD_BYTES)
+    if head[:4] in riff_chunks.RIFF_MAGICS:
+        return riff_chunks.riff_segment if head[8:12] == b"WAVE" else None
     if head[:4] == b"FORM":
-        return chunks.aiff_part if head[8:12] in {b"AIFF", b"AIFC"} else None
-    for magic, layout in _LAYOUTS.items():
+        return riff_chunks.aiff_segment if head[8:12] in {b"AIFF", b"AIFC"} else None
+    for magic, parser in _PARSERS.items():
         if head.startswith(magic):
-            return layout
+            return parser
     if _is_box(head, size - place):
-        return boxes.mov_part
-    return _frames(limits) if frames.follows(stream, place, size, count=2) else None
+        return mp4_matroska_asf.mp4_segment
+    return _frames(limits) if mpeg_frames.follows(stream, place, size, count=2) else None
 
 
-def _frames(limits: Limits) -> Layout:
-    return lambda stream, start, size, name: frames.frames_part(stream, start, size, name, limits)
+def _frames(limits: Limits) -> SegmentParser:
+    return lambda stream, start, size, name: mpeg_frames.frames_segment(stream, start, size, name, limits)
 
 
-_LAYOUTS: dict[bytes, Layout] = {
-    chunks.W64_MAGIC: chunks.w64_part,
-    b"caff": chunks.caf_part,
-    b".snd": chunks.au_part,
-    b"dns.": chunks.au_part,
-    b"fLaC": pages.flac_part,
-    b"OggS": pages.ogg_part,
-    boxes.EBML_MAGIC: boxes.matroska_part,
-    boxes.ASF_MAGIC: boxes.asf_part,
-    boxes.AMR_MAGIC: boxes.amr_part,
+_PARSERS: dict[bytes, SegmentParser] = {
+    riff_chunks.W64_MAGIC: riff_chunks.w64_segment,
+    b"caff": riff_chunks.caf_segment,
+    b".snd": riff_chunks.au_segment,
+    b"dns.": riff_chunks.au_segment,
+    b"fLaC": ogg_flac.flac_segment,
+    b"OggS": ogg_flac.ogg_segment,
+    mp4_matroska_asf.EBML_MAGIC: mp4_matroska_asf.matroska_segment,
+    mp4_matroska_asf.ASF_MAGIC: mp4_matroska_asf.asf_segment,
+    mp4_matroska_asf.AMR_MAGIC: mp4_matroska_asf.amr_segment,
 }
+
+
+def begins_like_audio(head: bytes) -> bool:
+    """Whether a file's first ``HEAD_BYTES`` are those of a container, read or not, of a frame or of a tag."""
+    magics = (*riff_chunks.RIFF_MAGICS, *_PARSERS, *_UNREAD, b"ID3")
+    is_aiff = head[:4] == b"FORM" and head[8:11] == b"AIF"
+    is_frame = mpeg_frames.SYNC.match(head) is not None
+    return head.startswith(magics) or is_aiff or head[4:8] in _FIRST_BOXES or is_frame
 
 
 def _is_box(head: bytes, rest: int) -> bool:
@@ -140,7 +148,7 @@ def _is_box(head: bytes, rest: int) -> bool:
 
 
 def _check_known(stream: BinaryIO, place: int, name: str) -> None:
-    """Refuse what is sound of a kind that is not read.
+    """Refuse audio of a kind that is not read.
 
     Raises:
         AudioDecodeError: Code ``unsupported``.
@@ -155,14 +163,14 @@ def _check_known(stream: BinaryIO, place: int, name: str) -> None:
         raise AudioDecodeError(f"{name} is of a kind that is not read ({kind})", code="unsupported")
 
 
-def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
-    """Leave the whole to libsndfile, which knows some rare kinds by its own means.
+def _unrecognised(stream: BinaryIO, place: int, size: int, name: str) -> Segment:
+    """Leave the whole file to libsndfile, which recognises some rare kinds itself.
 
     Raises:
         AudioDecodeError: Codes ``not_audio``, ``truncated``: it would look for an MP3 in anything.
     """
-    head = read_at(stream, place, frames.HEAD_BYTES)
-    frame = frames.frame_of(head)
+    head = read_at(stream, place, mpeg_frames.HEAD_BYTES)
+    frame = mpeg_frames.frame_of(head)
     # two bytes in front of UTF-16 text look like a frame
     is_text = head.startswith(b"\xff\xfe")
     if (frame is not None and frame.num_bytes > size - place and not is_text) or (
@@ -171,15 +179,15 @@ def _unknown(stream: BinaryIO, place: int, size: int, name: str) -> Part:
         raise cut_off(name)
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
         raise not_audio(name)
-    return Part(end=size, readers=(SNDFILE,), pieces=(range(place if place < size else 0, size),))
+    return Segment(end=size, readers=(SNDFILE,), pieces=(range(place if place < size else 0, size),))
 
 
-def _behind_tags(stream: BinaryIO, place: int, size: int) -> int:
-    """Pass over tags, and over zeros, which some leave where a tag was."""
-    for _ in range(MAX_PARTS):
+def _skip_tags(stream: BinaryIO, place: int, size: int) -> int:
+    """Return the place behind tags and behind zeros, which some programs leave where a tag was."""
+    for _ in range(MAX_SEGMENTS):
         if num_bytes := tag_bytes(stream, place):
             place += num_bytes
-        elif _is_box(read_at(stream, place, _HEAD_BYTES), size - place):
+        elif _is_box(read_at(stream, place, HEAD_BYTES), size - place):
             break
         elif zeros := _num_zeros(stream, place):
             place += zeros

@@ -1,9 +1,9 @@
-"""FFmpeg, through PyAV which ships it: the sound track of m4a, mp4, mov, 3gp, webm, mka, wma, amr, raw AAC.
+"""FFmpeg, through PyAV which ships it: the audio track of m4a, mp4, mov, 3gp, webm, mka, wma, amr, raw AAC.
 
 And what libsndfile does not decode of its own containers: Ogg FLAC and Speex, AAC or AC-3 in WAV, MP2.
 
-What it may do is fenced in: one container that we name, a list of codecs (no video decoder starts), no
-protocol, and no file but the one it is given.
+It is restricted to one given container, a list of codecs (no video decoder starts), no protocol, and no file
+but the one it is given.
 
 Shapes: T samples, H channels.
 """
@@ -25,7 +25,7 @@ from mats_ray.data.decoders.limits import (
     check_format,
     cut_off,
 )
-from mats_ray.data.decoders.parts import Part, View
+from mats_ray.data.decoders.segments import Segment, View
 from mats_ray.errors import AudioDecodeError
 
 DEMUXERS = (
@@ -43,54 +43,54 @@ CODECS = (
 # codecs whose packets have no length of their own, and the containers that keep none for them
 _PACKETS = ("aac", "aac_latm", "alac", "amrnb", "amrwb", "opus", "vorbis", "flac", "speex")
 _WITHOUT_PACKETS = ("wav", "w64", "aiff", "au")
-_FENCE = {
+_RESTRICTIONS = {
     "format_whitelist": ",".join(DEMUXERS),
     "codec_whitelist": ",".join(CODECS),
     "protocol_whitelist": "none",
     "max_streams": "64",
     "max_samples": str(BLOCK_VALUES),
 }
-ANNOUNCED_TOLERANCE_SECONDS = 0.25
-"""Missing at the end of whole files: frames an encoder starts with are announced and then dropped."""
+DECLARED_TOLERANCE_SECONDS = 0.25
+"""Missing at the end of whole files: frames an encoder starts with are declared and then dropped."""
 
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 
 @contextmanager
 def open_ffmpeg(
-    view: View, part: Part, name: str, limits: Limits, *, container: str
+    view: View, segment: Segment, name: str, limits: Limits, *, container: str
 ) -> Iterator["FFmpegDecoder"]:
-    """Open the first sound track of a part, its header within the limits.
+    """Open the first sound track of a segment, its header within the limits.
 
     Raises:
         AudioDecodeError: Codes ``not_audio`` (no sound track), ``unsupported``, ``damaged``, ``truncated``,
             ``empty``, ``too_long``, ``too_large``.
     """
     with closing(_opened(view, name, container)) as file:
-        track = _sound_track(file, name, container, short=part.missing > 0)
-        announced = _announced_seconds(file, track) if part.tells_seconds else 0.0
-        decoder = FFmpegDecoder(file, track, part, name, announced=announced)
-        limits.check_length(round(announced * decoder.sample_rate), decoder.sample_rate, name)
+        track = _sound_track(file, name, container, short=segment.missing > 0)
+        declared = _declared_seconds(file, track) if segment.has_duration else 0.0
+        decoder = FFmpegDecoder(file, track, segment, name, declared=declared)
+        limits.check_length(round(declared * decoder.sample_rate), decoder.sample_rate, name)
         yield decoder
 
 
 class FFmpegDecoder:
-    """One open file, its first frame decoded: only that tells the sample rate of some AAC for certain.
+    """One open file, its first frame decoded: only that gives the sample rate of some AAC for certain.
 
     Attributes:
         sample_rate: In Hz.
     """
 
     def __init__(
-        self, file: InputContainer, track: av.AudioStream, part: Part, name: str, *, announced: float
+        self, file: InputContainer, track: av.AudioStream, segment: Segment, name: str, *, declared: float
     ) -> None:
         self._file, self._track, self._name = file, track, name
-        self._announced, self._missing, self._has_frames = announced, part.missing, bool(part.frames)
+        self._declared, self._missing, self._has_frames = declared, segment.missing, bool(segment.frames)
         self._reached = 0.0
         self._frames = self._decode()
         self._first = next(self._frames, None)
         if self._first is None:
-            raise cut_off(name, 0.0) if announced or part.missing else _no_samples(name)
+            raise cut_off(name, 0.0) if declared or segment.missing else _no_samples(name)
         self.sample_rate = self._first.sample_rate
         check_format(self._first.layout.nb_channels, self.sample_rate, name)
 
@@ -113,9 +113,9 @@ class FFmpegDecoder:
         if held:
             yield np.concatenate(held)
         seconds = decoded / self.sample_rate
-        missing = self._announced - max(self._reached, seconds)
-        tolerance = TOLERANCE_SECONDS if self._missing else ANNOUNCED_TOLERANCE_SECONDS
-        if not self._announced:
+        missing = self._declared - max(self._reached, seconds)
+        tolerance = TOLERANCE_SECONDS if self._missing else DECLARED_TOLERANCE_SECONDS
+        if not self._declared:
             missing = seconds * self._missing if seconds else self._missing
         if missing > tolerance:
             raise cut_off(self._name, seconds)
@@ -133,12 +133,12 @@ class FFmpegDecoder:
             yield frame
 
     def _decode(self) -> Iterator[av.AudioFrame]:
-        """Take the file apart to its end: a video that goes on shows that the file is whole."""
+        """Demultiplex the file to its end: a video that continues shows that the file is whole."""
         packet: Any = None
         streams = [] if self._track.duration is None else [self._track]
         try:
             for packet in self._file.demux(*streams):
-                self._follow(packet)
+                self._check_packet(packet)
                 if packet.stream.index == self._track.index:
                     yield from (frame for frame in packet.decode() if frame.samples)
         except (FFmpegError, ValueError) as error:
@@ -146,7 +146,7 @@ class FFmpegDecoder:
             at_end = self._missing > 0 or is_last
             raise broken(self._name, _reason(error), at_end=at_end, seconds=self._reached) from error
 
-    def _follow(self, packet: Any) -> None:
+    def _check_packet(self, packet: Any) -> None:
         if packet.is_corrupt and self._missing:
             raise cut_off(self._name, self._reached)
         if packet.is_corrupt:
@@ -160,7 +160,11 @@ def _opened(view: View, name: str, container: str) -> InputContainer:
     view.seek(0)
     try:
         file = av.open(
-            view, format=container, options=dict(_FENCE), metadata_errors="replace", io_open=_no_other_file
+            view,
+            format=container,
+            options=dict(_RESTRICTIONS),
+            metadata_errors="replace",
+            io_open=_no_other_file,
         )
     except (FFmpegError, ValueError) as error:
         raise broken(name, _reason(error), at_end=not view.read(1)) from error
@@ -185,12 +189,12 @@ def _sound_track(file: InputContainer, name: str, container: str, *, short: bool
         raise AudioDecodeError(
             f"{name} holds sound of a kind that cannot be decoded ({codec})", code="unsupported"
         )
-    context.options = {"max_samples": _FENCE["max_samples"]}
+    context.options = {"max_samples": _RESTRICTIONS["max_samples"]}
     context.thread_count = 1
     return tracks[0]
 
 
-def _announced_seconds(file: InputContainer, track: av.AudioStream) -> float:
+def _declared_seconds(file: InputContainer, track: av.AudioStream) -> float:
     """A QuickTime track has a length of its own; elsewhere it is that of everything in the file."""
     if track.duration is not None and track.time_base is not None:
         return max(0.0, float(track.duration * track.time_base))
@@ -206,7 +210,7 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
 
 
 def _is_last(packet: Any, num_bytes: int) -> bool:
-    """A stream of bare packets that was cut ends with half a one."""
+    """Whether a packet is the file's last: a cut stream of bare packets ends within one."""
     return packet is not None and packet.pos is not None and packet.pos + packet.size >= num_bytes
 
 

@@ -22,26 +22,26 @@ from mats_ray.data.decoders.limits import (
     cut_off,
     not_audio,
 )
-from mats_ray.data.decoders.parts import Part, View
+from mats_ray.data.decoders.segments import Segment, View
 from mats_ray.errors import AudioDecodeError
 
 Reader: TypeAlias = "io.BufferedReader[Any]"
 
 _UNKNOWN_FRAMES = 2**62
-"""libsndfile's frame count is above this where the header does not tell."""
+"""libsndfile's frame count is above this where the header declares none."""
 
-# libsndfile's error numbers of data that no reader took for its own (7: what its MP3 reader says of them)
+# libsndfile's error numbers of data that none of its readers recognises (7: the error of its MP3 reader)
 _NOT_AUDIO = {1, 7}
 _UNSUPPORTED_ENCODING = 4
-# asked for once more when all announced frames are read
+# read once more when all declared frames are read
 _LAST_LOOK_FRAMES = 4096
 _MAX_UNREAD_BYTES = 65_536
 _BUFFER_BYTES = 65_536
 
 
 @contextmanager
-def open_sndfile(view: View, part: Part, name: str, limits: Limits) -> Iterator["SndfileDecoder"]:
-    """Open a part that libsndfile may know, its header within the limits.
+def open_sndfile(view: View, segment: Segment, name: str, limits: Limits) -> Iterator["SndfileDecoder"]:
+    """Open a segment that libsndfile may know, its header within the limits.
 
     Raises:
         AudioDecodeError: Codes ``not_audio``, ``unsupported``, ``damaged``, ``truncated``, ``too_long``,
@@ -50,20 +50,20 @@ def open_sndfile(view: View, part: Part, name: str, limits: Limits) -> Iterator[
     reader: Reader = io.BufferedReader(
         view, _BUFFER_BYTES
     )  # libsndfile reads an MP3 in pieces of a few bytes
-    with _opened(reader, part, name) as file:
+    with _opened(reader, segment, name) as file:
         check_format(file.channels, file.samplerate, name)
-        decoder = SndfileDecoder(file, reader, part, name)
-        limits.check_length(decoder.announced, file.samplerate, name)
+        decoder = SndfileDecoder(file, reader, segment, name)
+        limits.check_length(decoder.declared, file.samplerate, name)
         yield decoder
 
 
 @dataclass(frozen=True, eq=False)
 class SndfileDecoder:
-    """One open part."""
+    """One open segment."""
 
     file: soundfile.SoundFile
     reader: Reader
-    part: Part
+    segment: Segment
     name: str
 
     @property
@@ -72,10 +72,10 @@ class SndfileDecoder:
         return self.file.samplerate
 
     @property
-    def announced(self) -> int:
-        """Samples per channel there should be; 0: not known."""
+    def declared(self) -> int:
+        """Number of samples per channel there should be; 0: not known."""
         counted = self.file.frames if self.file.frames < _UNKNOWN_FRAMES else 0
-        return self.part.announced_frames or counted
+        return self.segment.declared_frames or counted
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Decode to the end: (T, H) float32, T at least 1.
@@ -87,25 +87,25 @@ class SndfileDecoder:
         while len(block_TH := self._next(decoded)):
             decoded += len(block_TH)
             yield block_TH
-        missing = max(decoded and decoded * self.part.missing, self.announced - decoded)
-        if missing > TOLERANCE_SECONDS * self.sample_rate or (self.part.missing and not decoded):
+        missing = max(decoded and decoded * self.segment.missing, self.declared - decoded)
+        if missing > TOLERANCE_SECONDS * self.sample_rate or (self.segment.missing and not decoded):
             raise cut_off(self.name, decoded / self.sample_rate)
 
     def _next(self, decoded: int) -> np.ndarray:
-        # what is announced and no more, for a block is allocated at full size; then a look at what follows
-        rest = self.announced - decoded if self.announced > decoded else _LAST_LOOK_FRAMES
-        if not self.announced:
+        # what is declared and no more, for a block is allocated at full size; then a look at what follows
+        rest = self.declared - decoded if self.declared > decoded else _LAST_LOOK_FRAMES
+        if not self.declared:
             rest = BLOCK_VALUES
         wanted = min(rest, max(1, BLOCK_VALUES // self.file.channels))
         try:
             return self.file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             # what follows the frames it counts is none of them: a tag; it should be small
-            if 0 < self.part.announced_frames <= decoded and _unread(self.reader) < _MAX_UNREAD_BYTES:
+            if 0 < self.segment.declared_frames <= decoded and _unread(self.reader) < _MAX_UNREAD_BYTES:
                 return np.empty((0, self.file.channels), np.float32)
             seconds = decoded / self.sample_rate
             raise broken(
-                self.name, _reason(error), at_end=_was_cut(self.reader, self.part), seconds=seconds
+                self.name, _reason(error), at_end=_was_cut(self.reader, self.segment), seconds=seconds
             ) from error
 
 
@@ -120,16 +120,16 @@ class _ForwardOnly(soundfile.SoundFile):
         return False
 
 
-def _opened(reader: Reader, part: Part, name: str) -> soundfile.SoundFile:
+def _opened(reader: Reader, segment: Segment, name: str) -> soundfile.SoundFile:
     reader.seek(0)
     try:
         file = _ForwardOnly(reader)
     except soundfile.LibsndfileError as error:
-        if error.code in _NOT_AUDIO and not part.missing:
+        if error.code in _NOT_AUDIO and not segment.missing:
             raise not_audio(name) from error
         if error.code == _UNSUPPORTED_ENCODING:
             raise _unsupported(name, _reason(error)) from error
-        raise broken(name, _reason(error), at_end=_was_cut(reader, part)) from error
+        raise broken(name, _reason(error), at_end=_was_cut(reader, segment)) from error
     if file.format != "MP3" and file.subtype.startswith("MPEG"):
         raise _unsupported(name, "MP3 within it, of a length that libsndfile guesses")
     return file
@@ -141,8 +141,8 @@ def _unsupported(name: str, reason: str) -> AudioDecodeError:
     )
 
 
-def _was_cut(reader: Reader, part: Part) -> bool:
-    return part.missing > 0 or not _unread(reader)
+def _was_cut(reader: Reader, segment: Segment) -> bool:
+    return segment.missing > 0 or not _unread(reader)
 
 
 def _unread(reader: Reader) -> int:

@@ -1,6 +1,6 @@
-"""Limits on what is decoded, and the errors of what does not keep them.
+"""Limits on what is decoded, and the errors of audio that cannot be decoded.
 
-Nothing a file says about itself is believed: limits are checked before the first block and at every
+Headers are not trusted: limits are checked before the first block and at every
 further one.
 """
 
@@ -17,18 +17,18 @@ TOLERANCE_SECONDS = 0.1
 """Missing at the end of files in everyday use: sizes that count a header, damage the decoder steps over."""
 
 BLOCK_VALUES = 2**20
-"""Samples times channels decoded at a time: 4 MB."""
+"""Number of values (samples times channels) decoded at a time: 4 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one piece of audio may be at most."""
+    """Limits on one piece of audio."""
 
     max_seconds: float = MAX_SECONDS
     max_bytes: int = MAX_BYTES
-    """Of the file as it is stored."""
+    """Largest file as it is stored, in bytes."""
     max_decoded_bytes: int = MAX_BYTES
-    """Of its samples, mono float32, at the file's own rate."""
+    """Largest size of its samples, mono float32, at the file's own rate, in bytes."""
 
     def check_size(self, num_bytes: int, name: str) -> None:
         """Refuse an empty file and one of too many bytes."""
@@ -40,7 +40,7 @@ class Limits:
             )
 
     def check_length(self, num_samples: int, sample_rate: int, name: str) -> None:
-        """Refuse a length, announced or decoded so far."""
+        """Refuse a length, declared or decoded so far."""
         if num_samples > self.max_seconds * sample_rate:
             seconds = num_samples / sample_rate
             raise AudioDecodeError(
@@ -86,10 +86,10 @@ def broken(name: str, reason: object, *, at_end: bool, seconds: float = 0.0) -> 
     """Make the error of a file whose decoding failed.
 
     Args:
-        name: What the message calls the file.
-        reason: What the library said.
-        at_end: It had read all there is: the file is more likely cut off than damaged.
-        seconds: Decoded before that.
+        name: Name of the file in the message.
+        reason: Error of the library.
+        at_end: All bytes had been read: the file is more likely cut off than damaged.
+        seconds: Seconds decoded before that.
     """
     after = f" after {seconds:.2f} s" if seconds else ""
     return AudioDecodeError(

@@ -15,8 +15,8 @@ from mats_ray.config import RunConfig
 from mats_ray.config.data import EmbedConfig
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.embedded import as_text, rows_by_source
+from mats_ray.data.embedding.embed_plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.partition import write_partition
-from mats_ray.data.embedding.plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress

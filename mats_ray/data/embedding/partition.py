@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mats_ray.data.embedded import part_name
-from mats_ray.data.embedding.plan import EmbedPlan, PartitionDone
+from mats_ray.data.embedding.embed_plan import EmbedPlan, PartitionDone
 from mats_ray.data.embedding.shuffle import gather
 from mats_ray.data.mixture import source_folder
 from mats_ray.data.triplets import (

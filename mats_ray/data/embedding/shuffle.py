@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mats_ray.data.embedding.plan import EmbedPlan
+from mats_ray.data.embedding.embed_plan import EmbedPlan
 from mats_ray.data.triplets import COLUMNS, SCHEMA, row_key
 from mats_ray.errors import DataError
 from mats_ray.storage import open_input, open_output

@@ -1,1 +1,1 @@
-"""Annotation files to triplets: what is to be read, how a record becomes rows, what came of it."""
+"""Annotation files to triplets: input files, records to triplets, texts of labels, the report."""

@@ -1,1 +1,1 @@
-"""Published annotation files to rows: one file per raw format, one table (``registry``) of all of them."""
+"""Published annotation files to rows: one file per source, and one table (``registry``) of all of them."""

@@ -1,11 +1,12 @@
 """AudioSet, weak and strong: labels are machine ids, their names are in a file beside."""
 
+import json
 import sys
 from collections.abc import Iterator
 
-from mats_ray.data.sources.labels import names_by_id
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
-from mats_ray.data.sources.tables import table_records
+from mats_ray.data.annotations.csv_records import table_records
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
+from mats_ray.errors import DataError
 
 _WEAK = ("ytid", "start", "end", "mids")
 _STRONG = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
@@ -44,3 +45,32 @@ def labelled(number: int, key: str, mids: list[str], names: dict[str, str]) -> E
     if unknown:
         return Rejected(number, f"unknown label {unknown[0]!r}" if unknown[0] else "no labels")
     return Row(number, key, labels=tuple(dict.fromkeys(names[mid] for mid in mids)))
+
+
+def names_by_id(file: AnnotationFile) -> dict[str, str]:
+    """Read AudioSet's names from the companion ``names``: 527 to 632 of them.
+
+    It may be ``class_labels_indices.csv``, the headerless ``mid_to_display_name.tsv`` or ``ontology.json``.
+
+    Raises:
+        DataError: It is missing or none of these.
+    """
+    what = "AudioSet's label names (class_labels_indices.csv, mid_to_display_name.tsv or ontology.json)"
+    names: dict[str, str] = {}
+    for path in file.require("names", what):
+        names |= _names(file.beside(path))
+    return names
+
+
+def _names(file: AnnotationFile) -> dict[str, str]:
+    if file.name.endswith(".json"):
+        with file.open() as stream:
+            try:
+                return {one["id"]: one["name"] for one in json.load(stream)}
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{file.path} is not AudioSet's ontology: {error!r}") from None
+    if file.name.endswith(".tsv"):
+        records = table_records(file, names=("mid", "display_name"), delimiter="\t", quoted=False)
+    else:
+        records = table_records(file, needed=("mid", "display_name"))
+    return {one[1]["mid"]: one[1]["display_name"] for one in records if not isinstance(one, Rejected)}

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
-from mats_ray.data.sources.tables import table_records
+from mats_ray.data.annotations.csv_records import table_records
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
 
 _CC = re.compile(r"creativecommons\.org/licenses/([a-z-]+)/(\d\.\d)")
 _CC0 = re.compile(r"creativecommons\.org/publicdomain/zero/(\d\.\d)")

@@ -7,9 +7,9 @@ only if its clip has captions in the Clotho files given beside (the development 
 from collections import Counter
 from collections.abc import Iterator
 
+from mats_ray.data.annotations.csv_records import Record, table_records
+from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rejected, Row
 from mats_ray.data.sources import clotho
-from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Rejected, Row
-from mats_ray.data.sources.tables import Record, table_records
 
 NOT_IN_CLOTHO = "clip not in Clotho's development split"
 NO_MAJORITY = "annotators disagree"

@@ -5,9 +5,9 @@ So the classes are taken from the machine ids beside the names.
 
 from collections.abc import Iterator
 
+from mats_ray.data.annotations.csv_records import table_records
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected
 from mats_ray.data.sources.audioset import labelled
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected
-from mats_ray.data.sources.tables import table_records
 
 CLASSES = {
     "/m/0284vy3": "Train horn",

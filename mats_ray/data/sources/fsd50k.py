@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
-from mats_ray.data.sources.tables import table_records
+from mats_ray.data.annotations.csv_records import table_records
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
 
 
 def read(file: AnnotationFile) -> Iterator[Entry]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
-from mats_ray.data.sources.values import text_or_missing
+from mats_ray.data.annotations.cell_values import text_or_missing
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
 from mats_ray.errors import DataError
 
 

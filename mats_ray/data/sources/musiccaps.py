@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
-from mats_ray.data.sources.tables import Record, table_records
-from mats_ray.data.sources.values import boolean, string_list
+from mats_ray.data.annotations.cell_values import boolean, string_list
+from mats_ray.data.annotations.csv_records import Record, table_records
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
 
 _COLUMNS = ("ytid", "start_s", "aspect_list", "caption", "is_audioset_eval")
 

@@ -7,10 +7,10 @@ file of captions is given beside; taken for themselves, these descriptions are M
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mats_ray.data.sources.jsonlist import json_items, json_lines
-from mats_ray.data.sources.lookup import TextLookup, add_caption
-from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Rejected, Row
-from mats_ray.data.sources.values import text_or_missing
+from mats_ray.data.annotations.cell_values import text_or_missing
+from mats_ray.data.annotations.json_records import json_items, json_lines
+from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rejected, Row
+from mats_ray.data.annotations.text_lookup import TextLookup, add_caption
 
 DESCRIBE = ("describe the audio in detail", "describe the audio")
 """Questions, the better description first."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from mats_ray.data.sources.jsonlist import json_entries
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
-from mats_ray.data.sources.values import split_of_folders, text_or_missing
+from mats_ray.data.annotations.cell_values import split_of_folders, text_or_missing
+from mats_ray.data.annotations.json_records import json_entries
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
 
 
 def read(file: AnnotationFile) -> Iterator[Entry]:

@@ -7,10 +7,10 @@ open-ended question takes its clip's text from there. Neither pass holds more th
 from collections.abc import Iterator
 from typing import Any
 
-from mats_ray.data.sources.jsonlist import json_items, json_lines
-from mats_ray.data.sources.lookup import TextLookup, add_caption
-from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Rejected, Row
-from mats_ray.data.sources.values import text_or_missing
+from mats_ray.data.annotations.cell_values import text_or_missing
+from mats_ray.data.annotations.json_records import json_items, json_lines
+from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rejected, Row
+from mats_ray.data.annotations.text_lookup import TextLookup, add_caption
 
 OPEN = "open-ended question"
 CLOSED = "closed-ended (its text serves the questions)"

@@ -6,7 +6,9 @@ legal advice. ``--license-allow`` compares these strings.
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
+from mats_ray.data.annotations.reader import Reader
 from mats_ray.data.sources import (
     audiocaps,
     audioset,
@@ -14,11 +16,11 @@ from mats_ray.data.sources import (
     clotho_aqa,
     dcase2017,
     esc50,
+    file_name_labels,
     fsd50k,
     macs,
     musiccaps,
     musicqa,
-    names,
     nsynth,
     openaqa,
     song_describer,
@@ -28,9 +30,19 @@ from mats_ray.data.sources import (
     vocalsound,
     wavcaps,
 )
-from mats_ray.data.sources.rows import Reader
-from mats_ray.data.sources.sentences import LabelKind
 from mats_ray.tasks import Task
+
+
+class LabelKind(StrEnum):
+    """What the labels of a source name."""
+
+    SOUND = "sound"
+    SCENE = "scene"
+    VOCAL = "vocal"
+    EMOTION = "emotion"
+    GENRE = "genre"
+    INSTRUMENT = "instrument"
+    MUSIC = "music"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,34 +207,34 @@ _ALL = (
     ),
     _labels(
         "gtzan",
-        names.reader(r"^(?P<label>[a-z]+)\.\d+\.", names.GENRES),
+        file_name_labels.reader(r"^(?P<label>[a-z]+)\.\d+\.", file_name_labels.GENRES),
         LabelKind.GENRE,
         "unknown",
         copies=20,
     ),
     _labels(
         "beijing_opera",
-        names.reader(r"__ajaysm__(?P<label>[a-z]+)-?\d*", names.PERCUSSION),
+        file_name_labels.reader(r"__ajaysm__(?P<label>[a-z]+)-?\d*", file_name_labels.PERCUSSION),
         LabelKind.INSTRUMENT,
         "CC BY-NC 3.0",
         copies=50,
     ),
     _labels(
         "sesa",
-        names.reader(r"^(?P<label>[a-z]+)_", names.SURVEILLANCE),
+        file_name_labels.reader(r"^(?P<label>[a-z]+)_", file_name_labels.SURVEILLANCE),
         LabelKind.SOUND,
         "CC BY 4.0",
         copies=12,
     ),
     _labels(
         "crema_d",
-        names.reader(r"^\d{4}_[A-Z]{3}_(?P<label>[A-Z]{3})_", names.CREMA_D),
+        file_name_labels.reader(r"^\d{4}_[A-Z]{3}_(?P<label>[A-Z]{3})_", file_name_labels.CREMA_D),
         LabelKind.EMOTION,
         "ODbL 1.0",
     ),
     _labels(
         "ravdess",
-        names.reader(r"^\d\d-\d\d-(?P<label>\d\d)-(\d\d-){3}\d\d\.", names.RAVDESS),
+        file_name_labels.reader(r"^\d\d-\d\d-(?P<label>\d\d)-(\d\d-){3}\d\d\.", file_name_labels.RAVDESS),
         LabelKind.EMOTION,
         "CC BY-NC-SA 4.0",
         copies=6,

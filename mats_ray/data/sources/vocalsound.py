@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from mats_ray.data.sources.jsonlist import json_items
-from mats_ray.data.sources.rows import AnnotationFile, Entry, Rejected, Row
+from mats_ray.data.annotations.json_records import json_items
+from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
 
 CLASSES = {
     "laughter": "laughter",

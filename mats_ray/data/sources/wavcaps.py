@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
-from mats_ray.data.sources.jsonlist import json_items
-from mats_ray.data.sources.rows import AnnotationFile, Dropped, Entry, Reader, Rejected, Row
-from mats_ray.data.sources.values import text_or_missing
+from mats_ray.data.annotations.cell_values import text_or_missing
+from mats_ray.data.annotations.json_records import json_items
+from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Reader, Rejected, Row
 from mats_ray.errors import DataError
 
 NO_BLACKLIST = "none"

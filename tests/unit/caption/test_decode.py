@@ -13,9 +13,9 @@ import soundfile
 from mats_ray.caption import decode
 from mats_ray.caption.decode import BATCH_SCHEMA, FILE_SCHEMA, AudioOpener, DecodeStage, unpack
 from mats_ray.data.audio import Limits
-from mats_ray.data.listing import look_at
+from mats_ray.data.audio_files import look_at
 from mats_ray.data.windows import Cut
-from mats_ray.storage import Environment, access, attempts, reading
+from mats_ray.storage import Environment, access, reading, retries
 from tests.s3 import s3_server
 
 
@@ -183,7 +183,7 @@ def test_a_local_file_written_since_it_was_listed_is_not_called_damaged(paths):
 
 
 def test_trouble_with_the_storage_is_not_a_bad_file(monkeypatch):
-    monkeypatch.setattr(attempts, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
 
     ((code, message),) = rows_of(decoder()(listed("s3://clips/a.wav")), "error_code", "error")

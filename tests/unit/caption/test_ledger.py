@@ -9,7 +9,7 @@ from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import CAPTION, plan_prompts
 from mats_ray.caption.rows import Prompt, Provenance, RowError, Source, error_row, ok_row, to_table
 from mats_ray.config.generation import GenerationConfig
-from mats_ray.data.listing import AudioObject
+from mats_ray.data.audio_files import AudioObject
 from mats_ray.errors import DataError
 from mats_ray.tasks import Task
 from mats_ray.types import Answer

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mats_ray.config.data import MixtureConfig
+from mats_ray.data.audiotia import paper_weights
 from mats_ray.data.mixture import MAX_DECK, Mixture, check_layout, mixture_of
 from mats_ray.data.order import RowGroup
-from mats_ray.data.sources.audiotia import paper_weights
 from mats_ray.errors import ConfigError, DataError
 
 WEIGHTS = {"clotho": 40, "macs": 50.0, "openaqa": 12.5}

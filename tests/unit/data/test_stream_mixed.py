@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import inspect
+from mats_ray.data.embedding.embed_plan import EmbedLedger
 from mats_ray.data.embedding.partition import write_partition
-from mats_ray.data.embedding.plan import EmbedLedger
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.stream import SpanReader, StreamPlace, noised, rebatched, with_embeddings
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mats_ray.errors import StorageError
-from mats_ray.storage import attempts, exists, list_files, listing, locate, stat, write_bytes
+from mats_ray.storage import exists, list_files, listing, locate, retries, stat, write_bytes
 
 NAMES = ["a", "b # 1%20.wav", "deep/c?d", "deep/er/é", "deeper/e"]
 
@@ -105,7 +105,7 @@ def test_pages_are_put_together_and_requested_again_alone(bucket, monkeypatch):
         return page(files, where | {"MaxKeys": 2}, more)
 
     monkeypatch.setattr(listing, "_page", small_page)
-    monkeypatch.setattr(attempts.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retries.time, "sleep", lambda _: None)
 
     assert names_of(f"{bucket}/pages") == expected
     assert tokens[1] == tokens[2]
@@ -122,7 +122,7 @@ def test_a_listing_that_breaks_off_is_no_shorter_listing(bucket, monkeypatch):
 
     fill(f"{bucket}/pages")
     monkeypatch.setattr(listing, "_page", break_off)
-    monkeypatch.setattr(attempts.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retries.time, "sleep", lambda _: None)
 
     with pytest.raises(StorageError, match="s3://store/pages cannot be listed: OSError: SlowDown"):
         names_of(f"{bucket}/pages")

@@ -10,12 +10,12 @@ from mats_ray.storage import (
     ATTEMPTS,
     ATTEMPTS_REFUSED,
     access,
-    attempts,
     download,
     fetch_into,
     open_input,
     read_bytes,
     reading,
+    retries,
     write_bytes,
 )
 from tests.faults import faults
@@ -29,7 +29,7 @@ LASTING = [*FAULTS, "timeout", "short", "expired"]
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
     """No waiting, and what hangs is given up soon."""
-    monkeypatch.setattr(attempts.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retries.time, "sleep", lambda _: None)
     monkeypatch.setitem(access._S3_TIMEOUTS, "read_timeout", 1.5)
 
 

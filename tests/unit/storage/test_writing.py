@@ -8,7 +8,6 @@ import pytest
 
 from mats_ray.errors import StorageError
 from mats_ray.storage import (
-    attempts,
     clear_pending,
     exists,
     list_files,
@@ -17,6 +16,7 @@ from mats_ray.storage import (
     read_bytes,
     remove,
     remove_folder,
+    retries,
     upload,
     write_bytes,
     write_file,
@@ -147,7 +147,7 @@ def test_a_full_disk_is_tried_again_and_leaves_what_was_there(tmp_path, monkeypa
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(writing.os, "fsync", full)
-    monkeypatch.setattr(attempts.time, "sleep", lambda _: None)
+    monkeypatch.setattr(retries.time, "sleep", lambda _: None)
 
     with pytest.raises(StorageError, match=f"^{tmp_path}/a cannot be written: No space left on device$"):
         write_bytes(str(tmp_path / "a"), b"after")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.config import RunConfig
-from mats_ray.data.memory import build_memory
+from mats_ray.data.santa_memory import build_memory
 from mats_ray.data.triplets import SCHEMA, embedded_schema, embedding_array
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap import load_clap

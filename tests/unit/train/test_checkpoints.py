@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mats_ray.errors import TrainingError
-from mats_ray.storage import ATTEMPTS_REFUSED, attempts, exists, write_file, writing
+from mats_ray.storage import ATTEMPTS_REFUSED, exists, retries, write_file, writing
 from mats_ray.train import checkpoints
 from mats_ray.train.checkpoints import (
     COMMITTED,
@@ -50,7 +50,7 @@ def store_at(path, *, keep=2):
 def waits(monkeypatch):
     """How long would be waited between attempts."""
     waited = []
-    monkeypatch.setattr(attempts.time, "sleep", waited.append)
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
 
 

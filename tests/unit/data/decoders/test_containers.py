@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from mats_ray.data.decoders.containers import parts_of
+from mats_ray.data.decoders.containers import split_segments
 from mats_ray.data.decoders.limits import Limits
 from mats_ray.errors import AudioDecodeError
 from tests.sounds import FFMPEG_KINDS, RATES, SNDFILE_KINDS, decoded, ffmpeg_bytes, sndfile_bytes, tone
@@ -32,8 +32,8 @@ def made(kind):
     return sndfile_bytes(tone(0.5), 16_000, **SNDFILE_KINDS[kind])
 
 
-def parts(data):
-    return list(parts_of(io.BytesIO(data), len(data), "clip", Limits()))
+def segments(data):
+    return list(split_segments(io.BytesIO(data), len(data), "clip", Limits()))
 
 
 def refusal(data):
@@ -46,8 +46,8 @@ def refusal(data):
 def test_files_are_told_by_content(kind):
     data = made(kind)
 
-    [part] = parts(data)
-    assert (part.readers, part.end) == (READERS[kind], len(data))
+    [segment] = segments(data)
+    assert (segment.readers, segment.end) == (READERS[kind], len(data))
 
 
 @pytest.mark.parametrize("kind", KINDS)

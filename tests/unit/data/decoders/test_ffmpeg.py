@@ -9,7 +9,7 @@ import pytest
 
 from mats_ray.data.audio import Limits, open_audio
 from mats_ray.data.decoders import ffmpeg
-from mats_ray.data.decoders.parts import Part, View
+from mats_ray.data.decoders.segments import Segment, View
 from mats_ray.errors import AudioDecodeError
 from tests.sounds import FFMPEG_KINDS, RATES, decoded, ffmpeg_bytes, tone
 
@@ -176,12 +176,12 @@ def test_a_playlist_is_not_audio(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 def test_ffmpeg_would_not_follow_one_either(kind, tmp_path):
-    """The fence itself: a demuxer for lists, forced on it, is refused before it opens anything."""
+    """The restrictions themselves: a demuxer for lists, forced on it, is refused before it opens anything."""
     (secret := tmp_path / "secret.m4a").write_bytes(sound("m4a"))
     playlist = PLAYLISTS[kind].format(url=secret.as_uri(), path=secret).encode()
 
-    part = Part(end=len(playlist), readers=(kind,), pieces=(playlist,))
-    held = ffmpeg.open_ffmpeg(View(io.BytesIO(), part.pieces), part, "clip", Limits(), container=kind)
+    segment = Segment(end=len(playlist), readers=(kind,), pieces=(playlist,))
+    held = ffmpeg.open_ffmpeg(View(io.BytesIO(), segment.pieces), segment, "clip", Limits(), container=kind)
     with pytest.raises(AudioDecodeError), held:
         pass
 

@@ -13,8 +13,8 @@ import pytest
 from mats_ray.config.data import DataConfig
 from mats_ray.data.embedded import inspect, part_name
 from mats_ray.data.embedding import partition as module
+from mats_ray.data.embedding.embed_plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.partition import embed_texts, write_partition
-from mats_ray.data.embedding.plan import EmbedLedger, make_plan, triplet_files
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.triplets import COLUMNS, EMBEDDING, embedding_matrix, row_key
 from mats_ray.errors import DataError
@@ -142,7 +142,7 @@ JOB = """
 import sys
 from pathlib import Path
 from mats_ray.data.embedding.partition import write_partition
-from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.embed_plan import EmbedLedger
 from mats_ray.data.embedding.shuffle import scatter
 from tests.unit.data.embedding.triplets import CountingCLAP, planned
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedding import shuffle
-from mats_ray.data.embedding.plan import EmbedLedger
+from mats_ray.data.embedding.embed_plan import EmbedLedger
 from mats_ray.data.embedding.shuffle import gather, scatter
 from mats_ray.data.triplets import COLUMNS, row_key
 from mats_ray.errors import DataError

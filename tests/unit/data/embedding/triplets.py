@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mats_ray.config.data import DataConfig
-from mats_ray.data.embedding.plan import EmbedPlan, make_plan, triplet_files
+from mats_ray.data.embedding.embed_plan import EmbedPlan, make_plan, triplet_files
 from mats_ray.data.triplets import triplet_table
 from mats_ray.tasks import Task
 from mats_ray.types import CLAPIdentity, Triplet

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Rejected, Row
 from mats_ray.data.sources.registry import SOURCES
-from mats_ray.data.sources.rows import AnnotationFile, Dropped, Rejected, Row
 
 ANNOTATIONS = Path(__file__).resolve().parents[5] / "shared" / "data" / "annotations"
 

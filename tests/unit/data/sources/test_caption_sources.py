@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from mats_ray.data.annotations.csv_records import GOES_ON
 from mats_ray.data.sources.clotho import license_name
-from mats_ray.data.sources.tables import GOES_ON
 from mats_ray.errors import DataError
 from tests.unit.data.sources.reading import Read, annotations, write
 

@@ -1,0 +1,1 @@
+"""Annotation files to records: tables, JSON, cell values, and what a reader takes and yields."""

@@ -1,0 +1,131 @@
+"""Embedded triplets to a Santa memory: how much, of what, where to; and whose it is."""
+
+import numpy as np
+import pytest
+import torch
+
+from mats_ray.config import RunConfig
+from mats_ray.data.embedding.embed_plan import EmbedLedger
+from mats_ray.data.embedding.partition import write_partition
+from mats_ray.data.embedding.shuffle import scatter
+from mats_ray.data.santa_memory import build_memory, check_memory
+from mats_ray.errors import DataError, ModelError
+from mats_ray.models.santa import SantaMemory
+from tests.s3 import s3_server
+from tests.unit.data.embedding.triplets import CountingCLAP, plan_of, rows_of
+from tests.unit.data.test_embedded import OTHER, OURS, WORDS, embedding_of, half, write
+
+
+def configured(output_dir, **memory):
+    tree = {"toy": {}, "output_dir": str(output_dir), "memory": {"num_rows": 20, "num_clusters": 3} | memory}
+    return RunConfig.model_validate(tree)
+
+
+@pytest.fixture
+def out(tmp_path):
+    write(tmp_path / "embedded" / "part-00000.parquet", WORDS)
+    return tmp_path
+
+
+def test_a_memory_holds_the_rows_and_clusters_asked_for(out):
+    config = configured(out)
+
+    built = build_memory(config)
+    loaded = SantaMemory.load(config.memory_path)
+
+    assert loaded.embeddings_NC.shape == (20, 8)
+    assert loaded.centroids_KC.shape == (3, 8)
+    assert torch.equal(loaded.embeddings_NC, built.embeddings_NC)
+    assert loaded.provenance == {"clap": str(OURS), "noise_variance": "0.015", "seed": "0"}
+
+
+def test_a_small_data_set_gives_what_it_has(out):
+    memory = build_memory(configured(out, num_rows=1000, num_clusters=100))
+
+    assert len(memory.embeddings_NC) == len(memory.centroids_KC) == len(WORDS)
+
+
+def test_without_noise_the_rows_are_the_embeddings_of_the_texts(out):
+    memory = build_memory(configured(out, num_rows=1000, noise_variance=0))
+
+    expected = half(embedding_of(WORDS))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = memory.embeddings_NC.numpy()
+    np.testing.assert_allclose(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)], atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_memory_another_seed_another(out):
+    config = configured(out)
+    one, two, other = build_memory(config), build_memory(config), build_memory(config.replace(seed=1))
+
+    assert torch.equal(one.embeddings_NC, two.embeddings_NC)
+    assert torch.equal(one.offsets_K1, two.offsets_K1)
+    assert torch.equal(one.centroids_KC, two.centroids_KC)
+    assert not torch.equal(one.embeddings_NC, other.embeddings_NC)
+
+
+def test_a_memory_goes_to_s3_and_is_read_from_there(out):
+    with s3_server("memories"):
+        config = configured(out, path="s3://memories/deep/down/memory.safetensors")
+        build_memory(config)
+
+        check_memory(config, OURS)
+        with pytest.raises(DataError, match="s3://memories/deep/down"):
+            check_memory(config, OTHER)
+
+
+def test_without_embedded_triplets_the_place_is_named(tmp_path):
+    with pytest.raises(DataError, match=f"no Parquet files at {tmp_path}/embedded"):
+        build_memory(configured(tmp_path))
+
+
+def test_the_memory_of_another_clap_is_refused_naming_both(out):
+    config = configured(out)
+    build_memory(config)
+
+    check_memory(config, OURS)
+    with pytest.raises(DataError) as caught:
+        check_memory(config, OTHER)
+
+    said = f"the Santa memory {config.memory_path} was made with {OURS}, not with {OTHER}; run `mats memory`"
+    assert str(caught.value).startswith(said)
+
+
+def test_a_memory_that_does_not_say_whose_it_is_is_taken(out):
+    config = configured(out)
+    SantaMemory.build(torch.eye(8), num_clusters=2).save(config.memory_path)
+
+    check_memory(config, OURS)
+
+
+def test_a_memory_that_is_cut_off_is_refused_before_anyone_trains(out):
+    config = configured(out)
+    build_memory(config)
+    path = out / "santa_memory.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+    with pytest.raises(ModelError, match="cannot be read"):
+        check_memory(config, OURS)
+
+
+def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_give(tmp_path, monkeypatch):
+    monkeypatch.setattr("mats_ray.data.santa_memory.build_clap", lambda _: CountingCLAP())
+    memories = []
+    for name in ("stored", "online"):
+        plan = plan_of(tmp_path / name, rows_of(60, texts=20), embed={"mode": name, "num_partitions": 2})
+        EmbedLedger(plan).begin()
+        scatter(plan, 0)
+        done = [write_partition(plan, n, CountingCLAP(), batch_size=4) for n in range(2)]
+        EmbedLedger(plan).end(done, {})
+        config = RunConfig.model_validate(
+            {
+                "output_dir": str(tmp_path / name),
+                "model": {"clap": {"ref": "x", "dim": 8}, "llm": {"path": "x"}},
+                "memory": {"num_rows": 12, "num_clusters": 3},
+            }
+        )
+        memories.append(build_memory(config))
+
+    stored, online = memories
+    assert stored.provenance == online.provenance
+    np.testing.assert_allclose(stored.embeddings_NC, online.embeddings_NC, atol=2e-3)  # float16
