@@ -50,8 +50,8 @@ serve: install ## Answer questions about audio over HTTP with the demo's model (
 	@test -e $(MODEL) || { echo "There is no model at $(MODEL): run 'make demo' first, or 'make serve MODEL=dir'." >&2; exit 1; }
 	mats serve --model $(MODEL) $(ARGS)
 
-test: install ## Run the tests (ARGS="tests/unit -k noise")
-	python -m pytest $(ARGS)
+test: install ## Run the tests, all of them in two processes (ARGS="tests/unit -k noise": a part, in one)
+	python -m pytest $(or $(ARGS),-n 2)
 
 lint: install ## Check style, types, layers and spelling
 	@status=0; for check in "ruff check" "ruff format --check" pyright lint-imports codespell; do \

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_batching.py --model out/demo/model
 
-Sixteen askers that ask again as soon as they are answered. Lengths are mixed: every fourth answer is drawn
+Sixteen clients, each with one request open. Lengths are mixed: every fourth answer is drawn
 at a high temperature and rambles for up to 40 tokens, the others end by themselves after a few. Whole batches
 are what ``@serve.batch`` computes: all that waits, up to sixteen, until its longest answer is done.
 """
@@ -18,24 +18,25 @@ import numpy as np
 import torch
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.infer.conversation import Conversation, Question
-from mats_ray.infer.engine import AnswerEngine
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.batching import BatchingEngine, RunningBatch
+from mats_ray.infer.engine import GenerationRequest, TextDelta
 
-ASKERS, PLACES = 16, 16
-Ask = Callable[[Question, Callable[[object], None]], None]
+CLIENTS, PLACES = 16, 16
+Listener = Callable[[object], None]
+Submit = Callable[[GenerationRequest, Listener], None]
 
 
-def questions(dim: int, number: int) -> list[Question]:
+def requests_of(dim: int, number: int) -> list[GenerationRequest]:
     chance = np.random.default_rng(0)
     return [
-        Question(
+        GenerationRequest(
             embedding_C=chance.normal(size=dim).astype(np.float32),
             instruction=("Is there a dog?", "What can be heard?", "Which sound comes first?")[n % 3],
             options=AnswerOptions(temperature=2, seed=n, max_new_tokens=40)
             if n % 4 == 3
             else AnswerOptions(profile="fast"),
-            in_pieces=False,
+            stream=False,
         )
         for n in range(number)
     ]
@@ -49,46 +50,49 @@ class WholeBatches:
         self._waiting: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
-    def ask(self, question: Question, listener: Callable[[object], None]) -> None:
-        self._waiting.put((question, listener))
+    def submit(self, request: GenerationRequest, listener: Listener) -> None:
+        self._waiting.put((request, listener))
 
     def _work(self) -> None:
         while True:
             batch = [self._waiting.get()]
             while len(batch) < self._places and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            conversation, answers = Conversation(self._answerer), {}
-            pieces = conversation.begin([question for question, _ in batch])
+            running, answers = RunningBatch(self._answerer), {}
+            outcomes = running.add([request for request, _ in batch])
             while True:
-                answers |= {question: piece.answer for question, piece in pieces if piece.answer}
-                if not len(conversation):
+                answers |= {request_id: delta.answer for request_id, delta in outcomes if delta.answer}
+                if not len(running):
                     break
-                pieces = conversation.go_on()
-            for question, listener in batch:
-                listener(answers[question])
+                outcomes = running.step()
+            for request, listener in batch:
+                listener(answers[request.id])
 
 
-def measure(name: str, ask: Ask, asked: list[Question]) -> tuple[float, list[str]]:
-    """Keep sixteen questions under way; returns the rate and the answers in order."""
+def measure(name: str, submit: Submit, requests: list[GenerationRequest]) -> tuple[float, list[str]]:
+    """Keep sixteen requests open; returns the rate and the answers in order."""
     done: queue.SimpleQueue = queue.SimpleQueue()
-    began, times, texts = {}, {}, {}
+    started_at, times, texts = {}, {}, {}
 
     def send(number: int) -> None:
-        began[number] = time.perf_counter()
-        ask(asked[number], lambda said: None if isinstance(said, str) else done.put((number, said)))
+        started_at[number] = time.perf_counter()
+        submit(
+            requests[number],
+            lambda event: None if isinstance(event, TextDelta) else done.put((number, event)),
+        )
 
     started, cpu = time.perf_counter(), time.process_time()
-    for number in range(min(ASKERS, len(asked))):
+    for number in range(min(CLIENTS, len(requests))):
         send(number)
-    for sent in range(ASKERS, len(asked) + ASKERS):
-        number, said = done.get(timeout=120)
-        times[number] = time.perf_counter() - began[number]
-        texts[number] = getattr(said, "answer", said).text
-        if sent < len(asked):
+    for sent in range(CLIENTS, len(requests) + CLIENTS):
+        number, event = done.get(timeout=120)
+        times[number] = time.perf_counter() - started_at[number]
+        texts[number] = getattr(event, "answer", event).text
+        if sent < len(requests):
             send(sent)
     # of CPU time, because others may share the machine
-    rate = len(asked) / (time.process_time() - cpu)
-    wall = len(asked) / (time.perf_counter() - started)
+    rate = len(requests) / (time.process_time() - cpu)
+    wall = len(requests) / (time.perf_counter() - started)
     short = np.array([times[n] for n in times if n % 4 != 3]) * 1e3
     print(
         f"| {name} | {rate:.1f} per CPU second, {wall:.1f}/s | short answers "
@@ -96,7 +100,7 @@ def measure(name: str, ask: Ask, asked: list[Question]) -> tuple[float, list[str
         f"p99 {np.percentile(short, 99):.0f} ms |",
         flush=True,
     )
-    return rate, [texts[n] for n in range(len(asked))]
+    return rate, [texts[n] for n in range(len(requests))]
 
 
 def main() -> None:
@@ -106,12 +110,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     answerer = Answerer.from_pretrained(args.model)
-    asked = questions(answerer.memory.dim if answerer.memory else 512, args.number)
+    requests = requests_of(answerer.memory.dim if answerer.memory else 512, args.number)
     print("| | answers | |\n|---|---|---|")
-    one = measure("one at a time", WholeBatches(answerer, 1).ask, asked[: args.number // 4])
-    whole = measure("whole batches", WholeBatches(answerer, PLACES).ask, asked)
-    engine = AnswerEngine(answerer, max_answers=PLACES)
-    continuous = measure("continuous", engine.ask, asked)
+    one = measure("one at a time", WholeBatches(answerer, 1).submit, requests[: args.number // 4])
+    whole = measure("whole batches", WholeBatches(answerer, PLACES).submit, requests)
+    engine = BatchingEngine(answerer, max_requests=PLACES)
+    continuous = measure("continuous", engine.submit, requests)
     engine.close()
     print(f"| continuous / one at a time | {continuous[0] / one[0]:.2f} x | |")
     print(f"| continuous / whole batches | {continuous[0] / whole[0]:.2f} x | |")

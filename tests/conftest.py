@@ -3,7 +3,7 @@
 import os
 import secrets
 
-# As `make test` does: the cluster of a test run has a token of its own, and reports to nobody.
+# As `make test` does: the cluster of a test run has a token of its own, and reports nowhere.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -22,9 +22,37 @@ LOGICAL_CPUS = 6
 """More than this machine may have: Ray counts them, tests are small."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out whole files to the processes of ``-n``, and tests on one cluster or service as one piece."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class PieceScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return piece_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return PieceScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Put tests of the service last, as it runs until they end; one of several processes begins with jobs."""
+    parallel = hasattr(config, "workerinput")
+    places = {"service": 2, "jobs": 0 if parallel else 1}
+    items.sort(key=lambda item: places.get(piece_of(item.nodeid), 1))
+
+
+def piece_of(nodeid):
+    """Name what a test shares a process with: its file, or all tests with the same needs."""
+    file = nodeid.split("::")[0]
+    if file.startswith("tests/integration/test_serving"):
+        return "service"
+    return "jobs" if file.startswith("tests/integration/") else file
+
+
 @pytest.fixture(autouse=True)
 def storage_environment(monkeypatch):
-    """What a test takes over from another process (``storage.Environment.use``) ends with the test."""
+    """End with a test what it adopts of another process's environment (``storage.Environment.use``)."""
     use = Environment.use
 
     def use_until_the_end(environment):

@@ -61,9 +61,9 @@ class _Proxy(BaseHTTPRequestHandler):
         type(self).attempts[key] += 1
         fault = type(self).__dict__["choose"](key, self.attempts[key])
         if fault in _ERRORS:
-            self._body()  # or what comes next on the connection would be taken for a request
-            status, code, words = _ERRORS[fault]
-            body = f"<Error><Code>{code}</Code><Message>{words}</Message></Error>".encode()
+            self._body()  # or what comes next on the connection would be read as a request
+            status, code, message = _ERRORS[fault]
+            body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
             self._answer(status, {"Content-Type": "application/xml"}, body)
         elif fault == "timeout":
             self.rfile.read(1)  # comes back when the other side has had enough

@@ -1,4 +1,4 @@
-"""A captioning job whose processes are killed at moments drawn by chance, run again until it ends by itself.
+"""A captioning job whose processes are killed at random moments, run again until it ends by itself.
 
 python -m tests.kills ADDRESS AUDIO OUT MODEL       # the driver that is killed
 """
@@ -36,7 +36,7 @@ SECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Of what, and when: so many rows, then seconds after the last one, if there is something to kill."""
+    """Kind of process and moment: a number of rows, then seconds after the last of them."""
 
     kind: str
     after_rows: int
@@ -46,7 +46,7 @@ class Kill:
     def draw(cls, kinds: Sequence[str], *, seed: int) -> "Iterator[Kill]":
         """Draw kinds, each as often as the others, and moments, for ever.
 
-        Decoders come first, as they are soon done, and drivers last, as they take all with them. Half of the
+        Decoders come first, as they are soon done, and drivers last, as their job ends with them. Half of the
         moments may come before another row, while models are loaded.
         """
         chance, place = Random(seed), {"decoder": -1, "driver": 1}
@@ -61,10 +61,10 @@ class Job:
     """A captioning job on a cluster whose processes are below this one.
 
     Attributes:
-        address: Of the cluster.
+        address: Address of the cluster.
         audio, out, model: As for ``mats caption``.
         kill_node: Kills a node and adds another.
-        log: Takes a line per event.
+        log: Called with a line per event.
     """
 
     address: str
@@ -89,9 +89,9 @@ class Job:
     def _run_one(self, kills: Iterator[Kill]) -> tuple[int, bool]:
         command = [sys.executable, "-m", "tests.kills", self.address, self.audio, self.out, self.model]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        num_hits, said = 0, Path(f"{self.out}.log")
+        num_hits, log_file = 0, Path(f"{self.out}.log")
         with (
-            said.open("ab") as log,
+            log_file.open("ab") as log,
             subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as driver,
         ):
             try:
@@ -102,8 +102,8 @@ class Job:
                 driver.wait(timeout=DEADLINE_S)
             finally:
                 driver.kill()
-        assert driver.returncode == 0 or num_hits, f"the driver failed by itself:\n{said.read_text()}"
-        last = (said.read_text().strip().splitlines() or [""])[-1]
+        assert driver.returncode == 0 or num_hits, f"the driver failed by itself:\n{log_file.read_text()}"
+        last = (log_file.read_text().strip().splitlines() or [""])[-1]
         ended = "ended by itself" if driver.returncode == 0 else f"failed ({last}), and is run again"
         self.log(f"the job {ended}, {num_rows(self.out)} rows written")
         return num_hits, driver.returncode == 0

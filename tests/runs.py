@@ -32,12 +32,12 @@ def other_run(world: RunConfig, name: str, **changes: Any) -> RunConfig:
 
 
 def losses(metrics: str) -> dict[int, float]:
-    """Of a ``metrics.jsonl``, by step."""
+    """Read the losses of a ``metrics.jsonl``, by step."""
     return {step: record["loss"] for step, record in read_records(metrics).items()}
 
 
 def train_worker_pids(root: int | None = None) -> list[int]:
-    """Of training workers below a process, this one by default: other sessions' are none of our business."""
+    """Find training workers below a process, by default this one: other sessions have theirs."""
     found = []
     for process in psutil.Process(root).children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -47,7 +47,7 @@ def train_worker_pids(root: int | None = None) -> list[int]:
 
 
 def until(condition: Callable[[], bool], *, what: str) -> None:
-    """Wait for something, and say what has not come."""
+    """Wait for a condition; ``what`` names it in the error."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {WAIT_SECONDS} s"
@@ -59,9 +59,9 @@ def driver(config: RunConfig, address: str, log: Path) -> Iterator[subprocess.Po
     """Run ``mats train`` on a cluster, as ``ray job submit`` does, in a process one may kill.
 
     Args:
-        config: Of a run whose parts are all there: it builds no toy world.
-        address: Of the cluster.
-        log: Takes what it says.
+        config: Configuration of a run whose parts are all there: it builds no toy world.
+        address: Address of the cluster.
+        log: File for its output.
     """
     file = log.with_suffix(".yaml")
     file.write_text(config.replace(toy=None).to_yaml(), "utf-8")

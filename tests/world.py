@@ -1,6 +1,6 @@
 """A world of random weights, seconds to build: a tiny CLAP, a tiny LLaMA, a MATS model directory on both.
 
-Shared by tests of everything that runs a model: nothing it says makes sense, all of it is deterministic and
+Shared by tests of everything that runs a model: its answers make no sense, all of it is deterministic and
 depends on the audio. 16 kHz, windows of 4 s, 24-d joint space.
 """
 
@@ -133,7 +133,7 @@ def tiny_model_dir(
 
 
 class seeded:  # noqa: N801  (reads as a statement, like torch.no_grad)
-    """Draw from a seed inside, leave the global generator as it was: transformers takes no Generator."""
+    """Draw from a seed inside, leave the global generator as it was: transformers accepts no Generator."""
 
     def __init__(self, seed: int) -> None:
         self._seed, self._fork = seed, torch.random.fork_rng(devices=[])

@@ -111,7 +111,7 @@ class AudioOpener:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeStage:
-    """Callable for Ray Data: a table of ``FILE_SCHEMA`` to tables of ``BATCH_SCHEMA``; each file once.
+    """Callable for Ray Data: ``FILE_SCHEMA`` to tables of ``BATCH_SCHEMA``, decoding each file once.
 
     Attributes:
         opener: Opens the files.

@@ -104,6 +104,8 @@ def write_missing_rows(job: CaptionJob) -> None:
 
 def _start_pool() -> Any:
     """Start the actor that pools windows, on the driver's node: it must not end with another one."""
+    if not ray.is_initialized():
+        ray.init()  # as Ray Data would
     driver_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(WindowPool).options(num_cpus=0, scheduling_strategy=driver_node).remote()
 
@@ -158,8 +160,8 @@ def _dataset(job: CaptionJob, pool: Any) -> Dataset:
 def _warn_if_too_small(settings: CaptionConfig) -> None:
     """Log why nothing happens, if nothing will: Ray waits silently for CPUs that never come."""
     needed = settings.concurrency * settings.cpus_per_actor + DECODER_CPUS
-    available = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else None
-    if available is not None and needed > available:
+    available = ray.cluster_resources().get("CPU", 0)
+    if needed > available:
         logger.warning(
             "captioning needs %g CPUs (%d x caption.cpus_per_actor=%g and %g to decode), the cluster has %g; "
             "it waits until there are more",

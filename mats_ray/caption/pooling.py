@@ -7,10 +7,12 @@ Shapes: C CLAP dim.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mats_ray.caption.rows import RowError
+if TYPE_CHECKING:  # the pool's own process needs no more than numpy
+    from mats_ray.caption.rows import RowError
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -29,7 +31,7 @@ class WindowSum:
     covered_s: float
     end_s: float | None
     """End of the last window; None where it could not be decoded."""
-    error: RowError | None
+    error: "RowError | None"
     """The first error, for which the file has no embedding."""
 
     @property

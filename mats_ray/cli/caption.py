@@ -25,7 +25,7 @@ it does what is missing, and nothing if nothing is.
 
 
 _SHORTCUTS = (
-    ("window", "clap|SECONDS", "a row per window of this length, clap: as long as CLAP hears at once"),
+    ("window", "clap|SECONDS", "a row per window of this length; clap: of CLAP's own"),
     ("hop", "SECONDS", "from the start of one window to the next (default: no overlap, no gap)"),
     ("pool", "mean", "one row per file all the same, from the mean over its windows"),
     ("format", "parquet|jsonl", "of the rows (default: parquet)"),
@@ -73,8 +73,6 @@ def run(args: argparse.Namespace) -> int:
     sections, model = _sections(args)
     if model is None:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
-    from mats_ray.caption.job import CaptionJob
-    from mats_ray.caption.on_ray import caption
     from mats_ray.infer.classification import read_labels
 
     wanted = {
@@ -85,8 +83,12 @@ def run(args: argparse.Namespace) -> int:
         "labels": read_labels(args.labels) if args.labels else (),
     }
     if args.dry_run:
+        from mats_ray.caption.job import CaptionJob
+
         print(CaptionJob.plan(sections.caption, sections.generation, **wanted, create=False).forecast())
     else:
+        from mats_ray.caption.on_ray import caption
+
         print(caption(sections.caption, sections.generation, **wanted, cluster=_cluster))
     return 0
 

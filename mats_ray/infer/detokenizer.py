@@ -1,68 +1,59 @@
-"""From ids that keep coming to text that keeps growing: what has been said is never taken back."""
+"""Growing ids to growing text: text that has been emitted is never changed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from mats_ray.infer.engine import TextDelta
 from mats_ray.types import Answer
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A part of an answer."""
-
-    text: str
-    answer: Answer | None = None
-    """With the last piece: the whole."""
-
-
-class Spoken:
-    """One answer's text so far.
+class IncrementalDetokenizer:
+    """Text of one answer.
 
     Args:
-        decode: Ids to text, surrounding white space cut off.
-        stop: Texts that end the answer; it does not hold them.
+        decode: Ids to text, without surrounding white space.
+        stop: Texts that end the answer and are not part of it.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], *, stop: Sequence[str] = ()) -> None:
         self._decode, self._stop = decode, tuple(stop)
-        self._said = ""
+        self._emitted = ""
         self._num_ids = 0
 
-    def hear(self, ids: Sequence[int]) -> Piece | None:
-        """Take all ids so far; returns what can be said now, if anything.
+    def push(self, ids: Sequence[int]) -> TextDelta | None:
+        """Detokenize all ids so far; returns the text that is new and certain, None if there is none.
 
-        Held back are the half of a character, white space that may be the end, and what may become a stop
-        text. The piece has the answer if a stop text ended it.
+        Held back are incomplete characters, white space that may be the end, and what may become a stop
+        text. The delta has the answer if a stop text ended it.
         """
         if len(ids) == self._num_ids:
             return None
         self._num_ids = len(ids)
         text = self._decode(ids)
-        if (end := self._stopped_at(text)) is not None:
+        if (end := self._stop_position(text)) is not None:
             return self._last(text[:end], ids, "stop")
-        sure = self._without_beginning_of_stop(text.rstrip(_BROKEN).rstrip())
-        piece = sure[len(self._said) :] if sure.startswith(self._said) else ""
-        self._said += piece
-        return Piece(text=piece) if piece else None
+        certain = self._without_start_of_stop(text.rstrip(_BROKEN).rstrip())
+        delta = certain[len(self._emitted) :] if certain.startswith(self._emitted) else ""
+        self._emitted += delta
+        return TextDelta(text=delta) if delta else None
 
-    def finish(self, ids: Sequence[int], *, ended: bool) -> Piece:
-        """Say the rest."""
+    def finish(self, ids: Sequence[int], *, ended: bool) -> TextDelta:
+        """Return the rest of the text with the whole answer."""
         text = self._decode(ids)
-        if (end := self._stopped_at(text)) is not None:
+        if (end := self._stop_position(text)) is not None:
             return self._last(text[:end], ids, "stop")
         return self._last(text, ids, "stop" if ended else "length")
 
-    def _last(self, text: str, ids: Sequence[int], reason: str) -> Piece:
+    def _last(self, text: str, ids: Sequence[int], reason: str) -> TextDelta:
         text = text.rstrip()
         answer = Answer(text=text, num_tokens=len(ids), finish_reason=reason)
-        return Piece(text=text[len(self._said) :], answer=answer)
+        return TextDelta(text=text[len(self._emitted) :], answer=answer)
 
-    def _stopped_at(self, text: str) -> int | None:
+    def _stop_position(self, text: str) -> int | None:
         return min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
 
-    def _without_beginning_of_stop(self, text: str) -> str:
+    def _without_start_of_stop(self, text: str) -> str:
         longest = max(
             (
                 size

@@ -19,6 +19,7 @@ from peft import (
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from mats_ray.config.model import LLMConfig
 from mats_ray.errors import ModelError, abbreviated
@@ -158,6 +159,7 @@ def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generato
         lora_alpha=config.lora.alpha,  # pyright: ignore[reportArgumentType] (peft types it int, uses it as a number)
         lora_dropout=config.lora.dropout,
         target_modules=list(config.lora.target_modules),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in llm.modules()),  # GPT-2's linear layers
         task_type="CAUSAL_LM",
     )
     wrapped = _wrapped(llm, lora, source=f"LoRA on {abbreviated(config.lora.target_modules)}")

@@ -7,10 +7,14 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.infer.conversation import Question
-from mats_ray.infer.engine import AnswerEngine, Event, Finished
-from mats_ray.infer.load import Load
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.engine import (
+    EngineLoad,
+    Generation,
+    GenerationEngine,
+    GenerationEvent,
+    GenerationRequest,
+    TextDelta,
+)
 from mats_ray.serving.types import AnswerDelta, AnswerResult, ModelCard
 
 
@@ -19,12 +23,11 @@ class AsyncEngine:
 
     Args:
         engine: Generates.
-        answerer: The same model, to count prompt tokens.
         model: The identity written into results.
     """
 
-    def __init__(self, engine: AnswerEngine, answerer: Answerer, model: ModelCard) -> None:
-        self._engine, self._answerer, self.model = engine, answerer, model
+    def __init__(self, engine: GenerationEngine, model: ModelCard) -> None:
+        self._engine, self.model = engine, model
 
     def check_health(self) -> None:
         """Return if the engine can answer.
@@ -35,57 +38,59 @@ class AsyncEngine:
         self._engine.check_health()
 
     @property
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """Numbers of answers running and waiting."""
-        return self._engine.load
+        return self._engine.load()
 
     async def answer(self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions) -> AnswerResult:
         """Answer one instruction about one embedding (C,)."""
-        request = Question(embedding_C=embedding_C, instruction=instruction, options=options, in_pieces=False)
+        request = GenerationRequest(
+            embedding_C=embedding_C, instruction=instruction, options=options, stream=False
+        )
         async with self._submitted(request) as events:
             event = await events.get()
-            assert not isinstance(event, str), "no deltas were requested"
-            return self._result(event, instruction)
+            assert not isinstance(event, TextDelta), "no deltas were requested"
+            return self._result(event)
 
     async def stream(
         self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions
     ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
         """Yield the answer in deltas, then the result; texts that wait together are one delta."""
-        request = Question(embedding_C=embedding_C, instruction=instruction, options=options)
+        request = GenerationRequest(embedding_C=embedding_C, instruction=instruction, options=options)
         async with self._submitted(request) as events:
             while True:
                 batch = [await events.get()]
                 while not events.empty():
                     batch.append(events.get_nowait())
-                if text := "".join(event for event in batch if isinstance(event, str)):
+                if text := "".join(event.text for event in batch if isinstance(event, TextDelta)):
                     yield AnswerDelta(text, self.model)
-                if not isinstance(batch[-1], str):
-                    yield self._result(batch[-1], instruction)
+                if not isinstance(batch[-1], TextDelta):
+                    yield self._result(batch[-1])
                     return
 
     @asynccontextmanager
-    async def _submitted(self, request: Question) -> AsyncIterator["asyncio.Queue[Event]"]:
+    async def _submitted(self, request: GenerationRequest) -> AsyncIterator["asyncio.Queue[GenerationEvent]"]:
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event] = asyncio.Queue()
+        events: asyncio.Queue[GenerationEvent] = asyncio.Queue()
 
-        def on_event(event: Event) -> None:
-            if request.in_pieces or not isinstance(event, str):
+        def on_event(event: GenerationEvent) -> None:
+            if request.stream or not isinstance(event, TextDelta):
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         self._engine.submit(request, on_event)
         try:
             yield events
         finally:
-            self._engine.cancel(request)
+            self._engine.cancel(request.id)
 
-    def _result(self, event: Finished | Exception, instruction: str) -> AnswerResult:
+    def _result(self, event: Generation | Exception) -> AnswerResult:
         """Return the result in the last event of a request, or raise its error."""
         if isinstance(event, Exception):
             raise event
         return AnswerResult(
             answer=event.answer,
             model=self.model,
-            prompt_tokens=self._answerer.count_prompt(instruction),
-            queue_seconds=event.waited_seconds,
+            prompt_tokens=event.prompt_tokens,
+            queue_seconds=event.queue_seconds,
             batch_size=event.batch_size,
         )

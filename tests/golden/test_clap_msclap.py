@@ -127,7 +127,7 @@ def test_audio(small, audio):
         "b": b,
         "zeros": np.zeros(44_100, np.float32),
         "long_random": long[offset : offset + 308_700],
-        # The package hears a stereo file's channels one after the other.
+        # The package reads a stereo file's channels one after the other.
         "stereo_a_rev": np.concatenate([a, 0.5 * a[::-1]]),
     }
 

@@ -1,9 +1,10 @@
-"""Shared by integration tests: one toy world with embedded texts, and one training run nobody disturbed."""
+"""Shared by integration tests: a toy world with embedded texts, an undisturbed training run, a service."""
 
 import pytest
 
 from mats_ray.toy.world import ensure_training_data
 from mats_ray.train.on_ray import train
+from tests.service import IN_FLIGHT, PATIENCE, deployed
 from tests.toy import tiny_config
 
 
@@ -20,3 +21,12 @@ def world(ray_cluster, tmp_path_factory):
 def unbroken(world):
     """The run's result, and its configuration."""
     return train(world), world
+
+
+@pytest.fixture(scope="session")
+def server(ray_cluster, model_dir, tmp_path_factory):
+    """A client of the service with small limits; no request of a test may fail for a slow machine."""
+    limits = {"max_upload_bytes": 600_000, "max_audio_seconds": 20, "max_requests_in_flight": IN_FLIGHT}
+    patience = {"request_timeout_seconds": PATIENCE, "retry_seconds": PATIENCE}
+    with deployed(tmp_path_factory.mktemp("serve"), model=str(model_dir), **limits, **patience) as client:
+        yield client

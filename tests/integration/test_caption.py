@@ -1,4 +1,4 @@
-"""Captioning a folder on Ray: one row per file and prompt whatever happens, the same words every time."""
+"""Captioning a folder on Ray: one row per file and prompt whatever happens, the same text every time."""
 
 import io
 import json
@@ -266,6 +266,25 @@ def test_windows_of_long_audio_resume_whole(ray_cluster, model_dir, tmp_path):
     assert (again.rows, again.written) == (15, 12)
     found = [json.loads(line) for path in (tmp_path / "out").iterdir() for line in path.open()]
     assert sorted(found, key=lambda row: (row["path"], row["segment"])) == rows
+
+
+def test_windows_pooled_by_several_processes_make_one_row_per_file(ray_cluster, model_dir, tmp_path):
+    folder = write_good(tmp_path / "clips", 3)
+    for n in range(3):
+        (folder / f"long {n}.flac").write_bytes(encoded(sound(n, 25), format="FLAC"))
+    (folder / "cut.ogg").write_bytes(encoded(sound(1, 25), format="OGG", subtype="VORBIS")[:-2_000])
+
+    def rows(name, **processes):
+        settings = config(window="clap", hop=1, pool="mean", **processes)
+        out = str(tmp_path / name)
+        summary = caption(settings, audio=str(folder), out=out, model=str(model_dir))
+        assert (summary.files, summary.rows, summary.errors) == (7, 7, {"truncated": 1})
+        return rows_at(out)
+
+    together = rows("one batch", batch_size=100)  # 22 windows of a long file, and all others
+    assert rows("batches", batch_size=2, concurrency=2, decode_concurrency=2) == together
+    times = [(row["segment_start_s"], row["segment_end_s"], row["segment"]) for row in together]
+    assert times[3:] == [(None, None, 0), *[(0, 25, 0)] * 3]
 
 
 def test_another_model_replaces_rows_and_a_broken_one_does_not(captioned, mixed, tmp_path):

@@ -15,7 +15,7 @@ from tests.kills import Job, Kill
 
 pytestmark = pytest.mark.ray
 
-NUM_FILES = 80
+NUM_FILES = 50
 KINDS = ["decoder", "model", "driver"]
 NUM_KILLS = int(os.environ.get("MATS_KILLS", "3"))
 logger = logging.getLogger(__name__)

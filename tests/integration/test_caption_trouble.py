@@ -1,8 +1,9 @@
-"""A whole captioning job on a bucket in trouble: tried again, then told in a row, never left out."""
+"""A whole captioning job on a bucket in trouble: retried, then a row with an error, never left out."""
 
 import io
 import os
 import threading
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,17 +54,17 @@ class Expiry:
         return "expired" if expired and not self.renewed else None
 
 
-@pytest.fixture
-def bucket():
+@contextmanager
+def bucket_of(names):
     with s3_server("sounds") as files:
-        for n, name in enumerate(NAMES):
+        for n, name in enumerate(names):
             files.pipe_file(f"sounds/in/{name}.wav", encoded(sound(n)))
         yield files
 
 
-def job(model_dir):
-    # all at once: a file that fails for good takes some seconds
-    settings = config(batch_size=1, decode_concurrency=4)
+def job(model_dir, *, num_decoders):
+    # several at once: a file that fails for good needs some seconds
+    settings = config(batch_size=1, decode_concurrency=num_decoders)
     return lambda: caption(settings, audio="s3://sounds/in", out="s3://sounds/out", model=str(model_dir))
 
 
@@ -75,10 +76,13 @@ def rows_in(files):
 
 
 @pytest.mark.slow
-def test_trouble_is_waited_out_or_told_and_the_next_run_tries_again(ray_cluster, model_dir, bucket):
+def test_trouble_is_retried_or_an_error_row_and_the_next_run_retries_that(ray_cluster, model_dir):
     trouble = Trouble()
-    with faults(os.environ["AWS_ENDPOINT_URL"], trouble, methods=("GET", "PUT")) as attempts:
-        run = job(model_dir)
+    with (
+        bucket_of(NAMES) as bucket,
+        faults(os.environ["AWS_ENDPOINT_URL"], trouble, methods=("GET", "PUT")) as attempts,
+    ):
+        run = job(model_dir, num_decoders=4)
         first = run()
         rows, num_rows = rows_in(bucket)
         tried = {name: attempts[f"/sounds/in/{name}.wav"] for name in NAMES}
@@ -105,15 +109,18 @@ def test_trouble_is_waited_out_or_told_and_the_next_run_tries_again(ray_cluster,
     }
 
 
-def test_keys_that_expire_half_way_lose_nothing(ray_cluster, model_dir, bucket):
-    expiry = Expiry()
-    with faults(os.environ["AWS_ENDPOINT_URL"], expiry, methods=("GET", "PUT")):
-        run = job(model_dir)
+def test_keys_that_expire_half_way_lose_nothing(ray_cluster, model_dir):
+    names, expiry = [f"{n}" for n in range(NUM_GOOD + 3)], Expiry()
+    with (
+        bucket_of(names) as bucket,
+        faults(os.environ["AWS_ENDPOINT_URL"], expiry, methods=("GET", "PUT")),
+    ):
+        run = job(model_dir, num_decoders=2)
         with pytest.raises(DataError, match=r"s3://sounds/out/part-\S+ cannot be written: .*expired"):
             run()
         expiry.renewed = True
         summary = run()
         rows, num_rows = rows_in(bucket)
 
-    assert (summary.rows, summary.ok) == (len(NAMES), len(NAMES))
-    assert num_rows == len(rows) == len(NAMES)
+    assert (summary.rows, summary.ok) == (len(names), len(names))
+    assert num_rows == len(rows) == len(names)

@@ -33,10 +33,10 @@ SYSTEMS = {
 def mats(ray_cluster):
     """Call the command in this process, on the session's cluster instead of one of its own."""
 
-    def call(*words):
+    def call(*arguments):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(words))
+            code = main(list(arguments))
         return code, out.getvalue(), err.getvalue()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -47,14 +47,15 @@ def mats(ray_cluster):
 @pytest.fixture(scope="module")
 def demo(mats, tmp_path_factory):
     # relative, as in configs/toy.yaml: every process of every stage must take it from the same place
-    config = tiny_config(Path(os.path.relpath(tmp_path_factory.mktemp("demo"))))
+    folder = Path(os.path.relpath(tmp_path_factory.mktemp("demo")))
+    config = tiny_config(folder, train={"num_steps": 20})
     file = Path(config.output_dir) / "tiny.yaml"
     file.write_text(config.to_yaml())
     return config, file, mats("demo", "--config", str(file))
 
 
 def test_the_demo_leaves_numbers_report_and_model(demo):
-    config, _, (code, said, _) = demo
+    config, _, (code, output, _) = demo
     out = Path(config.output_dir)
     metrics = json.loads((out / "metrics.json").read_text())
 
@@ -68,7 +69,7 @@ def test_the_demo_leaves_numbers_report_and_model(demo):
     assert metrics["peak_memory_gb"] > 0.5
     assert (out / "report.html").read_text().count("<audio") == 4
     assert MATSPipeline.from_pretrained(out / "model").model_id.startswith("tiny@")
-    assert "text only + noise + Santa (the method)" in said
+    assert "text only + noise + Santa (the method)" in output
 
 
 def test_every_stage_is_announced_and_timed(demo):
@@ -79,15 +80,17 @@ def test_every_stage_is_announced_and_timed(demo):
     assert announced == [stage for stage in seconds if stage != "total"]
 
 
-def test_embed_and_memory_say_what_they_made(demo, mats):
+def test_embed_and_memory_print_what_they_made(demo, mats):
     config, file, _ = demo
 
-    code, said, _ = mats("embed", "--config", str(file))
+    code, output, _ = mats("embed", "--config", str(file))
     assert code == 0
-    assert said.splitlines()[-1].endswith(f" distinct texts, 0 of them embedded now: {config.embedded_path}")
-    code, said, _ = mats("memory", "--config", str(file))
+    assert output.splitlines()[-1].endswith(
+        f" distinct texts, 0 of them embedded now: {config.embedded_path}"
+    )
+    code, output, _ = mats("memory", "--config", str(file))
     assert code == 0
-    assert said.endswith(f" texts in 4 clusters: {config.memory_path}\n")
+    assert output.endswith(f" texts in 4 clusters: {config.memory_path}\n")
 
 
 def test_a_submitted_job_trains(demo, ray_cluster, tmp_path):
@@ -105,7 +108,8 @@ def test_a_submitted_job_trains(demo, ray_cluster, tmp_path):
         "--working-dir",
         str(ROOT),
     ]
-    script = ["--", sys.executable, "jobs/train.py", "--config", str(file), "--set", "train.num_steps=4"]
+    script = ["--", sys.executable, "jobs/train.py", "--config", str(file)]
+    script += ["--set", "train.num_steps=4", "--set", "scaling.num_workers=1"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     done = subprocess.run([*command, *script], capture_output=True, text=True, env=environment, check=False)

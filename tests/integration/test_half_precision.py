@@ -1,4 +1,4 @@
-"""A language model of any precision, the whole way: trained in bf16, stored, loaded, asked everywhere."""
+"""A language model of any precision, the whole way: trained in bf16, stored, loaded, answering everywhere."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_a_run_of_any_precision_leaves_a_model_that_answers_everywhere(trained, 
     alone = pipeline.caption(read_audio(clip))
     rows = str(tmp_path / "rows")
     caption(config.caption, config.generation, audio=str(clip), out=rows, model=result.model)
-    served = asked_over_http(result.model, clip)
+    served = answered_over_http(result.model, clip)
 
     assert sorted(losses(result.metrics)) == [1, 2]
     assert read_info(result.model).model.llm.dtype == dtype
@@ -72,7 +72,7 @@ def test_a_run_of_any_precision_leaves_a_model_that_answers_everywhere(trained, 
     assert max(alone.num_tokens, row["num_tokens"]) <= config.generation.max_new_tokens
 
 
-def asked_over_http(model, path):
+def answered_over_http(model, path):
     """The service's app on its own replicas, without Serve between them."""
     config = ServeConfig(model=str(model))
     encoder, answerer = (one.func_or_class(config) for one in (EncoderReplica, AnswererReplica))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner
-from ray import serve
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import cli as serve_cli
 
@@ -25,40 +23,12 @@ from mats_ray.config.serve import ServeConfig
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.types import AudioClip
+from tests.service import CONFIG, HEADERS, IN_FLIGHT, KEY, PREFIX, ROOT, encoded, free_port, poll, sound
 
 pytestmark = pytest.mark.ray
 
 CAPTIONS, QUESTIONS = "/v1/audio/captions", "/v1/audio/questions"
-ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "serve" / "config.yaml"
-IN_FLIGHT = 12
 QUESTION = "Is there a dog?"
-
-
-@pytest.fixture(scope="module")
-def server(ray_cluster, model_dir, tmp_path_factory):
-    """Deploy the shipped configuration with small limits; return a client of it."""
-    config = yaml.safe_load(CONFIG.read_text())
-    config["http_options"]["port"] = free_port()
-    config["applications"][0]["args"] |= {
-        "model": str(model_dir),
-        "max_upload_bytes": 600_000,
-        "max_audio_seconds": 20,
-        "max_requests_in_flight": IN_FLIGHT,
-    }
-    path = tmp_path_factory.mktemp("serve") / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    deploy(path)
-    with httpx.Client(base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=60) as client:
-        wait_until_ready(client)
-        client.config_file = path
-        yield client
-    serve.shutdown()
-
-
-def deploy(config):
-    result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(config)])
-    assert result.exit_code == 0, result.output
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +119,12 @@ def test_errors_of_the_router_are_json_through_serve_too(server):
 def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
     stalled = []
 
-    def ask(*, stall):
+    def send(*, stall):
         if stall:
             stalled.append(stalled_upload(server.base_url.port))
         return server.post(CAPTIONS, files={"file": clips["0.wav"]})
 
-    refused = poll(lambda: ask(stall=True), 429)
+    refused = poll(lambda: send(stall=True), 429)
     alive = server.get("/health")
     for connection in stalled:
         connection.close()
@@ -163,13 +133,11 @@ def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
     assert int(refused.headers["retry-after"]) > 0
     assert refused.json()["error"]["code"] == "overloaded"
     assert alive.status_code == 200
-    assert poll(lambda: ask(stall=False), 200)
+    assert poll(lambda: send(stall=False), 200)
 
 
 @pytest.mark.parametrize("window", [1, 5])
-def test_an_idle_server_answers_all_windows_it_allows_and_says_what_the_pipeline_says(
-    server, model_dir, window
-):
+def test_an_idle_server_answers_all_windows_it_allows_as_the_pipeline_does(server, model_dir, window):
     """Twenty calls in one turn would be more than the queues of this server hold."""
     data = wav_of_noise(20)
     clip = decode_audio(data, name="a.wav")
@@ -194,7 +162,7 @@ def wav_of_noise(seconds):
 
 
 def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, clips, expected):
-    client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
+    client = openai.OpenAI(base_url=f"{server.base_url}v1", api_key=KEY, max_retries=0)
     for name in ("0.wav", "3.ogg"):
         sound = {"data": base64.b64encode(clips[name]).decode(), "format": name[-3:]}
         content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": QUESTION}]
@@ -264,7 +232,7 @@ def test_the_command_answers_until_it_is_interrupted(model_dir, clips, expected)
     port = free_port()
     command = [sys.executable, "-m", "mats_ray", "serve", "--model", str(model_dir), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        said_at_start = server.stdout.readline() + server.stdout.readline()
+        output = server.stdout.readline() + server.stdout.readline()
         reply = httpx.post(
             f"http://127.0.0.1:{port}{QUESTIONS}",
             files={"file": clips["0.wav"]},
@@ -275,29 +243,11 @@ def test_the_command_answers_until_it_is_interrupted(model_dir, clips, expected)
         _, log = server.communicate(timeout=120)
 
     assert (
-        f'curl -F file=@clip.wav -F question="Is there a dog?" http://127.0.0.1:{port}{QUESTIONS}'
-        in said_at_start
+        f'curl -F file=@clip.wav -F question="Is there a dog?" http://127.0.0.1:{port}{QUESTIONS}' in output
     )
     assert answer_text(reply) == expected_texts(expected["0.wav"])[1]
     assert server.returncode == 0
     assert "Traceback" not in log
-
-
-def sound(number, kind):
-    """Make a tone with noise on it, different for every number."""
-    rate = [16_000, 8_000, 22_050, 44_100, 16_000][number]
-    seconds = [1.0, 2.5, 0.3, 1.7, 6.0][number]
-    times = np.arange(int(seconds * rate)) / rate
-    noise = np.random.default_rng(number).normal(size=len(times))
-    samples = 0.3 * np.sin(2 * np.pi * 200 * (number + 1) ** 1.5 * times) + 0.05 * number * noise
-    return encoded(samples, rate, kind)
-
-
-def encoded(samples, rate, kind):
-    file = io.BytesIO()
-    subtype = {"wav": "FLOAT", "ogg": "VORBIS"}[kind]
-    soundfile.write(file, samples.astype(np.float32), rate, format=kind, subtype=subtype)
-    return file.getvalue()
 
 
 def bad(name):
@@ -325,32 +275,9 @@ def expected_texts(answers):
 
 
 def stalled_upload(port):
-    """Open a connection that promises a body and never sends it."""
+    """Open a connection that announces a body and never sends it."""
     connection = socket.create_connection(("127.0.0.1", port))
-    head = f"POST {CAPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head = f"POST {PREFIX}{CAPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += f"Authorization: {HEADERS['Authorization']}\r\n"
     connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode())
     return connection
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
-
-
-def poll(ask, status, *, seconds=60):
-    """Ask until the status comes."""
-    deadline = time.monotonic() + seconds
-    while (response := ask()).status_code != status:
-        assert time.monotonic() < deadline, response.text
-    return response
-
-
-def wait_until_ready(client):
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            poll(lambda: client.get("/readyz"), 200, seconds=deadline - time.monotonic())
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-        else:
-            return

@@ -144,7 +144,7 @@ def test_a_run_of_another_configuration_is_not_resumed(unbroken):
 def test_a_run_is_not_resumed_on_another_base_model_at_the_same_path(world, unbroken, tmp_path):
     reference, _ = unbroken
     llm = shutil.copytree(world.llm_path, tmp_path / "llm")
-    config = other_run(world, "replaced", model={"llm": {"path": str(llm)}})
+    config = other_run(world, "replaced", model={"llm": {"path": str(llm)}}, scaling={"num_workers": 1})
     store = Path(config.runs_dir) / "replaced" / "checkpoints"
     shutil.copytree(checkpoints_of(reference) / "step-00000060", store / "step-00000060")
     shutil.copytree(checkpoints_of(reference) / "step-00000050", store / "step-00000050")
@@ -200,7 +200,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(world):
 
 def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
     """No machine imports DeepSpeed and loads a model in a tenth of a second."""
-    config = other_run(world, "stuck", train={"stall_seconds": 0.1, "max_failures": 0})
+    train_changes = {"stall_seconds": 0.1, "max_failures": 0}
+    config = other_run(world, "stuck", train=train_changes, scaling={"num_workers": 1})
 
     with pytest.raises(
         TrainingError,
@@ -210,7 +211,7 @@ def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
 
 
 def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
-    """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
+    """Each resumes from the last checkpoint of the one before, with another ZeRO stage besides."""
     reference, _ = unbroken
     config = world.replace(name="moving")
     store = Path(config.runs_dir) / "moving" / "checkpoints"

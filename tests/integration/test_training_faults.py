@@ -63,7 +63,7 @@ def test_a_killed_driver_costs_nothing_but_time(world, unbroken, ray_cluster, tm
 
 @pytest.mark.slow
 def test_a_killed_node_costs_nothing_but_time(world, unbroken, nodes, tmp_path):
-    """As many workers before and after: another node takes its place."""
+    """As many workers before and after: another node replaces it."""
     _, reference_config = unbroken
     first, second = (nodes.add_node(num_cpus=2) for _ in range(2))
     config = other_run(world, "nodeless", scaling={"cpus_per_worker": 2})

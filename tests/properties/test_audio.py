@@ -1,4 +1,4 @@
-"""Whatever the sample rate, the channels, the width and the length: what was written is what is heard."""
+"""Whatever the sample rate, the channels, the width and the length: what was written is what is decoded."""
 
 import io
 
@@ -95,12 +95,12 @@ def test_no_limit_is_passed(sound, seconds, decoded):
 
     try:
         with open_audio(data, limits=limits) as audio:
-            heard = sum(map(len, audio))
+            num_decoded = sum(map(len, audio))
     except AudioDecodeError as error:
         assert not within
         assert error.code in {"too_long", "too_large"}  # noqa: PT017
     else:
-        assert (within, heard) == (True, length)
+        assert (within, num_decoded) == (True, length)
 
 
 @MANY

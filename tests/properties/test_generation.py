@@ -1,4 +1,4 @@
-"""An answer depends on its clip and its question: not on company, order, padding or how often it is asked."""
+"""An answer depends on its clip and its question: not on company, order, padding or repetition."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Answers one by one, asked once each."""
+    """Answers one by one, one run each."""
     model, prompts = load_model(read_info(tiny_model_dir(tmp_path_factory.mktemp("tiny"))))
 
     def generate(pairs, profile):

@@ -1,4 +1,4 @@
-"""K-means on any rows: one result at any chunk size, and what Lloyd's algorithm promises."""
+"""K-means on any rows: one result at any chunk size, and what Lloyd's algorithm guarantees."""
 
 from itertools import pairwise
 

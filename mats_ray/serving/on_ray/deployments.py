@@ -98,25 +98,21 @@ class AnswererReplica:
     """Embeddings and instructions to text; answers join and leave the batch one by one."""
 
     def __init__(self, config: ServeConfig) -> None:
-        from mats_ray.infer.conversation import check_model
-        from mats_ray.infer.engine import AnswerEngine
-        from mats_ray.infer.pipeline import Answerer
+        from mats_ray.infer.engines import build_engine
         from mats_ray.models.directory import CONFIG, read_info
         from mats_ray.serving.async_engine import AsyncEngine
 
         device = _start_torch(config.threads, gpus=config.answerer.gpus)
         info = read_info(config.model)
         self._space = info.space
-        answerer = Answerer.from_info(info, device=device)
-        answerer = replace(answerer, generation=config.generation or answerer.generation)
+        info = replace(info, generation=config.generation or info.generation)
         card = ModelCard(
             id=info.model_id,
             created=int((info.directory / CONFIG).stat().st_mtime),
-            version=f"{info.model_id} {answerer.generation.model_dump_json()}",
+            version=f"{info.model_id} {info.generation.model_dump_json()}",
         )
-        check_model(answerer)
-        engine = AnswerEngine(answerer, max_answers=config.answerer.max_batch_size)
-        self._engine = AsyncEngine(engine, answerer, card)
+        engine = build_engine(info, device=device, max_requests=config.answerer.max_batch_size)
+        self._engine = AsyncEngine(engine, card)
         self._gauges = LoadGauges()
 
     async def check_health(self) -> None:

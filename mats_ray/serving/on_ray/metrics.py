@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from mats_ray.infer.load import Load
+from mats_ray.infer.engine import EngineLoad
 from mats_ray.serving.metrics import METRICS, Metric
 
 
@@ -33,9 +33,9 @@ class LoadGauges:
         self._running = Gauge("mats_answers_running", "Answers under way in a replica")
         self._waiting = Gauge("mats_answers_waiting", "Questions waiting for a place in a replica's batch")
 
-    def set(self, load: Load) -> None:
+    def set(self, load: EngineLoad) -> None:
         """Record the numbers of now."""
-        self._running.set(load.answering)
+        self._running.set(load.running)
         self._waiting.set(load.waiting)
 
 

@@ -88,7 +88,7 @@ def test_a_row_for_every_file(model, paths):
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "error", "ok", "ok"]
     assert [row["segment_end_s"] for row in rows] == [1.0, 4.0, 9.0, None, 2.0, 0.01]
     assert all(row["caption"] and row["num_tokens"] for row in rows if row["status"] == "ok")
-    assert len({row["caption"] for row in rows}) > 3  # the clips are told apart at all
+    assert len({row["caption"] for row in rows}) > 3  # the clips differ for the model at all
 
 
 def test_the_answers_are_the_pipelines_own(model, paths):

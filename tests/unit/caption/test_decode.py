@@ -82,7 +82,7 @@ def test_a_batch_ends_at_its_number_of_bytes(paths, monkeypatch):
     assert [len(batch) for batch in outcomes(decoder()(listed(*paths)))] == [3, 2]
 
 
-def test_an_error_travels_on_between_clips(paths):
+def test_an_error_is_a_row_between_clips(paths):
     paths[1].write_text("no sound")
     paths[3].unlink()
     paths[4].write_bytes(wav(np.zeros(11 * 16_000)))
@@ -91,7 +91,7 @@ def test_an_error_travels_on_between_clips(paths):
     assert outcomes(decoder()(listed(*paths))) == [expected]
 
 
-def test_errors_keep_their_words(paths):
+def test_errors_keep_their_message(paths):
     paths[0].write_bytes(b"")
 
     assert rows_of(decoder()(listed(paths[0])), "error") == [(f"{paths[0]} is empty (0 bytes)",)]
@@ -150,7 +150,7 @@ def test_an_object_replaced_while_it_is_read_is_not_mixed(object_replaced):
     assert rows_of(tables, "error") == [("s3://clips/a.wav changed while it was read",)]
 
 
-def test_an_object_replaced_since_it_was_listed_is_not_taken_for_it(object_replaced):
+def test_an_object_replaced_since_it_was_listed_is_an_error(object_replaced):
     etag = object_replaced.etag
     list(decoder()(listed(object_replaced.path, size=object_replaced.size, etag=etag)))  # replaces it
 
@@ -182,9 +182,9 @@ def test_a_local_file_written_since_it_was_listed_is_not_called_damaged(paths):
     assert outcomes(decoder()(rows)) == [["changed", "changed", "not_found"]]
 
 
-def test_trouble_with_the_storage_is_told_apart_from_a_bad_file(monkeypatch):
+def test_trouble_with_the_storage_is_not_a_bad_file(monkeypatch):
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
 
     ((code, message),) = rows_of(decoder()(listed("s3://clips/a.wav")), "error_code", "error")
 

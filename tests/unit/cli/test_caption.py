@@ -1,4 +1,4 @@
-"""`mats caption`: what is wrong is told in one line before Ray starts; what is done is not done again."""
+"""`mats caption`: errors are one line before Ray starts; a finished job does nothing."""
 
 import sys
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Ray Data runs without a word of its own, and says ours where it fails."""
+"""Ray Data runs without output of its own, and fails with our errors."""
 
 import logging
 

@@ -8,8 +8,8 @@ import pytest
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
-from mats_ray.infer.engine import AnswerEngine
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.batching import BatchingEngine
 from mats_ray.serving.async_engine import AsyncEngine
 from mats_ray.serving.types import ModelCard
 from tests.world import CLAP_DIM
@@ -26,8 +26,8 @@ def answerer(model_dir):
 
 @pytest.fixture
 def engine(answerer):
-    engine = AnswerEngine(answerer, max_answers=2)
-    yield AsyncEngine(engine, answerer, CARD)
+    engine = BatchingEngine(answerer, max_requests=2)
+    yield AsyncEngine(engine, CARD)
     engine.close()
 
 
@@ -49,8 +49,8 @@ def test_a_stream_and_a_whole_answer_are_the_same(engine, answerer):
 
 
 def test_an_error_reaches_its_caller(answerer):
-    batching = AnswerEngine(Answerer(**fields(answerer) | {"memory": None}), max_answers=2)
-    engine, options = AsyncEngine(batching, answerer, CARD), AnswerOptions(santa=True)
+    batching = BatchingEngine(Answerer(**fields(answerer) | {"memory": None}), max_requests=2)
+    engine, options = AsyncEngine(batching, CARD), AnswerOptions(santa=True)
 
     for call in (engine.answer(EMBEDDING, "?", options), collect(engine.stream(EMBEDDING, "?", options))):
         with pytest.raises(ConfigError, match="Santa memory"):
@@ -68,7 +68,7 @@ def test_a_cancelled_caller_frees_a_place(engine):
             task.cancel()
         first = await anext(stream)
         await stream.aclose()
-        while engine.load.answering or engine.load.waiting:
+        while engine.load.running or engine.load.waiting:
             await asyncio.sleep(0.01)
         return first
 

@@ -10,17 +10,26 @@ from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.audio_url import AudioURLs
 
 
+def answer(**response):
+    """Return a handler that always sends this response."""
+
+    async def handler(_request):
+        return web.Response(**response)
+
+    return handler
+
+
 def fetch(path, *, allowed=None, max_bytes=100):
     """Run a small server, fetch from it."""
 
     async def scenario():
         app = web.Application()
-        app.router.add_get("/ok", lambda _: web.Response(body=b"sound"))
-        app.router.add_get("/large", lambda _: web.Response(body=b"x" * 101))
-        app.router.add_get("/again", lambda _: web.Response(status=302, headers={"Location": "/ok"}))
-        app.router.add_get("/loop", lambda _: web.Response(status=302, headers={"Location": "/loop"}))
+        app.router.add_get("/ok", answer(body=b"sound"))
+        app.router.add_get("/large", answer(body=b"x" * 101))
+        app.router.add_get("/again", answer(status=302, headers={"Location": "/ok"}))
+        app.router.add_get("/loop", answer(status=302, headers={"Location": "/loop"}))
         inside = {"Location": "http://169.254.169.254/latest/meta-data"}
-        app.router.add_get("/inside", lambda _: web.Response(status=307, headers=inside))
+        app.router.add_get("/inside", answer(status=307, headers=inside))
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

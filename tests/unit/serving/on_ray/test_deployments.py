@@ -160,7 +160,7 @@ def test_a_replica_whose_engine_has_stopped_is_unhealthy(model_dir, monkeypatch)
 
     async def scenario():
         await replica.check_health()
-        monkeypatch.setattr(replica._engine._engine._conversation, "go_on", stop)
+        monkeypatch.setattr(replica._engine._engine._batch, "step", stop)
         with pytest.raises(EngineError) as caught:
             await replica.answer(embedding, "A dog?", OPTIONS)
         return caught.value

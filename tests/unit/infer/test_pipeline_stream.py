@@ -11,7 +11,7 @@ from mats_ray.types import AudioClip, Request
 CLIP = AudioClip(
     samples=np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32), sample_rate=16_000
 )
-ASK = Request(audio=CLIP, task=Task.QA, question="Is there a dog?")
+QUESTION = Request(audio=CLIP, task=Task.QA, question="Is there a dog?")
 
 
 @pytest.fixture(scope="module")
@@ -20,26 +20,26 @@ def pipeline(model_dir):
 
 
 def test_a_stream_is_the_answer_in_pieces(pipeline):
-    pieces = list(pipeline.stream(ASK))
+    deltas = list(pipeline.stream(QUESTION))
 
-    assert "".join(piece.text for piece in pieces) == pieces[-1].answer.text
-    assert pieces[-1].answer == pipeline.ask(CLIP, ASK.question)
-    assert len(pieces) > 2
+    assert "".join(delta.text for delta in deltas) == deltas[-1].answer.text
+    assert deltas[-1].answer == pipeline.ask(CLIP, QUESTION.question)
+    assert len(deltas) > 2
 
 
 def test_the_same_seed_draws_the_same_answer(pipeline):
-    def said(seed):
-        return list(pipeline.stream(ASK, AnswerOptions(temperature=1.5, seed=seed)))[-1].answer.text
+    def text_of(seed):
+        return list(pipeline.stream(QUESTION, AnswerOptions(temperature=1.5, seed=seed)))[-1].answer.text
 
-    assert said(1) == said(1)
-    assert len({said(seed) for seed in range(5)}) > 1
+    assert text_of(1) == text_of(1)
+    assert len({text_of(seed) for seed in range(5)}) > 1
 
 
 def test_a_stop_text_ends_a_stream(pipeline):
-    whole = pipeline.ask(CLIP, ASK.question).text
+    whole = pipeline.ask(CLIP, QUESTION.question).text
     stop = whole[4:7]
 
-    *_, last = pipeline.stream(ASK, AnswerOptions(stop=(stop,)))
+    *_, last = pipeline.stream(QUESTION, AnswerOptions(stop=(stop,)))
 
     assert last.answer.text == whole[: whole.index(stop)].rstrip()
     assert last.answer.finish_reason == "stop"

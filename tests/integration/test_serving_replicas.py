@@ -16,13 +16,12 @@ from mats_ray.serving.errors import RequestError
 from mats_ray.serving.on_ray.deployments import AnswererReplica, build_app
 from mats_ray.serving.on_ray.handles import AnswererHandle
 from mats_ray.serving.types import Embedding
+from tests.service import PATIENCE
 
 pytestmark = pytest.mark.ray
 
 QUESTION = "Is there a dog?"
 OPTIONS = AnswerOptions(profile="fast", max_new_tokens=9)
-RETRY_SECONDS = 100
-"""Seconds that a call may wait for a replica before a test gives up."""
 
 
 class Breakable(AnswererReplica.func_or_class):
@@ -39,7 +38,7 @@ class Breakable(AnswererReplica.func_or_class):
         def stop():
             raise SystemExit
 
-        self._engine._engine._conversation.go_on = stop
+        self._engine._engine._batch.step = stop
         return os.getpid()
 
     async def pid(self):
@@ -47,20 +46,20 @@ class Breakable(AnswererReplica.func_or_class):
 
 
 @pytest.fixture(scope="module")
-def breakable(ray_cluster, model_dir):
-    """A handle of one such replica, deployed as the answerer is."""
+def breakable(server, model_dir):
+    """A handle of one such replica, deployed as the answerer is, beside the service."""
     config = ServeConfig(model=str(model_dir))
     answerer = build_app(config)._bound_deployment.init_args[1]._bound_deployment
-    serve.start(proxy_location="Disabled")
-    yield serve.run(answerer.options(func_or_class=Breakable).bind(config), route_prefix=None)
-    serve.shutdown()
+    breakable = answerer.options(func_or_class=Breakable).bind(config)
+    yield serve.run(breakable, name="breakable", route_prefix=None)
+    serve.delete("breakable")
 
 
 def test_a_replica_whose_engine_stops_is_replaced_and_its_requests_answered(breakable, model_dir):
     embedding, expected = embedding_and_answer(model_dir)
 
     async def scenario():
-        remote = AnswererHandle(breakable, retry_seconds=RETRY_SECONDS)
+        remote = AnswererHandle(breakable, retry_seconds=PATIENCE)
         assert (await remote.answer(embedding, QUESTION, OPTIONS)).answer == expected
         broken = await breakable.stop_engine.remote()
         results = await asyncio.gather(*(remote.answer(embedding, QUESTION, OPTIONS) for _ in range(3)))
@@ -77,7 +76,7 @@ def test_a_request_that_kills_replicas_kills_two(breakable, model_dir, tmp_path)
     deaths = tmp_path / "deaths"
 
     async def scenario():
-        remote = AnswererHandle(breakable, retry_seconds=RETRY_SECONDS)
+        remote = AnswererHandle(breakable, retry_seconds=PATIENCE)
         with pytest.raises(RequestError, match="2 replicas died") as caught:
             await remote.answer(embedding, f"die {deaths}", OPTIONS)
         return caught.value, await remote.answer(embedding, QUESTION, OPTIONS)

@@ -12,9 +12,9 @@ import torch
 from mats_ray.config.answer import AnswerOptions, SantaOptions
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import AnswerError, ConfigError, EngineError
-from mats_ray.infer.conversation import Question, stream_answer
-from mats_ray.infer.engine import AnswerEngine, Finished
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.batching import BatchingEngine, stream_answer
+from mats_ray.infer.engine import EngineLoad, Generation, GenerationRequest, TextDelta
 from mats_ray.models.prompt import PromptTokenizer
 from tests.world import CLAP_DIM
 
@@ -26,7 +26,7 @@ def answerer(model_dir):
 
 @pytest.fixture
 def engine(answerer):
-    engine = AnswerEngine(answerer, max_answers=4)
+    engine = BatchingEngine(answerer, max_requests=4)
     yield engine
     engine.close()
 
@@ -35,34 +35,34 @@ def embedding(number):
     return np.random.default_rng(number).normal(size=CLAP_DIM).astype(np.float32)
 
 
-def question(number, **options):
-    return Question(
+def request(number, **options):
+    return GenerationRequest(
         embedding_C=embedding(number),
         instruction="rain? " * (number % 4 + 1),
         options=AnswerOptions(**options),
     )
 
 
-def hear(heard):
-    """Collect an answer: its text, and how it ended."""
+def collect(events):
+    """Collect an answer: its text and its last event."""
     text = ""
     while True:
-        said = heard.get(timeout=30)
-        if not isinstance(said, str):
-            return text, said
-        text += said
+        event = events.get(timeout=30)
+        if not isinstance(event, TextDelta):
+            return text, event
+        text += event.text
 
 
-def test_every_asker_hears_the_pipelines_answer(engine, answerer):
+def test_every_request_gets_the_answer_it_has_alone(engine, answerer):
     profiles = ["fast", "paper"] * 5
-    questions = [question(n, profile=profile, max_new_tokens=3 + n) for n, profile in enumerate(profiles)]
-    heard = [queue.Queue() for _ in questions]
+    requests = [request(n, profile=profile, max_new_tokens=3 + n) for n, profile in enumerate(profiles)]
+    queues = [queue.Queue() for _ in requests]
 
-    for one, ears in zip(questions, heard, strict=True):
-        engine.submit(one, ears.put)
-    said = [hear(ears) for ears in heard]
+    for one, events in zip(requests, queues, strict=True):
+        engine.submit(one, events.put)
+    results = [collect(events) for events in queues]
 
-    for n, (one, (text, finished)) in enumerate(zip(questions, said, strict=True)):
+    for n, (one, (text, finished)) in enumerate(zip(requests, results, strict=True)):
         generation = GenerationConfig(profile=profiles[n], max_new_tokens=3 + n)
         expected = answerer.answer(one.embedding_C[None], [one.instruction.strip()], generation=generation)
         assert (
@@ -71,39 +71,39 @@ def test_every_asker_hears_the_pipelines_answer(engine, answerer):
         )
         assert text == finished.answer.text
         assert expected
-    assert max(finished.batch_size for _, finished in said) == 4
-    assert max(finished.waited_seconds for _, finished in said) > 0
-    assert (engine.load.answering, engine.load.waiting) == (0, 0)
+    assert max(finished.batch_size for _, finished in results) == 4
+    assert max(finished.queue_seconds for _, finished in results) > 0
+    assert engine.load() == EngineLoad(running=0, waiting=0)
 
 
-def test_a_question_that_cannot_be_asked_fails_alone(engine, answerer, monkeypatch):
-    good, bad = question(1), question(2, santa=True)
-    without = AnswerEngine(Answerer(**vars_of(answerer) | {"memory": None}), max_answers=4)
-    heard = {one: queue.Queue() for one in (good, bad)}
+def test_a_request_that_cannot_be_answered_fails_alone(engine, answerer, monkeypatch):
+    good, bad = request(1), request(2, santa=True)
+    without = BatchingEngine(Answerer(**vars_of(answerer) | {"memory": None}), max_requests=4)
+    queues = {one: queue.Queue() for one in (good, bad)}
 
-    for one, ears in heard.items():
-        without.submit(one, ears.put)
+    for one, events in queues.items():
+        without.submit(one, events.put)
 
-    assert isinstance(hear(heard[good])[1], Finished)
-    assert isinstance(hear(heard[bad])[1], ConfigError)
+    assert isinstance(collect(queues[good])[1], Generation)
+    assert isinstance(collect(queues[bad])[1], ConfigError)
     without.close()
 
 
-def test_who_goes_away_frees_its_place(engine):
-    endless = [question(n, max_new_tokens=400) for n in range(3)]
-    late, ears = question(5, max_new_tokens=2), queue.Queue()
+def test_a_cancelled_request_frees_its_place(engine):
+    endless = [request(n, max_new_tokens=400) for n in range(3)]
+    late, events = request(5, max_new_tokens=2), queue.Queue()
     for one in endless:
-        engine.submit(one, lambda said: None)
-    engine.submit(late, ears.put)
+        engine.submit(one, lambda event: None)
+    engine.submit(late, events.put)
 
     for one in endless:
-        engine.cancel(one)
+        engine.cancel(one.id)
 
-    assert isinstance(hear(ears)[1], Finished)
+    assert isinstance(collect(events)[1], Generation)
     until = time.monotonic() + 20
-    while engine.load.answering and time.monotonic() < until:
+    while engine.load().running and time.monotonic() < until:
         time.sleep(0.01)
-    assert engine.load.answering == 0
+    assert engine.load().running == 0
 
 
 LONG = "rain on the roof? " * 4
@@ -124,13 +124,13 @@ def break_forward(answerer, monkeypatch, is_broken):
     return passes
 
 
-def run(engine, questions):
+def run(engine, requests):
     """Submit all at once, so that they share a batch; return how each ended."""
-    heard = [queue.Queue() for _ in questions]
+    queues = [queue.Queue() for _ in requests]
     with engine._changed:
-        for one, ears in zip(questions, heard, strict=True):
-            engine.submit(one, ears.put)
-    return [hear(ears)[1] for ears in heard]
+        for one, events in zip(requests, queues, strict=True):
+            engine.submit(one, events.put)
+    return [collect(events)[1] for events in queues]
 
 
 def alone(answerer, one):
@@ -140,14 +140,14 @@ def alone(answerer, one):
 @pytest.mark.parametrize("profile", ["fast", "paper"])
 @pytest.mark.parametrize("when", ["its prompt is read", "its third token is computed"])
 def test_an_answer_the_model_fails_at_ends_alone(answerer, engine, monkeypatch, when, profile):
-    good = [question(n, profile=profile, max_new_tokens=6) for n in range(3)]
-    guilty = replace(question(7, profile=profile, max_new_tokens=6), instruction=LONG)
+    good = [request(n, profile=profile, max_new_tokens=6) for n in range(3)]
+    faulty = replace(request(7, profile=profile, max_new_tokens=6), instruction=LONG)
     expected = [alone(answerer, one) for one in good]
     at = answerer.count_prompt(LONG) + (2 if "third" in when else -1)
     assert all(answerer.count_prompt(one.instruction) + 6 < at for one in good)
     break_forward(answerer, monkeypatch, lambda positions: bool((positions == at).any()))
 
-    *answers, error = run(engine, [*good, guilty])
+    *answers, error = run(engine, [*good, faulty])
 
     assert [one.answer for one in answers] == expected
     assert str(error) == "out of memory"
@@ -156,16 +156,16 @@ def test_an_answer_the_model_fails_at_ends_alone(answerer, engine, monkeypatch, 
 
 
 def test_a_batch_too_large_for_the_memory_is_answered_in_parts(answerer, engine, monkeypatch):
-    questions = [question(n, max_new_tokens=6) for n in range(3)]
-    expected = [alone(answerer, one) for one in questions]
+    requests = [request(n, max_new_tokens=6) for n in range(3)]
+    expected = [alone(answerer, one) for one in requests]
     break_forward(answerer, monkeypatch, lambda positions: len(positions) > 1)
 
-    assert [one.answer for one in run(engine, questions)] == expected
+    assert [one.answer for one in run(engine, requests)] == expected
     engine.check_health()
 
 
 def test_numbers_that_are_not_finite_never_become_an_answer(answerer, engine, monkeypatch):
-    good, bad = question(1, max_new_tokens=6), replace(question(2, max_new_tokens=6), instruction=LONG)
+    good, bad = request(1, max_new_tokens=6), replace(request(2, max_new_tokens=6), instruction=LONG)
     expected, last = alone(answerer, good), answerer.count_prompt(LONG) - 1
     forward = answerer.model.llm.forward
 
@@ -183,33 +183,33 @@ def test_numbers_that_are_not_finite_never_become_an_answer(answerer, engine, mo
 
 
 def test_a_listener_that_raises_loses_its_own_answer_only(answerer, engine):
-    good, bad = question(1, max_new_tokens=9), question(2, max_new_tokens=9)
-    events, heard = [], queue.Queue()
+    good, bad = request(1, max_new_tokens=9), request(2, max_new_tokens=9)
+    received, events = [], queue.Queue()
 
     def listener(event):
-        events.append(event)
-        raise ValueError("nobody there")
+        received.append(event)
+        raise ValueError("no connection")
 
     engine.submit(bad, listener)
-    engine.submit(good, heard.put)
+    engine.submit(good, events.put)
 
-    assert hear(heard)[1].answer == alone(answerer, good)
-    assert len(events) == 1
+    assert collect(events)[1].answer == alone(answerer, good)
+    assert len(received) == 1
     engine.check_health()
 
 
 def test_ids_that_make_no_text_end_their_answer_only(answerer, engine, monkeypatch):
-    questions = [question(n, max_new_tokens=4 + n) for n in range(2)]
-    expected, decode = alone(answerer, questions[0]), PromptTokenizer.decode
+    requests = [request(n, max_new_tokens=4 + n) for n in range(2)]
+    expected, decode = alone(answerer, requests[0]), PromptTokenizer.decode
 
-    def choosy(self, ids):
+    def decode_but_five(self, ids):
         if len(ids) == 5:
             raise UnicodeDecodeError("utf-8", b"", 0, 1, "no text")
         return decode(self, ids)
 
-    monkeypatch.setattr(PromptTokenizer, "decode", choosy)
+    monkeypatch.setattr(PromptTokenizer, "decode", decode_but_five)
 
-    finished, error = run(engine, questions)
+    finished, error = run(engine, requests)
 
     assert finished.answer == expected
     assert isinstance(error, UnicodeDecodeError)
@@ -219,55 +219,55 @@ def test_a_model_that_always_fails_stops_the_engine(answerer, engine, monkeypatc
     break_forward(answerer, monkeypatch, lambda positions: True)
     events = queue.Queue()
 
-    engine.submit(question(1), events.put)
+    engine.submit(request(1), events.put)
 
-    assert str(hear(events)[1]) == "out of memory"
+    assert str(collect(events)[1]) == "out of memory"
     engine._thread.join(timeout=30)
     with pytest.raises(EngineError, match="has stopped: RuntimeError"):
         engine.check_health()
     with pytest.raises(EngineError, match="has stopped"):
-        engine.submit(question(1), events.put)
+        engine.submit(request(1), events.put)
 
 
 @pytest.mark.parametrize("stop", [SystemExit, RuntimeError])
-def test_whatever_ends_the_thread_everybody_gets_an_error(engine, monkeypatch, stop):
-    began, go = threading.Event(), threading.Event()
+def test_whatever_ends_the_thread_every_request_gets_an_error(engine, monkeypatch, stop):
+    started, resume = threading.Event(), threading.Event()
 
     def end():
-        began.set()
-        go.wait(30)
+        started.set()
+        resume.wait(30)
         raise stop
 
-    monkeypatch.setattr(engine._conversation, "go_on", end)
-    begun, waiting = question(1), [question(n) for n in range(2, 9)]
-    heard = {one: queue.Queue() for one in (begun, *waiting)}
-    engine.submit(begun, heard[begun].put)
-    assert began.wait(30)
+    monkeypatch.setattr(engine._batch, "step", end)
+    running, waiting = request(1), [request(n) for n in range(2, 9)]
+    queues = {one: queue.Queue() for one in (running, *waiting)}
+    engine.submit(running, queues[running].put)
+    assert started.wait(30)
     for one in waiting:
-        engine.submit(one, heard[one].put)
-    go.set()
+        engine.submit(one, queues[one].put)
+    resume.set()
 
-    errors = {one: hear(heard[one])[1] for one in heard}
+    errors = {one: collect(queues[one])[1] for one in queues}
 
     assert all(isinstance(error, EngineError) for error in errors.values())
-    assert [errors[one].in_flight for one in (begun, *waiting)] == [True] + [False] * 7
+    assert [errors[one].in_flight for one in (running, *waiting)] == [True] + [False] * 7
     with pytest.raises(EngineError, match=stop.__name__):
         engine.check_health()
 
 
 def test_a_listener_that_ends_the_thread_keeps_no_error_from_others(engine):
-    heard = queue.Queue()
+    events = queue.Queue()
 
     def exits(event):
         raise SystemExit
 
-    engine.submit(question(1), exits)
+    engine.submit(request(1), exits)
     try:
-        engine.submit(question(2, max_new_tokens=400), heard.put)
+        engine.submit(request(2, max_new_tokens=400), events.put)
     except EngineError:
         return  # it had stopped already
 
-    assert isinstance(hear(heard)[1], EngineError)
+    assert isinstance(collect(events)[1], EngineError)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 3e29])
@@ -276,30 +276,30 @@ def test_an_embedding_that_is_not_finite_is_refused_at_once(engine, bad):
     embedding_C[3] = bad
 
     with pytest.raises(AnswerError, match="not finite") as caught:
-        engine.submit(replace(question(1), embedding_C=embedding_C), lambda event: None)
+        engine.submit(replace(request(1), embedding_C=embedding_C), lambda event: None)
 
     assert caught.value.code == "not_finite"
 
 
 def test_a_prompt_beyond_the_models_positions_is_refused_at_once(engine, answerer):
-    left = answerer.model.max_positions - answerer.count_prompt(question(1).instruction)
+    left = answerer.model.max_positions - answerer.count_prompt(request(1).instruction)
 
     with pytest.raises(
         AnswerError, match=f"answer of up to {left + 1} are 513, .* has 512 positions"
     ) as caught:
-        engine.submit(question(1, max_new_tokens=left + 1), lambda event: None)
+        engine.submit(request(1, max_new_tokens=left + 1), lambda event: None)
 
     assert caught.value.code == "prompt_too_long"
-    assert isinstance(run(engine, [question(1, profile="fast", max_new_tokens=left)])[0], Finished)
+    assert isinstance(run(engine, [request(1, profile="fast", max_new_tokens=left)])[0], Generation)
 
 
-def test_closing_leaves_nobody_waiting(answerer):
-    engine, heard = AnswerEngine(answerer, max_answers=1), queue.Queue()
-    engine.submit(question(1, max_new_tokens=400), heard.put)
+def test_closing_ends_open_requests_with_an_error(answerer):
+    engine, events = BatchingEngine(answerer, max_requests=1), queue.Queue()
+    engine.submit(request(1, max_new_tokens=400), events.put)
 
     engine.close()
 
-    assert isinstance(hear(heard)[1], EngineError)
+    assert isinstance(collect(events)[1], EngineError)
 
 
 def test_santa_can_be_left_out_or_given_other_numbers(answerer):

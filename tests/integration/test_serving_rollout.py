@@ -9,56 +9,23 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
-import httpx2 as httpx
 import numpy as np
 import psutil
 import pytest
 import soundfile
-import yaml
-from click.testing import CliRunner
 from ray import serve
-from ray.serve.scripts import cli as serve_cli
 
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.serving.on_ray.deployments import APP_NAME
-from tests.integration.test_serving import free_port, wait_until_ready
+from tests.service import PATIENCE
 from tests.world import tiny_model_dir
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
 QUESTION = "Is there a dog?"
 CLIENTS = 2
-PATIENCE = 100
-"""Seconds that anything here may take before a test gives up."""
-
-
-@pytest.fixture(scope="module")
-def server(ray_cluster, model_dir, tmp_path_factory):
-    """One replica of each deployment, as shipped; a client of it that also deploys."""
-    config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
-    config["http_options"]["port"] = free_port()
-    for deployment in ("encoder", "answerer"):
-        config["applications"][0]["args"][deployment]["autoscaling"]["max_replicas"] = 1
-    path = tmp_path_factory.mktemp("rollout") / "config.yaml"
-
-    def deploy(**args):
-        config["applications"][0]["args"] |= args
-        path.write_text(yaml.safe_dump(config))
-        result = CliRunner().invoke(serve_cli, ["run", "--non-blocking", "--app-dir", str(ROOT), str(path)])
-        assert result.exit_code == 0, result.output
-
-    deploy(model=str(model_dir), request_timeout_seconds=PATIENCE, retry_seconds=PATIENCE)
-    with httpx.Client(
-        base_url=f"http://127.0.0.1:{config['http_options']['port']}", timeout=PATIENCE
-    ) as client:
-        wait_until_ready(client)
-        client.deploy = deploy
-        yield client
-    serve.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +37,7 @@ def clip():
 
 
 def test_killed_replicas_fail_no_request(server, clip, model_dir):
-    with asking(server, clip) as replies:
+    with requests_under_way(server, clip) as replies:
         for deployment in ("Answerer", "Encoder"):
             wait_for_more(replies)
             victim = replicas(deployment)[0]
@@ -87,7 +54,7 @@ def test_a_model_with_another_clap_rolls_out_without_a_failed_or_mixed_answer(
     other = tiny_model_dir(tmp_path / "other", name="other", seed=1)
     old, new = pipelines_answer(model_dir, clip), pipelines_answer(other, clip)
 
-    with asking(server, clip) as replies:
+    with requests_under_way(server, clip) as replies:
         wait_for_more(replies)
         server.deploy(model=str(other))
         wait_until(lambda: replies[-2 * CLIENTS :] == [new] * 2 * CLIENTS)
@@ -99,24 +66,24 @@ def test_a_model_with_another_clap_rolls_out_without_a_failed_or_mixed_answer(
 
 
 @contextmanager
-def asking(server, clip):
-    """Ask from several threads until the block ends, every other time as a stream; yields the answers."""
+def requests_under_way(server, clip):
+    """Send from several threads until the block ends, every other time for a stream; yields the answers."""
     replies, done, until = [], threading.Event(), time.monotonic() + 2 * PATIENCE
 
-    def keep_asking():
+    def keep_sending():
         number = 0
         while not done.is_set() and time.monotonic() < until:
             number += 1
             replies.append(answer_text(server, clip, stream=number % 2 == 0))
 
     with ThreadPoolExecutor(CLIENTS) as threads:
-        askers = [threads.submit(keep_asking) for _ in range(CLIENTS)]
+        senders = [threads.submit(keep_sending) for _ in range(CLIENTS)]
         try:
             yield replies
         finally:
             done.set()
-    for asker in askers:
-        asker.result()
+    for sender in senders:
+        sender.result()
 
 
 def answer_text(server, clip, *, stream):

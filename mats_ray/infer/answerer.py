@@ -1,0 +1,151 @@
+"""Embeddings and instructions to text: Santa, the prompt, and the language model of this process.
+
+An answer depends neither on its batch nor on chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mats_ray.config.answer import SantaOptions
+from mats_ray.config.generation import PROFILES, GenerationConfig
+from mats_ray.config.santa import SantaConfig
+from mats_ray.errors import AnswerError, ConfigError, ModelError
+from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
+from mats_ray.models.llm import merged
+from mats_ray.models.mats import MATS, Generated
+from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.santa import SantaMemory
+from mats_ray.models.upstream.santa import transfer_as_upstream
+from mats_ray.types import Answer
+
+
+@dataclass(frozen=True, eq=False)
+class Answerer:
+    """Embeddings and instructions to text."""
+
+    model: MATS
+    prompts: PromptTokenizer
+    santa: SantaConfig
+    memory: SantaMemory | None
+    generation: GenerationConfig
+    device: str = "cpu"
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> "Answerer":
+        """Load the trained parts, the language model and the Santa memory of a model directory."""
+        return cls.from_info(read_info(directory), device=device)
+
+    @classmethod
+    def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "Answerer":
+        """The same with the settings already read."""
+        model, prompts = load_model(info)
+        model.llm = merged(model.llm)
+        memory = SantaMemory.load(info.directory / SANTA).to(device) if info.santa.enabled else None
+        if memory is not None and memory.dim != info.model.clap.dim:
+            raise ModelError(
+                f"{info.directory / SANTA} is {memory.dim}-d, the model's CLAP is {info.model.clap.dim}-d"
+            )
+        return cls(model.to(device), prompts, info.santa, memory, info.generation, device)
+
+    def move(self, embeddings: np.ndarray, *, santa: bool | SantaOptions | None = None) -> torch.Tensor:
+        """Santa: move audio embeddings (N, C) towards the texts they resemble; as they are if it is off.
+
+        Args:
+            embeddings: (N, C).
+            santa: None: as the model says; False: not; else with other numbers.
+
+        Raises:
+            ConfigError: Santa is wanted of a model that has none.
+        """
+        audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
+        if santa is False or (santa is None and self.memory is None):
+            return audio_NC
+        if self.memory is None:
+            raise ConfigError("santa is asked for, but this model was made without a Santa memory")
+        numbers = self.santa.model_dump(include={"num_neighbours", "temperature", "mix"})
+        if isinstance(santa, SantaOptions):
+            numbers |= santa.model_dump(exclude_none=True)
+        if self.santa.compat == "upstream":
+            noise_variance = self.santa.neighbour_noise_variance
+            return transfer_as_upstream(self.memory, audio_NC, noise_variance=noise_variance, **numbers)
+        return self.memory.transfer(audio_NC, **numbers)
+
+    def answer(
+        self,
+        embeddings: np.ndarray,
+        instructions: Sequence[str],
+        *,
+        generation: GenerationConfig | None = None,
+        moved: bool = False,
+    ) -> list[Answer]:
+        """Answer one instruction per embedding, in order.
+
+        Args:
+            embeddings: (N, C) audio embeddings.
+            instructions: N instruction texts (see ``tasks.instruction_for``).
+            generation: Decoding; the model's own by default.
+            moved: The embeddings already lie on the text side: leave Santa out.
+
+        Raises:
+            AnswerError: One of them cannot be answered; then none is.
+            ValueError: Unequal numbers of embeddings and instructions.
+        """
+        if len(embeddings) != len(instructions):
+            raise ValueError(f"{len(embeddings)} embeddings but {len(instructions)} instructions")
+        if not instructions:
+            return []
+        generation = generation or self.generation
+        after_ids = [self.check(*one, generation) for one in zip(embeddings, instructions, strict=True)]
+        clap_NC = torch.as_tensor(embeddings, device=self.device) if moved else self.move(embeddings)
+        generated = self.model.generate(
+            clap_NC,
+            after_ids,
+            max_new_tokens=generation.max_new_tokens,
+            **PROFILES[generation.profile].as_kwargs(),
+        )
+        return [self._answer_of(one) for one in generated]
+
+    def check(
+        self, embedding_C: np.ndarray, instruction: str, generation: GenerationConfig | None = None
+    ) -> list[int]:
+        """Find out whether a prompt can be answered; returns the ids of its second half.
+
+        Nothing is shortened to fit: neither what the model reads nor what it may answer.
+
+        Raises:
+            AnswerError: ``not_finite`` or ``prompt_too_long``.
+        """
+        if (
+            not np.square(embedding_C, dtype=np.float64).sum() < np.finfo(np.float32).max
+        ):  # NaN is not, either
+            raise AnswerError(
+                "the audio embedding has numbers that are not finite, or too large for float32",
+                code="not_finite",
+            )
+        after_ids, limit = self.prompts.after(instruction), self.model.max_positions
+        longest = (generation or self.generation).max_new_tokens
+        if limit is not None and (num_prompt := self._count(after_ids)) + longest > limit:
+            raise AnswerError(
+                f"a prompt of {num_prompt} tokens and an answer of up to {longest} are "
+                f"{num_prompt + longest}, the language model has {limit} positions; shorten the question or "
+                "ask for fewer tokens",
+                code="prompt_too_long",
+            )
+        return after_ids
+
+    def count_prompt(self, instruction: str) -> int:
+        """Count the tokens the model reads before it answers, the audio prefix among them."""
+        return self._count(self.prompts.after(instruction))
+
+    def _count(self, after_ids: Sequence[int]) -> int:
+        return len(self.model.before_F) + self.model.connector.prefix_length + len(after_ids)
+
+    def _answer_of(self, generated: Generated) -> Answer:
+        reason = "stop" if generated.ended else "length"
+        return Answer(
+            text=self.prompts.decode(generated.ids), num_tokens=len(generated.ids), finish_reason=reason
+        )

@@ -1,0 +1,363 @@
+"""Our engine: the language model on a thread of this process, requests joining and leaving its batch.
+
+Requests wait in a queue until a place in the batch is free, never for the batch to end. A failure that comes
+from one request (its prompt, its text, its listener) ends that one alone. If a step produces nothing but
+failures, the model itself is tried; where that fails too, or something happens that belongs to no request,
+the engine stops for good: every open request gets an error, later ones are refused.
+
+Shapes: N new requests, C CLAP dim.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from mats_ray.config.answer import AnswerOptions
+from mats_ray.config.generation import PROFILES, GenerationConfig
+from mats_ray.errors import EngineError
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.detokenizer import IncrementalDetokenizer
+from mats_ray.infer.engine import (
+    EngineLoad,
+    Generation,
+    GenerationEvent,
+    GenerationRequest,
+    Listener,
+    TextDelta,
+)
+from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Search
+from mats_ray.models.stepwise import StepDecoder
+
+_log = logging.getLogger(__name__)
+
+Outcome = TextDelta | Exception
+"""What a step yields for a request: more text, or the error that ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    request: GenerationRequest
+    search: Search
+    detokenizer: IncrementalDetokenizer
+
+
+class RunningBatch:
+    """The requests that are being answered; a failure that comes from one of them ends that one alone.
+
+    Answers equal ``Answerer.answer``'s, token for token in float32, whatever else is in the batch.
+
+    Example::
+
+        batch = RunningBatch(answerer)
+        batch.add([GenerationRequest(embedding_C=embedding, instruction="Is there a dog?")])
+        while batch.request_ids:
+            for request_id, outcome in batch.step(): ...
+    """
+
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+        self._decoder = StepDecoder(answerer.model)
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def request_ids(self) -> Sequence[str]:
+        """Ids of the requests whose answers are not complete."""
+        return list(self._running)
+
+    def __len__(self) -> int:
+        """Number of requests in the batch; safe to call from another thread."""
+        return len(self._running)
+
+    def add(self, requests: Sequence[GenerationRequest]) -> list[tuple[str, Outcome]]:
+        """Read new prompts together; returns the outcomes of this pass.
+
+        Raises:
+            AnswerError, ConfigError: A request cannot be answered. After this or any other exception none of
+                the requests has joined, and the caller may try fewer of them.
+        """
+        answerer = self._answerer
+        new: dict[str, _Running] = {}
+        after_ids: list[list[int]] = []
+        for request in requests:
+            generation = request.options.over(answerer.generation)
+            after_ids.append(answerer.check(request.embedding_C, request.instruction, generation))
+            detokenizer = IncrementalDetokenizer(answerer.prompts.decode, stop=request.options.stop)
+            new[request.id] = _Running(request, self._search(request.options, generation), detokenizer)
+        failed = self._decoder.add(self._moved(requests), after_ids, [one.search for one in new.values()])
+        self._running |= new
+        return list(self._outcomes(failed))
+
+    def step(self) -> list[tuple[str, Outcome]]:
+        """Compute one more token of every answer; returns new text and failures."""
+        return list(self._outcomes(self._decoder.step()))
+
+    def remove(self, request_id: str) -> None:
+        """Drop a request; its rows leave with the next step."""
+        self._decoder.drop(self._running.pop(request_id).search)
+
+    def _outcomes(self, failed: Mapping[Search, Exception]) -> Iterator[tuple[str, Outcome]]:
+        active = set(self._decoder.active)
+        for request_id, one in list(self._running.items()):
+            try:
+                outcome = failed.get(one.search) or _delta(one, is_active=one.search in active)
+            except Exception as error:  # noqa: BLE001  ids that cannot be detokenized fail their answer only
+                outcome = error
+            if isinstance(outcome, Exception) or (outcome is not None and outcome.answer is not None):
+                self.remove(request_id)
+            if outcome is not None:
+                yield request_id, outcome
+
+    def _moved(self, requests: Sequence[GenerationRequest]) -> torch.Tensor:
+        """Return embeddings (N, C) after Santa, computed together where the settings are equal."""
+        groups = groupby(requests, key=lambda request: request.options.santa)
+        return torch.cat(
+            [
+                self._answerer.move(np.stack([one.embedding_C for one in group]), santa=santa)
+                for santa, group in groups
+            ]
+        )
+
+    def _search(self, options: AnswerOptions, generation: GenerationConfig) -> Search:
+        profile = PROFILES[generation.profile]
+        penalties = Penalties(
+            repetition_penalty=profile.repetition_penalty, no_repeat_ngram_size=profile.no_repeat_ngram_size
+        )
+        eos_id, max_new_tokens = self._answerer.prompts.eos_id, generation.max_new_tokens
+        if profile.num_beams > 1:
+            return BeamSearch(
+                num_beams=profile.num_beams,
+                eos_id=eos_id,
+                max_new_tokens=max_new_tokens,
+                penalties=penalties,
+            )
+        return LineSearch(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=options.seed,
+            eos_id=eos_id,
+            max_new_tokens=max_new_tokens,
+            penalties=penalties,
+        )
+
+
+def _delta(one: _Running, *, is_active: bool) -> TextDelta | None:
+    if not is_active:
+        return one.detokenizer.finish(one.search.ids, ended=one.search.ended)
+    needs_text = one.request.stream or one.request.options.stop
+    return one.detokenizer.push(one.search.ids) if needs_text else None
+
+
+def stream_answer(answerer: Answerer, request: GenerationRequest) -> Iterator[TextDelta]:
+    """Answer one request on this thread; the last delta holds the whole answer.
+
+    Raises:
+        AnswerError, ConfigError: It cannot be answered.
+    """
+    batch = RunningBatch(answerer)
+    outcomes = batch.add([request])
+    while outcomes or len(batch):
+        for _, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+        outcomes = batch.step() if len(batch) else []
+
+
+def check_model(answerer: Answerer) -> None:
+    """Compute one token for an arbitrary prompt; raises whatever the model fails with."""
+    options = AnswerOptions(profile="fast", max_new_tokens=1, santa=False)
+    embedding_C = np.ones(answerer.model.connector.clap_dim, np.float32)
+    for _ in stream_answer(
+        answerer, GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
+    ):
+        pass
+
+
+@dataclass(slots=True)
+class _Entry:
+    request: GenerationRequest
+    listener: Listener
+    submitted: float
+    queue_seconds: float = 0.0
+    is_running: bool = False
+
+
+class BatchingEngine:
+    """Continuous batching behind a queue, see ``GenerationEngine``.
+
+    Args:
+        answerer: The model.
+        max_requests: Number of requests in the batch at once; a beam search counts as one.
+        steps_between_joins: Reading prompts is a pass of its own, during which running answers wait: requests
+            that arrive within this number of steps are read together.
+    """
+
+    def __init__(self, answerer: Answerer, *, max_requests: int, steps_between_joins: int = 4) -> None:
+        self._answerer, self._max_requests = answerer, max_requests
+        self._steps_between_joins, self._steps_since_join = steps_between_joins, 0
+        self._batch = RunningBatch(answerer)
+        self._changed = threading.Condition()
+        self._waiting: deque[str] = deque()
+        self._entries: dict[str, _Entry] = {}
+        self._closed = False
+        self._stop_reason = "the answering engine has stopped"
+        self._thread = threading.Thread(target=self._run, name="generation-engine", daemon=True)
+        self._thread.start()
+
+    def load(self) -> EngineLoad:
+        """Return the numbers of open requests."""
+        return EngineLoad(running=len(self._batch), waiting=len(self._waiting))
+
+    def submit(self, request: GenerationRequest, on_event: Listener) -> None:
+        """Queue a request.
+
+        Raises:
+            AnswerError: It cannot be answered, see ``Answerer.check``.
+            EngineError: The engine has stopped.
+        """
+        generation = request.options.over(self._answerer.generation)
+        self._answerer.check(request.embedding_C, request.instruction, generation)
+        with self._changed:
+            self._check_open()
+            self._entries[request.id] = _Entry(request, on_event, time.monotonic())
+            self._waiting.append(request.id)
+            self._changed.notify()
+
+    def cancel(self, request_id: str) -> None:
+        """Give up a request; without effect on one that is complete or unknown."""
+        with self._changed:
+            self._entries.pop(request_id, None)
+            self._changed.notify()
+
+    def check_health(self) -> None:
+        """Return if the engine can generate.
+
+        Raises:
+            EngineError: It has stopped.
+        """
+        with self._changed:
+            self._check_open()
+
+    def close(self) -> None:
+        """End the thread; open requests end with an ``EngineError``."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(self._stop_reason)
+
+    def _run(self) -> None:
+        """Work until closed; however the thread ends, every open request gets an event."""
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001  the thread has no caller to raise to
+            _log.critical("the engine has stopped", exc_info=error)
+            self._stop_reason += f": {type(error).__name__}"
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._closed = True
+            entries, self._entries = self._entries, {}
+            self._waiting.clear()
+        for entry in entries.values():
+            with suppress(BaseException):  # it may be a listener that has ended the thread
+                entry.listener(EngineError(self._stop_reason, in_flight=entry.is_running))
+
+    def _work(self) -> None:
+        while (admitted := self._admit()) is not None:
+            if admitted:
+                self._deliver(self._add(admitted))
+            self._deliver(self._batch.step())
+
+    def _admit(self) -> list[GenerationRequest] | None:
+        """Wait for work; returns the requests that may join the batch, None when the engine is closed."""
+        with self._changed:
+            while not (self._closed or self._waiting or len(self._batch)):
+                self._changed.wait()
+            if self._closed:
+                return None
+            for request_id in self._batch.request_ids:
+                if request_id not in self._entries:
+                    self._batch.remove(request_id)
+            self._steps_since_join += 1
+            if len(self._batch) and self._steps_since_join < self._steps_between_joins:
+                return []
+            return self._next()
+
+    def _next(self) -> list[GenerationRequest]:
+        """Dequeue requests that are not cancelled while the batch has places."""
+        admitted: list[GenerationRequest] = []
+        places = self._max_requests - len(self._batch)
+        while self._waiting and len(admitted) < places:
+            entry = self._entries.get(self._waiting.popleft())
+            if entry is not None:
+                entry.queue_seconds, entry.is_running = time.monotonic() - entry.submitted, True
+                admitted.append(entry.request)
+        if admitted:
+            self._steps_since_join = 0
+        return admitted
+
+    def _add(self, requests: Sequence[GenerationRequest]) -> list[tuple[str, Outcome]]:
+        """Add requests together; if that fails, in halves, so that only those at fault fail."""
+        try:
+            return self._batch.add(requests)
+        except Exception as error:  # noqa: BLE001  whatever it is, it may come from one of them
+            if len(requests) == 1:
+                return [(requests[0].id, error)]
+        middle = len(requests) // 2
+        return self._add(requests[:middle]) + self._add(requests[middle:])
+
+    def _deliver(self, outcomes: Sequence[tuple[str, Outcome]]) -> None:
+        """Call the listeners; if there are only errors, find out whether the model is the cause."""
+        completed = sum(
+            not isinstance(outcome, Exception) and outcome.answer is not None for _, outcome in outcomes
+        )
+        batch_size = len(self._batch) + completed
+        for request_id, outcome in outcomes:
+            entry = self._entries.get(request_id)
+            if entry is None:  # cancelled
+                continue
+            events = self._events(entry, outcome, batch_size)
+            is_last = bool(events) and not isinstance(events[-1], TextDelta)
+            if not all(_deliver_to(entry.listener, event) for event in events) or is_last:
+                self.cancel(request_id)
+        if outcomes and all(isinstance(outcome, Exception) for _, outcome in outcomes):
+            check_model(self._answerer)
+
+    def _events(self, entry: _Entry, outcome: Outcome, batch_size: int) -> list[GenerationEvent]:
+        if isinstance(outcome, Exception):
+            return [outcome]
+        events: list[GenerationEvent] = [TextDelta(text=outcome.text)] if outcome.text else []
+        if outcome.answer is not None:
+            events.append(
+                Generation(
+                    answer=outcome.answer,
+                    prompt_tokens=self._answerer.count_prompt(entry.request.instruction),
+                    queue_seconds=entry.queue_seconds,
+                    batch_size=batch_size,
+                )
+            )
+        return events
+
+
+def _deliver_to(listener: Listener, event: GenerationEvent) -> bool:
+    """Call a listener; one that raises ends its own answer, no other."""
+    try:
+        listener(event)
+    except Exception:  # noqa: BLE001  whatever it is
+        _log.exception("a listener failed; its answer is given up")
+        return False
+    return True
