@@ -89,7 +89,7 @@ def describe(labels: Sequence[str], endpoint: Endpoint, out: Path, *, count: int
 
 
 def sentences_in(answer: str) -> list[str]:
-    """Take the sentences out of an answer: numbering, blank lines, repetitions and long lines left out."""
+    """Extract the sentences of an answer: numbering, blank lines, repetitions and long lines left out."""
     lines = (_NUMBERING.sub("", line).strip().strip('"') for line in answer.splitlines())
     return [
         line for line in dict.fromkeys(lines) if line and len(line.split()) <= MAX_WORDS and line[-1] != ":"
