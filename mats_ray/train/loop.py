@@ -113,8 +113,7 @@ def fit(
             totals = IntervalTotals()
         _log(engine, context, record, records, validation if actions.validate else None)
         if actions.checkpoint:
-            last = export_model if actions.is_last else None
-            _checkpoint(engine, context, config, inputs, record, records, last)
+            _checkpoint(engine, context, config, inputs, record, records, export_model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,6 @@ class StepActions:
     log: bool
     validate: bool
     checkpoint: bool
-    is_last: bool
 
     @classmethod
     def after(cls, step: int, train: TrainConfig) -> "StepActions":
@@ -132,7 +130,7 @@ class StepActions:
         last = step == train.num_steps
         checkpoint = last or step % train.checkpoint.every_steps == 0
         validate = checkpoint or step % train.validation.every_steps == 0  # to find the best checkpoint
-        return cls(last or step % train.log_every == 0, validate, checkpoint, last)
+        return cls(last or step % train.log_every == 0, validate, checkpoint)
 
 
 def _log(
@@ -235,7 +233,7 @@ def _checkpoint(
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
         save_checkpoint(directory, state, run, records)
-        if export_model is not None:
+        if export_model is not None and step == config.train.num_steps:
             export_model(directory, state)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(directory, ignore_errors=True)  # an incomplete checkpoint only fills the disk
