@@ -7,9 +7,9 @@ import pytest
 from mats_ray.data.embedded import inspect
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.tasks import Task
+from mats_ray.toy.ablations import write_audio_embedded
 from mats_ray.toy.grammar import canonical_caption
 from mats_ray.toy.scenes import render_clip
-from mats_ray.toy.supervised import write_audio_embedded
 from mats_ray.toy.world import SUPERVISED_STREAM, split_of
 
 
