@@ -20,7 +20,7 @@ from mats_ray.train.loop import LocalContext, fit
 
 
 def training_lines(config: RunConfig, audio_NC: np.ndarray, clips: list[TestClip]):
-    """Models trained otherwise, asked without Santa."""
+    """Models trained otherwise, evaluated without Santa."""
     variance, toy = config.model.noise.variance, (config, audio_NC, clips)
     return [
         ("ours", lambda: trained(toy)),

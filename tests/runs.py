@@ -61,7 +61,7 @@ def driver(config: RunConfig, address: str, log: Path) -> Iterator[subprocess.Po
     Args:
         config: Of a run whose parts are all there: it builds no toy world.
         address: Of the cluster.
-        log: Takes what it says.
+        log: File for its output.
     """
     file = log.with_suffix(".yaml")
     file.write_text(config.replace(toy=None).to_yaml(), "utf-8")

@@ -1,7 +1,7 @@
 """The ``mats`` command: a table of subcommands, each imported only when it is called.
 
 Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted. Results go to stdout,
-logs and progress to stderr; an error's last line says what is wrong in the user's words.
+logs and progress to stderr; an error's last line names the cause in the user's words.
 """
 
 import argparse

@@ -58,7 +58,7 @@ class Plane:
     mean_C: np.ndarray
     axes_2C: np.ndarray
     shares: tuple[float, float]
-    """Of the variance that lie in each direction."""
+    """Shares of the variance in each direction."""
 
     def project(self, points_NC: np.ndarray) -> np.ndarray:
         """Return coordinates in the plane, (N, 2)."""

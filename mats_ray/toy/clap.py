@@ -30,7 +30,7 @@ from mats_ray.train.optim import learning_rate
 NUM_MELS, SPEC_SIZE = 32, 64
 LEARNING_RATE, SCHEDULE = 3e-3, ScheduleConfig(type="cosine", warmup_steps=40)
 MATCHING_WEIGHT = 0.5
-"""Of the contrastive loss, against that of tags: pairs of sounds can be matched by heart, tags less so."""
+"""Weight of the contrastive loss, against that of tags: pairs are easier to memorise than tags."""
 INITIALIZER_FACTOR = 2.0
 """Narrow layers need larger first weights than transformers' default, or few directions get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
@@ -107,7 +107,7 @@ def train_clap(
         clips: One batch after the other, of training scenes only.
         tokenizer: Saved with the model.
         config: Batch size, audio format.
-        dim: Of the joint space.
+        dim: Width of the joint space.
         seed: Seed of weights, recordings and masks.
     """
     extractor = feature_extractor(config)

@@ -174,7 +174,7 @@ def triplets(
 
 
 def kind_of(row_id: str) -> str:
-    """What a sample of ``triplets`` is: "caption", or the kind of its question."""
+    """Return the kind of a sample of ``triplets``: "caption", or the kind of its question."""
     return row_id.rsplit("/", 1)[1].split("-")[0]
 
 

@@ -31,7 +31,7 @@ from mats_ray.types import Triplet
 
 SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
 MATRIX_LEARNING_RATE, LEARNING_RATE = 2e-2, 2e-3
-"""Of Muon for the layers' matrices, of AdamW for embeddings and norms."""
+"""Muon's for the layers' matrices, AdamW's for embeddings and norms."""
 INITIALIZER_RANGE = 0.06
 """For narrow layers; with transformers' 0.02, made for thousands of units, it needs twice the steps."""
 
@@ -89,7 +89,7 @@ def pretrain_llm(
         dialogues: All questions and answers about a text, per text; it stands in place of the audio prefix.
         tokenizer: Saved with the model.
         config: Size, steps, batch size in descriptions.
-        seed: Of weights and order.
+        seed: Seed of weights and order.
     """
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)

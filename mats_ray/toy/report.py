@@ -27,7 +27,7 @@ SYSTEMS = {
 }
 MEASURES = {"caption_all_sounds": "caption names all sounds", "questions_right": "questions right"}
 BARS = {"caption_all_sounds": 0.85, "questions_right": 0.80}
-"""What the method has to reach."""
+"""Shares the method has to reach."""
 
 _CLAIMS = (
     ("Noise does not help (with Santa)", METHOD, "with noise", "text_santa", "without"),
@@ -115,7 +115,7 @@ def write_report(path: Path, content: ReportContent) -> None:
 
     Args:
         path: HTML file; its folder exists.
-        content: What to show; all of its text is escaped.
+        content: Content of the page; all of its text is escaped.
     """
     from mats_ray.toy.charts import gap_charts, loss_chart  # importing matplotlib costs a second
 

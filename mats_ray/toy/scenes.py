@@ -16,7 +16,7 @@ from mats_ray.toy.sounds import SOUNDS, Samples
 SceneKind = Literal["alone", "then", "together"]
 
 KIND_SHARES: Mapping[SceneKind, float] = {"alone": 0.25, "then": 0.40, "together": 0.35}
-"""How often each kind of scene is drawn for training."""
+"""Share of each kind of scene in training."""
 
 NOISE_LEVEL = 0.002
 """Standard deviation of the background noise, before a clip gets its level."""
@@ -120,7 +120,7 @@ def render_scene(scene: Scene, rng: np.random.Generator, seconds: float, sample_
 
 
 def draw_border(rng: np.random.Generator) -> tuple[float, float]:
-    """Where the first of two sounds ends and the second begins, as shares of a clip: about the middle."""
+    """Draw the end of the first of two sounds and the start of the second, as shares of a clip."""
     end = rng.uniform(0.45, 0.52)
     return end, end + rng.uniform(0.0, 0.04)
 

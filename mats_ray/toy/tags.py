@@ -40,7 +40,7 @@ class TagHead(nn.Module):
     """A linear classifier of tags on the joint space; discarded after training.
 
     Args:
-        dim: Of the joint space.
+        dim: Width of the joint space.
     """
 
     weight_K: Tensor

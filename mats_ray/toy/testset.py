@@ -29,7 +29,7 @@ class TestClip:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a system did on a test set."""
+    """Result of a system on a test set."""
 
     caption_all_sounds: float
     """Share of captions that name all sounds of the scene and no other."""

@@ -1,4 +1,4 @@
-"""The training loop, and the context it runs in; it knows neither Ray nor DeepSpeed."""
+"""The training loop, and the context it runs in; it uses neither Ray nor DeepSpeed."""
 
 import itertools
 import math
@@ -92,7 +92,7 @@ def fit(
         batches: This worker's micro-batches from sample ``engine.num_updates * global_batch_size`` on.
         context: Receives metrics and checkpoints.
         config: Configuration of the run.
-        inputs: What the run is trained from, for its checkpoints.
+        inputs: Fingerprints of the training inputs, for checkpoints.
         validation: This worker's part of the held-out triplets.
         meter: Adds model FLOPs utilisation to the records.
         export_model: Called by rank 0 with the folder of the last checkpoint, to write the model into it.
@@ -118,7 +118,7 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class StepActions:
-    """What is done after a step; everything is done after the last one."""
+    """Actions after a step; all of them follow the last one."""
 
     log: bool
     validate: bool

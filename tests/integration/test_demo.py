@@ -54,7 +54,7 @@ def demo(mats, tmp_path_factory):
 
 
 def test_the_demo_leaves_numbers_report_and_model(demo):
-    config, _, (code, said, _) = demo
+    config, _, (code, output, _) = demo
     out = Path(config.output_dir)
     metrics = json.loads((out / "metrics.json").read_text())
 
@@ -68,7 +68,7 @@ def test_the_demo_leaves_numbers_report_and_model(demo):
     assert metrics["peak_memory_gb"] > 0.5
     assert (out / "report.html").read_text().count("<audio") == 4
     assert MATSPipeline.from_pretrained(out / "model").model_id.startswith("tiny@")
-    assert "text only + noise + Santa (the method)" in said
+    assert "text only + noise + Santa (the method)" in output
 
 
 def test_every_stage_is_announced_and_timed(demo):
@@ -79,15 +79,17 @@ def test_every_stage_is_announced_and_timed(demo):
     assert announced == [stage for stage in seconds if stage != "total"]
 
 
-def test_embed_and_memory_say_what_they_made(demo, mats):
+def test_embed_and_memory_print_their_results(demo, mats):
     config, file, _ = demo
 
-    code, said, _ = mats("embed", "--config", str(file))
+    code, output, _ = mats("embed", "--config", str(file))
     assert code == 0
-    assert said.splitlines()[-1].endswith(f" distinct texts, 0 of them embedded now: {config.embedded_path}")
-    code, said, _ = mats("memory", "--config", str(file))
+    assert output.splitlines()[-1].endswith(
+        f" distinct texts, 0 of them embedded now: {config.embedded_path}"
+    )
+    code, output, _ = mats("memory", "--config", str(file))
     assert code == 0
-    assert said.endswith(f" texts in 4 clusters: {config.memory_path}\n")
+    assert output.endswith(f" texts in 4 clusters: {config.memory_path}\n")
 
 
 def test_a_submitted_job_trains(demo, ray_cluster, tmp_path):

@@ -172,7 +172,7 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(unbroken):
         train(config)
 
 
-def test_what_is_missing_is_said_before_workers_start(world, tmp_path):
+def test_what_is_missing_is_named_before_workers_start(world, tmp_path):
     with pytest.raises(ConfigError, match="no Santa memory at"):
         train(tiny_config(tmp_path))
     with pytest.raises(DataError, match=r"16-d embeddings, model\.clap\.dim is 24"):
@@ -210,7 +210,7 @@ def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
 
 
 def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
-    """Each takes up what the one before left at its last checkpoint, with another ZeRO stage besides."""
+    """Each resumes from the last checkpoint of the one before, with another ZeRO stage besides."""
     reference, _ = unbroken
     config = world.replace(name="moving")
     store = Path(config.runs_dir) / "moving" / "checkpoints"
