@@ -157,10 +157,10 @@ def run_ours(config, variant: str) -> list[dict]:
         def forward(self, batch):
             spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
             logits = self.llm(inputs_embeds=spliced.embeds_BSL, use_cache=False).logits
-            ahead = batch.labels_BT.new_full(
+            prefix_labels = batch.labels_BT.new_full(
                 (len(logits), logits.shape[1] - batch.labels_BT.shape[1]), IGNORED
             )
-            labels = torch.cat([ahead, batch.labels_BT], dim=1)
+            labels = torch.cat([prefix_labels, batch.labels_BT], dim=1)
             return torch.nn.functional.cross_entropy(
                 logits[:, :-1].flatten(0, 1).float(),
                 labels[:, 1:].flatten(),
@@ -225,10 +225,10 @@ def run_plain(config) -> list[dict]:
             before = embed(self.mats.before_F).expand(len(clap), -1, -1)
             prefix = self.mats.connector(clap)
             embeds = torch.cat([before, prefix, embed(input_ids)], dim=1)
-            ahead = torch.ones(len(clap), before.shape[1] + prefix.shape[1], dtype=torch.long)
-            mask = torch.cat([ahead, attention_mask], dim=1)
+            prefix_mask = torch.ones(len(clap), before.shape[1] + prefix.shape[1], dtype=torch.long)
+            mask = torch.cat([prefix_mask, attention_mask], dim=1)
             logits = self.mats.llm(inputs_embeds=embeds, attention_mask=mask).logits
-            all_labels = torch.cat([torch.full_like(ahead, -100), labels], dim=1)
+            all_labels = torch.cat([torch.full_like(prefix_mask, -100), labels], dim=1)
             loss = nn.functional.cross_entropy(
                 logits[:, :-1].flatten(0, 1).float(), all_labels[:, 1:].flatten(), reduction="sum"
             )
@@ -320,8 +320,8 @@ def compare(config, folder: Path, repeats: int, variants: list[str]) -> None:
     for _ in range(repeats):
         for variant in variants:
             runs[variant].append(in_process(variant, folder))
-            said = {key: runs[variant][-1][key] for key in ("tokens_per_s", "peak_gb")}
-            print(f"{variant}: {said}", file=sys.stderr, flush=True)
+            found = {key: runs[variant][-1][key] for key in ("tokens_per_s", "peak_gb")}
+            print(f"{variant}: {found}", file=sys.stderr, flush=True)
     rates = {v: median([run["tokens_per_s"] for run in found]) for v, found in runs.items()}
     first = {v: found[0] for v, found in runs.items()}
     plain = first.get("plain", first["ours"])

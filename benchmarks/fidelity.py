@@ -35,7 +35,7 @@ from mats_ray.models.directory import read_info
 from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
-from mats_ray.toy.systems import BATCH_SIZE, ask, judged, prompts_of
+from mats_ray.toy.systems import BATCH_SIZE, answer_clips, prompts_of, score_texts
 from mats_ray.toy.testset import Score, TestClip, write_test_set
 
 Line = tuple[str, Callable[[], Score]]
@@ -71,7 +71,7 @@ class World:
         """Score a changed answerer, Santa and all, on the test clips."""
         answerer = replace(self.answerer, **changes)
         moved_NC = answerer.move(self.audio_NC if embeddings_NC is None else embeddings_NC).numpy()
-        return ask(answerer, moved_NC, self.clips)
+        return answer_clips(answerer, moved_NC, self.clips)
 
 
 def replace_normalize(encoder: AudioEncoder) -> AudioEncoder:
@@ -186,14 +186,14 @@ def answers(world: World) -> tuple[list[str], list[str]]:
 def ends_with_the_first(world: World) -> Score:
     texts, cut = answers(world)
     print(f"    {np.mean([a != b for a, b in zip(texts, cut, strict=True)]):.3f} of the answers are cut")
-    return judged(world.clips, cut)
+    return score_texts(world.clips, cut)
 
 
 def capitalized(world: World) -> Score:
     texts, _ = answers(world)
     changed = [text[1:] != text.capitalize()[1:] for text in texts]
     print(f"    {np.mean(changed):.3f} of the answers lose a capital letter behind the first")
-    return judged(world.clips, [text.capitalize() for text in texts])
+    return score_texts(world.clips, [text.capitalize() for text in texts])
 
 
 def in_half(world: World, dtype: str) -> Score:
@@ -201,7 +201,7 @@ def in_half(world: World, dtype: str) -> Score:
     info = read_info(world.config.model_dir)
     llm = info.model.llm.model_copy(update={"dtype": dtype})
     other = Answerer.from_info(replace(info, model=info.model.model_copy(update={"llm": llm})))
-    return ask(other, world.answerer.move(world.audio_NC).numpy(), world.clips)
+    return answer_clips(other, world.answerer.move(world.audio_NC).numpy(), world.clips)
 
 
 def heard(

@@ -12,7 +12,7 @@ from mats_ray.config import RunConfig
 from mats_ray.infer.pipeline import Answerer
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import MATS
-from mats_ray.toy.systems import ask
+from mats_ray.toy.systems import answer_clips
 from mats_ray.toy.testset import Score, TestClip
 from mats_ray.train.dataloader import micro_batches
 from mats_ray.train.engine import TorchEngine
@@ -20,7 +20,7 @@ from mats_ray.train.loop import LocalContext, fit
 
 
 def training_lines(config: RunConfig, audio_NC: np.ndarray, clips: list[TestClip]):
-    """Models trained otherwise, asked without Santa."""
+    """Models trained otherwise, evaluated without Santa."""
     variance, toy = config.model.noise.variance, (config, audio_NC, clips)
     return [
         ("ours", lambda: trained(toy)),
@@ -78,4 +78,4 @@ def trained(toy, *, queries_std: float | None = None, engine=TorchEngine, **chan
         shutil.rmtree(folder)
     print(f"    last loss {context.records[-1]['loss']:.4f}")
     answerer = Answerer(model.eval(), prompts, config.santa, None, config.generation)
-    return ask(answerer, audio_NC, clips)
+    return answer_clips(answerer, audio_NC, clips)

@@ -1,4 +1,4 @@
-"""A toy configuration that trains in seconds: its answers make no sense, every real part is in it."""
+"""A toy configuration that trains in seconds: its models generate nonsense, every real part is in it."""
 
 from pathlib import Path
 

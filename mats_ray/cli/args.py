@@ -13,9 +13,9 @@ def add_config_arguments(
     """Declare ``--config`` and ``--set``, both repeatable.
 
     Args:
-        parser: Of one command.
+        parser: Parser of one command.
         required: The command can do nothing without a configuration.
-        example: Of a value this command's users would change.
+        example: A value that this command's users may change.
     """
     parser.add_argument(
         "--config",

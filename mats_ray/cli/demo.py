@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.toy.report import results_table
 
     with cluster():
-        metrics = run_demo(config, say=lambda line: print(line, file=sys.stderr, flush=True))
+        metrics = run_demo(config, announce=lambda line: print(line, file=sys.stderr, flush=True))
     seconds, memory = metrics["wall_seconds"]["total"], metrics["peak_memory_gb"]
     print(results_table(metrics))
     print(f"\n{seconds:.0f} s in all, peak memory {memory:.1f} GB")

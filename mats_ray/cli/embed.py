@@ -19,9 +19,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     from mats_ray.cli.on_ray import cluster
     from mats_ray.data.embedding.on_ray import embed
-    from mats_ray.toy.world import ensure_world
 
-    ensure_world(config, parts=("clap", "triplets"))
+    args.build_inputs(config)
     with cluster():
         summary = embed(config)
     print(

@@ -1,17 +1,21 @@
 """The ``mats`` command: a table of subcommands, each imported only when it is called.
 
 Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted. Results go to stdout,
-logs and progress to stderr; an error's last line says what is wrong in the user's words.
+logs and progress to stderr; an error's last line names the cause in the user's words.
 """
 
 import argparse
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mats_ray.errors import MATSError
 from mats_ray.version import __version__
+
+if TYPE_CHECKING:
+    from mats_ray.config import RunConfig
 
 COMMANDS = {
     "demo": "the whole loop on this machine: build, train on text, caption audio, report",
@@ -28,6 +32,11 @@ COMMANDS = {
     "plan": "what a run will need on given GPUs, by arithmetic",
     "doctor": "check this machine: versions, devices, write access",
 }
+TOY_INPUTS = {"embed": "ensure_texts", "train": "ensure_training_data"}
+"""Functions of ``mats_ray.toy.world`` that build what a command needs and a toy section only describes.
+
+A command gets its function as ``args.build_inputs``; its own module, and all below, know of no toy world.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,5 +72,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             module = importlib.import_module(f"mats_ray.cli.{name}")
             command.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, build_inputs=_input_builder(name))
     return parser
+
+
+def _input_builder(command: str) -> "Callable[[RunConfig], None]":
+    def build(config: "RunConfig") -> None:
+        if config.toy is not None:
+            getattr(importlib.import_module("mats_ray.toy.world"), TOY_INPUTS[command])(config)
+
+    return build

@@ -11,23 +11,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or go on from the last checkpoint of the run.
-
-    A configuration with a toy world needs nothing beforehand: whatever no key names and is missing of CLAP,
-    language model, triplets, embeddings and memory is built first.
+    """Train, or resume from the last checkpoint of the run.
 
     Raises:
         MATSError: Inputs are missing or the run failed.
     """
     config = config_of(args)
     from mats_ray.cli.on_ray import cluster
-    from mats_ray.toy.world import ensure_training_data
     from mats_ray.train.inputs import check_checkpoints
     from mats_ray.train.on_ray import train
 
-    check_checkpoints(config)  # before a toy world of another seed takes the place of the run's own
+    check_checkpoints(config)  # first: inputs built for another seed would replace those of the run
     with cluster():
-        ensure_training_data(config)
+        args.build_inputs(config)
         result = train(config)
     print(f"model:      {result.model}")
     print(f"checkpoint: {result.checkpoint}")

@@ -1,7 +1,7 @@
 """The report's pictures as inline SVG: loss curves, and the modality gap before and after Santa.
 
 Colours are CSS variables of the page, so that the pictures follow its light or dark theme. Imported only
-where a report is written: matplotlib takes a second.
+where a report is written: importing it costs a second.
 
 Shapes: N points of a set, M points of all sets, C CLAP dim, P points drawn.
 """
@@ -58,7 +58,7 @@ class Plane:
     mean_C: np.ndarray
     axes_2C: np.ndarray
     shares: tuple[float, float]
-    """Of the variance that lie in each direction."""
+    """Shares of the variance in each direction."""
 
     def project(self, points_NC: np.ndarray) -> np.ndarray:
         """Return coordinates in the plane, (N, 2)."""

@@ -1,9 +1,9 @@
 """The toy CLAP: a tiny ``transformers.ClapModel`` trained contrastively on the toy world's audio-text pairs.
 
-Beside matching, its towers learn to name sounds (``mats_ray.toy.tags``), as real ones did beforehand.
+Besides matching, its towers learn to classify sounds (``mats_ray.toy.tags``), like pretrained real ones.
 
-It plays the pretrained encoder that MATS takes as given. It sees only training scenes. Its modality gap is
-small (benchmarks/demo.md): tags are read from both modalities by one head.
+It stands for the pretrained encoder that MATS builds on. It is trained on training scenes only. Its modality
+gap is small (benchmarks/demo.md): one head classifies tags of both modalities.
 
 Shapes: N clips, F frames, M mel bands, B batch, C joint dim, K tags.
 """
@@ -22,15 +22,15 @@ from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.progress import Progress
 from mats_ray.toy.grammar import captions
+from mats_ray.toy.recordings import Recordings
 from mats_ray.toy.scenes import SceneClip
 from mats_ray.toy.tags import TagHead, scene_tags
-from mats_ray.toy.takes import Takes
 from mats_ray.train.optim import learning_rate
 
 NUM_MELS, SPEC_SIZE = 32, 64
 LEARNING_RATE, SCHEDULE = 3e-3, ScheduleConfig(type="cosine", warmup_steps=40)
 MATCHING_WEIGHT = 0.5
-"""Of the contrastive loss, against that of tags: pairs of sounds can be matched by heart, tags less so."""
+"""Weight of the contrastive loss, against that of tags: pairs are easier to memorise than tags."""
 INITIALIZER_FACTOR = 2.0
 """Narrow layers need larger first weights than transformers' default, or few directions get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
@@ -103,18 +103,18 @@ def train_clap(
     """Train on (clip, caption) pairs and save a directory that ``load_clap`` reads.
 
     Args:
-        directory: TripletRow if absent.
+        directory: Created if absent.
         clips: One batch after the other, of training scenes only.
         tokenizer: Saved with the model.
         config: Batch size, audio format.
-        dim: Of the joint space.
-        seed: Of weights, takes and masks.
+        dim: Width of the joint space.
+        seed: Seed of weights, recordings and masks.
     """
     extractor = feature_extractor(config)
-    takes = Takes.render(LogMel.from_settings(extractor.to_dict()), config, seed=seed)
+    recordings = Recordings.render(LogMel.from_settings(extractor.to_dict()), config, seed=seed)
     size = config.clap_batch_size
     batches = [clips[start : start + size] for start in range(0, len(clips), size)]
-    model = _fit(batches, takes, tokenizer, dim, seed)
+    model = _fit(batches, recordings, tokenizer, dim, seed)
     model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     extractor.save_pretrained(directory)
@@ -122,7 +122,7 @@ def train_clap(
 
 def _fit(
     batches: Sequence[Sequence[SceneClip]],
-    takes: Takes,
+    recordings: Recordings,
     tokenizer: PreTrainedTokenizerFast,
     dim: int,
     seed: int,
@@ -138,7 +138,7 @@ def _fit(
             lr = learning_rate(step, lr=LEARNING_RATE, num_steps=count, schedule=SCHEDULE)
             optimizer.param_groups[0]["lr"] = lr
             texts = [captions(clip.scene, clip.rng(1), 1)[0] for clip in clips]
-            text_BC, audio_BC = _embed(model, tokenizer, texts, augment(takes.log_mels(clips), rng))
+            text_BC, audio_BC = _embed(model, tokenizer, texts, augment(recordings.log_mels(clips), rng))
             tags_BK = scene_tags([clip.scene for clip in clips])
             matching = _contrastive_loss(model, text_BC, audio_BC)
             loss = MATCHING_WEIGHT * matching + head(audio_BC, text_BC, tags_BK)

@@ -20,10 +20,10 @@ from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.santa_memory import build_memory
 from mats_ray.infer.pipeline import AudioEncoder
 from mats_ray.toy import systems
-from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_others
+from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_ablations
 from mats_ray.toy.captioned import CaptionsAndAnswers, caption_test_set
 from mats_ray.toy.grammar import answer_is_right, canonical_caption, caption_is_right
-from mats_ray.toy.peak import PeakMemory
+from mats_ray.toy.peak_memory import PeakMemory
 from mats_ray.toy.report import ReportClip, ReportContent, write_report
 from mats_ray.toy.testset import Score, TestClip, score, write_test_set
 from mats_ray.toy.world import ensure_world, split_of, text_triplets
@@ -38,25 +38,25 @@ NUM_REPORT_CLIPS = 10
 class Stages:
     """Announces and times the stages, one after the other."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, announce: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
-        self._say = say
+        self._announce = announce
 
     def run(self, name: str, work: Callable[[], T]) -> T:
         """Run one stage."""
-        self._say(f"== {name}")
+        self._announce(f"== {name}")
         began = time.monotonic()
         result = work()
         self.seconds[name] = round(time.monotonic() - began, 1)
         return result
 
 
-def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run everything below ``config.output_dir``; what a key names is taken as it is. Ray must be up.
+def run_demo(config: RunConfig, *, announce: Callable[[str], None]) -> dict[str, Any]:
+    """Run everything below ``config.output_dir``; what a key names is used as it is. Ray must be up.
 
     Args:
         config: With a toy section.
-        say: Takes the announcements of stages.
+        announce: Called with the name of each stage.
 
     Returns:
         What ``metrics.json`` holds.
@@ -66,33 +66,33 @@ def run_demo(config: RunConfig, *, say: Callable[[str], None]) -> dict[str, Any]
     """
     assert config.toy is not None
     out = Path(config.output_dir).expanduser()
-    stages = Stages(say)
+    stages = Stages(announce)
     with PeakMemory() as peak:
         stages.run("toy world: sounds, CLAP, texts, LLaMA", lambda: ensure_world(config))
         stages.run("embed texts (Ray Data, CLAP)", lambda: config.data.embedded or embed(config))
         stages.run("Santa memory", lambda: config.memory.path or build_memory(config))
         stages.run("train on text (Ray Train, DeepSpeed)", lambda: train(config))
         clips = stages.run("render held-out audio", lambda: write_test_set(config, out / "audio"))
-        said = stages.run(
+        outputs = stages.run(
             "caption and question audio (Ray Data)", lambda: caption_test_set(config, clips, out)
         )
         encoder = AudioEncoder.from_pretrained(config.model_dir)
         models = stages.run(
-            "train without noise, and on audio, to compare", lambda: train_others(config, encoder.clap)
+            "train without noise, and on audio, to compare", lambda: train_ablations(config, encoder.clap)
         )
         scores, vectors = stages.run(
-            "compare systems", lambda: _compare(config, clips, said, encoder, models)
+            "compare systems", lambda: _compare(config, clips, outputs, encoder, models)
         )
     metrics = _metrics(scores, vectors, stages, peak)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
-    write_report(out / "report.html", _report_content(config, metrics, vectors, clips, said))
+    write_report(out / "report.html", _report_content(config, metrics, vectors, clips, outputs))
     return metrics
 
 
 def _compare(
     config: RunConfig,
     clips: list[TestClip],
-    said: CaptionsAndAnswers,
+    outputs: CaptionsAndAnswers,
     encoder: AudioEncoder,
     models: dict[str, Path],
 ) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
@@ -102,7 +102,7 @@ def _compare(
     text_NC = systems.encode_descriptions(encoder.clap, clips)
     moved_NC = systems.santa_moved(method, audio_NC)
     scores = {
-        "text_noise_santa": score(clips, *said),
+        "text_noise_santa": score(clips, *outputs),
         "text_noise": systems.evaluate(method, audio_NC, clips),
         "text_santa": systems.evaluate(models[NO_NOISE], moved_NC, clips),
         "text_only": systems.evaluate(models[NO_NOISE], audio_NC, clips),
@@ -132,7 +132,7 @@ def _report_content(
     metrics: dict[str, Any],
     vectors: dict[str, np.ndarray],
     clips: list[TestClip],
-    said: CaptionsAndAnswers,
+    outputs: CaptionsAndAnswers,
 ) -> ReportContent:
     out = Path(config.output_dir).expanduser()
     runs = {config.name: out, NO_NOISE: out / "systems" / NO_NOISE, SUPERVISED: out / "systems" / SUPERVISED}
@@ -146,7 +146,7 @@ def _report_content(
         text_NC=vectors["text"],
         audio_NC=vectors["audio"],
         moved_NC=vectors["moved"],
-        clips=tuple(_report_clip(*row) for row in zip(clips[:NUM_REPORT_CLIPS], *said, strict=False)),
+        clips=tuple(_report_clip(*row) for row in zip(clips[:NUM_REPORT_CLIPS], *outputs, strict=False)),
     )
 
 

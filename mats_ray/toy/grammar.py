@@ -1,7 +1,7 @@
 """Captions, questions and answers for the scenes of the toy world, and the rules by which answers are judged.
 
 Captions (what CLAP reads) are varied: many templates times several phrases per sound. Answers (what the
-language model learns to say) are few and canonical, so that right and wrong can be told apart by rule.
+language model learns to generate) are few and canonical, so that they can be judged by rule.
 """
 
 import re
@@ -117,16 +117,16 @@ def canonical_caption(scene: Scene) -> str:
 
 
 def question_answers(scene: Scene, rng: np.random.Generator, *, num_presence: int = 2) -> list[QA]:
-    """Ask everything that makes sense for a scene, each question in one of its phrasings.
+    """Write every question that makes sense for a scene, each in one of its phrasings.
 
     Which sounds there are, and whether some are there; for pairs how they relate in time; for one after the
     other which is first.
 
     Args:
-        scene: What is heard.
-        rng: Draws the phrasings and the sounds asked about.
-        num_presence: How many sounds to ask for; half of them are there, an odd one by chance, or fewer
-            where the scene has fewer.
+        scene: Sounds and their order.
+        rng: Draws the phrasings and the sounds in the questions.
+        num_presence: Number of questions for a single sound; half of these sounds are there, an odd one by
+            chance, or fewer where the scene has fewer.
     """
     sounds = [str(name) for name in rng.permutation(scene.sounds)]
     absent = [str(name) for name in rng.permutation([name for name in SOUNDS if name not in sounds])]
@@ -174,7 +174,7 @@ def triplets(
 
 
 def kind_of(row_id: str) -> str:
-    """What a sample of ``triplets`` is: "caption", or the kind of its question."""
+    """Return the kind of a sample of ``triplets``: "caption", or the kind of its question."""
     return row_id.rsplit("/", 1)[1].split("-")[0]
 
 
@@ -184,7 +184,7 @@ def sounds_named(text: str) -> set[str]:
 
 
 def caption_is_right(predicted: str, scene: Scene) -> bool:
-    """Tell whether a caption names all sounds of a scene and no other."""
+    """Return whether a caption names all sounds of a scene and no other."""
     return sounds_named(predicted) == set(scene.sounds)
 
 

@@ -1,10 +1,10 @@
-"""The toy language model: a tiny LLaMA, taught by plain text to answer questions about what it reads.
+"""The toy language model: a tiny LLaMA, pretrained on plain text to answer questions about a description.
 
-It plays Vicuna: it learns to answer about a scene it *reads* ("USER: <Speech>a dog barks</Speech> ...").
-MATS then freezes it and teaches mapper and LoRA to put a CLAP embedding where the description stood.
+It stands for Vicuna: it learns to answer about a scene in *text* ("USER: <Speech>a dog barks</Speech> ...").
+MATS then freezes it and trains mapper and LoRA to put a CLAP embedding where the description stood.
 
 All questions about one description share it in one row: each sees the description and itself, no other, so
-that the row says what as many rows would, at half the tokens.
+that the row is worth as many rows, at half the tokens.
 
 Shapes: B batch, T tokens, D width.
 """
@@ -31,9 +31,9 @@ from mats_ray.types import Triplet
 
 SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
 MATRIX_LEARNING_RATE, LEARNING_RATE = 2e-2, 2e-3
-"""Of Muon for the layers' matrices, of AdamW for embeddings and norms."""
+"""Muon's for the layers' matrices, AdamW's for embeddings and norms."""
 INITIALIZER_RANGE = 0.06
-"""For narrow layers; with transformers' 0.02, made for thousands of units, reading takes twice the steps."""
+"""For narrow layers; with transformers' 0.02, made for thousands of units, it needs twice the steps."""
 
 
 def llama_config(tokenizer: PreTrainedTokenizerFast, config: ToyConfig) -> LlamaConfig:
@@ -57,26 +57,26 @@ def llama_config(tokenizer: PreTrainedTokenizerFast, config: ToyConfig) -> Llama
 
 @dataclass(slots=True)
 class Row:
-    """One description and all that is asked about it, in one line of tokens."""
+    """One description and all dialogues about it, in one line of tokens."""
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    """Each dialogue goes on where the description ended, as if it stood alone."""
-    parts: list[int] = field(default_factory=list)
+    """Each dialogue goes on where the description ended, as if it were the only one."""
+    segments: list[int] = field(default_factory=list)
     """0 for the description, then the number of the dialogue."""
 
-    def add(self, ids: list[int], labels: list[int], *, start: int, part: int) -> None:
+    def add(self, ids: list[int], labels: list[int], *, start: int, segment: int) -> None:
         """Append tokens that stand at positions from ``start`` on."""
         self.ids += ids
         self.labels += labels
         self.positions += range(start, start + len(ids))
-        self.parts += [part] * len(ids)
+        self.segments += [segment] * len(ids)
 
 
 def pretrain_llm(
     directory: Path,
-    lessons: Sequence[Sequence[Triplet]],
+    dialogues: Sequence[Sequence[Triplet]],
     tokenizer: PreTrainedTokenizerFast,
     config: ToyConfig,
     *,
@@ -85,11 +85,11 @@ def pretrain_llm(
     """Train on written dialogues, loss on the answers, and save in transformers' format.
 
     Args:
-        directory: TripletRow if absent.
-        lessons: All that is asked about one text, per text; the text stands where the audio prefix will.
+        directory: Made if absent.
+        dialogues: All questions and answers about a text, per text; it stands in place of the audio prefix.
         tokenizer: Saved with the model.
         config: Size, steps, batch size in descriptions.
-        seed: Of weights and order.
+        seed: Seed of weights and order.
     """
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
@@ -98,8 +98,8 @@ def pretrain_llm(
     optimizers, rng = _optimizers(model), np.random.default_rng(seed)
     with Progress("toy LLaMA", total=config.llm_steps, unit="step") as progress:
         for step in range(config.llm_steps):
-            drawn = [lessons[i] for i in rng.choice(len(lessons), config.llm_batch_size)]
-            loss = reading_loss(model, [read_row(lesson, prompts) for lesson in drawn])
+            drawn = [dialogues[i] for i in rng.choice(len(dialogues), config.llm_batch_size)]
+            loss = reading_loss(model, [read_row(triplets, prompts) for triplets in drawn])
             model.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -112,16 +112,16 @@ def pretrain_llm(
     tokenizer.save_pretrained(directory)
 
 
-def read_row(lesson: Sequence[Triplet], prompts: PromptTokenizer) -> Row:
-    """Tokenise a description and everything asked about it."""
-    text_ids = prompts.tokenizer(" " + lesson[0].text, add_special_tokens=False)["input_ids"]
+def read_row(triplets: Sequence[Triplet], prompts: PromptTokenizer) -> Row:
+    """Tokenise a description and all dialogues about it."""
+    text_ids = prompts.tokenizer(" " + triplets[0].text, add_special_tokens=False)["input_ids"]
     described = [*prompts.before(), *text_ids]
     row = Row()
-    row.add(described, [IGNORED] * len(described), start=0, part=0)
-    for part, triplet in enumerate(lesson, start=1):
+    row.add(described, [IGNORED] * len(described), start=0, segment=0)
+    for segment, triplet in enumerate(triplets, start=1):
         sample = prompts.sample(triplet.instruction, triplet.answer, max_text_tokens=150)
         labels = [IGNORED] * len(sample.prompt) + sample.answer
-        row.add(sample.prompt + sample.answer, labels, start=len(described), part=part)
+        row.add(sample.prompt + sample.answer, labels, start=len(described), segment=segment)
     return row
 
 
@@ -129,10 +129,10 @@ def reading_loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> Tensor:
     """Cross-entropy per answer token."""
     ids_BT, _ = pad_right([row.ids for row in rows])
     positions_BT, _ = pad_right([row.positions for row in rows])
-    parts_BT, _ = pad_right([row.parts for row in rows], value=-1)
+    segments_BT, _ = pad_right([row.segments for row in rows], value=-1)
     labels_BT, _ = pad_right([row.labels for row in rows], value=IGNORED)
-    same_BTT = parts_BT[:, :, None] == parts_BT[:, None, :]
-    seen_BTT = (same_BTT | (parts_BT[:, None, :] == 0)).tril()
+    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
+    seen_BTT = (same_BTT | (segments_BT[:, None, :] == 0)).tril()
     bias_BTT = torch.zeros(seen_BTT.shape).masked_fill(~seen_BTT, torch.finfo(torch.float32).min)
     hidden_BTD = model.model(
         input_ids=ids_BT, attention_mask=bias_BTT[:, None], position_ids=positions_BT
@@ -143,7 +143,7 @@ def reading_loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> Tensor:
 
 
 def _optimizers(model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Muon, with which so small a model reads after half the steps, for matrices; AdamW for all else."""
+    """Muon, which halves the number of steps for so small a model, for matrices; AdamW for all else."""
     named = list(model.named_parameters())
     matrices = [weight for name, weight in named if weight.ndim == 2 and "embed" not in name]
     others = [weight for name, weight in named if weight.ndim != 2 or "embed" in name]

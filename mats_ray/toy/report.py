@@ -1,4 +1,4 @@
-"""What the demo found: a table for the terminal, and one HTML page that needs no other file and no network.
+"""The demo's results: a table for the terminal, and one HTML page that needs no other file and no network.
 
 Shapes: N points, C CLAP dim.
 """
@@ -27,7 +27,7 @@ SYSTEMS = {
 }
 MEASURES = {"caption_all_sounds": "caption names all sounds", "questions_right": "questions right"}
 BARS = {"caption_all_sounds": 0.85, "questions_right": 0.80}
-"""What the method has to reach."""
+"""Shares the method has to reach."""
 
 _CLAIMS = (
     ("Noise does not help (with Santa)", METHOD, "with noise", "text_santa", "without"),
@@ -36,12 +36,12 @@ _CLAIMS = (
     ("Santa does not help (without noise)", "text_santa", "with Santa", "text_only", "without"),
     ("Training on audio is no ceiling", CEILING, "trained on audio", METHOD, "by the method on text only"),
 )
-"""What to say unless the first system beats the second, as the paper has it."""
+"""Printed unless the first system beats the second, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportClip:
-    """One held-out clip and what the method said about it."""
+    """One held-out clip and the method's output for it."""
 
     path: Path
     """WAV file."""
@@ -50,7 +50,7 @@ class ReportClip:
     caption: str
     caption_right: bool
     answers: tuple[tuple[str, str, str, bool], ...]
-    """Question, expected answer, what was said, whether that is right."""
+    """Question, expected answer, generated answer, whether it is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def results_table(metrics: dict[str, Any]) -> str:
 
 
 def verdict(metrics: dict[str, Any]) -> str:
-    """Say in a sentence whether the method meets both bars."""
+    """Write a sentence on whether the method meets both bars."""
     scores = metrics["systems"][METHOD]
     missed = [measure for measure, bar in BARS.items() if not scores[measure] >= bar]
     details = ", ".join(
@@ -97,11 +97,11 @@ def contradictions(metrics: dict[str, Any]) -> list[str]:
     """List, one sentence each, where the numbers do not bear out what the paper claims."""
     systems = metrics["systems"]
     found = [
-        f'{sentence}: "{label}" is {_share(systems[ahead][measure])} {ahead_how} '
-        f"and {_share(systems[behind][measure])} {behind_how}."
-        for sentence, ahead, ahead_how, behind, behind_how in _CLAIMS
+        f'{sentence}: "{label}" is {_share(systems[first][measure])} {first_how} '
+        f"and {_share(systems[second][measure])} {second_how}."
+        for sentence, first, first_how, second, second_how in _CLAIMS
         for measure, label in MEASURES.items()
-        if not systems[ahead][measure] > systems[behind][measure]
+        if not systems[first][measure] > systems[second][measure]
     ]
     gap = metrics["modality_gap"]
     if not gap["after_santa"] < gap["before"]:
@@ -115,9 +115,9 @@ def write_report(path: Path, content: ReportContent) -> None:
 
     Args:
         path: HTML file; its folder exists.
-        content: What to show; all of its text is escaped.
+        content: Content of the page; all of its text is escaped.
     """
-    from mats_ray.toy.charts import gap_charts, loss_chart  # matplotlib takes a second to import
+    from mats_ray.toy.charts import gap_charts, loss_chart  # importing matplotlib costs a second
 
     metrics = content.metrics
     before, after = gap_charts(content.text_NC, content.audio_NC, content.moved_NC)
@@ -177,7 +177,7 @@ def _contradictions(metrics: dict[str, Any]) -> str:
 
 
 def _runs(curves: dict[str, list[dict[str, float]]]) -> str:
-    """Tabulate what the curves show, for those who cannot see them."""
+    """Tabulate what the curves show, as text."""
     rows = [
         (
             escape(name),
@@ -212,15 +212,15 @@ def _clip(number: int, clip: ReportClip) -> str:
     """One clip: player, truth, caption, answers."""
     source = f"data:audio/wav;base64,{base64.b64encode(clip.path.read_bytes()).decode('ascii')}"
     rows = [
-        (escape(question), escape(expected), f"{escape(said)} {_mark(good=right)}")
-        for question, expected, said, right in clip.answers
+        (escape(question), escape(expected), f"{escape(answer)} {_mark(good=right)}")
+        for question, expected, answer, right in clip.answers
     ]
     return (
         f"<article><h3>Clip {number} <small>{escape(clip.path.name)}</small></h3>"
         f'<audio controls preload="metadata" src="{source}" aria-label="Clip {number}"></audio>'
         f"<dl><dt>True scene</dt><dd>{escape(clip.truth)}</dd>"
-        f"<dt>Caption said</dt><dd>{escape(clip.caption)} {_mark(good=clip.caption_right)}</dd></dl>"
-        f"{_table(('question', 'expected', 'said'), rows)}</article>"
+        f"<dt>Caption</dt><dd>{escape(clip.caption)} {_mark(good=clip.caption_right)}</dd></dl>"
+        f"{_table(('question', 'expected', 'answer'), rows)}</article>"
     )
 
 

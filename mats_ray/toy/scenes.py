@@ -1,7 +1,7 @@
 """Scenes of one or two sounds: their list, their split into training and held-out, their audio.
 
 What is held out are scenes: for some pairs of sounds either both at once or one after the other (either way
-round), so no scene a test asks about has ever been heard or read in training.
+round), so no scene of the test set occurs in training, as audio or as text.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from mats_ray.toy.sounds import SOUNDS, Samples
 SceneKind = Literal["alone", "then", "together"]
 
 KIND_SHARES: Mapping[SceneKind, float] = {"alone": 0.25, "then": 0.40, "together": 0.35}
-"""How often each kind of scene is drawn for training."""
+"""Share of each kind of scene in training."""
 
 NOISE_LEVEL = 0.002
 """Standard deviation of the background noise, before a clip gets its level."""
@@ -25,7 +25,7 @@ _FADE_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Scene:
-    """What can be heard in a clip; sounds at once stand in alphabetical order, so equal scenes are equal."""
+    """The sounds of a clip; simultaneous ones stand in alphabetical order, so equal scenes are equal."""
 
     kind: SceneKind
     sounds: tuple[str, ...]
@@ -62,8 +62,8 @@ def split_scenes(seed: int, *, held_out_fraction: float = 0.1) -> tuple[tuple[Sc
     """Split all scenes into (training, held-out): some pairs of sounds lose a way in which they can meet.
 
     From half of these pairs "at once" is withheld, from the others "one then the other", in *both* orders:
-    were only a dog after rain trained, whoever remembers the pair would get rain after a dog wrong. That a
-    dog barks *while* it rains is new then, that dogs and rain occur in one clip is not. The pairs come from
+    were only a dog after rain trained, a model that memorised the pair would get rain after a dog wrong. Then
+    a dog that barks *while* it rains is new, but not dogs and rain in one clip. The pairs come from
     rounds of a round-robin tournament, in each of which every sound meets one other: all sounds occur in
     equally many held-out scenes. The fraction, of all pairs, is rounded to rounds, at least two.
     """
@@ -113,14 +113,14 @@ def render_scene(scene: Scene, rng: np.random.Generator, seconds: float, sample_
     if scene.kind == "then":
         samples = _one_after_the_other(scene, rng, num_samples, sample_rate)
     else:
-        takes = [SOUNDS[name].render(rng, num_samples, sample_rate) for name in scene.sounds]
-        samples = np.sum([take * blend_gain(take) for take in takes], axis=0, dtype=np.float32)
+        renderings = [SOUNDS[name].render(rng, num_samples, sample_rate) for name in scene.sounds]
+        samples = np.sum([one * blend_gain(one) for one in renderings], axis=0, dtype=np.float32)
     samples += NOISE_LEVEL * rng.standard_normal(num_samples, dtype=np.float32)
     return (samples * (draw_peak(rng) / np.abs(samples).max())).astype(np.float32)
 
 
 def draw_border(rng: np.random.Generator) -> tuple[float, float]:
-    """Where the first of two sounds ends and the second begins, as shares of a clip: about the middle."""
+    """Draw the end of the first of two sounds and the start of the second, as shares of a clip."""
     end = rng.uniform(0.45, 0.52)
     return end, end + rng.uniform(0.0, 0.04)
 
@@ -166,7 +166,7 @@ def _forms(pairs: Iterable[tuple[str, str]]) -> list[Scene]:
 
 
 def _tournament(names: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """Rounds in which everybody plays once and, over all rounds, each pair once (the circle method)."""
+    """Rounds in which every name occurs once and, over all rounds, each pair once (the circle method)."""
     fixed, *others = names
     half = len(names) // 2
     rounds: list[list[tuple[str, str]]] = []

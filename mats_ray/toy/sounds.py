@@ -1,7 +1,7 @@
 """Twenty everyday sounds, synthesised from noise, tones and envelopes.
 
-Every sound is one short function over a ``Take``: a length, a sample rate and a random generator. Two takes
-of a sound differ in pitch, rate, timbre and level; the class stays recognisable.
+Every sound is one short function over a ``Synth``: a length, a sample rate and a random generator. Two
+renderings of a sound differ in pitch, rate, timbre and level; the class stays recognisable.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ _LONG_AGO_SECONDS = 1e3  # time since the last event before there was one: every
 
 
 @dataclass(frozen=True)
-class Take:
-    """One rendering: what the primitives below need to know."""
+class Synth:
+    """Primitives of one rendering, and what they need: length, sample rate, random generator."""
 
     rng: np.random.Generator
     num_samples: int
@@ -80,7 +80,7 @@ def _strike(since: Curve, decay_seconds: float, attack_seconds: float = 0.003) -
 
 
 def _hold(since: Curve, length_seconds: float, edge_seconds: float = 0.02) -> Curve:
-    """Envelope of something blown or spoken: on for a length, with soft edges."""
+    """Envelope of a sustained sound: on for a length, with soft edges."""
     distance_to_end = np.minimum(since, np.float32(length_seconds) - since)
     return np.clip(distance_to_end / np.float32(edge_seconds), 0, 1)
 
@@ -89,138 +89,145 @@ def _sine(time: Curve, rate_hz: float, phase: float = 0.0) -> Curve:
     return np.sin(2 * np.pi * np.float32(rate_hz) * time + np.float32(phase))
 
 
-def _dog(take: Take) -> Curve:
-    since = take.since_event(take.around(0.5), jitter=0.25)
-    pitch = take.around(430) * (0.55 + 0.45 * np.exp(-since / 0.06))
-    voice = take.tone(pitch, (1, 0.9, 0.7, 0.5, 0.3, 0.2))
-    return (voice + 0.3 * take.noise(400, 2500)) * _hold(since, take.around(0.15), 0.03)
+def _dog(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.5), jitter=0.25)
+    pitch = synth.around(430) * (0.55 + 0.45 * np.exp(-since / 0.06))
+    tone = synth.tone(pitch, (1, 0.9, 0.7, 0.5, 0.3, 0.2))
+    return (tone + 0.3 * synth.noise(400, 2500)) * _hold(since, synth.around(0.15), 0.03)
 
 
-def _cat(take: Take) -> Curve:
-    length = take.around(0.75)
-    since = take.since_event(length + take.around(0.25))
+def _cat(synth: Synth) -> Curve:
+    length = synth.around(0.75)
+    since = synth.since_event(length + synth.around(0.25))
     arc = np.sin(np.pi * np.clip(since / length, 0, 1))
-    return take.tone(take.around(680) * (1 + 0.35 * arc), (1, 0.5, 0.6, 0.15)) * arc
+    return synth.tone(synth.around(680) * (1 + 0.35 * arc), (1, 0.5, 0.6, 0.15)) * arc
 
 
-def _bird(take: Take) -> Curve:
-    length = take.around(0.09)
-    since = take.since_event(take.around(0.15), group=int(take.rng.integers(3, 7)), pause_seconds=0.2)
+def _bird(synth: Synth) -> Curve:
+    length = synth.around(0.09)
+    since = synth.since_event(synth.around(0.15), group=int(synth.rng.integers(3, 7)), pause_seconds=0.2)
     sweep = np.clip(since / length, 0, 1)
-    return take.tone(take.around(3400) * (1 + take.around(0.5) * sweep)) * _hold(since, length, 0.015)
+    return synth.tone(synth.around(3400) * (1 + synth.around(0.5) * sweep)) * _hold(since, length, 0.015)
 
 
-def _rain(take: Take) -> Curve:
-    hiss = take.noise(take.around(2500), 9000)
-    drizzle = np.abs(take.noise(20, 120)) ** 2
-    return hiss * (1 + take.around(0.25, 0.5) * drizzle)
+def _rain(synth: Synth) -> Curve:
+    hiss = synth.noise(synth.around(2500), 9000)
+    drizzle = np.abs(synth.noise(20, 120)) ** 2
+    return hiss * (1 + synth.around(0.25, 0.5) * drizzle)
 
 
-def _wind(take: Take) -> Curve:
-    gusts = 1 + 0.6 * _sine(take.time(), take.around(0.5, 0.4), take.rng.uniform(0, 6))
-    howl = take.tone(take.around(420) * (1 + 0.1 * gusts)) * gusts
-    return take.noise(take.around(180), take.around(600)) * gusts + 0.4 * howl
+def _wind(synth: Synth) -> Curve:
+    gusts = 1 + 0.6 * _sine(synth.time(), synth.around(0.5, 0.4), synth.rng.uniform(0, 6))
+    howl = synth.tone(synth.around(420) * (1 + 0.1 * gusts)) * gusts
+    return synth.noise(synth.around(180), synth.around(600)) * gusts + 0.4 * howl
 
 
-def _thunder(take: Take) -> Curve:
-    since = take.since_event(take.around(1.3), jitter=0.3)
-    crack = take.noise(100, 1500, tilt=0.5) * _strike(since, take.around(0.08))
-    return crack + take.noise(25, take.around(110), tilt=0.5) * _strike(since, take.around(0.6), 0.05)
+def _thunder(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(1.3), jitter=0.3)
+    crack = synth.noise(100, 1500, tilt=0.5) * _strike(since, synth.around(0.08))
+    return crack + synth.noise(25, synth.around(110), tilt=0.5) * _strike(since, synth.around(0.6), 0.05)
 
 
-def _waves(take: Take) -> Curve:
-    period = take.around(1.3, 0.2)
-    swell = (0.5 + 0.5 * _sine(take.time(), 1 / period, take.rng.uniform(0, 6))) ** 2
-    return take.noise(take.around(500), take.around(3000), tilt=0.3) * (0.1 + swell)
+def _waves(synth: Synth) -> Curve:
+    period = synth.around(1.3, 0.2)
+    swell = (0.5 + 0.5 * _sine(synth.time(), 1 / period, synth.rng.uniform(0, 6))) ** 2
+    return synth.noise(synth.around(500), synth.around(3000), tilt=0.3) * (0.1 + swell)
 
 
-def _siren(take: Take) -> Curve:
-    sweep = _sine(take.time(), take.around(0.7, 0.35), take.rng.uniform(0, 6))
-    return take.tone(take.around(950, 0.1) * (1 + 0.38 * sweep), (1, 0.35, 0.3, 0.1))
+def _siren(synth: Synth) -> Curve:
+    sweep = _sine(synth.time(), synth.around(0.7, 0.35), synth.rng.uniform(0, 6))
+    return synth.tone(synth.around(950, 0.1) * (1 + 0.38 * sweep), (1, 0.35, 0.3, 0.1))
 
 
-def _bell(take: Take) -> Curve:
-    since = take.since_event(take.around(0.95))
-    base, decay = take.around(560), take.around(0.45)
+def _bell(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.95))
+    base, decay = synth.around(560), synth.around(0.45)
     partials = ((1.0, 1.0, 1.0), (2.0, 0.7, 0.8), (2.76, 0.6, 0.6), (4.07, 0.5, 0.4), (5.4, 0.4, 0.3))
     return sum(
-        (weight * take.tone(base * ratio) * _strike(since, decay * life) for ratio, weight, life in partials),
-        start=np.zeros(take.num_samples, np.float32),
+        (
+            weight * synth.tone(base * ratio) * _strike(since, decay * life)
+            for ratio, weight, life in partials
+        ),
+        start=np.zeros(synth.num_samples, np.float32),
     )
 
 
-def _clock(take: Take) -> Curve:
-    since = take.since_event(take.around(0.33, 0.1), jitter=0.01)
-    tick = take.noise(take.around(4500), take.around(6000))
-    return tick * _strike(since, take.around(0.02), 0.001)
+def _clock(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.33, 0.1), jitter=0.01)
+    tick = synth.noise(synth.around(4500), synth.around(6000))
+    return tick * _strike(since, synth.around(0.02), 0.001)
 
 
-def _car_horn(take: Take) -> Curve:
-    since = take.since_event(take.around(0.8), jitter=0.2)
-    pitch, reeds = take.around(390), (0.7, 0.6, 0.8, 1, 0.9, 0.7, 0.6, 0.4, 0.3, 0.2)
-    chord = take.tone(pitch, reeds) + take.tone(pitch * 1.26, reeds)
-    return chord * _hold(since, take.around(0.55), 0.02)
+def _car_horn(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.8), jitter=0.2)
+    pitch, reeds = synth.around(390), (0.7, 0.6, 0.8, 1, 0.9, 0.7, 0.6, 0.4, 0.3, 0.2)
+    chord = synth.tone(pitch, reeds) + synth.tone(pitch * 1.26, reeds)
+    return chord * _hold(since, synth.around(0.55), 0.02)
 
 
-def _engine(take: Take) -> Curve:
-    pitch = take.around(48) * (1 + 0.06 * _sine(take.time(), take.around(0.6), take.rng.uniform(0, 6)))
-    pistons = take.tone(pitch, [1 / np.sqrt(k) for k in range(1, 13)])
-    return pistons + 0.4 * take.noise(80, 500, tilt=0.5) * (1 + 0.5 * np.sign(pistons))
+def _engine(synth: Synth) -> Curve:
+    pitch = synth.around(48) * (1 + 0.06 * _sine(synth.time(), synth.around(0.6), synth.rng.uniform(0, 6)))
+    pistons = synth.tone(pitch, [1 / np.sqrt(k) for k in range(1, 13)])
+    return pistons + 0.4 * synth.noise(80, 500, tilt=0.5) * (1 + 0.5 * np.sign(pistons))
 
 
-def _phone(take: Take) -> Curve:
-    since = take.since_event(take.around(0.9))
-    low = take.around(1150, 0.1)
-    trill = low * (1 + 0.15 * np.sign(_sine(since, take.around(20))))
-    return take.tone(trill, (1, 0.2, 0.5)) * _hold(since, take.around(0.6), 0.02)
+def _phone(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.9))
+    low = synth.around(1150, 0.1)
+    trill = low * (1 + 0.15 * np.sign(_sine(since, synth.around(20))))
+    return synth.tone(trill, (1, 0.2, 0.5)) * _hold(since, synth.around(0.6), 0.02)
 
 
-def _alarm(take: Take) -> Curve:
-    period = take.around(0.24)
-    return take.tone(take.around(2500, 0.1)) * _hold(take.since_event(period, jitter=0), 0.5 * period, 0.005)
+def _alarm(synth: Synth) -> Curve:
+    period = synth.around(0.24)
+    return synth.tone(synth.around(2500, 0.1)) * _hold(
+        synth.since_event(period, jitter=0), 0.5 * period, 0.005
+    )
 
 
-def _footsteps(take: Take) -> Curve:
-    since = take.since_event(take.around(0.48), jitter=0.06)
-    heel = take.noise(take.around(130), take.around(500)) * _strike(since, take.around(0.035))
-    sole = take.noise(900, 3000) * _strike(np.maximum(since - 0.09, 0), take.around(0.03), 0.02)
+def _footsteps(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.48), jitter=0.06)
+    heel = synth.noise(synth.around(130), synth.around(500)) * _strike(since, synth.around(0.035))
+    sole = synth.noise(900, 3000) * _strike(np.maximum(since - 0.09, 0), synth.around(0.03), 0.02)
     return heel + 0.35 * sole
 
 
-def _knocking(take: Take) -> Curve:
-    since = take.since_event(take.around(0.15, 0.1), group=int(take.rng.integers(3, 5)), pause_seconds=0.35)
-    wood = take.tone(take.around(800)) + 0.6 * take.tone(take.around(1400)) + 0.5 * take.noise(500, 2000)
-    return wood * _strike(since, take.around(0.03), 0.001)
+def _knocking(synth: Synth) -> Curve:
+    since = synth.since_event(
+        synth.around(0.15, 0.1), group=int(synth.rng.integers(3, 5)), pause_seconds=0.35
+    )
+    wood = synth.tone(synth.around(800)) + 0.6 * synth.tone(synth.around(1400)) + 0.5 * synth.noise(500, 2000)
+    return wood * _strike(since, synth.around(0.03), 0.001)
 
 
-def _baby(take: Take) -> Curve:
-    length = take.around(0.65)
-    since = take.since_event(length + take.around(0.2))
-    cry = 1 + 0.25 * np.sin(np.pi * np.clip(since / length, 0, 1)) + 0.03 * _sine(since, take.around(7))
-    voice = take.tone(take.around(410, 0.1) * cry, (0.6, 0.6, 0.9, 1, 0.9, 0.9, 0.8, 0.7, 0.5))
-    return (voice + 0.5 * take.noise(2500, 5000)) * _hold(since, length, 0.08)
+def _baby(synth: Synth) -> Curve:
+    length = synth.around(0.65)
+    since = synth.since_event(length + synth.around(0.2))
+    cry = 1 + 0.25 * np.sin(np.pi * np.clip(since / length, 0, 1)) + 0.03 * _sine(since, synth.around(7))
+    tone = synth.tone(synth.around(410, 0.1) * cry, (0.6, 0.6, 0.9, 1, 0.9, 0.9, 0.8, 0.7, 0.5))
+    return (tone + 0.5 * synth.noise(2500, 5000)) * _hold(since, length, 0.08)
 
 
-def _whistle(take: Take) -> Curve:
-    length = take.around(0.5)
-    since = take.since_event(length + take.around(0.15))
-    glide = 1 + 0.15 * np.clip(since / length, 0, 1) + 0.015 * _sine(since, take.around(6))
-    return (take.tone(take.around(1750, 0.1) * glide) + 0.05 * take.noise(1500, 3000)) * _hold(
+def _whistle(synth: Synth) -> Curve:
+    length = synth.around(0.5)
+    since = synth.since_event(length + synth.around(0.15))
+    glide = 1 + 0.15 * np.clip(since / length, 0, 1) + 0.015 * _sine(since, synth.around(6))
+    return (synth.tone(synth.around(1750, 0.1) * glide) + 0.05 * synth.noise(1500, 3000)) * _hold(
         since, length, 0.05
     )
 
 
-def _drum(take: Take) -> Curve:
-    beat = take.around(0.5)
-    kick, snare = take.since_event(beat, jitter=0.01), take.since_event(0.5 * beat, jitter=0.01)
-    boom = take.tone(take.around(65) * (1 + 1.2 * np.exp(-kick / 0.03))) * _strike(kick, take.around(0.12))
-    return boom + 0.35 * take.noise(1200, 7000) * _strike(snare, take.around(0.05))
+def _drum(synth: Synth) -> Curve:
+    beat = synth.around(0.5)
+    kick, snare = synth.since_event(beat, jitter=0.01), synth.since_event(0.5 * beat, jitter=0.01)
+    boom = synth.tone(synth.around(65) * (1 + 1.2 * np.exp(-kick / 0.03))) * _strike(kick, synth.around(0.12))
+    return boom + 0.35 * synth.noise(1200, 7000) * _strike(snare, synth.around(0.05))
 
 
-def _water_drops(take: Take) -> Curve:
-    since = take.since_event(take.around(0.28), jitter=0.6)
-    bubble = take.tone(take.around(1000) * (1 + np.clip(since / 0.07, 0, 1)))
-    return bubble * _strike(since, take.around(0.03))
+def _water_drops(synth: Synth) -> Curve:
+    since = synth.since_event(synth.around(0.28), jitter=0.6)
+    bubble = synth.tone(synth.around(1000) * (1 + np.clip(since / 0.07, 0, 1)))
+    return bubble * _strike(since, synth.around(0.03))
 
 
 @dataclass(frozen=True)
@@ -228,12 +235,12 @@ class Sound:
     """One class of sound."""
 
     name: str
-    synthesise: Callable[[Take], Curve]
+    synthesise: Callable[[Synth], Curve]
 
     def render(self, rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
-        """Render one take, float32 of shape (num_samples,), its peak drawn between 0.5 and 0.9."""
-        take = Take(rng, num_samples, sample_rate)
-        samples = self.synthesise(take)
+        """Render once, as float32 of shape (num_samples,), its peak drawn between 0.5 and 0.9."""
+        synth = Synth(rng, num_samples, sample_rate)
+        samples = self.synthesise(synth)
         peak = max(float(np.abs(samples).max()), 1e-9)
         return (samples * (rng.uniform(0.5, 0.9) / peak)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The systems the demo compares, each answering the same questions about the same held-out clips.
+"""The systems the demo compares, on the same questions about the same held-out clips.
 
 Shapes: N clips, C CLAP dim.
 """
@@ -27,7 +27,7 @@ def encode_clips(encoder: AudioEncoder, clips: Sequence[TestClip]) -> np.ndarray
 
 
 def encode_descriptions(clap: CLAP, clips: Sequence[TestClip]) -> np.ndarray:
-    """Embed the clips' descriptions, (N, C): perfect hearing, in the model's own modality."""
+    """Embed the clips' descriptions, (N, C): a perfect encoder, in the modality of training."""
     return clap.encode_text([clip.description for clip in clips]).cpu().numpy()
 
 
@@ -39,13 +39,13 @@ def evaluate(model: Path, embeddings_NC: np.ndarray, clips: Sequence[TestClip]) 
         embeddings_NC: One per clip; audio as it is, moved by Santa, or text.
         clips: With their questions.
     """
-    return ask(Answerer.from_pretrained(model), embeddings_NC, clips, name=model.parent.name)
+    return answer_clips(Answerer.from_pretrained(model), embeddings_NC, clips, name=model.parent.name)
 
 
-def ask(
+def answer_clips(
     answerer: Answerer, embeddings_NC: np.ndarray, clips: Sequence[TestClip], *, name: str = "the toy"
 ) -> Score:
-    """Do the same with a model that is loaded already."""
+    """Do the same with a loaded model."""
     rows = prompts_of(clips)
     texts: list[str] = []
     with Progress(f"evaluate {name}", total=len(rows), unit="answer") as progress:
@@ -54,7 +54,7 @@ def ask(
             embeddings = embeddings_NC[[i for i, _ in batch]]
             texts += [a.text for a in answerer.answer(embeddings, [text for _, text in batch], moved=True)]
             progress.advance(len(batch))
-    return judged(clips, texts)
+    return score_texts(clips, texts)
 
 
 def prompts_of(clips: Sequence[TestClip]) -> list[tuple[int, str]]:
@@ -65,17 +65,17 @@ def prompts_of(clips: Sequence[TestClip]) -> list[tuple[int, str]]:
     ]
 
 
-def judged(clips: Sequence[TestClip], texts: Sequence[str]) -> Score:
-    """Score what was said to ``prompts_of`` the clips, in its order."""
+def score_texts(clips: Sequence[TestClip], texts: Sequence[str]) -> Score:
+    """Score the texts generated for ``prompts_of`` the clips, in its order."""
     answers = iter(texts[len(clips) :])
     return score(clips, texts[: len(clips)], [[next(answers) for _ in clip.questions] for clip in clips])
 
 
 def floor(clips: Sequence[TestClip], training: Sequence[Triplet]) -> Score:
-    """Answer without listening: the most frequent training answer, once for captions, once for questions."""
-    said = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
+    """Score the most frequent training answers, one for captions, one for questions, whatever the audio."""
+    caption = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
     answer = _most_frequent([row.answer for row in training if row.task is Task.QA])
-    return score(clips, [said] * len(clips), [[answer] * len(clip.questions) for clip in clips])
+    return score(clips, [caption] * len(clips), [[answer] * len(clip.questions) for clip in clips])
 
 
 def modality_gap(audio_NC: np.ndarray, text_NC: np.ndarray) -> float:

@@ -1,7 +1,7 @@
-"""What the toy CLAP's towers learn beside matching each other: to name the sounds of a clip, and their order.
+"""Auxiliary loss of the toy CLAP, besides matching: classifying the sounds of a clip, and their order.
 
-Real CLAPs start from towers taught before (HTSAT on AudioSet's tags, RoBERTa and GPT-2 on text). The toy's
-start from nothing, and a contrastive loss alone, on a few thousand pairs, takes far longer to tell the
+Real CLAPs start from pretrained towers (HTSAT on AudioSet's tags, RoBERTa and GPT-2 on text). The toy's
+start from nothing, and a contrastive loss alone, on a few thousand pairs, needs far longer to separate the
 twentieth sound from the others. One linear head reads both modalities: a tag has one direction in either.
 
 Shapes: N clips, B batch, C joint dim, K tags.
@@ -37,10 +37,10 @@ def scene_tags(scenes: Sequence[Scene]) -> Tensor:
 
 
 class TagHead(nn.Module):
-    """A linear classifier of tags on the joint space; thrown away after training.
+    """A linear classifier of tags on the joint space; discarded after training.
 
     Args:
-        dim: Of the joint space.
+        dim: Width of the joint space.
     """
 
     weight_K: Tensor

@@ -1,4 +1,4 @@
-"""The audio test set: clips of held-out scenes as WAV files, with their questions and right answers."""
+"""The audio test set: clips of held-out scenes as WAV files, with their questions and reference answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from mats_ray.toy.world import TEST_STREAM, split_of
 
 @dataclass(frozen=True, slots=True)
 class TestClip:
-    """One file and the truth about it."""
+    """One file, its scene and its questions."""
 
     __test__ = False  # not a test class, whatever pytest makes of its name
 
     path: Path
     scene: Scene
     description: str
-    """A varied caption: what the text-embedding system is given instead of the audio."""
+    """A varied caption: input of the text-embedding system in place of the audio."""
     questions: tuple[QA, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a system did on a test set."""
+    """Result of a system on a test set."""
 
     caption_all_sounds: float
     """Share of captions that name all sounds of the scene and no other."""
@@ -61,9 +61,9 @@ def _test_clip(path: Path, clip: SceneClip) -> TestClip:
     return TestClip(path.resolve(), clip.scene, description, tuple(question_answers(clip.scene, clip.rng(2))))
 
 
-def score(clips: Sequence[TestClip], said: Sequence[str], answers: Sequence[Sequence[str]]) -> Score:
+def score(clips: Sequence[TestClip], generated: Sequence[str], answers: Sequence[Sequence[str]]) -> Score:
     """Judge captions and answers, both in the order of the clips."""
-    captions_right = [caption_is_right(text, clip.scene) for clip, text in zip(clips, said, strict=True)]
+    captions_right = [caption_is_right(text, clip.scene) for clip, text in zip(clips, generated, strict=True)]
     right = [
         answer_is_right(qa.kind, text, qa.answer)
         for clip, texts in zip(clips, answers, strict=True)

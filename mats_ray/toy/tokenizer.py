@@ -12,10 +12,10 @@ BOS, PAD, EOS, UNK = "<s>", "<pad>", "</s>", "<unk>"
 def train_tokenizer(
     texts: Iterable[str], *, vocab_size: int = 1500, max_length: int = 77
 ) -> PreTrainedTokenizerFast:
-    """Train a tokenizer that puts BOS and EOS around a text when asked for special tokens.
+    """Train a tokenizer that puts BOS and EOS around a text if special tokens are requested.
 
     Args:
-        texts: What it shall spell well.
+        texts: Training texts.
         vocab_size: At most; 256 of them are the bytes.
         max_length: Longest input a model with it reads.
     """

@@ -1,4 +1,4 @@
-"""The words of the toy world: how each sound is called, described and recognised in free text."""
+"""The words of the toy world: names, phrases and recognised words of each sound."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Words:
-    """What can be said about one sound."""
+    """Words and phrases for one sound."""
 
     noun: str
     """Its canonical name in answers and questions."""

@@ -38,7 +38,7 @@ PARTS: tuple[Part, ...] = ("clap", "llm", "triplets")
 CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
 """Added to the seed: clips of different uses are different clips."""
 CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.3, "then": 0.3, "together": 0.4}
-"""Sounds at once are the hardest to tell."""
+"""Simultaneous sounds are the hardest to tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ def split_of(config: RunConfig) -> Split:
 def ensure_world(config: RunConfig, *, parts: Sequence[Part] = PARTS) -> None:
     """Build the parts of the toy world that no key names, unless they are there.
 
-    Nothing happens for a configuration without a toy world.
+    Does nothing for a configuration without a toy section.
 
     Args:
-        config: What it names is not built.
-        parts: What is needed.
+        config: The parts it names are not built.
+        parts: The parts to build.
 
     Raises:
         ConfigError: The output folder is not local.
@@ -90,14 +90,23 @@ def ensure_world(config: RunConfig, *, parts: Sequence[Part] = PARTS) -> None:
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    marker.unlink(missing_ok=True)  # half a world must not pass for the one before
+    marker.unlink(missing_ok=True)  # an incomplete world must not be mistaken for the old one
     _build(config, config.toy, folder, missing)
     tree = {"fingerprint": wanted, "parts": sorted({*built, *missing}), "mats_ray": __version__}
     marker.write_text(json.dumps(tree) + "\n", "utf-8")
 
 
+def ensure_texts(config: RunConfig) -> None:
+    """Build the triplets and CLAP that ``mats embed`` needs, unless they are named or there.
+
+    Raises:
+        MATSError: See ``ensure_world``.
+    """
+    ensure_world(config, parts=("clap", "triplets"))
+
+
 def ensure_training_data(config: RunConfig) -> None:
-    """Build whatever a toy configuration leaves open and lacks before it can train; needs Ray.
+    """Build what training needs and a toy configuration does not name, unless it is there; needs Ray.
 
     Raises:
         DataError: Triplets, embedded triplets or the memory are named, and not there.
@@ -152,11 +161,11 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
 
 def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part]) -> None:
     split = split_of(config)
-    described = [(clip, all_triplets(clip, prefix)) for clip, prefix in _described(config, split)]
-    lessons = [lesson for _, lesson in described]
+    clips_with_triplets = [(clip, all_triplets(clip, prefix)) for clip, prefix in _described(config, split)]
+    dialogues = [rows for _, rows in clips_with_triplets]
     tokenizer = train_tokenizer(
         text
-        for row in itertools.chain(*lessons)
+        for row in itertools.chain(*dialogues)
         for text in (row.text, *prompt_halves(row.instruction), row.answer)
     )
     if "clap" in parts:
@@ -164,10 +173,10 @@ def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part
         clips = split.clips(CLAP_STREAM, count=num_pairs, seed=config.seed)
         train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
     if "llm" in parts:
-        pretrain_llm(folder / "llm", lessons, tokenizer, toy, seed=config.seed)
+        pretrain_llm(folder / "llm", dialogues, tokenizer, toy, seed=config.seed)
     if "triplets" in parts:
         (folder / "triplets").mkdir(exist_ok=True)
-        rows = [row for clip, lesson in described for row in _taught(lesson, clip)]
+        rows = [row for clip, one in clips_with_triplets for row in _drawn(one, clip)]
         pq.write_table(triplet_table(rows), folder / "triplets" / "toy.parquet")
 
 
@@ -177,7 +186,7 @@ def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
 
 
 def all_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
-    """Describe a training clip once, in one of many ways, caption it and ask all about it."""
+    """Describe a training clip once, in one of many ways, caption it and ask every question about it."""
     text = captions(clip.scene, clip.rng(1), 1)[0]
     return triplets(clip.scene, text, clip.rng(2), id_prefix, "train", num_presence=4)
 
@@ -185,18 +194,18 @@ def all_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
 def training_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
     """The caption and one question of a training clip, every kind of question equally often.
 
-    A caption says more about its sounds than any answer, and what the language model can answer about a text
+    A caption describes its sounds better than any answer, and what the language model can answer about a text
     it mostly can about an embedding in its place.
     """
-    return _taught(all_triplets(clip, id_prefix), clip)
+    return _drawn(all_triplets(clip, id_prefix), clip)
 
 
-def _taught(lesson: list[Triplet], clip: SceneClip) -> list[Triplet]:
-    caption, *questions = lesson
-    by_kind = {kind: list(rows) for kind, rows in itertools.groupby(questions, lambda row: kind_of(row.id))}
+def _drawn(rows: list[Triplet], clip: SceneClip) -> list[Triplet]:
+    caption, *questions = rows
+    by_kind = {kind: list(group) for kind, group in itertools.groupby(questions, lambda row: kind_of(row.id))}
     rng = clip.rng(3)
-    asked = list(by_kind.values())[int(rng.integers(len(by_kind)))]
-    return [caption, asked[int(rng.integers(len(asked)))]]
+    of_kind = list(by_kind.values())[int(rng.integers(len(by_kind)))]
+    return [caption, of_kind[int(rng.integers(len(of_kind)))]]
 
 
 def _described(config: RunConfig, split: Split) -> Iterator[tuple[SceneClip, str]]:

@@ -1,4 +1,4 @@
-"""The training loop, and the context it runs in; it knows neither Ray nor DeepSpeed."""
+"""The training loop, and the context it runs in; it uses neither Ray nor DeepSpeed."""
 
 import itertools
 import math
@@ -92,7 +92,7 @@ def fit(
         batches: This worker's micro-batches from sample ``engine.num_updates * global_batch_size`` on.
         context: Receives metrics and checkpoints.
         config: Configuration of the run.
-        inputs: What the run is trained from, for its checkpoints.
+        inputs: Fingerprints of the training inputs, for checkpoints.
         validation: This worker's part of the held-out triplets.
         meter: Adds model FLOPs utilisation to the records.
         export_model: Called by rank 0 with the folder of the last checkpoint, to write the model into it.
@@ -113,18 +113,16 @@ def fit(
             totals = IntervalTotals()
         _log(engine, context, record, records, validation if actions.validate else None)
         if actions.checkpoint:
-            last = export_model if actions.is_last else None
-            _checkpoint(engine, context, config, inputs, record, records, last)
+            _checkpoint(engine, context, config, inputs, record, records, export_model)
 
 
 @dataclass(frozen=True, slots=True)
 class StepActions:
-    """What is done after a step; everything is done after the last one."""
+    """Actions after a step; all of them follow the last one."""
 
     log: bool
     validate: bool
     checkpoint: bool
-    is_last: bool
 
     @classmethod
     def after(cls, step: int, train: TrainConfig) -> "StepActions":
@@ -132,7 +130,7 @@ class StepActions:
         last = step == train.num_steps
         checkpoint = last or step % train.checkpoint.every_steps == 0
         validate = checkpoint or step % train.validation.every_steps == 0  # to find the best checkpoint
-        return cls(last or step % train.log_every == 0, validate, checkpoint, last)
+        return cls(last or step % train.log_every == 0, validate, checkpoint)
 
 
 def _log(
@@ -235,7 +233,7 @@ def _checkpoint(
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
         save_checkpoint(directory, state, run, records)
-        if export_model is not None:
+        if export_model is not None and step == config.train.num_steps:
             export_model(directory, state)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(directory, ignore_errors=True)  # an incomplete checkpoint only fills the disk

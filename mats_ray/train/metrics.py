@@ -1,4 +1,4 @@
-"""What a run logs: records, generated samples, mean loss and rates since the last record, MFU and memory."""
+"""Metrics of a run: records, generated samples, mean loss and rates since the last record, MFU and memory."""
 
 import resource
 import sys
@@ -18,7 +18,7 @@ Sample = dict[str, str]
 """One generation: ``id``, ``instruction``, ``answer`` (the reference) and ``generated``."""
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Of ``ru_maxrss``, in bytes."""
+"""Unit of ``ru_maxrss`` in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

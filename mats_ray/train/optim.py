@@ -1,4 +1,4 @@
-"""Parameter groups, and what an update takes from its step number: the learning rate and dropout seeds.
+"""Parameter groups, and what follows from the number of a step: learning rate and dropout seeds.
 
 Both are pure functions of the step, so that checkpoints need not keep the state of a schedule or generator.
 """

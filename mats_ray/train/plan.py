@@ -1,4 +1,4 @@
-"""What a run will need on given GPUs, from its configuration by arithmetic: memory, hours, storage, cost.
+"""Planned resources of a run on given GPUs, by arithmetic: memory, hours, storage, cost.
 
 Counts follow from shapes and are exact to some per cent; the share of a card's peak that training reaches and
 the bytes of activations per token are assumptions, and are printed as such.
@@ -46,7 +46,7 @@ GPUS = {
     "h200-141": GPU(141e0, 989e12, 8.0),
     "b200-192": GPU(192e0, 2250e12, 12.0),
 }
-"""Accelerators by the name the command line takes."""
+"""Accelerators by their name on the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ def _largest_divisor(number: int, *, at_most: int) -> int:
 def _weights_gb(
     config: RunConfig, shape: LLMShape, trained: int, *, frozen: bool, num_gpus: int
 ) -> tuple[float, float]:
-    """Frozen and trained memory of one worker, split as the ZeRO stage says."""
+    """Return frozen and trained memory of one worker, partitioned by ZeRO stage."""
     engine = config.train.engine
     bf16 = engine.precision == "bf16"
     width = 2 if bf16 else 4

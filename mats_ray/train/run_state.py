@@ -1,4 +1,4 @@
-"""What identifies a run: the settings and inputs its losses follow from.
+"""Identity and progress of a run: the settings and inputs its losses follow from.
 
 A checkpoint of another run is refused. Workers, logging and checkpointing change no loss and are not part of
 the identity; neither are the paths of inputs, whose content has a fingerprint.
@@ -36,7 +36,7 @@ _WITHOUT_EFFECT = {
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:
-    """What a run is trained from, wherever it lies."""
+    """Inputs of training, whatever their paths."""
 
     fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
     """Fingerprints of embedded triplets, CLAP and base model, by configuration key."""

@@ -1,9 +1,9 @@
-"""Where DeepSpeed keeps the float32 weights and Adam moments of each ZeRO stage, by parameter.
+"""Access to DeepSpeed's float32 weights and Adam moments of each ZeRO stage, by parameter.
 
 Stage 0 keeps them whole on every worker, 1 and 2 in fragments of flat groups, 3 in one slice per parameter
 and worker. Checkpoints hold them whole and by name, so any stage resumes from any other's. The attributes are
-those of DeepSpeed 0.19.8, to which the lock pins us; its own ``safe_set_*`` knows no stage 0 and, in stage 3,
-no parameter whose size the number of workers does not divide.
+those of DeepSpeed 0.19.8, to which the lock pins us; its own ``safe_set_*`` supports no stage 0 and, in
+stage 3, no parameter whose size the number of workers does not divide.
 """
 
 from collections.abc import Mapping

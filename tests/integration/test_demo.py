@@ -80,7 +80,7 @@ def test_every_stage_is_announced_and_timed(demo):
     assert announced == [stage for stage in seconds if stage != "total"]
 
 
-def test_embed_and_memory_print_what_they_made(demo, mats):
+def test_embed_and_memory_print_their_results(demo, mats):
     config, file, _ = demo
 
     code, output, _ = mats("embed", "--config", str(file))

@@ -172,7 +172,7 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(unbroken):
         train(config)
 
 
-def test_what_is_missing_is_said_before_workers_start(world, tmp_path):
+def test_what_is_missing_is_named_before_workers_start(world, tmp_path):
     with pytest.raises(ConfigError, match="no Santa memory at"):
         train(tiny_config(tmp_path))
     with pytest.raises(DataError, match=r"16-d embeddings, model\.clap\.dim is 24"):

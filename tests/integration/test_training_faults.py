@@ -101,7 +101,7 @@ def workers_by_step(config):
 
 @pytest.mark.slow  # two minutes: three groups of workers start one after the other
 def test_a_lost_node_shrinks_the_run_and_a_new_one_grows_it(world, nodes, tmp_path):
-    """The run is longer than the test: what has been learnt by then is what one process learns alone."""
+    """The run is longer than the test: its losses until then are those of one process alone."""
     first, second = (nodes.add_node(num_cpus=2) for _ in range(2))
     config = other_run(
         world,

@@ -1,4 +1,4 @@
-"""``mats ask``: one file, one answer on stdout, or one line that says why not."""
+"""``mats ask``: one file, one answer on stdout, or one line with the reason."""
 
 import numpy as np
 import pytest

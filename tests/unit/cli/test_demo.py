@@ -1,4 +1,4 @@
-"""``mats demo``: what cannot be a demo is told before Ray starts; the demo itself runs in integration."""
+"""``mats demo``: an unsuitable configuration is refused before Ray starts (the rest: integration)."""
 
 import sys
 
@@ -9,5 +9,5 @@ def test_a_configuration_without_a_toy_world_is_bad_usage(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "mats_ray.cli.on_ray", None)
 
     assert main(["demo", "--config", "configs/mats_gpt2.yaml"]) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("mats demo: error: the demo needs a configuration with a toy section, for example")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("mats demo: error: the demo needs a configuration with a toy section, for example")

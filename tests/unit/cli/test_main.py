@@ -1,4 +1,4 @@
-"""The command: what it lists, how it ends, and where it says so."""
+"""The command: what it lists, its exit codes, and where errors are printed."""
 
 import subprocess
 import sys
@@ -19,8 +19,8 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
 
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert all(f"  {name} " in said for name in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -82,9 +82,9 @@ def test_an_interrupt_is_one_line_and_130(capsys, monkeypatch):
 
 def test_it_is_a_program_and_a_module():
     mats = str(Path(sys.executable).with_name("mats"))
-    said = [
+    output = [
         subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
         for command in ([mats], [sys.executable, "-m", "mats_ray"])
     ]
 
-    assert said == [f"mats_ray {__version__}\n"] * 2
+    assert output == [f"mats_ray {__version__}\n"] * 2

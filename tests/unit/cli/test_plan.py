@@ -12,30 +12,30 @@ LLAMA = "configs/mats_llama_7b.yaml"
 def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
     assert main(["plan", LLAMA, "--gpu", "a100-80", "--gpus", "16"]) == 0
 
-    said = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
-    assert said["trained parameters"].strip() == "117.5 M"
-    assert said["samples/s"].strip() == "540"
-    assert said["fits in memory"].strip() == "88 samples at once"
-    assert said["micro-batch"].strip() == (
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["trained parameters"].strip() == "117.5 M"
+    assert lines["samples/s"].strip() == "540"
+    assert lines["fits in memory"].strip() == "88 samples at once"
+    assert lines["micro-batch"].strip() == (
         "6, the largest that fits and divides the 6 samples of each GPU "
         "(the configuration's 12 fits, and does not divide them)"
     )
-    assert said["host memory per GPU"].strip().startswith("13.5 GB ")
-    assert "measured" not in said  # its bucket is not asked
+    assert lines["host memory per GPU"].strip().startswith("13.5 GB ")
+    assert "measured" not in lines  # its bucket is not read
 
 
 @pytest.mark.parametrize(
-    ("gpu", "num_gpus", "micro_batch", "said"),
+    ("gpu", "num_gpus", "micro_batch", "expected"),
     [
         ("a100-80", "2", 12, "the configuration's 12 fits, and divides them"),
         ("a10g", "2", 24, "the configuration's 24 does not fit, and divides them"),
     ],
 )
-def test_what_fits_is_told_from_what_divides(gpu, num_gpus, micro_batch, said, capsys):
+def test_what_fits_is_not_what_divides(gpu, num_gpus, micro_batch, expected, capsys):
     own = ["--set", f"train.micro_batch_size={micro_batch}", "--set", "scaling.num_workers=1"]
     assert main(["plan", LLAMA, "--gpu", gpu, "--gpus", num_gpus, *own]) == 0
 
-    assert said in capsys.readouterr().out
+    assert expected in capsys.readouterr().out
 
 
 def test_nothing_fits_is_said(capsys):
@@ -59,7 +59,7 @@ def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--gpus", "7"], "train.global_batch_size=96 is not a multiple of 7 GPUs"),
         (["--gpus", "0"], "--gpus 0 and --tokens 100 must be at least 1"),
@@ -70,7 +70,7 @@ def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_planned_is_said(arguments, said, capsys):
+def test_what_cannot_be_planned_is_refused(arguments, expected, capsys):
     assert main(["plan", LLAMA, *arguments]) != 0
 
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert expected in capsys.readouterr().err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""One toy world in miniature, built once: two takes of each sound, four steps of training each."""
+"""One toy world in miniature, built once: two recordings of each sound, four steps of training each."""
 
 import pytest
 

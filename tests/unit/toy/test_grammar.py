@@ -1,4 +1,4 @@
-"""The grammar: captions name what is there, answers are judged by rule, every scene can be asked about."""
+"""The grammar: captions name what is there, answers are judged by rule, every scene has questions."""
 
 import numpy as np
 import pytest
@@ -134,7 +134,7 @@ def test_every_answer_is_judged_right_and_its_opposite_wrong(rng):
         ("order", "a dog or rain", "a dog", False),
     ],
 )
-def test_answers_are_judged_by_what_they_say(kind, predicted, expected, right):
+def test_answers_are_judged_by_their_content(kind, predicted, expected, right):
     assert answer_is_right(kind, predicted, expected) is right
 
 
@@ -164,8 +164,8 @@ def test_presence_is_asked_evenly_and_truthfully(rng):
 
         assert [qa.answer for qa in presence] == ["yes", "no"]
         for qa in presence:
-            (asked,) = sounds_named(qa.question)
-            assert (asked in DOG_THEN_RAIN.sounds) == (qa.answer == "yes")
+            (sound,) = sounds_named(qa.question)
+            assert (sound in DOG_THEN_RAIN.sounds) == (qa.answer == "yes")
 
 
 def test_a_question_names_one_sound_at_most(rng):
@@ -176,10 +176,10 @@ def test_a_question_names_one_sound_at_most(rng):
 
 
 def test_every_phrasing_of_a_question_is_used(rng):
-    asked = {qa.question for _ in range(200) for qa in question_answers(DOG_THEN_RAIN, rng)}
+    questions = {qa.question for _ in range(200) for qa in question_answers(DOG_THEN_RAIN, rng)}
 
     for kind in ("identify", "relation", "order"):
-        assert set(QUESTIONS[kind]) <= asked
+        assert set(QUESTIONS[kind]) <= questions
 
 
 def test_triplets_carry_the_caption_task_and_the_questions(rng):

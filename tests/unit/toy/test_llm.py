@@ -44,8 +44,8 @@ def pretrained(directory, *, steps, seed=0, dim=96):
 def answer(model, prompts, text):
     read = prompts.tokenizer(" " + text, add_special_tokens=False)["input_ids"]
     ids = torch.tensor([[*prompts.before(), *read, *prompts.after(TRIPLETS[0].instruction)]])
-    said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
-    return prompts.decode(said[0, ids.shape[1] :])
+    generated = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+    return prompts.decode(generated[0, ids.shape[1] :])
 
 
 def test_it_is_a_llama_of_the_size_asked_for(tmp_path):

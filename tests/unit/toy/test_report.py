@@ -1,4 +1,4 @@
-"""The demo's report: honest about the numbers, complete in one file, safe whatever a model says."""
+"""The demo's report: honest about the numbers, complete in one file, safe whatever a model generates."""
 
 import base64
 import copy
@@ -109,7 +109,7 @@ def test_the_table_lists_every_system_in_order():
 
 
 @pytest.mark.parametrize(
-    ("captions", "questions", "said"),
+    ("captions", "questions", "expected"),
     [
         (0.85, 0.80, "meets both bars"),
         (0.8499, 0.80, "misses one of its two bars"),
@@ -118,11 +118,11 @@ def test_the_table_lists_every_system_in_order():
         (float("nan"), 0.80, "misses one of its two bars"),
     ],
 )
-def test_the_table_closes_with_whether_the_method_meets_its_bars(captions, questions, said):
+def test_the_table_closes_with_whether_the_method_meets_its_bars(captions, questions, expected):
     metrics = metrics_with()
     metrics["systems"]["text_noise_santa"].update(caption_all_sounds=captions, questions_right=questions)
 
-    assert said in results_table(metrics).splitlines()[-1]
+    assert expected in results_table(metrics).splitlines()[-1]
 
 
 def test_a_share_just_below_its_bar_does_not_look_like_the_bar():
@@ -204,8 +204,8 @@ def test_every_id_is_there_once_and_every_label_finds_its_own(page):
 def test_every_clip_can_be_played(written, page):
     sources = [attributes["src"] for tag, attributes in page.elements if tag == "audio"]
 
-    heard = [base64.b64decode(source.removeprefix("data:audio/wav;base64,")) for source in sources]
-    assert heard == [path.read_bytes() for path in sorted(written.parent.glob("*.wav"))]
+    embedded = [base64.b64decode(source.removeprefix("data:audio/wav;base64,")) for source in sources]
+    assert embedded == [path.read_bytes() for path in sorted(written.parent.glob("*.wav"))]
     assert all("controls" in attributes for tag, attributes in page.elements if tag == "audio")
 
 

@@ -129,7 +129,7 @@ def test_streams_of_a_clip_are_independent():
 
 
 def test_one_after_the_other_puts_each_sound_in_its_half():
-    """A high alarm and a low engine: the share of energy above 2 kHz tells which half is which."""
+    """A high alarm and a low engine: the share of energy above 2 kHz separates the halves."""
 
     def treble_share(samples):
         power = np.abs(np.fft.rfft(samples)) ** 2

@@ -62,7 +62,7 @@ def test_other_sample_rates_are_served(sample_rate):
 
 
 def test_sounds_can_be_told_apart():
-    """The nearest mean of other takes, in a small log-mel spectrogram, names at least 95 % of takes."""
+    """The nearest mean of other renderings, in a small log-mel spectrogram, names at least 95 % of them."""
     profiles = np.array([[band_profile(render(name, seed)) for seed in range(10)] for name in SOUNDS])
     scale = profiles.std(axis=(0, 1))
     means, queries = profiles[:, :5].mean(axis=1) / scale, profiles[:, 5:] / scale

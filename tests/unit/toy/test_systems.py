@@ -1,4 +1,4 @@
-"""The systems the demo compares: each gets the same questions, and what it is said to get."""
+"""The systems the demo compares: each gets the same questions, and the embeddings of its name."""
 
 import numpy as np
 import pytest
@@ -46,10 +46,10 @@ def test_a_system_is_scored_on_its_own_captions_and_answers(clips, model_dir, au
         rows = np.repeat(audio_NC[row : row + 1], len(instructions), axis=0)
         return [one.text for one in answerer.answer(rows, instructions, moved=True)]
 
-    said = [answers(["Describe the following audio in a caption."], row)[0] for row in range(5)]
+    captions = [answers(["Describe the following audio in a caption."], row)[0] for row in range(5)]
     answered = [answers([qa.question for qa in clip.questions], row) for row, clip in enumerate(clips)]
 
-    assert systems.evaluate(model_dir, audio_NC, clips) == score(clips, said, answered)
+    assert systems.evaluate(model_dir, audio_NC, clips) == score(clips, captions, answered)
 
 
 def test_the_floor_says_the_most_frequent_training_answer(world, clips):

@@ -71,14 +71,14 @@ def test_silence_scores_zero(clips):
 
 
 def test_each_wrong_answer_counts_once(clips):
-    said, answers = perfect(clips)
-    said[3] = "a unicorn sings"
+    generated, answers = perfect(clips)
+    generated[3] = "a unicorn sings"
     answers[5][0] = "perhaps"
 
-    judged = score(clips, said, answers)
+    result = score(clips, generated, answers)
 
-    assert judged.caption_all_sounds == pytest.approx(11 / 12)
-    assert judged.questions_right == pytest.approx(1 - 1 / judged.num_questions)
+    assert result.caption_all_sounds == pytest.approx(11 / 12)
+    assert result.questions_right == pytest.approx(1 - 1 / result.num_questions)
 
 
 def test_answering_without_listening_stays_far_below(world, clips):
@@ -89,9 +89,9 @@ def test_answering_without_listening_stays_far_below(world, clips):
 
 
 def test_answers_of_unequal_number_are_our_own_mistake(clips):
-    said, answers = perfect(clips)
+    generated, answers = perfect(clips)
 
     with pytest.raises(ValueError, match="shorter"):
-        score(clips, said[1:], answers)
+        score(clips, generated[1:], answers)
     with pytest.raises(ValueError, match="shorter"):
-        score(clips, said, [answers[0][1:], *answers[1:]])
+        score(clips, generated, [answers[0][1:], *answers[1:]])

@@ -110,10 +110,10 @@ def test_each_text_is_captioned_and_asked_one_thing_each_kind_alike(world):
     rows = text_triplets(config, split_of(config))
 
     assert [kind_of(row.id) for row in rows[::2]] == 600 * ["caption"]
-    asked = Counter(kind_of(row.id) for row in rows[1::2])
-    assert set(asked) == {"presence", "identify", "relation", "order"}
+    kinds = Counter(kind_of(row.id) for row in rows[1::2])
+    assert set(kinds) == {"presence", "identify", "relation", "order"}
     assert all(one.text == other.text for one, other in itertools.pairwise(rows[:2]))
-    assert abs(asked["presence"] - asked["identify"]) < 100
+    assert abs(kinds["presence"] - kinds["identify"]) < 100
 
 
 def test_it_is_built_once(own_world):

@@ -14,6 +14,6 @@ def llm_path(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def temporary_folders(tmp_path, monkeypatch):
-    """The loop hands its checkpoint folders over; here nobody takes them."""
+    """The loop gives up its checkpoint folders; in unit tests nothing removes them."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))

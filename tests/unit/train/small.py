@@ -72,5 +72,5 @@ def stream(config: RunConfig, *, start_step: int = 0, num_steps: int | None = No
 
 
 def update(engine: TrainEngine, micro_batches: Sequence[TrainBatch], *, lr: float) -> StepResult:
-    """One step with dropout seeds nobody looks at."""
+    """One step with arbitrary dropout seeds."""
     return engine.train_step(micro_batches, lr=lr, seeds=range(len(micro_batches)))

@@ -142,7 +142,7 @@ def test_a_passing_failure_is_outlived(tmp_path, full_disk, waits, caplog):
     assert len(waits) == caplog.text.count("No space left on device; trying again in ") == 2
 
 
-def test_a_lasting_failure_is_an_error_that_says_what_is_left(tmp_path, full_disk, waits):
+def test_a_lasting_failure_is_an_error_that_names_what_is_left(tmp_path, full_disk, waits):
     store = store_at(tmp_path / "store")
     store.put(write_checkpoint(tmp_path, 1), 1)
     full_disk += [True] * checkpoints.UPLOAD_ATTEMPTS
@@ -233,8 +233,8 @@ def test_a_failed_upload_is_raised_by_the_next_one(tmp_path, full_disk):
         uploader.submit(write_checkpoint(tmp_path, 2), 2)
 
 
-def test_no_failure_of_an_upload_goes_unsaid(tmp_path, monkeypatch):
-    """Also one that nobody has thought of: training would go on, and nothing be kept."""
+def test_no_failure_of_an_upload_is_silent(tmp_path, monkeypatch):
+    """Also an unexpected one: training would go on without checkpoints."""
     uploader = CheckpointUploader(store_at(tmp_path / "store"))
     monkeypatch.setattr(CheckpointStore, "put", lambda *_: [].pop())
     uploader.submit(write_checkpoint(tmp_path, 1), 1)
@@ -396,7 +396,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(config, trained):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in other.state().trained.items())
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(config, trained, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(config, trained, tmp_path, caplog):
     _, store = trained
     newest = tmp_path / "out/runs/small/checkpoints/step-00000006/trained.safetensors"
     newest.write_bytes(newest.read_bytes()[:-4])

@@ -21,24 +21,24 @@ def test_it_gives_what_the_source_gives_and_ends_for_good():
     assert list(prefetcher) == []
 
 
-def test_it_begins_before_anyone_asks_and_stays_within_its_depth():
-    taken = threading.Semaphore(0)
+def test_it_starts_before_the_first_next_and_stays_within_its_depth():
+    read = threading.Semaphore(0)
     seen = []
 
     def source():
         for number in itertools.count():
             seen.append(number)
-            taken.release()
+            read.release()
             yield number
 
     prefetcher = Prefetcher(source(), depth=2)
     for _ in range(3):  # two are ready, a third is in hand
-        assert taken.acquire(timeout=10)
-    assert not taken.acquire(timeout=0.05)
+        assert read.acquire(timeout=10)
+    assert not read.acquire(timeout=0.05)
     assert seen == [0, 1, 2]
 
     assert next(prefetcher) == 0
-    assert taken.acquire(timeout=10)
+    assert read.acquire(timeout=10)
     prefetcher.close()
 
 
@@ -55,7 +55,7 @@ def test_an_error_comes_where_the_next_item_would_have():
             next(prefetcher)
 
 
-def test_closing_ends_the_thread_even_if_nobody_takes_what_is_ready():
+def test_closing_ends_the_thread_even_if_ready_items_are_not_consumed():
     before = threading.active_count()
     prefetcher = Prefetcher(itertools.count(), depth=1)
 

@@ -54,7 +54,7 @@ def test_trained_parts_memory_and_card_lie_together(checkpoint, tmp_path):
     assert not (checkpoint / MODEL_SUBFOLDER / "README.md").exists()
 
 
-def test_without_santa_no_memory_is_asked_for(checkpoint, tmp_path):
+def test_without_santa_no_memory_is_needed(checkpoint, tmp_path):
     export(configured(tmp_path / "out", santa={"enabled": False}), checkpoint, {})
 
     assert not (tmp_path / "out" / "model" / "santa_memory.safetensors").exists()
@@ -89,10 +89,10 @@ def card(**changes):
     return model_card(config, {"loss": 0.123456789, "step": 600})
 
 
-def test_the_card_tells_parts_training_and_use():
+def test_the_card_has_parts_training_and_use():
     text = card(model={"noise": {"variance": 0.02}, "mapper": {"num_layers": 3}}, train={"num_steps": 600})
 
-    for said in (
+    for line in (
         "# birds",
         "| CLAP | `out/toy/clap`, 1024-d, frozen |",
         "| language model | `out/toy/llm`, trained: LoRA |",
@@ -105,10 +105,10 @@ def test_the_card_tells_parts_training_and_use():
         "| step | 600 |",
         "MATSPipeline.from_pretrained",
     ):
-        assert said in text
+        assert line in text
 
 
-def test_a_model_trained_whole_says_so():
+def test_a_model_trained_whole_is_described_so():
     assert "trained: all weights" in card(model={"llm": {"train": "full"}})
 
 

@@ -1,4 +1,4 @@
-"""What a run needs is missed on the driver, before anything starts."""
+"""Missing or unsuitable inputs are reported on the driver, before anything starts."""
 
 import logging
 import shutil
@@ -30,7 +30,7 @@ def config(tmp_path):
     )
 
 
-def test_rows_by_source_are_told_and_returned(config, caplog):
+def test_rows_by_source_are_logged_and_returned(config, caplog):
     caplog.set_level(logging.INFO)
 
     data = check_inputs(config)
@@ -67,7 +67,7 @@ def test_no_rows_are_refused(config, tmp_path):
         check_inputs(config.replace(data={"embedded": str(empty)}))
 
 
-def test_rows_of_other_splits_are_counted_and_said(config, tmp_path, caplog):
+def test_rows_of_other_splits_are_counted_in_a_warning(config, tmp_path, caplog):
     mixed = write_embedded(tmp_path / "mixed", split_of=lambda row: ("train", "val", "test")[row % 3])
 
     data = check_inputs(config.replace(data={"embedded": str(mixed)}))
@@ -113,7 +113,7 @@ def test_weights_and_sources_that_differ_are_named_before_workers_start(config, 
             check_inputs(config.replace(data={"mixture": {"by": "source", "weights": weights}}))
 
 
-def test_shares_of_a_mixture_are_told(config, tmp_path, caplog):
+def test_shares_of_a_mixture_are_logged(config, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     for source in ("clotho", "macs"):
         write_embedded(tmp_path / "mixed" / f"of-{source}")

@@ -1,4 +1,4 @@
-"""The loop: what it logs and keeps and when, that a stop changes nothing, and how it gives up."""
+"""The loop: what it logs and stores and when, that a stop changes nothing, and how it fails."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ def train(config, *, start_step=0, state=None, context=None, inputs=UNKNOWN_INPU
     return engine, context
 
 
-def what_was_learnt(context):
+def losses_and_norms(context):
     """Records without what depends on the clock."""
     return [{key: record[key] for key in ("step", "loss", "lr", "grad_norm")} for record in context.records]
 
@@ -45,7 +45,7 @@ def test_a_run_stopped_and_resumed_equals_an_unbroken_one_bit_for_bit(config, st
     resumed, rest = train(config, start_step=run.step, state=state)
 
     assert (run.step, run.samples, run.run_hash) == (stop, 8 * stop, run_hash(config))
-    assert what_was_learnt(rest) == what_was_learnt(whole)[stop:]
+    assert losses_and_norms(rest) == losses_and_norms(whole)[stop:]
     expected, found = unbroken.state(), resumed.state()
     assert found.num_updates == 6
     assert all(torch.equal(found.trained[name], expected.trained[name]) for name in expected.trained)
@@ -62,8 +62,8 @@ def test_every_step_draws_its_own_dropout(config):
 
 
 def test_the_same_run_again_is_the_same_run(config):
-    assert what_was_learnt(train(config)[1]) == what_was_learnt(train(config)[1])
-    assert what_was_learnt(train(config)[1]) != what_was_learnt(train(config.replace(seed=1))[1])
+    assert losses_and_norms(train(config)[1]) == losses_and_norms(train(config)[1])
+    assert losses_and_norms(train(config)[1]) != losses_and_norms(train(config.replace(seed=1))[1])
 
 
 def test_every_step_has_the_learning_rate_of_the_schedule(config):
@@ -143,7 +143,7 @@ def test_every_stage_is_named_before_it_begins(config):
     ],
     ids=["of Python", "of safetensors"],
 )
-def test_a_full_disk_is_said_with_the_step_and_nothing_half_done_stays(config, monkeypatch, error):
+def test_a_full_disk_is_reported_with_the_step_and_nothing_half_done_stays(config, monkeypatch, error):
     def full(*_):
         raise error
 
@@ -157,7 +157,7 @@ def test_a_full_disk_is_said_with_the_step_and_nothing_half_done_stays(config, m
 def test_workers_of_one_step_draw_different_dropout(config):
     first, second = train(config)[1], train(config, context=LocalContext(rank=1))[1]
 
-    assert what_was_learnt(first) != what_was_learnt(second)
+    assert losses_and_norms(first) != losses_and_norms(second)
 
 
 def test_two_workers_take_half_the_micro_batches_each(config):

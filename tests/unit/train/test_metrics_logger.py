@@ -1,4 +1,4 @@
-"""The driver's view of a run: every record in metrics.jsonl once, a whole file whenever it is read."""
+"""Metrics on the driver: every record in metrics.jsonl once, a whole file whenever it is read."""
 
 import json
 
@@ -18,7 +18,7 @@ def record(step, loss=1.0):
 
 
 def follow(records, path, *, log_every=1, num_steps=8, checkpoint_records=()):
-    """What the driver does, with records that are all there already."""
+    """Run the logger on records that are all there already."""
     metrics_logger = MetricsLogger(
         lambda index: [(one, ()) for one in records[index:]],
         path=path,
@@ -79,19 +79,19 @@ def test_no_file_is_no_records(path):
     assert follow([], path).last == {}
 
 
-def test_each_record_is_asked_for_once(path):
-    asked = []
+def test_each_record_is_polled_once(path):
+    indices = []
 
     def poll(index):
-        asked.append(index)
-        return [(record(len(asked)), ())] if len(asked) <= 3 else []
+        indices.append(index)
+        return [(record(len(indices)), ())] if len(indices) <= 3 else []
 
     metrics_logger = MetricsLogger(poll, path=path, label="x", num_steps=3, log_every=1)
     with metrics_logger:
         for _ in range(3):
             metrics_logger._poll()
 
-    assert asked == [0, 1, 2, 3]
+    assert indices == [0, 1, 2, 3]
     assert list(read_records(path)) == [1, 2, 3]
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_records_is_named(tmp_path, text):
         read_records(str(tmp_path / "metrics.jsonl"))
 
 
-def test_who_reads_while_it_is_written_finds_a_whole_file(path, tmp_path):
+def test_a_reader_during_a_write_finds_a_whole_file(path, tmp_path):
     """The file is replaced, never cut and refilled: an open one stays as it was."""
     follow([record(1)], path)
     with open(path) as before:  # noqa: PTH123
@@ -142,10 +142,10 @@ def test_an_error_in_the_run_passes_through(path):
 
 
 def test_what_the_model_said_lies_beside_the_metrics_by_step(path, tmp_path):
-    def said(step, text):
+    def sample(step, text):
         return (record(step), [{"id": "a", "instruction": "Q", "answer": "yes", "generated": text}])
 
-    for logged in ([said(1, "x"), said(2, "y")], [said(2, "z")]):
+    for logged in ([sample(1, "x"), sample(2, "y")], [sample(2, "z")]):
         with MetricsLogger(
             lambda index, all_=logged: all_[index:], path=path, label="x", num_steps=2, log_every=1
         ):
@@ -174,7 +174,7 @@ class Recorded:
 
 
 def tracked(records, path, tracker, *, checkpoint_records=()):
-    """Follow with a tracker; polled after each record, as in a run that takes its time."""
+    """Follow with a tracker; polled after each record, as in a slow run."""
     metrics_logger = MetricsLogger(
         lambda index: [(one, ()) for one in records[index : index + 1]],
         path=path,

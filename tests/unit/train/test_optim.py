@@ -59,7 +59,7 @@ def test_matrices_decay_biases_and_norms_do_not():
 
 
 def test_a_group_without_parameters_is_left_out():
-    """torch takes an empty group, DeepSpeed does not."""
+    """torch accepts an empty group, DeepSpeed does not."""
     groups = parameter_groups(nn.Linear(3, 2, bias=False).named_parameters(), OptimConfig())
 
     assert [group["weight_decay"] for group in groups] == [0.05]

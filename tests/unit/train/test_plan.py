@@ -81,7 +81,7 @@ def test_every_worker_reads_the_whole_language_model_as_it_is_to_answer(config, 
     assert plan(changed, num_gpus=8).frozen_gb == pytest.approx(13.5 / (8 if stage == 3 else 1), rel=0.01)
 
 
-def test_a_model_in_a_folder_tells_its_own_shape(config, llm_path):
+def test_the_shape_of_a_model_in_a_folder_is_read(config, llm_path):
     shape = shape_of(config.replace(model={"llm": {"path": llm_path}}))
 
     assert (shape.dim, shape.num_layers, shape.num_heads) == (32, 2, 2)

@@ -69,7 +69,7 @@ def test_a_key_that_is_newer_than_the_checkpoint_had_its_default(config, stored_
         check_same_run(older_run, config.replace(data={"splits": ["train", "val"]}))
 
 
-def test_a_checkpoint_that_knows_only_its_hash_is_told_apart(config, stored_run):
+def test_a_checkpoint_that_with_only_a_hash_is_compared_by_it(config, stored_run):
     bare = dataclasses.replace(stored_run, config={}, inputs=RunInputs())
 
     check_same_run(bare, config, INPUTS)

@@ -113,9 +113,9 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
 
     assert started[0] == started[1]
     assert (started[0]["name"], started[0]["resume"]) == ("birds", "allow")
-    said = "Is there a dog? | generated: no | reference: yes"
+    line = "Is there a dog? | generated: no | reference: yes"
     assert calls[:3] == [
-        (3, {"loss": 0.5, "validation_loss": 0.75, "samples": said}),
+        (3, {"loss": 0.5, "validation_loss": 0.75, "samples": line}),
         (4, {"loss": 0.25}),
         "finished",
     ]

@@ -1,4 +1,4 @@
-"""A stage that takes too long is named once; one that goes on is left alone."""
+"""A stage that lasts too long is reported once; a run that makes progress is not."""
 
 import threading
 
@@ -30,15 +30,15 @@ def test_it_names_worker_step_stage_and_limit():
 
 
 def test_it_speaks_from_a_thread_of_its_own_within_the_limit():
-    said, threads = threading.Event(), []
+    reported, threads = threading.Event(), []
 
     def on_stall(message):
         threads.append((threading.current_thread(), message))
-        said.set()
+        reported.set()
 
     with Watchdog(0.2, worker="worker 0", on_stall=on_stall) as watchdog:
         watchdog.enter_stage("waiting for data", 1)
-        assert said.wait(10)  # as a main thread would that waits in C
+        assert reported.wait(10)  # as a main thread would that waits in C
 
     assert len(threads) == 1
     assert threads[0][0] is not threading.main_thread()

@@ -66,7 +66,7 @@ def worker(rank, llm_path, port, folder):
         other.load_state(halfway)
         after_torch = go_on(other, config, start=2, stop=STEPS, **place)
         held_out = fresh.evaluate(list(stream(config, num_steps=1))[rank::NUM_WORKERS])
-        said = fresh.model.eval().answer(torch.eye(2, 16), [[5], [6, 7]], max_new_tokens=4)
+        answers = fresh.model.eval().answer(torch.eye(2, 16), [[5], [6, 7]], max_new_tokens=4)
         fresh.model.train()
         more = go_on(fresh, config, start=STEPS, stop=STEPS + 1, **place)  # trainable after answering
         found[stage] = {
@@ -75,7 +75,7 @@ def worker(rank, llm_path, port, folder):
             "after_torch": after_torch,
             "state": state,
             "held_out": held_out,
-            "said": [answer.ids for answer in said],
+            "answers": [answer.ids for answer in answers],
             "more": more,
         }
     found["bf16"] = _bf16(rank, llm_path, DeepSpeedEngine)
@@ -192,7 +192,7 @@ def test_only_what_is_trained_is_in_the_state(found, reference, stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_model_that_has_answered_can_still_be_trained(found, stage):
-    assert found[stage]["said"] == found[0]["said"]
+    assert found[stage]["answers"] == found[0]["answers"]
     assert found[stage]["more"] == pytest.approx(found[0]["more"], rel=1e-4)
 
 

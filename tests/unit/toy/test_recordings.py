@@ -1,4 +1,4 @@
-"""Training clips put together as mel power: near enough to what the front end hears of rendered ones."""
+"""Training clips put together as mel power: close to the front end's output for rendered ones."""
 
 import numpy as np
 import pytest
@@ -7,17 +7,17 @@ import torch
 from mats_ray.config.toy import ToyConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.toy.clap import feature_extractor
+from mats_ray.toy.recordings import Recordings
 from mats_ray.toy.scenes import Scene, SceneClip, render_clip
 from mats_ray.toy.sounds import SOUNDS
-from mats_ray.toy.takes import Takes
 
 TOY = ToyConfig(clap_takes=4)
 FRONT_END = LogMel.from_settings(feature_extractor(TOY).to_dict())
 
 
 @pytest.fixture(scope="module")
-def takes():
-    return Takes.render(FRONT_END, TOY, seed=0)
+def recordings():
+    return Recordings.render(FRONT_END, TOY, seed=0)
 
 
 def mean_levels(mels_NFM, half=slice(None)):
@@ -31,14 +31,14 @@ def rendered(scene, count):
     return FRONT_END(torch.from_numpy(np.stack([render_clip(clip, 4, 16_000) for clip in clips])))
 
 
-def composed(takes, scene, count):
-    return takes.log_mels([SceneClip(scene, seed) for seed in range(count)])
+def composed(recordings, scene, count):
+    return recordings.log_mels([SceneClip(scene, seed) for seed in range(count)])
 
 
-def test_there_are_as_many_takes_of_each_sound_as_asked_for(takes):
-    assert takes.power_SNFM.shape == (len(SOUNDS), 4, 126, 32)
-    assert takes.peak_SN.shape == takes.gain_SN.shape == (len(SOUNDS), 4)
-    assert ((takes.peak_SN >= 0.5) & (takes.peak_SN <= 0.9)).all()
+def test_there_are_as_many_recordings_of_each_sound_as_asked_for(recordings):
+    assert recordings.power_SNFM.shape == (len(SOUNDS), 4, 126, 32)
+    assert recordings.peak_SN.shape == recordings.gain_SN.shape == (len(SOUNDS), 4)
+    assert ((recordings.peak_SN >= 0.5) & (recordings.peak_SN <= 0.9)).all()
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_there_are_as_many_takes_of_each_sound_as_asked_for(takes):
     ],
     ids=str,
 )
-def test_a_composed_clip_looks_like_a_rendered_one(takes, scene):
-    one_NFM, other_NFM = composed(takes, scene, 12), rendered(scene, 12)
+def test_a_composed_clip_looks_like_a_rendered_one(recordings, scene):
+    one_NFM, other_NFM = composed(recordings, scene, 12), rendered(scene, 12)
 
     assert one_NFM.shape == other_NFM.shape
     for half in (slice(0, 55), slice(70, None)):
         difference_M = (mean_levels(one_NFM, half) - mean_levels(other_NFM, half)).abs()
-        assert difference_M.mean() < 3  # dB; takes of one sound differ by as much
+        assert difference_M.mean() < 3  # dB; recordings of one sound differ by as much
     assert abs(one_NFM.amax(dim=(1, 2)).mean() - other_NFM.amax(dim=(1, 2)).mean()) < 6  # dB
 
 
-def test_one_after_the_other_keeps_the_order(takes):
-    first_NFM = composed(takes, Scene("then", ("siren", "rain")), 6)
-    swapped_NFM = composed(takes, Scene("then", ("rain", "siren")), 6)
+def test_one_after_the_other_keeps_the_order(recordings):
+    first_NFM = composed(recordings, Scene("then", ("siren", "rain")), 6)
+    swapped_NFM = composed(recordings, Scene("then", ("rain", "siren")), 6)
 
     def distance(one_M, other_M):
         return float((one_M - other_M).abs().mean())
@@ -74,9 +74,9 @@ def test_one_after_the_other_keeps_the_order(takes):
     )
 
 
-def test_a_clip_follows_from_its_seed_and_another_is_another(takes):
+def test_a_clip_follows_from_its_seed_and_another_is_another(recordings):
     scene = Scene("together", ("cat", "rain"))
-    one_NFM, again_NFM = composed(takes, scene, 3), composed(takes, scene, 3)
+    one_NFM, again_NFM = composed(recordings, scene, 3), composed(recordings, scene, 3)
 
     assert torch.equal(one_NFM, again_NFM)
     assert not torch.equal(one_NFM[0], one_NFM[1])

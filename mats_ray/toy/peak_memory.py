@@ -5,7 +5,7 @@ import threading
 import psutil
 
 SAMPLE_SECONDS = 5.0
-"""Reading the memory maps of some twenty processes takes 0.2 s of a core and holds each of them up."""
+"""Reading the memory maps of some twenty processes costs 0.2 s of a core and delays each of them."""
 
 
 class PeakMemory:
