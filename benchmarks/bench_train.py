@@ -130,12 +130,12 @@ def annotated_rows(config, args: argparse.Namespace):
 def row_tables(config):
     """The stream one worker sees, without Ray."""
     from mats_ray.data.embedded import inspect
-    from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
+    from mats_ray.data.stream import SpanReader, StreamPlace, spans_of
 
     place = StreamPlace(0, config.train.num_steps * config.train.global_batch_size, 0, 1)
     reader = SpanReader(config, inspect(config.embedded_path), place)
     size = config.train.micro_batch_size
-    for span in plan_of(config, place):
+    for span in spans_of(config, place):
         table = reader.read(span)
         yield from (table.slice(first, size) for first in range(0, len(table), size))
 

@@ -1,4 +1,4 @@
-"""Everything that can go wrong in words a user understands: one root, one class per kind of cause.
+"""Errors of this package, for users: one root, one class per kind of cause.
 
 The command line prints ``str(error)`` as its one last line and exits with ``exit_code``.
 """
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class MATSError(Exception):
-    """Root of every error this package raises on purpose; its text names the thing, the value, the remedy."""
+    """Root of the errors this package raises on purpose; the text names input, value and remedy."""
 
     exit_code = 1
 
 
 class ConfigError(MATSError):
-    """A configuration key or value that is not allowed, or a command line that makes no sense."""
+    """A configuration key or value that is not allowed, or a command line that is not valid."""
 
     exit_code = 2
 
@@ -61,7 +61,7 @@ class AudioError(CodedError):
 
 
 class AudioDecodeError(AudioError):
-    """Bytes that are there and make no audio, or more of it than is taken.
+    """Bytes that are no audio, or more audio than the limits allow.
 
     Attributes:
         code: ``empty`` (no bytes, no samples), ``not_audio`` (something else, a video without sound),
@@ -82,7 +82,7 @@ class AnswerError(CodedError):
 
 
 class EngineError(MATSError):
-    """The engine has stopped: its process answers nothing any more and must be replaced.
+    """The engine has stopped: its process answers no more requests and must be replaced.
 
     Attributes:
         in_flight: The request was being computed when the engine stopped, so it may be the cause.
@@ -106,7 +106,7 @@ class ModelError(MATSError):
 
 
 class TrainingError(MATSError):
-    """A training run that cannot go on: a loss that is not finite, an unusable checkpoint, a lost worker."""
+    """A training run that cannot continue: a loss that is not finite, a checkpoint or worker lost."""
 
 
 class NotFiniteError(TrainingError):

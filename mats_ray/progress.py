@@ -1,7 +1,7 @@
 """Progress of long work on stderr: done, rate, time left. Standard library only.
 
 On a terminal the line is redrawn in place; in a log it is a new line at most every few seconds. Work that
-goes on at the same time shares the line of a terminal.
+runs at the same time shares the line of a terminal.
 """
 
 import sys
@@ -14,8 +14,8 @@ TERMINAL_INTERVAL_SECONDS = 0.2
 LOG_INTERVAL_SECONDS = 5.0
 
 
-_open: list["Progress"] = []
-_drawing = threading.Lock()
+_active: list["Progress"] = []
+_draw_lock = threading.Lock()
 
 
 class Progress:
@@ -30,14 +30,14 @@ class Progress:
         self._offset = 0
 
     def __enter__(self) -> "Progress":
-        _open.append(self)
+        _active.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave a last line with the final count and the wall time."""
-        _open.remove(self)
+        _active.remove(self)
         self._draw(final=True)
 
     def start_at(self, done: int) -> None:
@@ -77,8 +77,8 @@ class Progress:
         if self._stream.isatty():
             start, end = "\r\x1b[2K", "\n" if final else ""
             if not final:
-                line = " | ".join(one.line() for one in _open if one._stream is self._stream)
-        with _drawing:
+                line = " | ".join(one.line() for one in _active if one._stream is self._stream)
+        with _draw_lock:
             self._stream.write(f"{start}{line}{end}")
             self._stream.flush()
 

@@ -1,4 +1,4 @@
-r"""The four tasks of AudioTIA and the prompt every one of them is asked with. Standard library only.
+r"""The four tasks of AudioTIA and the prompt they share. Standard library only.
 
 Prompt (upstream ``MATS-LLaMA``, paper section 3.2), the audio prefix standing between the two halves::
 
@@ -11,7 +11,7 @@ from mats_ray.text import check_unicode
 
 
 class Task(StrEnum):
-    """What is asked of an audio clip; the value is what stands in the ``task`` column of a triplet."""
+    """A task on an audio clip; its value is the ``task`` column of a triplet."""
 
     CAPTION = "caption"
     MUSIC_CAPTION = "music_caption"

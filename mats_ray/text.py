@@ -1,4 +1,4 @@
-"""Whether text can be written as UTF-8. Checked where text enters: requests, manifests, annotation files.
+"""Validation of Unicode text where it enters: requests, manifests, annotation files.
 
 Bytes of another encoding are read as lone surrogates, and JSON escapes may hold half a surrogate pair;
 Parquet, SQLite and tokenizers refuse both with an error of their own, in the middle of the work.

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask for every label that is missing.
+    """Request sentences for every label that is missing.
 
     Raises:
         MATSError: The labels cannot be read, or the endpoint fails.
@@ -35,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
         labels = args.labels.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{args.labels} cannot be read: {error}") from error
-    asked = describe(labels, Endpoint(args.endpoint, args.model, key), args.out, count=args.count)
-    print(f"{asked} labels described: {args.out}")
+    num_labels = describe(labels, Endpoint(args.endpoint, args.model, key), args.out, count=args.count)
+    print(f"{num_labels} labels described: {args.out}")
     return 0

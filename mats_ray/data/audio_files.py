@@ -1,7 +1,7 @@
 """Find the audio below a local folder or an s3:// prefix.
 
-A known extension makes a file audio, or something else; of all other files the first bytes decide. What is
-left out is counted by extension.
+A known extension makes a file audio, or something else; of all other files the first bytes decide. Files
+that are left out are counted by extension.
 """
 
 import os
@@ -26,8 +26,8 @@ EXTENSIONS = frozenset(
         *(".avi", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".ogv", ".ogm", ".ra", ".rm", ".sph"),
     }
 )
-"""What counts as audio in a folder, in any case. Formats among them that cannot be decoded are listed too:
-a row that says so is better than a file left out without a word."""
+"""Extensions of audio, in any case. Formats among them that cannot be decoded are listed, too: a row with the
+error is better than a file that is left out."""
 
 OTHER_EXTENSIONS = frozenset(
     {
@@ -39,11 +39,11 @@ OTHER_EXTENSIONS = frozenset(
         *(".md5", ".sha1", ".sha256", ".bak", ".lock", ".tmp", ".part", ".db", ".sqlite", ".pt", ".pth"),
     }
 )
-"""What is left out, and counted, without a look at its first bytes."""
+"""Extensions that are left out, and counted, without reading the first bytes."""
 
 MAX_HEADS = 10_000
-"""Files of other extensions whose first bytes are read at most; in a bucket each of them is a request."""
-HEADS_AT_ONCE = 32
+"""Largest number of files of other extensions whose first bytes are read: in a bucket, each is a request."""
+HEAD_READERS = 32
 
 _ESCAPED = re.compile(r"\\x(5c|[89a-f][0-9a-f])")
 
@@ -55,13 +55,13 @@ class AudioObject:
     path: str
     """Absolute path or URI."""
     size: int
-    """Bytes; 0 where it cannot be looked at."""
+    """Size in bytes; 0 where it is not known."""
     etag: str
     """Changes when the content does: the store's own, or made of size and modification time."""
 
 
 def list_audio(root: str, *, left_out: Counter[str] | None = None) -> list[AudioObject]:
-    """List audio, recursively, sorted by path; a path to one file is taken whatever its name and content.
+    """List audio, recursively, sorted by path; a path to one file is listed whatever its name and content.
 
     Links to files are listed, links to folders are not entered.
 
@@ -94,7 +94,7 @@ def list_audio(root: str, *, left_out: Counter[str] | None = None) -> list[Audio
 
 
 def counted(left_out: Counter[str]) -> str:
-    """Put counts by extension into words: ``3 .txt, 1 without extension``; empty where there are none."""
+    """Format counts by extension: ``3 .txt, 1 without extension``; empty where there are none."""
     often = sorted(left_out.items(), key=lambda one: (-one[1], one[0]))[:8]
     shown = [f"{count} {extension or 'without extension'}" for extension, count in often]
     rest = len(left_out) - len(shown)
@@ -103,7 +103,7 @@ def counted(left_out: Counter[str]) -> str:
 
 def _by_content(unknown: list[AudioObject], left_out: Counter[str]) -> Iterable[AudioObject]:
     """Yield those that begin like audio; one whose first bytes cannot be read is audio until it is read."""
-    with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(HEAD_READERS) as pool:
         found = pool.map(_begins_like_audio, unknown)
         for one, is_audio in zip(unknown, found, strict=True):
             if is_audio:
@@ -122,12 +122,12 @@ def _begins_like_audio(one: AudioObject) -> bool:
 
 
 def look_at(path: str) -> AudioObject:
-    """Look at one file or object by its path; one that is not there, or cannot be looked at, has no etag."""
+    """Return one file or object by its path; one that does not exist, or cannot be reached, has no etag."""
     if not is_remote(path):
         return _local_object(Path(local_path(path)))
     try:
         found = stat(path)
-    except StorageError:  # reading it will say what is wrong
+    except StorageError:  # the error comes when it is read
         found = None
     return AudioObject(path=path, size=found.size if found else 0, etag=found.etag if found else "")
 
@@ -152,7 +152,7 @@ def _local_object(path: Path) -> AudioObject:
     try:
         status = path.stat()
         return AudioObject(path=name, size=status.st_size, etag=local_etag(status))
-    except OSError:  # a broken link: its row will say so
+    except OSError:  # a broken link: its row has the error
         return AudioObject(path=name, size=0, etag="")
 
 

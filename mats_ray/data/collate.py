@@ -17,11 +17,11 @@ from mats_ray.models.splice import IGNORED
 logger = logging.getLogger(__name__)
 
 CACHED_SAMPLES = 200_000
-"""Tokenised pairs of instruction and answer that are kept; closed-ended data has few distinct ones."""
+"""Size of the cache of tokenised samples; closed-ended data has few distinct ones."""
 
 
 class Collator:
-    """Tokenises and pads rows, and counts the instructions it has to cut."""
+    """Tokenises and pads rows, and counts the instructions that are cut."""
 
     def __init__(self, prompts: PromptTokenizer, max_text_tokens: int) -> None:
         self.max_text_tokens, self.num_cut = max_text_tokens, 0
@@ -48,7 +48,7 @@ class Collator:
         return TrainBatch(clap_BC, after_BT, mask_BT, labels_BT, tuple(ids))
 
     def _count_cut(self, count: int) -> None:
-        """Say the count whenever it has doubled: at once, and never often."""
+        """Log the count whenever it has doubled: at once, and never often."""
         before, self.num_cut = self.num_cut, self.num_cut + count
         if self.num_cut.bit_length() > before.bit_length():
             logger.warning("%d instructions cut to max_text_tokens=%d", self.num_cut, self.max_text_tokens)

@@ -1,4 +1,4 @@
-"""Embedded triplets in Parquet: which files, what is known of them, and reading row group by row group.
+"""Embedded triplets in Parquet: their footers, and reading them row group by row group.
 
 Shapes: N rows, C CLAP dim.
 """
@@ -41,23 +41,23 @@ def part_name(partition: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedTriplets:
-    """What is known of a data set from its footers, and from its splits where some are left out."""
+    """A data set by its footers, and by its splits where some are left out."""
 
     groups: tuple[RowGroup, ...]
     identity: CLAPIdentity
     stored: bool = True
     """Whether the embeddings are in the files; otherwise CLAP runs while training."""
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Rows of other splits than were asked for, by split."""
+    """Number of rows of splits that are not used, by split."""
     fingerprint: str = ""
-    """16 hex digits over names and footers of all files; where they lie, or what a single one is called, does
+    """16 hex digits over names and footers of all files; their folder, and the name of a single file, do
     not matter."""
     sources: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Rows used by source, where they were counted."""
+    """Number of rows used by source, where they were counted."""
 
     @property
     def num_rows(self) -> int:
-        """Rows per epoch."""
+        """Number of rows per epoch."""
         return sum(group.num_rows for group in self.groups)
 
 
@@ -105,11 +105,16 @@ def _of_splits(
     splits: tuple[str, ...],
     left_out: Counter[str],
 ) -> RowGroup:
-    """Count what a row group has of some splits; its column is read only where the footer does not tell."""
+    """Count a row group's rows of some splits; the column is read only where the footer does not suffice."""
     place = metadata.schema.names.index(SPLIT)
-    told = metadata.row_group(group.index).column(place).statistics
-    if told is not None and told.has_min_max and told.min == told.max and told.null_count == 0:
-        found = Counter({str(told.min): group.num_rows})
+    statistics = metadata.row_group(group.index).column(place).statistics
+    if (
+        statistics is not None
+        and statistics.has_min_max
+        and statistics.min == statistics.max
+        and statistics.null_count == 0
+    ):
+        found = Counter({str(statistics.min): group.num_rows})
     else:
         found = Counter[str](read_group(group, [SPLIT]).column(SPLIT).to_pylist())
     others = {split: count for split, count in found.items() if split not in ("", *splits)}
@@ -224,7 +229,7 @@ def check_rows(data: EmbeddedTriplets, *, where: str) -> None:
     """Refuse data that is empty, or empty without the rows left out.
 
     Raises:
-        DataError: Says which.
+        DataError: Names which.
     """
     if data.num_rows == 0:
         only = f" of data.splits, only of {abbreviated(sorted(data.left_out))}" if data.left_out else ""

@@ -1,4 +1,4 @@
-"""Held-out triplets: a fixed draw of embedded rows, read at once, with the noise of a first epoch."""
+"""Held-out triplets: a fixed draw of embedded rows, with the noise of the first epoch."""
 
 import pyarrow as pa
 
@@ -16,10 +16,10 @@ def read_held_out(
 
     Args:
         path: Embedded triplets.
-        identity: Of the training data's CLAP.
-        num_rows: At most.
-        seed: Of the run.
-        variance: Of the noise, as in training; its draw never changes.
+        identity: CLAP of the training data.
+        num_rows: Largest number of rows.
+        seed: Seed of the run.
+        variance: Variance of the noise, as in training; its draw never changes.
 
     Returns:
         ``id``, ``instruction``, ``answer``, ``embedding``.

@@ -23,7 +23,7 @@ from mats_ray.text import is_valid_unicode
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
 PATH, QUESTION = "path", "question"
-LOOKUPS_AT_ONCE = 32
+NUM_LOOKUP_THREADS = 32
 
 
 def is_manifest(path: str) -> bool:
@@ -41,19 +41,19 @@ def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[str]]]:
     """
     questions = dict[str, list[str]]()
     for number, row in enumerate(_rows(path), start=1):
-        named, question = row.get(PATH), row.get(QUESTION)
-        if not isinstance(named, str) or not named.strip():
+        listed, question = row.get(PATH), row.get(QUESTION)
+        if not isinstance(listed, str) or not listed.strip():
             raise DataError(f"{path}: row {number} names no file in its column {PATH!r}")
         if question is not None and not isinstance(question, str):
             raise DataError(f"{path}: the question of row {number} is no text: {question!r}")
-        for what, text in ((PATH, named), (QUESTION, question or "")):
+        for what, text in ((PATH, listed), (QUESTION, question or "")):
             _check_text(text, f"{path}: the {what} of row {number}")
-        own = questions.setdefault(_resolved(named, path), [])
+        own = questions.setdefault(_resolved(listed, path), [])
         if question and question.strip():
             own.append(question)
     if not questions:
         raise DataError(f"{path} names no files")
-    with ThreadPoolExecutor(LOOKUPS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(NUM_LOOKUP_THREADS) as pool:
         objects = list(pool.map(look_at, sorted(questions)))
     return objects, {named: own for named, own in questions.items() if own}
 

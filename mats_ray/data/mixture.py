@@ -1,8 +1,8 @@
 """The paper's mixture: every batch comes from one source, each source as often as its weight says.
 
-Batches are dealt from a deck that holds each source in proportion to its weight and is shuffled again when it
-is used up: every deck has the same shares, and which source batch b has is a pure function of (seed, weights,
-b). Each source has an endless stream of samples of its own (``data.order``), from which its batches are cut.
+Batches follow cycles. A cycle holds each source in proportion to its weight and is shuffled anew each time:
+all cycles have the same shares, and the source of batch b is a pure function of (seed, weights, b). Each
+source has an endless stream of samples of its own (``data.order``), from which its batches are cut.
 """
 
 import math
@@ -17,8 +17,8 @@ from mats_ray.data.audiotia import paper_weights
 from mats_ray.data.order import RowGroup
 from mats_ray.errors import ConfigError, DataError, abbreviated
 
-MAX_DECK = 10_000
-"""Cards of a deck: a source's share of the batches is its weight's to one in ten thousand."""
+MAX_CYCLE = 10_000
+"""Longest cycle, in batches: shares are exact to one in ten thousand."""
 _FOLDER = "of-"
 _MAX_DENOMINATOR = 1000
 _EXACT = 1e-9
@@ -30,57 +30,59 @@ class Mixture:
 
     Args:
         weights: Positive and finite, by source.
-        seed: Of the run.
+        seed: Seed of the run.
 
     Raises:
-        ConfigError: There are more sources than cards in the largest deck.
+        ConfigError: There are more sources than batches in the longest cycle.
     """
 
     def __init__(self, weights: Mapping[str, float], *, seed: int) -> None:
-        if len(weights) > MAX_DECK:
-            raise ConfigError(f"data.mixture mixes {len(weights)} sources; at most {MAX_DECK} are possible")
-        copies = _exact_deck(weights) or _bounded_deck(weights)
+        if len(weights) > MAX_CYCLE:
+            raise ConfigError(f"data.mixture mixes {len(weights)} sources; at most {MAX_CYCLE} are possible")
+        copies = _exact_cycle(weights) or _bounded_cycle(weights)
         self.copies = dict(sorted(copies.items()))
-        self.deck = [name for name, count in self.copies.items() for _ in range(count)]
+        self.cycle = [name for name, count in self.copies.items() for _ in range(count)]
         self.seed = seed
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[str, int]]:
         """Yield (source, index among the source's batches) of batches ``start`` to ``stop``."""
         number = start
         while number < stop:
-            cycle, place = divmod(number, len(self.deck))
-            order = np.random.default_rng((self.seed, cycle)).permutation(len(self.deck))
-            dealt = [self.deck[int(card)] for card in order]
-            seen = Counter(dealt[:place])
-            for source in dealt[place : place + stop - number]:
+            cycle, place = divmod(number, len(self.cycle))
+            order = np.random.default_rng((self.seed, cycle)).permutation(len(self.cycle))
+            shuffled = [self.cycle[int(index)] for index in order]
+            seen = Counter(shuffled[:place])
+            for source in shuffled[place : place + stop - number]:
                 yield source, cycle * self.copies[source] + seen[source]
                 seen[source] += 1
                 number += 1
 
 
-def _exact_deck(weights: Mapping[str, float]) -> dict[str, int] | None:
-    """Return the deck of exact shares where weights are simple fractions and the deck is not too large."""
-    parts = {name: Fraction(weight).limit_denominator(_MAX_DENOMINATOR) for name, weight in weights.items()}
-    if not all(math.isclose(part, weights[name], rel_tol=_EXACT) for name, part in parts.items()):
+def _exact_cycle(weights: Mapping[str, float]) -> dict[str, int] | None:
+    """Return the cycle of exact shares where weights are simple fractions and the cycle is not too long."""
+    fractions = {
+        name: Fraction(weight).limit_denominator(_MAX_DENOMINATOR) for name, weight in weights.items()
+    }
+    if not all(math.isclose(one, weights[name], rel_tol=_EXACT) for name, one in fractions.items()):
         return None
-    scale = math.lcm(*(part.denominator for part in parts.values()))
-    copies = _reduced({name: int(part * scale) for name, part in parts.items()})
-    return copies if sum(copies.values()) <= MAX_DECK else None
+    scale = math.lcm(*(one.denominator for one in fractions.values()))
+    copies = _reduced({name: int(one * scale) for name, one in fractions.items()})
+    return copies if sum(copies.values()) <= MAX_CYCLE else None
 
 
-def _bounded_deck(weights: Mapping[str, float]) -> dict[str, int]:
-    """Round the shares of the largest deck by the method of largest remainders, to at least one card each."""
-    largest, cards = max(weights.values()), MAX_DECK
+def _bounded_cycle(weights: Mapping[str, float]) -> dict[str, int]:
+    """Round the shares of the longest cycle by largest remainders, to at least one batch each."""
+    largest, batches = max(weights.values()), MAX_CYCLE
     shares, copies = {name: weight / largest for name, weight in weights.items()}, dict[str, int]()
-    scale = cards / math.fsum(shares.values())
+    scale = batches / math.fsum(shares.values())
     while small := [name for name, share in shares.items() if share * scale < 1]:
         copies |= dict.fromkeys(small, 1)
-        cards -= len(small)
+        batches -= len(small)
         shares = {name: share for name, share in shares.items() if name not in copies}
-        scale = cards / math.fsum(shares.values()) if shares else 0.0
+        scale = batches / math.fsum(shares.values()) if shares else 0.0
     floors = {name: int(share * scale) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: (floors[name] - shares[name] * scale, name))
-    rounded_up = set(by_remainder[: cards - sum(floors.values())])
+    rounded_up = set(by_remainder[: batches - sum(floors.values())])
     return _reduced(copies | {name: count + (name in rounded_up) for name, count in floors.items()})
 
 
@@ -98,7 +100,7 @@ def check_layout(groups: Sequence[RowGroup], *, by: str, where: str) -> None:
     """Refuse files whose row groups mix sources where batches may not, and the other way round.
 
     Raises:
-        DataError: Says how they were written, and what to do.
+        DataError: Names how they were written, and the remedy.
     """
     laid_out = {"source" if _source_of(group) else "rows" for group in groups}
     if laid_out != {by}:
@@ -116,8 +118,8 @@ def mixture_of(
 
     Args:
         config: With the weights, or without any: the paper's, of which the data may lack sources.
-        groups: Of files that are laid out by source.
-        seed: Of the run.
+        groups: Row groups of files that are laid out by source.
+        seed: Seed of the run.
         where: Path of the data, for messages.
 
     Raises:
@@ -127,8 +129,8 @@ def mixture_of(
     for group in groups:
         found.setdefault(_source_of(group), []).append(group)
     weights = config.weights or paper_weights()
-    if strangers := sorted(found.keys() - weights.keys()):
-        raise ConfigError(f"data.mixture.weights names no weight for {abbreviated(strangers)}")
+    if without_weight := sorted(found.keys() - weights.keys()):
+        raise ConfigError(f"data.mixture.weights names no weight for {abbreviated(without_weight)}")
     if absent := sorted(config.weights.keys() - found.keys()):
         raise ConfigError(
             f"data.mixture.weights names {abbreviated(absent)}, of which {where} holds no rows to train on; "

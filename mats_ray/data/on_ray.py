@@ -15,15 +15,16 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.mixture import check_layout
-from mats_ray.data.stream import SpanReader, StreamPlace, noised, plan_of, rebatched, with_embeddings
+from mats_ray.data.stream import SpanReader, StreamPlace, noised, rebatched, spans_of, with_embeddings
 from mats_ray.errors import DataError
+from mats_ray.on_ray.data import finished_blocks
 
 
 def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Iterator[pa.Table]:
     """Stream one worker's noised rows in micro-batches, in the order of the data or of the mixture.
 
     Reading, shuffling, CLAP where it runs online, and noise are Ray Data tasks and actors over spans of the
-    stream, ahead of the consumer.
+    stream, which run while the consumer trains.
 
     Returns:
         Tables with ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
@@ -43,14 +44,14 @@ def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace)
     if not data.stored:
         dataset = _embedded_online(config, dataset)
     dataset.context.execution_options.preserve_order = True
-    # Blocks as they come, cut here: Ray's own cutting into micro-batches takes longer than all the rest.
-    blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    return rebatched(blocks, config.train.micro_batch_size)
+    # Whole blocks, cut into micro-batches here: Ray's own cutting needs more time than all the rest. The
+    # worker's dataloader prefetches, so Ray does not.
+    return rebatched(finished_blocks(dataset), config.train.micro_batch_size)
 
 
 def _spans(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dataset:
-    """Read spans, one at a time: some 10,000 rows/s, far ahead of a worker that takes some 100."""
-    plan = plan_of(config, place)
+    """Read spans, one at a time: some 10,000 rows/s, where a worker needs some 100."""
+    plan = spans_of(config, place)
     spans = ray.data.from_items(plan, override_num_blocks=len(plan))
     settings: dict[str, Any] = {"batch_size": None, "batch_format": "numpy", "num_cpus": 0.25}
     reader = SpanReader(config, data, place)
@@ -100,7 +101,7 @@ class _OnlineEmbedder:
     """Actor: holds CLAP, embeds and noises rows on their way to a training worker."""
 
     def __init__(self, config: RunConfig) -> None:
-        # imported here: tasks that only read use this module too, and need not load transformers for seconds
+        # imported here: tasks that only read use this module too, and need not load transformers
         from mats_ray.models.build import build_clap
 
         settings = config.data.embed

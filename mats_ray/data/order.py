@@ -2,8 +2,8 @@
 
 Epochs follow each other in one endless stream of samples. In each epoch the row groups of all Parquet files
 come in a shuffled order, and the rows of each group are shuffled among themselves. Sample s of the stream
-belongs to global batch s // global_batch_size, whose micro-batches W workers take in turn. So a resumed run
-needs one number, the count of samples consumed, and skipping to it costs nothing.
+belongs to global batch s // global_batch_size, whose micro-batches are assigned to W workers in turn. So a
+resumed run needs one number, the count of samples consumed, and skipping to it costs nothing.
 
 Shuffling reaches across groups but rows of one group stay together; ``mats embed`` therefore writes rows to
 groups by a hash, not in source order.
@@ -24,9 +24,9 @@ class RowGroup:
     path: str
     index: int
     num_rows: int
-    """That are used: all of them, or those of ``splits``."""
+    """Number of rows that are used: all of them, or those of ``splits``."""
     splits: tuple[str, ...] = ()
-    """Where rows are left out: the splits whose rows are used."""
+    """Splits whose rows are used; empty: all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Chunk:
     group: RowGroup
     epoch: int
     place: int
-    """Of the group among all groups in file order: seeds the shuffle of its rows."""
+    """Index of the group among all groups in file order: seeds the shuffle of its rows."""
     first_sample: int
     """Stream index of its first row after shuffling."""
 
@@ -82,20 +82,18 @@ def spans(start: int, stop: int, *, batch_size: int, num_rows: int) -> list[tupl
 def rows_of_worker(
     lengths: np.ndarray, *, batch_size: int, micro_batch_size: int, rank: int, num_workers: int
 ) -> np.ndarray:
-    """Return which samples of a span one worker takes, micro-batch after micro-batch.
+    """Return the samples of a span that one worker trains on, micro-batch after micro-batch.
 
-    Each global batch is sorted by length and cut into micro-batches of like length, which the workers take in
-    turn: little padding, and what the workers do at the same time takes them about equally long. What belongs
-    to a global batch, and so the loss, does not depend on it; nor does what belongs to a micro-batch on the
-    number of workers.
+    Each global batch is sorted by length and cut into micro-batches of like length, assigned to the workers
+    in turn: little padding, and equally long steps on all workers. The samples of a global batch, and so the
+    loss, do not depend on it; nor do those of a micro-batch on the number of workers.
 
     Args:
-        lengths: Of the span's samples in stream order, whole global batches; any measure of how long a row
-        is.
-            All alike: stream order.
+        lengths: Lengths of the span's samples in stream order, in any measure; if all are equal, the order is
+            that of the stream.
         batch_size: Global batch, a multiple of ``micro_batch_size * num_workers``.
-        micro_batch_size: Rows that are padded together.
-        rank: Of the worker.
+        micro_batch_size: Number of rows that are padded together.
+        rank: Rank of the worker.
         num_workers: W.
     """
     by_batch = lengths.reshape(-1, batch_size)

@@ -21,7 +21,7 @@ _CLAP = "clap"
 def build_memory(config: RunConfig) -> SantaMemory:
     """Draw ``memory.num_rows`` distinct texts, noise and cluster them, write ``config.memory_path``.
 
-    A small data set gives what it has, in at most as many clusters as rows.
+    A small data set yields all its texts, in at most as many clusters as rows.
 
     Raises:
         DataError: There are no embedded triplets.

@@ -1,4 +1,4 @@
-"""What one training worker reads of the stream: a span of whole global batches at a time. Knows no Ray.
+"""The rows of one training worker, read span by span: whole global batches at a time. Without Ray.
 
 Shapes: N rows, C CLAP dim.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ["id", "instruction", "answer"]
 EPOCH = "epoch"
-"""Column between reading and noise."""
+"""Column of a row's epoch, between reading and noise."""
 CHUNKS_PER_SPAN = 2
 """A span begins and ends inside a row group, which is read again for the next span: one in two, with two."""
 
@@ -36,7 +36,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class StreamPlace:
-    """Which samples of the endless stream one worker wants: its part of the batches in [start, stop)."""
+    """Samples of the endless stream that one worker trains on: its share of the batches in [start, stop)."""
 
     start: int
     """A multiple of the global batch size; ``stop``, too."""
@@ -45,21 +45,22 @@ class StreamPlace:
     num_workers: int
 
 
-def plan_of(config: RunConfig, place: StreamPlace) -> list[Span]:
+def spans_of(config: RunConfig, place: StreamPlace) -> list[Span]:
     """Cut a place in the stream into spans."""
     num_rows = CHUNKS_PER_SPAN * config.data.chunk_rows
     return spans(place.start, place.stop, batch_size=config.train.global_batch_size, num_rows=num_rows)
 
 
 class SpanReader:
-    """Span -> the rows one worker wants of it, in the order it uses them, with this epoch's noise.
+    """Reads the rows of one worker in a span, in training order, with this epoch's noise.
 
-    Keeps the last row groups: in a mixture, a source's next batch likely lies in the one before.
+    Caches the last row groups: in a mixture, a source's next batch likely lies in the row group of the last
+    one.
 
     Args:
-        config: Of the run.
-        data: What is read.
-        place: Of the worker.
+        config: Configuration of the run.
+        data: Embedded triplets to read.
+        place: Samples and rank of the worker.
 
     Raises:
         ConfigError: See ``mixture_of``.
@@ -68,14 +69,14 @@ class SpanReader:
     def __init__(self, config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> None:
         self.config, self.data, self.place = config, data, place
         self._environment = Environment()  # it reads in other processes
-        self._kept: OrderedDict[RowGroup, pa.Table] = OrderedDict()
+        self._cache: OrderedDict[RowGroup, pa.Table] = OrderedDict()
         self._by_source: dict[str, list[RowGroup]] = {}
-        self._num_kept = 1
+        self._cache_size = 1
         if config.data.mixture.by == "source":
             self._by_source, self._mixture = mixture_of(
                 config.data.mixture, data.groups, seed=config.seed, where=config.embedded_path
             )
-            self._num_kept = len(self._by_source) + 2
+            self._cache_size = len(self._by_source) + 2
 
     def read(self, span: Span) -> pa.Table:
         """Return ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
@@ -86,7 +87,8 @@ class SpanReader:
         self._environment.use()
         seed = config.seed
         table = pa.concat_tables(
-            self._rows(chunk, rows_of_span(chunk, seed=seed, span=part)) for chunk, part in self._chunks(span)
+            self._rows(chunk, rows_of_span(chunk, seed=seed, span=samples))
+            for chunk, samples in self._chunks(span)
         )
         rows = rows_of_worker(
             _lengths(table) if config.data.group_by_length else np.zeros(len(table), np.int64),
@@ -95,11 +97,11 @@ class SpanReader:
             rank=place.rank,
             num_workers=place.num_workers,
         )
-        mine = table.take(pa.array(rows))
-        return noised(mine, seed=seed, variance=config.model.noise.variance) if self.data.stored else mine
+        own = table.take(pa.array(rows))
+        return noised(own, seed=seed, variance=config.model.noise.variance) if self.data.stored else own
 
     def _chunks(self, span: Span) -> Iterator[tuple[Chunk, Span]]:
-        """What a span is made of: chunks of one stream, or of each source's own."""
+        """Yield the chunks of a span, of one stream or of each source's own, with the samples to read."""
         seed, size = self.config.seed, self.config.train.global_batch_size
         if not self._by_source:
             yield from (
@@ -116,17 +118,17 @@ class SpanReader:
         return self._table_of(chunk.group).take(pa.array(rows)).append_column(EPOCH, epochs)
 
     def _table_of(self, group: RowGroup) -> pa.Table:
-        if group not in self._kept:
+        if group not in self._cache:
             columns = [*TEXT_COLUMNS, EMBEDDING if self.data.stored else "text"]
-            self._kept[group] = read_group(group, columns)
-            if len(self._kept) > self._num_kept:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(group)
-        return self._kept[group]
+            self._cache[group] = read_group(group, columns)
+            if len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(group)
+        return self._cache[group]
 
 
 def rebatched(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Cut a stream of tables into tables of so many rows; the last may have fewer."""
+    """Cut a stream of tables into tables of ``size`` rows; the last may have fewer."""
     rest: pa.Table | None = None
     for table in tables:
         joined = table if rest is None else pa.concat_tables([rest, table])
@@ -149,10 +151,10 @@ def noised(table: pa.Table, *, seed: int, variance: float) -> pa.Table:
     """Noise clean rows by (seed, epoch, row id).
 
     Args:
-        table: With ``TEXT_COLUMNS``, clean embeddings and each row's epoch: every pass over the data draws
-            anew; without that column, the first epoch for all.
-        seed: Of the run.
-        variance: Of the noise.
+        table: With ``TEXT_COLUMNS``, clean embeddings and each row's epoch: noise is drawn
+            anew in each epoch; without that column, the first epoch for all.
+        seed: Seed of the run.
+        variance: Variance of the noise.
     """
     clean_NC = torch.from_numpy(embedding_matrix(table.column(EMBEDDING)))
     keys = np.array([row_key(row_id) for row_id in table.column("id").to_pylist()], np.int64)
@@ -169,7 +171,7 @@ def noised(table: pa.Table, *, seed: int, variance: float) -> pa.Table:
 
 
 def _lengths(table: pa.Table) -> np.ndarray:
-    """Characters of instruction and answer: near enough to tokens to put like with like."""
+    """Characters of instruction and answer: near enough to tokens to group rows of like length."""
     texts = (table.column(name) for name in ("instruction", "answer"))
     instructions, answers = (pc.call_function("utf8_length", [text]).to_numpy() for text in texts)
     return instructions + answers

@@ -21,7 +21,7 @@ EMBEDDING = "embedding"
 SPLIT, SOURCE = "split", "source"
 CLAP_METADATA_KEY = b"mats_clap_identity"
 CONTENT_METADATA_KEY = b"mats_content_sha256"
-"""Over the rows of a file: its footer alone tells two contents apart."""
+"""Key of the hash over the rows of a file: two contents differ in their footers."""
 
 
 def triplet_table(triplets: Iterable[Triplet]) -> pa.Table:
@@ -89,5 +89,5 @@ def embedding_array(matrix: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def row_key(row_id: str) -> int:
-    """Return a stable 63-bit number for a row id: what its noise and its place in the order follow from."""
+    """Return a stable 63-bit number for a row id: its noise and its place in the order follow from it."""
     return int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "big") >> 1

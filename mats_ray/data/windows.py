@@ -1,6 +1,6 @@
 """Fixed windows over audio that is decoded block by block.
 
-No window depends on chance, none is held longer than it takes to hand it on.
+Windows do not depend on the blocks, and none is kept once it has been yielded.
 
 Shapes: T samples.
 """
@@ -15,7 +15,7 @@ from mats_ray.models.windows import Windows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """How audio is cut: ``seconds`` long windows, one every ``hop`` seconds, hop at most seconds."""
+    """Windows to cut: ``seconds`` long windows, one every ``hop`` seconds, hop at most seconds."""
 
     seconds: float
     hop: float

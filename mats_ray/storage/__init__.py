@@ -1,4 +1,4 @@
-"""Files in local folders and below s3:// (gs://, ...) prefixes: opened, listed, written whole, tried again.
+"""Files in local folders and below s3:// (gs://, ...) prefixes: opened, listed, written in one step, retried.
 
 Whatever fails is a ``StorageError`` that names path and cause; it knows no Ray and no torch.
 """

@@ -1,4 +1,4 @@
-"""How a path or URI is reached: its file system, and the name inside it exactly as written.
+"""File system of a path or URI, and the name inside it exactly as written.
 
 `#`, `?`, `%`, `+`, spaces and accents in a path stand for themselves; nothing is decoded.
 Endpoint, keys and region of S3 come from the usual AWS environment, which ``Environment`` carries to other
@@ -53,7 +53,7 @@ def locate(path: str) -> tuple[AbstractFileSystem, str]:
         raise DataError(f"{path}: no access to {protocol}:// paths: {error}") from error
     if not is_s3:
         return files, str(files._strip_protocol(path))
-    # s3fs's own retries know no chance and multiply ours; and it would cut a key at "?versionId="
+    # s3fs's own retries have no jitter and multiply ours; and it would cut a key at "?versionId="
     s3 = cast("Any", files)
     s3.retries, s3.split_path = 1, partial(_bucket_and_key, s3)
     return files, key.rstrip("/")
@@ -70,7 +70,7 @@ def _bucket_and_key(files: Any, path: str) -> tuple[str, str, None]:
 
 
 def _s3_settings() -> dict[str, Any]:
-    """Collect what the usual AWS environment variables say, as arguments of s3fs."""
+    """Return the usual AWS environment variables as arguments of s3fs."""
     known = _variables()
     settings: dict[str, Any] = {SECRETS[name]: known[name] for name in SECRETS if name in known}
     if endpoint := known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL"):
@@ -81,16 +81,16 @@ def _s3_settings() -> dict[str, Any]:
 
 
 class Environment:
-    """What one process knows about reaching S3, for processes that were started without it.
+    """AWS variables of one process, for processes that were started without them.
 
-    It shows nothing of that: Ray writes arguments into its logs and its dashboard.
+    Its repr shows none of them: Ray writes arguments into its logs and its dashboard.
     """
 
     def __init__(self) -> None:
         self._variables = _variables()
 
     def use(self) -> None:
-        """Take it over."""
+        """Set the variables in this process."""
         os.environ.update(self._variables)
 
 

@@ -1,4 +1,4 @@
-"""What is at a path or below it."""
+"""Files at a path or below it."""
 
 import contextlib
 import hashlib
@@ -23,9 +23,9 @@ class StoredFile:
     path: str
     """Absolute path, or URI."""
     name: str
-    """What of the path lies below the folder that was listed; of a file that was named, its last part."""
+    """Path below the folder that was listed; for a single file, the last part of its path."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     etag: str
     """Changes with the content: the store's own, or made of size and modification time."""
     mtime_ns: int
@@ -33,7 +33,7 @@ class StoredFile:
 
 
 def stat(path: str) -> StoredFile | None:
-    """Look at one file; None if there is none.
+    """Return one file's size and version; None if there is none.
 
     Raises:
         StorageError: The storage cannot be reached.
@@ -114,7 +114,7 @@ def local_etag(status: os.stat_result) -> str:
 
 
 def _found(files: AbstractFileSystem, key: str, *, recursive: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield keys and what the store says of them, all from one answer."""
+    """Yield keys and their metadata, all from one response."""
     depth = None if recursive else 1
     with contextlib.suppress(FileNotFoundError):
         found = retry(lambda: files.find(key, maxdepth=depth, detail=True))
@@ -122,7 +122,7 @@ def _found(files: AbstractFileSystem, key: str, *, recursive: bool) -> Iterator[
 
 
 def _pages(files: Any, key: str, *, recursive: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the same from S3 page by page, each tried again by itself: millions of keys are not held twice.
+    """Yield the same from S3 page by page, each retried by itself: millions of keys are not held twice.
 
     s3fs keeps a dictionary of a kilobyte per object until it has all of them.
     """

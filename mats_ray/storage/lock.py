@@ -1,8 +1,8 @@
 """One job per output folder: a lock with a heartbeat, in local folders and below s3:// prefixes alike.
 
 The lock is a small file in the folder, replaced only while it is the one that was read: under ``flock`` on a
-disk, by conditional requests on S3. A holder that was killed is found out at once on its own machine, from
-elsewhere by a heartbeat that has stopped.
+disk, by conditional requests on S3. A killed holder is detected at once on its own machine, from elsewhere by
+a heartbeat that has stopped.
 """
 
 import contextlib
@@ -46,10 +46,10 @@ def held(folder: str, *, by: str) -> Iterator[None]:
 
     Args:
         folder: Local folder or URI.
-        by: Command, for whoever finds the folder held.
+        by: Command, for the error of another job.
 
     Raises:
-        DataError: Another job holds it; or has taken it over, after this one showed no sign of life for long.
+        DataError: Another job holds it; or has taken it over, after this one had no heartbeat for long.
         StorageError: It cannot be written.
     """
     make_folder(folder)
@@ -88,24 +88,24 @@ class _Lock:
         holder = _holder(content)
         if holder is not None and _is_alive(holder):
             raise DataError(self._refusal(holder))
-        taken = _replace(self._path, version, self._content())
-        if taken is None:
+        written = _replace(self._path, version, self._content())
+        if written is None:
             raise DataError(self._refusal(_holder(_read(self._path)[0])))
-        self._version = taken
+        self._version = written
 
     def beat_until(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS) and not self.is_lost:
             try:
-                taken = _replace(self._path, self._version, self._content())
+                written = _replace(self._path, self._version, self._content())
             except StorageError as error:
                 logger.warning("no heartbeat: %s", error)
                 continue
-            self._version, self.is_lost = taken or "", taken is None
+            self._version, self.is_lost = written or "", written is None
             if self.is_lost:
                 logger.error(self.loss)
 
     def release(self) -> None:
-        """Give it back; what fails only costs a successor the wait."""
+        """Release the lock; a failure only makes the next job wait."""
         try:
             if not self.is_lost:
                 _drop(self._path, self._version)
@@ -127,7 +127,7 @@ class _Lock:
 
 
 def _holder(content: bytes) -> dict[str, Any] | None:
-    """Read who holds the lock; None if nobody does, or what is there is none (cut off by a kill)."""
+    """Return the holder of the lock; None if it is free, or no valid lock (cut off by a kill)."""
     try:
         facts = json.loads(content)
         return facts if isinstance(facts, dict) and facts.keys() >= _FACTS else None
@@ -142,13 +142,13 @@ def _is_alive(holder: dict[str, Any]) -> bool:
 
 
 def _place() -> str:
-    """Name where a process id means one process: a boot of a machine, and a container on it."""
+    """Identify the scope of a process id: a boot of a machine, and a container on it."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _start_of(pid: int) -> str:
-    """Return when a living process was started, in the kernel's measure; empty if there is none."""
+    """Return when a living process was started, in clock ticks since boot; empty if there is none."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:
@@ -174,7 +174,7 @@ def _read(path: str) -> tuple[bytes, str]:
 
 
 def _replace(path: str, version: str, content: bytes) -> str | None:
-    """Write the lock if it is still of a version; returns the new one, None if somebody else was faster."""
+    """Write the lock if it is still of a version; returns the new one, None if another process was faster."""
     if not is_remote(path):
         with named(path, "written"), contextlib.suppress(FileNotFoundError):
             return _swap_local(locate(path)[1], version, content)
@@ -184,8 +184,8 @@ def _replace(path: str, version: str, content: bytes) -> str | None:
     faster = (ChangedError, MissingError) if version else (ChangedError,)
     with contextlib.suppress(*faster), named(path, "written"), contextlib.suppress(FileExistsError):
         retry(partial(_put, path, version, content))
-    found, taken = _read(path)  # also where the answer to a request was lost that had its effect
-    return taken if found == content else None
+    found, current = _read(path)  # also where the answer to a request was lost that had its effect
+    return current if found == content else None
 
 
 def _put(path: str, version: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Folders of Parquet files, and the mark of those whose rows are not all there yet."""
+"""Folders of Parquet files, and the marker of unfinished ones."""
 
 from mats_ray.errors import DataError
 from mats_ray.storage.access import is_remote, locate
@@ -6,14 +6,14 @@ from mats_ray.storage.listing import StoredFile, list_files, stat
 from mats_ray.storage.reading import read_bytes
 
 UNFINISHED = "_UNFINISHED"
-"""A file that marks a folder whose rows are not all there yet; it names the command that ends it."""
+"""Name of the file that marks a folder as unfinished; it names the command that writes there."""
 
 
 def parquet_files(path: str) -> list[StoredFile]:
     """List the Parquet files at a path, sorted: one file, whatever its name, or all below a folder.
 
     Raises:
-        DataError: Nothing is there, or a job that writes there has not come to its end.
+        DataError: Nothing is there, or a job that writes there has not finished.
     """
     check_finished(path)
     root = path if is_remote(path) else locate(path)[1]
@@ -24,7 +24,7 @@ def parquet_files(path: str) -> list[StoredFile]:
 
 
 def check_finished(path: str) -> None:
-    """Refuse a folder that holds but a part of its rows.
+    """Refuse a folder marked as unfinished.
 
     Raises:
         DataError: A job was killed there, or is still at work; names its command.

@@ -15,7 +15,7 @@ from mats_ray.storage.listing import StoredFile, list_files, stat
 from mats_ray.storage.retries import ChangedError, named, retry
 
 CHUNK_BYTES = 16 * 2**20
-"""Larger objects are read in ranges: what is lost when a connection breaks."""
+"""Size of the ranges that larger objects are read in; a broken connection loses one of them."""
 
 
 def read_bytes(path: str, *, first: int | None = None) -> bytes:
@@ -34,13 +34,13 @@ def read_bytes(path: str, *, first: int | None = None) -> bytes:
 
 
 def fetch_into(sink: BinaryIO, path: str, *, size: int, etag: str = "") -> None:
-    """Read one remote object of a listed size range by range, each tried again if it fails or falls short.
+    """Read one remote object of a listed size range by range, each retried if it fails or falls short.
 
     Args:
-        sink: Takes the bytes.
+        sink: Receives the bytes.
         path: URI.
-        size: Bytes, as listed.
-        etag: As listed; a replaced object is refused.
+        size: Number of bytes, as listed.
+        etag: ETag, as listed; a replaced object is refused.
 
     Raises:
         MissingError: It is gone.
@@ -77,8 +77,8 @@ def _get(files: Any, key: str, *, span: tuple[int, int] | None = None, etag: str
 
 
 async def _body(files: Any, request: dict[str, str]) -> bytes:
-    answer = await files._call_s3("get_object", **request)
-    async with answer["Body"] as body:
+    response = await files._call_s3("get_object", **request)
+    async with response["Body"] as body:
         return await body.read()
 
 

@@ -1,4 +1,4 @@
-"""Another attempt where a storage fails, and what failed in one line."""
+"""Retries of operations on storage, and their errors in one line."""
 
 import contextlib
 import itertools
@@ -16,15 +16,15 @@ from mats_ray.storage.access import SECRETS
 logger = logging.getLogger(__name__)
 
 ATTEMPTS, ATTEMPTS_REFUSED = 5, 2
-"""To reach a storage that fails; that says no (keys that are wrong or have expired)."""
+"""Number of attempts if a storage fails, and if it refuses (keys that are wrong or have expired)."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 20.0
-"""Twice as long each time; the wait itself is drawn between nothing and that."""
+"""Longest waits, doubled each time; the wait itself is drawn between 0 and that."""
 
 Result = TypeVar("Result")
 
-_LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, StorageError)
+_PERMANENT = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, StorageError)
 _REPLACED = ("PreconditionFailed", "412")
-"""What another attempt would not mend: errors, and S3's codes."""
+"""Errors, and codes of S3, that a retry would not mend."""
 
 
 class ChangedError(StorageError):
@@ -32,24 +32,24 @@ class ChangedError(StorageError):
 
 
 def retry(action: Callable[[], Result], *, attempts: int = ATTEMPTS, warn: str = "") -> Result:
-    """Do something with a storage again while it fails, waiting longer each time, by chance.
+    """Retry an operation on a storage while it fails, with exponential backoff and jitter.
 
-    Without chance all workers would come back at the same moment.
+    Without jitter all workers would come back at the same moment.
 
     Args:
         action: Safe to be repeated.
-        attempts: At most.
-        warn: What failed, for a warning before each wait.
+        attempts: Largest number of attempts.
+        warn: Name of the operation, for a warning before each wait.
 
     Raises:
-        Exception: Of the last attempt; at once where another attempt would not mend it.
+        Exception: That of the last attempt; at once where a retry would not mend it.
     """
     for attempt in itertools.count(1):
         try:
             return action()
         except Exception as error:
             refused = isinstance(error, PermissionError)
-            if attempt >= (min(attempts, ATTEMPTS_REFUSED) if refused else attempts) or _is_lasting(error):
+            if attempt >= (min(attempts, ATTEMPTS_REFUSED) if refused else attempts) or _is_permanent(error):
                 raise
             longest = min(FIRST_WAIT_SECONDS * 2 ** (attempt - 1), LONGEST_WAIT_SECONDS)
             wait = random.uniform(0, longest)  # noqa: S311  (no secret)
@@ -59,17 +59,17 @@ def retry(action: Callable[[], Result], *, attempts: int = ATTEMPTS, warn: str =
     raise AssertionError("the last attempt returns or raises")
 
 
-def _is_lasting(error: Exception) -> bool:
-    return isinstance(error, _LASTING) or code_of(error) in _REPLACED
+def _is_permanent(error: Exception) -> bool:
+    return isinstance(error, _PERMANENT) or code_of(error) in _REPLACED
 
 
 @contextlib.contextmanager
 def named(path: str, what: str) -> Iterator[None]:
-    """Name path and cause of whatever fails, in one line.
+    """Raise any failure as an error that names path and cause, in one line.
 
     Raises:
         MissingError: Nothing is there.
-        ChangedError: It is no longer what was asked for.
+        ChangedError: It is no longer the version that was listed.
         StorageError: Anything else.
     """
     try:
@@ -85,7 +85,7 @@ def named(path: str, what: str) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Say what an error says in one line, without keys and passwords."""
+    """Return the text of an error on one line, without keys and passwords."""
     if code_of(error) == "NoSuchBucket":
         return "no bucket of that name"
     text = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
@@ -96,6 +96,6 @@ def reason_of(error: BaseException) -> str:
 
 
 def code_of(error: BaseException) -> str:
-    """Return S3's own word for an error; empty for others."""
+    """Return S3's error code; empty for other errors."""
     response: Any = getattr(error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))

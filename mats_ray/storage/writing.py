@@ -1,4 +1,4 @@
-"""Whole files only: whoever reads one meanwhile, or after a kill, finds the old one or the new one."""
+"""Writing files in one step: a reader, even after a kill, finds the old file or the new one."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from mats_ray.storage.listing import list_files
 from mats_ray.storage.retries import ATTEMPTS, named, reason_of, retry
 
 PENDING = ".pending"
-"""Ends the name of a local file while it is written."""
+"""Suffix of a local file while it is written."""
 
 
 def write_bytes(path: str, data: bytes, *, attempts: int = ATTEMPTS) -> None:
-    """Write or replace a file in one step: whoever reads it sees the old one or the new one.
+    """Write or replace a file in one step: a reader sees the old one or the new one.
 
     Raises:
         StorageError: It cannot be written.
@@ -80,7 +80,7 @@ def _copy_local(source: Path, target: str) -> None:
 
 @contextlib.contextmanager
 def _replacing(target: str) -> Iterator[BinaryIO]:
-    """Write beside, then rename; a name by chance, so that two writers do not write into one file."""
+    """Write a temporary file beside, then rename; its name is random, so that two writers use two files."""
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PENDING}")
@@ -95,7 +95,7 @@ def _replacing(target: str) -> Iterator[BinaryIO]:
 
 
 def clear_pending(folder: str) -> None:
-    """Remove what killed writers left half-written below a folder that is held; remote ones leave nothing."""
+    """Remove half-written files of killed writers below a folder; remote writers leave none."""
     if not is_remote(folder):
         for left_over in Path(locate(folder)[1]).rglob(f".*{PENDING}"):
             left_over.unlink(missing_ok=True)

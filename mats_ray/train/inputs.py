@@ -73,7 +73,7 @@ def _check_mixture(config: RunConfig, data: EmbeddedTriplets) -> None:
     check_layout(data.groups, by=mixture.by, where=config.embedded_path)
     if mixture.by == "source":
         _, mixed = mixture_of(mixture, data.groups, seed=config.seed, where=config.embedded_path)
-        shares = (f"{count / len(mixed.deck):.4g} {source}" for source, count in mixed.copies.items())
+        shares = (f"{count / len(mixed.cycle):.4g} {source}" for source, count in mixed.copies.items())
         logger.info("shares of the batches: %s", ", ".join(shares))
 
 

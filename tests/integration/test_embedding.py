@@ -19,7 +19,7 @@ from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.data.on_ray import training_rows
-from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
+from mats_ray.data.stream import SpanReader, StreamPlace, spans_of
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.models.clap import load_clap
@@ -139,12 +139,12 @@ def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embe
     triplets, out = broken.triplets_path, broken.embedded_path
     plan = make_plan(broken.data, triplet_files(triplets), clap.identity, triplets=triplets, out=out)
     ledger = EmbedLedger(plan)
-    ledger.begin()
+    ledger.start()
     for index in range(len(plan.files)):
         scatter(plan, index)
     done = [write_partition(plan, partition, clap, batch_size=64) for partition in (0, 7, 29)]
     for one in done:
-        ledger.enter(one)
+        ledger.record(one)
     left_over = tmp_path / "broken" / ".part-00004.parquet.0123abcd.pending"
     left_over.write_bytes(b"PAR1")
     times = {one: one.stat().st_mtime_ns for one in (tmp_path / "broken").glob("*.parquet")}
@@ -240,7 +240,7 @@ def test_a_mixture_streams_batches_of_one_source_each(embedded, tmp_path):
 
     half = stream(mixed, 0, 70 * size, rank=1, num_workers=2)  # more than one task's share of batches
 
-    assert half.equals(pa.concat_tables(alone.read(span) for span in plan_of(mixed, alone.place)))
+    assert half.equals(pa.concat_tables(alone.read(span) for span in spans_of(mixed, alone.place)))
     assert len(half) == 70 * size // 2
 
 

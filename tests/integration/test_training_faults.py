@@ -8,7 +8,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from mats_ray.data.embedded import inspect
-from mats_ray.data.stream import SpanReader, StreamPlace, plan_of, rebatched
+from mats_ray.data.stream import SpanReader, StreamPlace, rebatched, spans_of
 from mats_ray.models.build import build_mats
 from mats_ray.train.dataloader import micro_batches
 from mats_ray.train.engine import TorchEngine
@@ -88,7 +88,7 @@ def alone(config, num_steps):
     model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
     place = StreamPlace(0, num_steps * config.train.global_batch_size, 0, 1)
     reader = SpanReader(config, inspect(config.embedded_path), place)
-    rows = rebatched(map(reader.read, plan_of(config, place)), config.train.micro_batch_size)
+    rows = rebatched(map(reader.read, spans_of(config, place)), config.train.micro_batch_size)
     context = LocalContext()
     fit(TorchEngine(model, config.train.optim), micro_batches(rows, prompts, config), context, config)
     return {int(record["step"]): record["loss"] for record in context.records}

@@ -1,6 +1,6 @@
 """Cells and fields of annotation files as values: missing ones, booleans, lists of strings, splits.
 
-Spreadsheets, pandas, R and JSON write the same value in different words. A value is read by one of these
+Spreadsheets, pandas, R and JSON write the same value in different ways. A value is read by one of these
 functions or not at all: a guess could let a test clip into training.
 """
 
@@ -17,7 +17,7 @@ MISSING = frozenset(
         *("NAN", "Null", "NaT"),
     }
 )
-"""What stands for "no value": pandas' default ``na_values``, and three spellings of other writers. Lower-case
+"""Spellings of "no value": pandas' default ``na_values``, and three spellings of other writers. Lower-case
 ``none`` is an answer ("How many dogs bark?")."""
 
 _MISSING_TEXTS = frozenset(word.casefold() for word in MISSING)

@@ -1,12 +1,12 @@
 """CSV and TSV files, record by record, where one broken record costs one record.
 
 Python's reader takes an unclosed quote for a field that goes on to the end of the file. Here a record is a
-line, joined with the next ones while its quotes are odd; where that leads to nothing, the first line alone is
-rejected and reading goes on at the second.
+line, joined with the next ones while its quotes are odd; where that fails, the first line alone is rejected
+and reading continues at the second.
 
 No record is kept in part: where the last column is needed, a line without a delimiter is the rest of a text
 that was written without quotes, and another line with too few columns may be, unless it begins as records do
-(an id): it takes the record before it along.
+(an id): the record before it is rejected, too.
 """
 
 import csv
@@ -23,7 +23,7 @@ MAX_RECORD_LINES = 32
 """Captions with line breaks have a few."""
 MAX_TEXT_CHARACTERS = 20_000
 """A longer text is not put together any further: it is no caption."""
-GOES_ON = "goes on in the next line, which has too few columns"
+CONTINUES_ON_NEXT_LINE = "goes on in the next line, which has too few columns"
 """Why a record is rejected that may be half of one."""
 
 Record = tuple[int, dict[str, str]]
@@ -50,7 +50,7 @@ def table_records(
         quoted: Cells may stand in double quotes; otherwise a quote is a character like others.
         space_after_comma: Quotes may follow a space (AudioSet).
         comment: Lines that begin so are skipped.
-        encoding: Of records that are not UTF-8; "utf-8" rejects them.
+        encoding: Encoding of records that are not UTF-8; "utf-8" rejects them.
 
     Raises:
         DataError: The header lacks a column: no record of the file could be read.
@@ -89,7 +89,11 @@ def _records(
         if whole and may_be_rest and _joined(whole[1], cells):
             continue
         if whole:
-            yield Rejected(whole[0], GOES_ON) if may_be_rest else _record(*whole, columns, form.encoding)
+            yield (
+                Rejected(whole[0], CONTINUES_ON_NEXT_LINE)
+                if may_be_rest
+                else _record(*whole, columns, form.encoding)
+            )
         whole = None if cells is None or fault else (number, cells)
         if fault:
             yield Rejected(number, fault)

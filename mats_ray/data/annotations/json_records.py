@@ -1,7 +1,7 @@
 """JSON files whose one long list or mapping is read item by item: some have gigabytes.
 
 What lies between items is skipped. An item that cannot be read, or holds a string that is not valid Unicode,
-costs that item: reading goes on where the next one seems to begin.
+costs that item: reading continues where the next one seems to begin.
 """
 
 import io
@@ -14,8 +14,8 @@ from mats_ray.data.annotations.reader import AnnotationFile, Rejected
 from mats_ray.errors import DataError
 from mats_ray.text import is_valid_unicode
 
-LOOK_AHEAD = 1 << 20
-"""Characters seen of an item before it counts as broken; the longest real ones have a few thousand."""
+MAX_ITEM_CHARACTERS = 1 << 20
+"""Number of characters of an item before it counts as broken; the longest real ones have a few thousand."""
 
 NOT_UTF8 = "not UTF-8"
 
@@ -60,37 +60,37 @@ def _checked(number: int, item: Any) -> tuple[int, Any] | Rejected:
 
 def _scan(file: AnnotationFile, opening: str, *, what: str, pairs: bool) -> Iterator[Any]:
     with file.open() as stream:
-        window = _Window(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape"))
-        if not window.skip(re.compile(opening, re.DOTALL)):
+        buffer = _Buffer(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape"))
+        if not buffer.skip(re.compile(opening, re.DOTALL)):
             raise DataError(f"{file.path} holds no JSON {what}")
         number = 0
-        while not window.at_end():
+        while not buffer.at_end():
             number += 1
-            if window.at("]") or window.at("}"):
+            if buffer.at("]") or buffer.at("}"):
                 return
             try:
-                yield _checked(number, window.take(pairs=pairs))
+                yield _checked(number, buffer.read_item(pairs=pairs))
             except (ValueError, RecursionError) as error:
                 yield Rejected(number, f"not JSON: {str(error).split(':', 1)[0]}")
-                window.resynchronise()
+                buffer.resynchronise()
         yield Rejected(number + 1, "the file ends inside its list (cut off?)")
 
 
-class _Window:
-    """The part of the file that is in memory."""
+class _Buffer:
+    """The characters of the file that are in memory."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text, self._buffer, self._place, self._whole = text, "", 0, False
         self._fill()
 
     def skip(self, pattern: re.Pattern[str]) -> bool:
-        """Step over the beginning of the file."""
+        """Skip the beginning of the file."""
         found = pattern.match(self._buffer)
         self._place = found.end() if found else 0
         return found is not None
 
     def at_end(self) -> bool:
-        """Step over what lies between items; whether nothing follows."""
+        """Skip the gap between items; return whether the file ends there."""
         while True:
             self._place = self._gap(self._place)
             if self._place < len(self._buffer) or self._whole:
@@ -98,10 +98,10 @@ class _Window:
             self._fill()
 
     def at(self, closing: str) -> bool:
-        """Whether a character comes next."""
+        """Return whether a character comes next."""
         return self._buffer.startswith(closing, self._place)
 
-    def take(self, *, pairs: bool) -> Any:
+    def read_item(self, *, pairs: bool) -> Any:
         """Read one item, or one key and value.
 
         Raises:
@@ -111,7 +111,7 @@ class _Window:
             try:
                 item, end = self._pair() if pairs else _decode(self._buffer, self._place)
             except (ValueError, RecursionError) as error:
-                if self._whole or len(self._buffer) - self._place >= LOOK_AHEAD:
+                if self._whole or len(self._buffer) - self._place >= MAX_ITEM_CHARACTERS:
                     raise ValueError(str(error)) from None
                 self._fill()
                 continue
@@ -144,6 +144,6 @@ class _Window:
         return found.end()
 
     def _fill(self) -> None:
-        more = self._text.read(LOOK_AHEAD)
-        self._whole = len(more) < LOOK_AHEAD
+        more = self._text.read(MAX_ITEM_CHARACTERS)
+        self._whole = len(more) < MAX_ITEM_CHARACTERS
         self._buffer, self._place = self._buffer[self._place :] + more, 0

@@ -1,7 +1,7 @@
-"""What a reader of annotation files takes and gives.
+"""Input and output of a reader of annotation files.
 
-A reader is a generator: it holds no more than one record, or one clip's records, and gives every record it
-meets as a ``Row``, a ``Dropped`` (understood, and left out for a reason) or a ``Rejected`` (not understood).
+A reader is a generator: it holds no more than one record, or one clip's records, and yields an ``Entry`` for
+every record: a ``Row``, a ``Dropped`` (valid, and left out for a reason) or a ``Rejected`` (not usable).
 """
 
 import io
@@ -20,34 +20,34 @@ _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
 
 
 class Row(NamedTuple):
-    """One record, before instruction and, for labels, text are made."""
+    """One record, before instruction and, for labels, text are added."""
 
     number: int
-    """Where it stands: line of the file, item of the list; from 1."""
+    """Position: line of the file, item of the list; from 1."""
     key: str
-    """Names it within source and split, and stays the same when the file is read again."""
+    """Unique within source and split, and the same whenever the file is read."""
     text: str = ""
-    """What stands in for the audio; empty: made from ``labels``."""
+    """Text in place of the audio; empty: built from ``labels``."""
     labels: tuple[str, ...] = ()
     question: str = ""
     answer: str = ""
     """Empty: the text itself, or the labels."""
     split: str = ""
-    """Where the record says so itself; otherwise the file's."""
+    """Split of the record where it names one; otherwise the file's."""
     license: str = ""
-    """Where it is known per record."""
+    """Licence of the record where it is known."""
 
 
 class Dropped(NamedTuple):
-    """A record that is fine and must not be trained on, or is of no use."""
+    """A valid record that must not be trained on, or is of no use."""
 
     number: int
     reason: str
-    """One of few: they are counted."""
+    """One of a few reasons: records are counted by it."""
 
 
 class Rejected(NamedTuple):
-    """A record nobody can use."""
+    """A record that cannot be used."""
 
     number: int
     reason: str
@@ -63,7 +63,7 @@ class AnnotationFile:
     path: str
     split: str
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Paths by role, e.g. ``blacklist``; a role nobody gave is absent."""
+    """Paths by role, e.g. ``blacklist``; a role without files is absent."""
     bytes_read: int = 0
 
     @property
@@ -90,14 +90,14 @@ class AnnotationFile:
         """Return the companions of a role.
 
         Raises:
-            DataError: There are none; says what is missing.
+            DataError: There are none; names what is missing.
         """
         if paths := self.companions.get(role):
             return paths
         raise DataError(f"{self.path} needs {what}: name it in companions: {{{role}: PATH}}")
 
     def beside(self, path: str) -> "AnnotationFile":
-        """A companion as a file of its own."""
+        """Return a companion as a file of its own."""
         return AnnotationFile(path, self.split)
 
     def _count(self, num_bytes: int) -> None:

@@ -1,6 +1,6 @@
-"""Texts by key, on disk: what stands in for a clip's audio is often in another file than the question.
+"""Texts by key, on disk: the text in place of a clip's audio is often in another file than the question.
 
-A dictionary of every clip of OpenAQA would fill gigabytes; SQLite takes a file that goes away afterwards.
+A dictionary of every clip of OpenAQA would fill gigabytes; SQLite uses a temporary file.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class TextLookup:
 
     def add(self, key: str, text: str) -> None:
         """Put a text under a key; all of them before the first ``get``."""
-        assert not self._indexed, "a lookup is filled first and asked then"
+        assert not self._indexed, "a lookup is filled before it is read"
         self._pending.append((key, text))
         if len(self._pending) >= _BATCH:
             self._flush()

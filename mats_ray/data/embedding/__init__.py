@@ -1,1 +1,1 @@
-"""Triplets to embedded triplets: rows meet by text on disk, each distinct text goes through CLAP once."""
+"""Triplets to embedded triplets: rows are shuffled by text on storage, each distinct text is encoded once."""

@@ -1,8 +1,8 @@
-"""What an embedding job would do, what of it is done, and when it is all done.
+"""The plan of an embedding job, and the ledger of its finished partitions.
 
-Everything it needs to know lies beside the output: the work folder of a plan holds the shuffled rows and a
-note per finished partition; the manifest of a finished job says what was made. A plan's fingerprint follows
-from the triplet files, the CLAP and the layout, so work of another plan is never taken for this one's.
+All state lies beside the output: the work folder of a plan holds the shuffled rows and a JSON file per
+finished partition; the manifest of a finished job lists its partitions. A plan's fingerprint follows from the
+triplet files, the CLAP and the layout, so that work of another plan is never used for this one.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from mats_ray.types import CLAPIdentity
 WORK = "_shuffle"
 MANIFEST = "embedded.json"
 _LAYOUT = 1
-"""Changes when the same plan would be written in another way."""
+"""Version of the layout: changes when the same plan would be written in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class TripletFile:
 
 @dataclass(frozen=True)
 class EmbedPlan:
-    """Inputs, layout and place of one embedding."""
+    """Inputs, layout and output folder of one embedding."""
 
     files: tuple[TripletFile, ...]
     triplets: str
@@ -68,7 +68,7 @@ class EmbedPlan:
 
     @property
     def num_rows(self) -> int:
-        """Of all files."""
+        """Number of rows of all files."""
         return sum(file.num_rows for file in self.files)
 
     @cached_property
@@ -82,12 +82,12 @@ class EmbedPlan:
 
     @cached_property
     def work(self) -> str:
-        """Folder of what is needed only until the end."""
+        """Folder of files that are removed when the job has finished."""
         return f"{self.out.rstrip('/')}/{WORK}/{self.fingerprint}"
 
 
 def triplet_files(path: str) -> tuple[TripletFile, ...]:
-    """Look at the footers of triplets.
+    """Read the footers of triplet files.
 
     Raises:
         DataError: They are missing, unfinished, malformed or empty.
@@ -150,35 +150,35 @@ def _triplet_file(file: StoredFile) -> TripletFile:
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionDone:
-    """What became of one partition."""
+class FinishedPartition:
+    """One finished partition and its files."""
 
     partition: int
     num_rows: int
     num_texts: int
     files: tuple[str, ...]
-    """Below the output folder."""
+    """Names below the output folder."""
 
 
 class EmbedLedger:
-    """What of a plan is done; reads and writes only notes."""
+    """Ledger of a plan: which input files are scattered, which partitions are finished."""
 
     def __init__(self, plan: EmbedPlan) -> None:
         self.plan = plan
         self._out = plan.out.rstrip("/")
 
-    def finished(self) -> list[PartitionDone] | None:
+    def completed(self) -> list[FinishedPartition] | None:
         """Return every partition if the plan was carried out, its files are there, and no others are."""
         tree = _read(f"{self._out}/{MANIFEST}")
         if tree is None or tree.get("fingerprint") != self.plan.fingerprint:
             return None
-        done = [_partition_done(one) for one in tree["partitions"]]
+        done = [_finished_partition(one) for one in tree["partitions"]]
         names = sorted(name for one in done for name in one.files)
-        there = sorted(self._parts()) == names and stat(f"{self._out}/{UNFINISHED}") is None
-        return done if there else None
+        complete = sorted(self._part_files()) == names and stat(f"{self._out}/{UNFINISHED}") is None
+        return done if complete else None
 
-    def begin(self) -> None:
-        """Mark the output unfinished, and clear away work of other plans and of killed writers.
+    def start(self) -> None:
+        """Mark the output unfinished, and remove work of other plans and of killed writers.
 
         Raises:
             DataError: The folder cannot be written, or holds Parquet files that no such job wrote.
@@ -194,30 +194,30 @@ class EmbedLedger:
         for other in others:
             remove_folder(f"{self._out}/{WORK}/{other}")
 
-    def scattered(self) -> set[int]:
-        """Which files' rows are shuffled."""
+    def scattered_files(self) -> set[int]:
+        """Return the indices of the input files whose rows are scattered."""
         names = _names(self.plan.work)
         return {int(name[8:-6]) for name in names if name.startswith("scatter-") and name.endswith(".arrow")}
 
-    def done(self) -> list[PartitionDone]:
-        """Which partitions are finished."""
+    def finished_partitions(self) -> list[FinishedPartition]:
+        """Return the partitions recorded as finished."""
         names = sorted(name for name in _names(self.plan.work) if name.startswith("done-"))
-        notes = (_read(f"{self.plan.work}/{name}") for name in names)
-        return [_partition_done(note) for note in notes if note is not None]
+        records = (_read(f"{self.plan.work}/{name}") for name in names)
+        return [_finished_partition(one) for one in records if one is not None]
 
-    def enter(self, done: PartitionDone) -> None:
-        """Note a partition, after its files are in place."""
+    def record(self, done: FinishedPartition) -> None:
+        """Record a partition, after its files are in place."""
         write_bytes(f"{self.plan.work}/done-{done.partition:05d}.json", json.dumps(asdict(done)).encode())
 
-    def end(self, done: list[PartitionDone], sources: Mapping[str, int]) -> None:
-        """Leave the manifest, remove files of other plans and the work folder, take the mark away.
+    def finish(self, done: list[FinishedPartition], sources: Mapping[str, int]) -> None:
+        """Write the manifest, remove files of other plans and the work folder, remove the mark.
 
         Args:
             done: Every partition.
             sources: Rows by source, for the manifest.
         """
         keep = {name for one in done for name in one.files}
-        for name in self._parts():
+        for name in self._part_files():
             if name not in keep:
                 remove(f"{self._out}/{name}")
         tree = {
@@ -229,11 +229,11 @@ class EmbedLedger:
         remove_folder(f"{self._out}/{WORK}")
         remove(f"{self._out}/{UNFINISHED}")
 
-    def _parts(self) -> list[str]:
-        return [name for name in _names(self._out) if _is_part(name)]
+    def _part_files(self) -> list[str]:
+        return [name for name in _names(self._out) if _is_part_file(name)]
 
 
-def _is_part(name: str) -> bool:
+def _is_part_file(name: str) -> bool:
     last = name.rpartition("/")[2]
     return last.startswith("part-") and last.endswith(".parquet")
 
@@ -245,7 +245,7 @@ def _is_foreign(file: StoredFile) -> bool:
         with open_input(file.path) as source:
             return CLAP_METADATA_KEY not in (pq.read_schema(source).metadata or {})
     except pa.ArrowInvalid:
-        return not _is_part(file.name)
+        return not _is_part_file(file.name)
 
 
 def _names(folder: str) -> list[str]:
@@ -259,5 +259,5 @@ def _read(path: str) -> dict[str, Any] | None:
         return None
 
 
-def _partition_done(tree: dict[str, Any]) -> PartitionDone:
-    return PartitionDone(**{**tree, "files": tuple(tree["files"])})
+def _finished_partition(tree: dict[str, Any]) -> FinishedPartition:
+    return FinishedPartition(**{**tree, "files": tuple(tree["files"])})

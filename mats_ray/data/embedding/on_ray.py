@@ -1,4 +1,4 @@
-"""``mats embed`` on Ray Data: shuffle tasks, then an actor pool with CLAP; the driver keeps the ledger."""
+"""``mats embed`` on Ray Data: shuffle tasks, then an actor pool with CLAP."""
 
 import logging
 import time
@@ -15,7 +15,13 @@ from mats_ray.config import RunConfig
 from mats_ray.config.data import EmbedConfig
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.embedded import as_text, rows_by_source
-from mats_ray.data.embedding.embed_plan import EmbedLedger, EmbedPlan, PartitionDone, make_plan, triplet_files
+from mats_ray.data.embedding.embed_plan import (
+    EmbedLedger,
+    EmbedPlan,
+    FinishedPartition,
+    make_plan,
+    triplet_files,
+)
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
@@ -27,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EmbedSummary:
-    """What the output of an embedding job holds."""
+    """Summary of the output of an embedding job."""
 
     num_rows: int
     num_texts: int
-    """Distinct texts: each went through CLAP once."""
+    """Number of distinct texts: each was encoded once."""
     num_encoded: int
-    """Of them in this run; the others were done before. 0 where embeddings are not stored."""
+    """Number of texts encoded in this run, not in an earlier one; 0 where embeddings are not stored."""
     seconds: float
     path: str
 
@@ -41,11 +47,11 @@ class EmbedSummary:
 def embed(config: RunConfig) -> EmbedSummary:
     """Embed every distinct text of the triplets once and write the triplets with their embeddings.
 
-    Texts are hashed into partitions, so equal texts meet in one place; an actor pool embeds a partition's
-    distinct texts, those of like length together, and writes its Parquet file. Rows inside a file are ordered
-    by a hash of their id, so the same triplets give the same files. A killed job goes on with the partitions
-    that are missing; a finished one, run again, does nothing. With ``data.embed: online`` the same files are
-    written without embeddings.
+    Texts are hashed into partitions, so that equal texts are in one partition; an actor pool embeds a
+    partition's distinct texts, those of like length together, and writes its Parquet file. Rows inside a file
+    are ordered by a hash of their id, so the same triplets give the same files. A killed job resumes with the
+    partitions that are missing; a finished one, run again, does nothing. With ``data.embed: online`` the same
+    files are written without embeddings.
 
     Raises:
         DataError: The triplets are missing, unfinished, malformed or empty; another job writes the output.
@@ -61,32 +67,32 @@ def embed(config: RunConfig) -> EmbedSummary:
     identity = build_clap(config.clap).identity
     plan = make_plan(config.data, files, identity, triplets=config.triplets_path, out=config.embedded_path)
     ledger = EmbedLedger(plan)
-    done, encoded = ledger.finished(), 0
+    done, encoded = ledger.completed(), 0
     if done is None:
         with held(plan.out, by="mats embed"):
-            done, encoded = _carry_out(plan, ledger, config, sources)
+            done, encoded = _run(plan, ledger, config, sources)
     rows, texts = sum(one.num_rows for one in done), sum(one.num_texts for one in done)
     assert rows == plan.num_rows, f"{rows} rows were written of {plan.num_rows}"
     return EmbedSummary(rows, texts, encoded, time.monotonic() - started, config.embedded_path)
 
 
-def _carry_out(
+def _run(
     plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig, sources: Mapping[str, int]
-) -> tuple[list[PartitionDone], int]:
-    """Return all partitions, and how many texts were encoded for those of this run."""
-    ledger.begin()
-    before = {one.partition for one in ledger.done()}
+) -> tuple[list[FinishedPartition], int]:
+    """Return all partitions, and the number of texts encoded for those of this run."""
+    ledger.start()
+    before = {one.partition for one in ledger.finished_partitions()}
     _scatter_all(plan, ledger)
     _write_all(plan, ledger, config)
-    done = ledger.done()
-    ledger.end(done, sources)
+    done = ledger.finished_partitions()
+    ledger.finish(done, sources)
     return done, sum(one.num_texts for one in done if plan.stored and one.partition not in before)
 
 
 def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
-    there = ledger.scattered()
-    missing = [index for index in range(len(plan.files)) if index not in there]
-    if not missing or len(ledger.done()) == plan.num_partitions:
+    scattered = ledger.scattered_files()
+    missing = [index for index in range(len(plan.files)) if index not in scattered]
+    if not missing or len(ledger.finished_partitions()) == plan.num_partitions:
         return
     with execution(), Progress("shuffle", total=plan.num_rows, unit="row") as progress:
         dataset = _items(missing).map_batches(
@@ -97,7 +103,7 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
             num_cpus=0.5,
             compute=TaskPoolStrategy(size=min(2, len(missing))),
         )
-        progress.start_at(sum(plan.files[index].num_rows for index in there))
+        progress.start_at(sum(plan.files[index].num_rows for index in scattered))
         for table in finished_blocks(dataset):
             progress.advance(sum(table.column("num_rows").to_pylist()))
 
@@ -108,7 +114,7 @@ def _scatter(batch: dict[str, Any], *, plan: EmbedPlan, environment: Environment
 
 
 def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
-    done = {one.partition: one for one in ledger.done()}
+    done = {one.partition: one for one in ledger.finished_partitions()}
     missing = [index for index in range(plan.num_partitions) if index not in done]
     if not missing:
         return
@@ -132,7 +138,7 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
 
 
 class _PartitionWriter:
-    """Actor: holds CLAP, turns partitions into files and notes each."""
+    """Actor: holds CLAP, writes the files of partitions and records each in the ledger."""
 
     def __init__(
         self, plan: EmbedPlan, clap: CLAPConfig, settings: EmbedConfig, environment: Environment
@@ -149,9 +155,9 @@ class _PartitionWriter:
         done = [self._one(int(index)) for index in batch["item"]]
         return pa.table({"num_rows": [o.num_rows for o in done], "num_texts": [o.num_texts for o in done]})
 
-    def _one(self, partition: int) -> PartitionDone:
+    def _one(self, partition: int) -> FinishedPartition:
         done = write_partition(self.plan, partition, self.clap, batch_size=self.batch_size)
-        EmbedLedger(self.plan).enter(done)
+        EmbedLedger(self.plan).record(done)
         return done
 
 

@@ -1,4 +1,4 @@
-"""One partition: its rows in the order training wants, each distinct text through CLAP once, one file.
+"""Writing one partition: rows in training order, each distinct text encoded once, one part file per source.
 
 Shapes: N rows, M distinct texts, C CLAP dim.
 """
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mats_ray.data.embedded import part_name
-from mats_ray.data.embedding.embed_plan import EmbedPlan, PartitionDone
+from mats_ray.data.embedding.embed_plan import EmbedPlan, FinishedPartition
 from mats_ray.data.embedding.shuffle import gather
 from mats_ray.data.mixture import source_folder
 from mats_ray.data.triplets import (
@@ -27,18 +27,20 @@ from mats_ray.errors import DataError
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.storage import open_output
 
-TEXTS_AT_ONCE = 8192
-"""Texts whose embeddings exist as float32."""
+TEXTS_PER_BLOCK = 8192
+"""Number of texts whose embeddings are held as float32."""
 
 
-def write_partition(plan: EmbedPlan, partition: int, clap: CLAP | None, *, batch_size: int) -> PartitionDone:
+def write_partition(
+    plan: EmbedPlan, partition: int, clap: CLAP | None, *, batch_size: int
+) -> FinishedPartition:
     """Gather, embed and write one partition; the same plan gives the same files.
 
     Args:
-        plan: Whose rows are all scattered.
-        partition: Which.
+        plan: Plan whose rows are all scattered.
+        partition: Index of the partition.
         clap: Not needed where embeddings are not stored.
-        batch_size: Texts per forward pass.
+        batch_size: Number of texts per forward pass.
 
     Raises:
         DataError: The CLAP is not the plan's.
@@ -58,15 +60,15 @@ def write_partition(plan: EmbedPlan, partition: int, clap: CLAP | None, *, batch
         _write(plan, name, table.take(pa.array(rows)), row_of_text[rows], embeddings_MC)
         for name, rows in _layout(plan, partition, table)
     )
-    return PartitionDone(partition, len(table), len(texts), files)
+    return FinishedPartition(partition, len(table), len(texts), files)
 
 
 def embed_texts(clap: CLAP, texts: list[str], *, batch_size: int) -> np.ndarray:
     """Embed texts, those of like length together: (M, C) float16."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     embeddings_MC = np.empty((len(texts), clap.dim), dtype=np.float16)
-    for start in range(0, len(order), TEXTS_AT_ONCE):
-        chosen = order[start : start + TEXTS_AT_ONCE]
+    for start in range(0, len(order), TEXTS_PER_BLOCK):
+        chosen = order[start : start + TEXTS_PER_BLOCK]
         encoded = clap.encode_text([texts[index] for index in chosen], batch_size=batch_size)
         embeddings_MC[chosen] = encoded.cpu().numpy()
     return embeddings_MC

@@ -1,7 +1,7 @@
-"""A shuffle on storage: rows that share a text meet in one partition, and nobody holds more than a part.
+"""A shuffle on storage: rows of one text go to one partition, and no process holds more than a partition.
 
-Scatter: each input file becomes one Arrow file, a run of record batches per window of rows, one batch per
-partition. Gather: a partition reads its batch of every run. Both can be repeated at any time with the same
+Scatter: each input file becomes one Arrow file; every chunk of its rows becomes one record batch per
+partition. Gather: a partition reads its batch of every chunk. Both can be repeated at any time with the same
 result.
 """
 
@@ -17,28 +17,28 @@ from mats_ray.data.triplets import COLUMNS, SCHEMA, row_key
 from mats_ray.errors import DataError
 from mats_ray.storage import open_input, open_output
 
-WINDOW_ROWS = 50_000
-"""Rows of an input file held at a time."""
+CHUNK_ROWS = 50_000
+"""Number of rows of an input file held at a time."""
 _OPTIONS: Any = pa.ipc.IpcWriteOptions(compression="zstd")
 _READERS = 8
 
 
 def scatter_path(plan: EmbedPlan, index: int) -> str:
-    """Where the rows of one input file go."""
+    """Return the path of one input file's scattered rows."""
     return f"{plan.work}/scatter-{index:05d}.arrow"
 
 
 def scatter(plan: EmbedPlan, index: int) -> int:
-    """Sort the rows of one input file into partitions and return how many there were."""
+    """Sort the rows of one input file into partitions and return their number."""
     source, rows = plan.files[index].path, 0
     with open_input(source) as stream, open_output(scatter_path(plan, index)) as sink:
-        batches = pq.ParquetFile(stream).iter_batches(WINDOW_ROWS, columns=list(COLUMNS))
+        batches = pq.ParquetFile(stream).iter_batches(CHUNK_ROWS, columns=list(COLUMNS))
         with pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer:
             for batch in batches:
                 rows += len(batch)
                 _check_filled(batch, source)
-                for part in _partitioned(pa.Table.from_batches([batch]), plan.num_partitions):
-                    writer.write_batch(part)
+                for partition in _partitioned(pa.Table.from_batches([batch]), plan.num_partitions):
+                    writer.write_batch(partition)
     return rows
 
 
@@ -65,11 +65,11 @@ def gather(plan: EmbedPlan, partition: int) -> pa.Table:
     """Return all rows of a partition, file by file."""
     paths = [scatter_path(plan, index) for index in range(len(plan.files))]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda path: _runs(path, partition, plan.num_partitions), paths))
+        found = list(pool.map(lambda path: _batches_of(path, partition, plan.num_partitions), paths))
     return pa.Table.from_batches([batch for batches in found for batch in batches], schema=SCHEMA)
 
 
-def _runs(path: str, partition: int, num_partitions: int) -> list[pa.RecordBatch]:
+def _batches_of(path: str, partition: int, num_partitions: int) -> list[pa.RecordBatch]:
     with open_input(path) as stream:
         reader = pa.ipc.open_file(stream)
         places = range(partition, reader.num_record_batches, num_partitions)

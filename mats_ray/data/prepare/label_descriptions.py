@@ -1,7 +1,7 @@
-"""Descriptions of labels by a chat model the user runs, as the paper had them; off unless it is asked for.
+"""Descriptions of labels by a chat model that the user runs, as in the paper (``mats describe``).
 
-Nothing else in this package speaks to an endpoint. What comes back is a JSON Lines file for
-``data.prepare.descriptions``; from there on nothing depends on the model any more.
+The result is a JSON Lines file for ``data.prepare.descriptions``, so that a preparation depends on no model.
+No other module of this package calls an endpoint.
 """
 
 import json
@@ -18,7 +18,7 @@ from mats_ray.errors import ConfigError, DataError
 from mats_ray.progress import Progress
 
 MAX_WORDS = 25
-"""Longer lines are talk around the list, not descriptions."""
+"""Longest description, in words: longer lines are text around the list."""
 _NUMBERING = re.compile(r"^\s*(?:[-*]|\d+[.)])\s*")
 _REQUEST = (
     "You describe sounds. Write {count} short and varied "
@@ -44,10 +44,10 @@ class Endpoint:
             raise ConfigError(f"the endpoint {self.url!r} must begin with http:// or https://")
 
     def complete(self, prompt: str) -> str:
-        """Ask once.
+        """Send one request.
 
         Raises:
-            DataError: It cannot be reached, refuses, or answers something else.
+            DataError: It cannot be reached, refuses, or its response has another form.
         """
         body = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
         headers = {"Content-Type": "application/json"}
@@ -56,8 +56,8 @@ class Endpoint:
         url = f"{self.url.rstrip('/')}/chat/completions"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310  (checked above)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_seconds) as answer:  # noqa: S310
-                tree: Any = json.load(answer)
+            with urllib.request.urlopen(request, timeout=self.timeout_seconds) as response:  # noqa: S310
+                tree: Any = json.load(response)
             return str(tree["choices"][0]["message"]["content"])
         except (urllib.error.URLError, OSError) as error:
             raise DataError(f"{url} does not answer: {error}") from error
@@ -66,7 +66,7 @@ class Endpoint:
 
 
 def describe(labels: Sequence[str], endpoint: Endpoint, out: Path, *, count: int = 50) -> int:
-    """Write descriptions of the labels a file lacks; return how many labels were asked for.
+    """Write descriptions of the labels a file lacks; return the number of labels that were missing.
 
     Raises:
         DataError: The endpoint fails, or gives nothing usable for a label; what came before is in the file.
@@ -89,7 +89,7 @@ def describe(labels: Sequence[str], endpoint: Endpoint, out: Path, *, count: int
 
 
 def sentences_in(answer: str) -> list[str]:
-    """Take the sentences out of an answer: numbering, blank lines, repetitions and long talk left out."""
+    """Extract the sentences of an answer: numbering, blank lines, repetitions and long lines left out."""
     lines = (_NUMBERING.sub("", line).strip().strip('"') for line in answer.splitlines())
     return [
         line for line in dict.fromkeys(lines) if line and len(line.split()) <= MAX_WORDS and line[-1] != ":"

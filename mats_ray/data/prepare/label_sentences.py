@@ -1,4 +1,4 @@
-"""Sentences for labels, without a chat model: the role that 50 descriptions per label play in the paper.
+"""Sentences for labels, without a chat model, in place of the paper's 50 descriptions per label.
 
 A sentence is an opening, with the labels in it, and an ending; each kind of label has its own openings, and
 openings times endings are its frames. Which one a row gets follows from seed and row id.
@@ -147,7 +147,7 @@ def _frames(kind: LabelKind) -> tuple[str, ...]:
 
 
 FRAMES = {kind: _frames(kind) for kind in LabelKind}
-"""80 per kind; ``{x}`` is where the labels go."""
+"""80 sentences per kind; the labels replace ``{x}``."""
 
 
 def sentence(labels: tuple[str, ...], kind: LabelKind, *, seed: int, row_id: str) -> str:
@@ -155,9 +155,9 @@ def sentence(labels: tuple[str, ...], kind: LabelKind, *, seed: int, row_id: str
 
     Args:
         labels: As the source spells them.
-        kind: Of the source.
-        seed: Of the data set.
-        row_id: Of the triplet.
+        kind: Kind of the source's labels.
+        seed: Seed of the data set.
+        row_id: Id of the triplet.
     """
     named = joined(tuple(plain(label) for label in labels))
     if kind is LabelKind.SCENE and in_sentence(named) not in _PLACES_WITHOUT_ARTICLE:
@@ -173,12 +173,12 @@ def plain(label: str) -> str:
 
 
 def in_sentence(label: str) -> str:
-    """Return a label as it stands inside a sentence: lower case but for abbreviations and the like."""
+    """Return a label in the form it has inside a sentence: lower case but for abbreviations and the like."""
     words = label.split(" ")
     return " ".join(word.lower() if word[1:].islower() or len(word) == 1 else word for word in words)
 
 
 def joined(labels: tuple[str, ...]) -> str:
     """Join labels the way a sentence lists things."""
-    spoken = [in_sentence(label) for label in labels]
-    return spoken[0] if len(spoken) == 1 else f"{', '.join(spoken[:-1])} and {spoken[-1]}"
+    names = [in_sentence(label) for label in labels]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

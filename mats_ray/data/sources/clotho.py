@@ -1,4 +1,4 @@
-"""Clotho v2.1: five captions per clip. Its metadata file, ISO-8859-1, knows each clip's own licence."""
+"""Clotho v2.1: five captions per clip. Its metadata file, ISO-8859-1, has each clip's own licence."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""FSD50K: labels joined by commas, ancestors included; ``dev.csv`` says itself what is for validation."""
+"""FSD50K: labels joined by commas, ancestors included; ``dev.csv`` has a column for the split."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """MusicQA (MU-LLaMA): one question and answer per row, nine rows per clip.
 
-Two of the nine ask for a description of the clip. Its answer stands in for the audio in all nine, unless a
-file of captions is given beside; taken for themselves, these descriptions are MagnaTagATune's captions.
+Two of the nine ask for a description of the clip. Its answer is used in place of the audio in all nine,
+unless a file of captions is given beside; these descriptions alone are MagnaTagATune's captions.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""OpenAQA (LTU): open-ended questions; the closed-ended rows of the same clip say what can be heard in it.
+"""OpenAQA (LTU): open-ended questions; the closed-ended rows of the same clip hold its caption or labels.
 
 One JSON list of 2.3 GB. It is read twice: captions and labels go to a file on disk by clip, then each
 open-ended question takes its clip's text from there. Neither pass holds more than a window of the list.

@@ -1,4 +1,4 @@
-"""The one table of sources: where rows come from, what they are for, and what may be done with them.
+"""The one table of sources: reader, task, licence, published files.
 
 Licences are those of the annotations as their authors state them, "unknown" where we could not find one; no
 legal advice. ``--license-allow`` compares these strings.
@@ -34,7 +34,7 @@ from mats_ray.tasks import Task
 
 
 class LabelKind(StrEnum):
-    """What the labels of a source name."""
+    """Kind of the labels of a source."""
 
     SOUND = "sound"
     SCENE = "scene"
@@ -56,14 +56,14 @@ class Source:
     files: tuple[tuple[str, str], ...] = ()
     """(pattern of a file name, split) as published. Empty: names of audio files are the data."""
     kind: LabelKind | None = None
-    """What its labels name; ``None``: it brings its own texts."""
+    """Kind of its labels; ``None``: its records have texts."""
     splits: tuple[str, ...] = ("train",)
-    """Trained on unless the user says otherwise."""
+    """Splits to train on by default."""
     copies: int = 1
-    """Rows per clip, each with a sentence of its own: what AudioTIA's row counts imply."""
+    """Number of rows per clip, each with another sentence, as AudioTIA's row counts imply."""
 
     def split_of(self, file_name: str) -> str | None:
-        """Return the split of a published file; ``None``: the name is none of theirs."""
+        """Return the split of a published file; ``None``: the name is not published."""
         return next((split for pattern, split in self.files if re.fullmatch(pattern, file_name)), None)
 
 

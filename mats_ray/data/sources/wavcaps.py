@@ -1,4 +1,4 @@
-"""WavCaps: four JSON files of one shape. AudioSet's and FreeSound's parts overlap with what others test on.
+"""WavCaps: four JSON files of one shape. AudioSet's and FreeSound's overlap with test sets of others.
 
 17.6 % of AudioCaps lies inside the AudioSet part and 89 % of Clotho inside the FreeSound part, so these two
 are read only with the official blacklists (``data/json_files/blacklist/*.json``).
@@ -15,7 +15,7 @@ from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rea
 from mats_ray.errors import DataError
 
 NO_BLACKLIST = "none"
-"""Instead of a path: the user knows that nothing will be tested that is in here."""
+"""In place of a path: none of these clips will be tested on."""
 
 
 def reader(part: str | None) -> Reader:

@@ -1,4 +1,4 @@
-"""The paper's mixture: exact over a deck, a pure function of the seed, the same from any place."""
+"""The paper's mixture: exact over a cycle, a pure function of the seed, the same from any place."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mats_ray.config.data import MixtureConfig
 from mats_ray.data.audiotia import paper_weights
-from mats_ray.data.mixture import MAX_DECK, Mixture, check_layout, mixture_of
+from mats_ray.data.mixture import MAX_CYCLE, Mixture, check_layout, mixture_of
 from mats_ray.data.order import RowGroup
 from mats_ray.errors import ConfigError, DataError
 
@@ -27,7 +27,7 @@ def test_each_deck_holds_every_source_exactly_as_often_as_its_weight_says():
 def test_the_papers_ratios_come_out_over_one_deck():
     weights = paper_weights()
     mixture = Mixture(weights, seed=7)
-    size = len(mixture.deck)
+    size = len(mixture.cycle)
 
     dealt = Counter(source for source, _ in mixture.batches(0, size))
 
@@ -102,9 +102,9 @@ def test_a_weight_of_a_source_without_rows_is_named():
 
 
 def shares_of(mixture):
-    """Of the batches of one deck, by source."""
-    dealt = Counter(source for source, _ in mixture.batches(0, len(mixture.deck)))
-    return {source: count / len(mixture.deck) for source, count in dealt.items()}
+    """Of the batches of one cycle, by source."""
+    dealt = Counter(source for source, _ in mixture.batches(0, len(mixture.cycle)))
+    return {source: count / len(mixture.cycle) for source, count in dealt.items()}
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ def shares_of(mixture):
 def test_a_bounded_deck_has_the_shares_of_any_weights(weights):
     mixture = Mixture(weights, seed=0)
 
-    assert len(mixture.deck) <= MAX_DECK
+    assert len(mixture.cycle) <= MAX_CYCLE
     total = sum(weight / max(weights.values()) for weight in weights.values())
     for source, share in shares_of(mixture).items():
-        assert share == pytest.approx(weights[source] / max(weights.values()) / total, abs=1 / MAX_DECK)
+        assert share == pytest.approx(weights[source] / max(weights.values()) / total, abs=1 / MAX_CYCLE)
 
 
 def test_the_smallest_weight_has_a_batch_in_every_deck():
     assert Mixture({"a": 0.9996, "b": 0.0004}, seed=0).copies == {"a": 2499, "b": 1}
-    assert Mixture({"a": 1, "b": 1e-12, "c": 1e-200}, seed=0).copies == {"a": MAX_DECK - 2, "b": 1, "c": 1}
+    assert Mixture({"a": 1, "b": 1e-12, "c": 1e-200}, seed=0).copies == {"a": MAX_CYCLE - 2, "b": 1, "c": 1}
 
 
 @settings(max_examples=100, deadline=None)
@@ -140,20 +140,20 @@ def test_every_source_has_its_share_rounded_and_never_nothing(weights):
 
     assert copies.keys() == weights.keys()
     assert min(copies.values()) >= 1
-    assert sum(copies.values()) <= MAX_DECK
+    assert sum(copies.values()) <= MAX_CYCLE
     ordered = sorted(weights, key=lambda name: (weights[name], copies[name]))
-    assert [copies[name] for name in ordered] == sorted(copies.values())  # more weight, no fewer cards
+    assert [copies[name] for name in ordered] == sorted(copies.values())  # more weight, no fewer batches
 
 
 def test_the_order_in_which_weights_are_given_does_not_matter():
     names = "abcdefg"
-    decks = [Mixture(dict.fromkeys(order, 1 / 1009), seed=0).deck for order in (names, names[::-1])]
+    cycles = [Mixture(dict.fromkeys(order, 1 / 1009), seed=0).cycle for order in (names, names[::-1])]
 
-    assert decks[0] == decks[1]
+    assert cycles[0] == cycles[1]
 
 
 def test_more_sources_than_a_deck_has_cards_are_refused():
-    most = {str(source): 1 / (source + 3) for source in range(MAX_DECK)}
+    most = {str(source): 1 / (source + 3) for source in range(MAX_CYCLE)}
 
     assert set(Mixture(most, seed=0).copies.values()) == {1}
     with pytest.raises(ConfigError, match="mixes 10001 sources; at most 10000 are possible"):

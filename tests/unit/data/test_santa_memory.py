@@ -113,10 +113,10 @@ def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_g
     memories = []
     for name in ("stored", "online"):
         plan = plan_of(tmp_path / name, rows_of(60, texts=20), embed={"mode": name, "num_partitions": 2})
-        EmbedLedger(plan).begin()
+        EmbedLedger(plan).start()
         scatter(plan, 0)
         done = [write_partition(plan, n, CountingCLAP(), batch_size=4) for n in range(2)]
-        EmbedLedger(plan).end(done, {})
+        EmbedLedger(plan).finish(done, {})
         config = RunConfig.model_validate(
             {
                 "output_dir": str(tmp_path / name),

@@ -7,7 +7,7 @@ import pytest
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import inspect
-from mats_ray.data.stream import SpanReader, StreamPlace, plan_of
+from mats_ray.data.stream import SpanReader, StreamPlace, spans_of
 from mats_ray.data.triplets import (
     EMBEDDING,
     embedded_schema,
@@ -61,7 +61,7 @@ def read(config, start, stop, *, rank=0, num_workers=1):
     place = StreamPlace(start, stop, rank, num_workers)
     data = inspect(config.embedded_path, splits=config.data.splits)
     reader = SpanReader(config, data, place)
-    return pa.concat_tables([reader.read(span) for span in plan_of(config, place)])
+    return pa.concat_tables([reader.read(span) for span in spans_of(config, place)])
 
 
 def test_every_row_comes_once_in_each_epoch(config):

@@ -27,10 +27,10 @@ def embedded(tmp_path, **data):
     rows = rows_of(50, texts=9) + rows_of(30, texts=9, source="macs")
     plan = plan_of(tmp_path, rows, **data)
     clap = CountingCLAP()
-    EmbedLedger(plan).begin()
+    EmbedLedger(plan).start()
     scatter(plan, 0)
     done = [write_partition(plan, n, clap, batch_size=4) for n in range(plan.num_partitions)]
-    EmbedLedger(plan).end(done, {})
+    EmbedLedger(plan).finish(done, {})
     config = RunConfig.model_validate(
         {
             "output_dir": str(tmp_path),

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from mats_ray.data.annotations.json_records import LOOK_AHEAD, json_entries, json_items, json_lines
+from mats_ray.data.annotations.json_records import MAX_ITEM_CHARACTERS, json_entries, json_items, json_lines
 from mats_ray.data.annotations.reader import AnnotationFile, Rejected
 from mats_ray.errors import DataError
 from tests.unit.data.sources.reading import write
@@ -21,7 +21,7 @@ def read(path, reader=json_items, **how):
 def test_items_come_whole_and_in_order_across_windows(tmp_path, indent):
     items = [{"id": number, "text": "é}{],[" * 20} for number in range(20_000)]
     path = write(tmp_path, "a.json", json.dumps(items, indent=indent))
-    assert path.stat().st_size > 2 * LOOK_AHEAD
+    assert path.stat().st_size > 2 * MAX_ITEM_CHARACTERS
 
     assert read(path) == (items, [])
 

@@ -19,6 +19,6 @@ def test_the_file_goes_away_and_filling_ends_before_asking():
         path = Path(lookup._path)
         lookup.add("a", "b")
         lookup.get("a")
-        with pytest.raises(AssertionError, match="filled first"):
+        with pytest.raises(AssertionError, match="filled before"):
             lookup.add("c", "d")
     assert not path.exists()

@@ -12,7 +12,7 @@ from mats_ray.data.embedding.embed_plan import (
     MANIFEST,
     WORK,
     EmbedLedger,
-    PartitionDone,
+    FinishedPartition,
     make_plan,
     triplet_files,
 )
@@ -21,7 +21,7 @@ from mats_ray.storage import UNFINISHED, parquet_files
 from mats_ray.types import CLAPIdentity
 from tests.unit.data.embedding.triplets import IDENTITY, plan_of, rows_of, write_triplets
 
-DONE = PartitionDone(0, 5, 3, ("part-00000.parquet",))
+DONE = FinishedPartition(0, 5, 3, ("part-00000.parquet",))
 
 
 def test_the_number_of_partitions_grows_with_the_rows_unless_it_is_given(tmp_path):
@@ -51,23 +51,23 @@ def test_another_clap_layout_or_input_is_another_plan(tmp_path):
 def test_partitions_are_remembered_until_the_end_and_the_end_is_told_from_it(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     out, ledger = tmp_path / "embedded", EmbedLedger(plan)
-    assert ledger.finished() is None
-    ledger.begin()
+    assert ledger.completed() is None
+    ledger.start()
     (out / "part-00000.parquet").touch()
-    ledger.enter(DONE)
+    ledger.record(DONE)
 
-    assert EmbedLedger(plan).done() == [DONE]
-    assert EmbedLedger(plan).finished() is None
+    assert EmbedLedger(plan).finished_partitions() == [DONE]
+    assert EmbedLedger(plan).completed() is None
     with pytest.raises(
         DataError, match="is unfinished: `mats embed` is at work there or was killed; run it again"
     ):
         parquet_files(str(out))
 
     (out / "part-00009.parquet").touch()
-    ledger.end([DONE], {"clotho": 5})
+    ledger.finish([DONE], {"clotho": 5})
 
     assert json.loads((out / MANIFEST).read_text())["rows_by_source"] == {"clotho": 5}
-    assert EmbedLedger(plan).finished() == [DONE]
+    assert EmbedLedger(plan).completed() == [DONE]
     assert sorted(one.name for one in out.iterdir()) == ["embedded.json", "part-00000.parquet"]
 
 
@@ -75,9 +75,9 @@ def test_partitions_are_remembered_until_the_end_and_the_end_is_told_from_it(tmp
 def test_a_finished_embedding_that_was_touched_is_not_finished(tmp_path, change):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     out, ledger = tmp_path / "embedded", EmbedLedger(plan)
-    ledger.begin()
+    ledger.start()
     (out / "part-00000.parquet").touch()
-    ledger.end([DONE], {})
+    ledger.finish([DONE], {})
 
     if change == "a file gone":
         (out / "part-00000.parquet").unlink()
@@ -88,19 +88,19 @@ def test_a_finished_embedding_that_was_touched_is_not_finished(tmp_path, change)
     else:
         plan = replace(plan, chunk_rows=3)
 
-    assert EmbedLedger(plan).finished() is None
+    assert EmbedLedger(plan).completed() is None
 
 
 def test_work_of_another_plan_is_cleared_away(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
-    done = PartitionDone(0, 1, 1, ())
+    done = FinishedPartition(0, 1, 1, ())
     for one in (plan, replace(plan, chunk_rows=3)):
-        EmbedLedger(one).enter(done)
+        EmbedLedger(one).record(done)
 
-    EmbedLedger(plan).begin()
+    EmbedLedger(plan).start()
 
     assert [one.name for one in (tmp_path / "embedded" / WORK).iterdir()] == [plan.fingerprint]
-    assert EmbedLedger(plan).done() == [done]
+    assert EmbedLedger(plan).finished_partitions() == [done]
 
 
 def test_triplets_nobody_can_embed_are_named(tmp_path):
@@ -138,6 +138,6 @@ def test_a_folder_with_files_of_somebody_else_is_not_written_to(tmp_path):
     (mine.parent / "0.parquet").rename(mine)
 
     with pytest.raises(DataError, match=rf"holds {mine}, which `mats embed` did not write; name another"):
-        EmbedLedger(plan).begin()
+        EmbedLedger(plan).start()
 
     assert [one for one in (tmp_path / "embedded").rglob("*") if one.is_file()] == [mine]

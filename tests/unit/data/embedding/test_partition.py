@@ -34,11 +34,11 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def carry_out(plan, clap):
-    EmbedLedger(plan).begin()
+    EmbedLedger(plan).start()
     for index in range(len(plan.files)):
         scatter(plan, index)
     done = [write_partition(plan, one, clap, batch_size=4) for one in range(plan.num_partitions)]
-    EmbedLedger(plan).end(done, {})
+    EmbedLedger(plan).finish(done, {})
     return done
 
 
@@ -112,7 +112,7 @@ def test_another_clap_than_the_plan_began_with_is_refused(tmp_path):
 
 
 def test_texts_are_embedded_some_at_a_time_in_any_order_given(monkeypatch):
-    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr(module, "TEXTS_PER_BLOCK", 3)
     texts = ["ccc", "a", "bb", "dddd", "e"]
 
     found = embed_texts(CountingCLAP(), texts, batch_size=2)
@@ -131,7 +131,7 @@ def test_a_bucket_works_like_a_folder(tmp_path):
 
         done = carry_out(plan, CountingCLAP())
 
-        assert EmbedLedger(plan).finished() == done
+        assert EmbedLedger(plan).completed() == done
         files = parquet_files(out)
         assert [file.name for file in files] == [part_name(n) for n in range(3)]
         tables = [pq.read_table(open_input(file.path)) for file in files]
@@ -148,16 +148,16 @@ from tests.unit.data.embedding.triplets import CountingCLAP, planned
 
 class Stuck(CountingCLAP):
     def encode_text(self, texts, *, batch_size=64):
-        if EmbedLedger(plan).done()[2:]:
+        if EmbedLedger(plan).finished_partitions()[2:]:
             print("in the middle", flush=True)
             sys.stdin.readline()  # for ever
         return super().encode_text(texts)
 
 plan = planned(Path(sys.argv[1]), embed={"num_partitions": 6})
-EmbedLedger(plan).begin()
+EmbedLedger(plan).start()
 scatter(plan, 0)
 for partition in range(6):
-    EmbedLedger(plan).enter(write_partition(plan, partition, Stuck(), batch_size=4))
+    EmbedLedger(plan).record(write_partition(plan, partition, Stuck(), batch_size=4))
 """
 
 
@@ -169,15 +169,15 @@ def test_after_sigkill_finished_partitions_stay_and_the_rest_is_what_an_unbroken
         assert job.stdout.readline() == b"in the middle\n"
         job.kill()
     ledger, clap = EmbedLedger(plan), CountingCLAP()
-    done = {one.partition: one for one in ledger.done()}
+    done = {one.partition: one for one in ledger.finished_partitions()}
     times = {n: (tmp_path / "broken/embedded" / one.files[0]).stat().st_mtime_ns for n, one in done.items()}
     assert list(done) == [0, 1, 2]
-    assert ledger.scattered() == {0}
+    assert ledger.scattered_files() == {0}
 
     rest = [write_partition(plan, n, clap, batch_size=4) for n in range(6) if n not in done]
     for one in rest:
-        ledger.enter(one)
-    ledger.end(ledger.done(), {})
+        ledger.record(one)
+    ledger.finish(ledger.finished_partitions(), {})
 
     assert len(clap.seen) == 40 - sum(one.num_texts for one in done.values())
     assert {n: (tmp_path / "broken/embedded" / done[n].files[0]).stat().st_mtime_ns for n in done} == times

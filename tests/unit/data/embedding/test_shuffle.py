@@ -13,14 +13,14 @@ from tests.unit.data.embedding.triplets import plan_of, rows_of
 
 
 def shuffled(plan):
-    EmbedLedger(plan).begin()
+    EmbedLedger(plan).start()
     assert sum(scatter(plan, index) for index in range(len(plan.files))) == plan.num_rows
     return [gather(plan, partition) for partition in range(plan.num_partitions)]
 
 
 @pytest.mark.parametrize("window", [7, 1_000])
 def test_every_row_is_in_the_partition_of_its_text_once(tmp_path, monkeypatch, window):
-    monkeypatch.setattr(shuffle, "WINDOW_ROWS", window)
+    monkeypatch.setattr(shuffle, "CHUNK_ROWS", window)
     plan = plan_of(
         tmp_path, rows_of(60, texts=9), [], rows_of(40, texts=9, first=60), embed={"num_partitions": 4}
     )
@@ -36,7 +36,7 @@ def test_every_row_is_in_the_partition_of_its_text_once(tmp_path, monkeypatch, w
 def test_the_order_does_not_depend_on_windows_or_repetition(tmp_path, monkeypatch):
     plan = plan_of(tmp_path, rows_of(60, texts=9), embed={"num_partitions": 3})
     first = shuffled(plan)
-    monkeypatch.setattr(shuffle, "WINDOW_ROWS", 11)
+    monkeypatch.setattr(shuffle, "CHUNK_ROWS", 11)
 
     assert [part.equals(again) for part, again in zip(first, shuffled(plan), strict=True)] == [True] * 3
 
@@ -45,8 +45,8 @@ def test_rows_without_a_text_are_named(tmp_path):
     plan = plan_of(tmp_path, rows_of(3, texts=3))
     table = pa.table({name: [None if name == "text" else "x"] for name in COLUMNS})
     pq.write_table(table.cast(pa.schema([(name, pa.string()) for name in COLUMNS])), plan.files[0].path)
-    EmbedLedger(plan).begin()
+    EmbedLedger(plan).start()
 
     with pytest.raises(DataError, match=r"0\.parquet has rows without text"):
         scatter(plan, 0)
-    assert EmbedLedger(plan).scattered() == set()
+    assert EmbedLedger(plan).scattered_files() == set()

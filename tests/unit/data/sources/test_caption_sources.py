@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mats_ray.data.annotations.csv_records import GOES_ON
+from mats_ray.data.annotations.csv_records import CONTINUES_ON_NEXT_LINE
 from mats_ray.data.sources.clotho import license_name
 from mats_ray.errors import DataError
 from tests.unit.data.sources.reading import Read, annotations, write
@@ -246,7 +246,7 @@ def test_half_a_caption_is_never_a_caption(tmp_path):
     read = Read("audiocaps2", write(tmp_path, "train.csv", header + rows))
 
     assert read.texts == ["rain"]
-    assert read.rejected == [(2, GOES_ON), (3, "2 columns instead of 4")]
+    assert read.rejected == [(2, CONTINUES_ON_NEXT_LINE), (3, "2 columns instead of 4")]
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "NULL", "N/A", "<NA>", "#N/A"])
