@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import mats_ray
 from mats_ray.config.serve import TracingConfig
 from mats_ray.errors import ConfigError
+from mats_ray.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry import trace
@@ -102,7 +102,7 @@ def _provider(config: TracingConfig) -> "TracerProvider":
         raise ConfigError(f"serve.tracing.exporter={config.exporter} cannot be made: {error}") from error
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(config.sampling_ratio)),
-        resource=Resource.create({"service.name": "mats", "service.version": mats_ray.__version__}),
+        resource=Resource.create({"service.name": "mats", "service.version": __version__}),
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
-import mats_ray
 from mats_ray.config.base import shown
 from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import AudioError, ConfigError
@@ -36,6 +35,7 @@ from mats_ray.serving.http.tracing import RequestSpans
 from mats_ray.serving.metrics import Metrics, PrometheusSink, Sink
 from mats_ray.serving.service import AudioService
 from mats_ray.serving.tracing import Tracing
+from mats_ray.version import __version__
 
 _CODES = {
     400: "malformed_body",
@@ -72,7 +72,7 @@ def make_app(
     app = FastAPI(
         title="mats_ray",
         summary="Questions and captions about sounds",
-        version=mats_ray.__version__,
+        version=__version__,
         redirect_slashes=False,
         docs_url=None,  # the usual ones load their scripts from elsewhere; ours is part of the page
         redoc_url=None,
