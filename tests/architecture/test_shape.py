@@ -1,10 +1,23 @@
-"""Small files, small functions, thin jobs, a sentence for everything public, no drawer for odds and ends."""
+"""Files, folders and functions of a size to survey, thin jobs, a sentence for everything public."""
 
 import ast
+from collections import Counter
 
 from tests.architecture.source import JOBS, PACKAGE, SERVE, Definition, Function, listed, name_of, tree_of
 
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_JOB_LINES = 400, 40, 30
+MIN_FILE_LINES, MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_JOB_LINES = 25, 400, 40, 30
+MAX_FOLDER_FILES = 20
+ONE_FILE_EACH = {
+    "mats_ray/cli": "command",
+    "mats_ray/config": "section of a configuration",
+    "mats_ray/data/sources": "source",
+}
+"""Folders in which a file is one of a kind, however short it is and however many there are."""
+SHORT_FILES = {
+    "mats_ray/version.py": "imported from every layer, and by the build",
+}
+"""Why each of these stands alone: anything else as short belongs into the file of the idea it is part of."""
+MODULES = [path for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 
@@ -13,6 +26,34 @@ def test_a_file_fits_in_the_head():
 
     long = [f"{name}: {count} lines" for name, count in lines.items() if count > MAX_FILE_LINES]
     assert not long, listed(long)
+
+
+def test_a_file_is_no_fragment():
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in MODULES}
+    short = {
+        name
+        for name, count in lines.items()
+        if count < MIN_FILE_LINES and folder_of(name) not in ONE_FILE_EACH
+    }
+
+    fragments = [f"{name}: {lines[name]} lines" for name in sorted(short - SHORT_FILES.keys())]
+    assert not fragments, listed(fragments)
+    assert SHORT_FILES.keys() <= short, listed(SHORT_FILES.keys() - short)
+
+
+def test_a_folder_can_be_surveyed():
+    counts = Counter(folder_of(name_of(path)) for path in MODULES)
+
+    full = [
+        f"{folder}: {count} files"
+        for folder, count in counts.items()
+        if count > MAX_FOLDER_FILES and folder not in ONE_FILE_EACH
+    ]
+    assert not full, listed(full)
+
+
+def folder_of(name):
+    return name.rpartition("/")[0]
 
 
 def test_a_function_fits_on_a_screen():

