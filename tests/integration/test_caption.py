@@ -18,6 +18,7 @@ import soundfile
 from ray.data import DataContext
 
 from mats_ray.caption import on_ray
+from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.job import CaptionJob
 from mats_ray.caption.on_ray import caption
 from mats_ray.caption.rows import SCHEMA
@@ -274,16 +275,19 @@ def test_windows_pooled_by_several_processes_make_one_row_per_file(ray_cluster, 
         (folder / f"long {n}.flac").write_bytes(encoded(sound(n, 25), format="FLAC"))
     (folder / "cut.ogg").write_bytes(encoded(sound(1, 25), format="OGG", subtype="VORBIS")[:-2_000])
 
-    def rows(name, **processes):
-        settings = config(window="clap", hop=1, pool="mean", **processes)
-        out = str(tmp_path / name)
-        summary = caption(settings, audio=str(folder), out=out, model=str(model_dir))
-        assert (summary.files, summary.rows, summary.errors) == (7, 7, {"truncated": 1})
-        return rows_at(out)
+    settings = {"window": "clap", "hop": 2, "pool": "mean"}
+    where = {"audio": str(folder), "out": str(tmp_path / "out"), "model": str(model_dir)}
+    job = CaptionJob.plan(config(**settings, batch_size=100), **where)  # each file in one batch
+    answer = AnswerStage(job.answer_settings)
+    batches = [batch for files in job.missing_files() for batch in job.decode_stage(files)]
+    expected = [row for batch in batches for row in answer(batch).to_pylist()]
 
-    together = rows("one batch", batch_size=100)  # 22 windows of a long file, and all others
-    assert rows("batches", batch_size=2, concurrency=2, decode_concurrency=2) == together
-    times = [(row["segment_start_s"], row["segment_end_s"], row["segment"]) for row in together]
+    processes = {"batch_size": 2, "concurrency": 2, "decode_concurrency": 2}
+    summary = caption(config(**settings, **processes), **where)
+
+    assert (summary.files, summary.rows, summary.errors) == (7, 7, {"truncated": 1})
+    assert rows_at(tmp_path / "out") == expected
+    times = [(row["segment_start_s"], row["segment_end_s"], row["segment"]) for row in expected]
     assert times[3:] == [(None, None, 0), *[(0, 25, 0)] * 3]
 
 
