@@ -82,8 +82,3 @@ def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, 
     init_connector(connector, generator=generator, output_std=float(word_embeddings.float().std()))
     adapted = attach(llm, config.llm, generator=generator)
     return MATS(connector, adapted, before_ids=prompts.before(), eos_id=prompts.eos_id), prompts
-
-
-def trainable_state(model: MATS) -> dict[str, torch.Tensor]:
-    """Return the trained parameters by name, in a fixed order, detached."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
 from mats_ray.errors import ModelError, abbreviated
+from mats_ray.models.weights import read_safetensors, refuse_repeated
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -134,3 +135,24 @@ def unwrap(content: Any, *, source: str) -> dict[str, Tensor]:
     if strange:
         raise ModelError(f"{source}: {len(strange)} entries are not tensors: {abbreviated(strange)}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Find a directory's weights in the order of their names: safetensors, else what ``torch.save`` wrote."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def read_weight_files(files: list[Path]) -> dict[str, Tensor]:
+    """Read what ``weight_files`` found.
+
+    Raises:
+        ModelError: A file cannot be read, or two hold the same tensor.
+    """
+    if files[0].suffix == ".safetensors":
+        return read_safetensors(files)
+    state: dict[str, Tensor] = {}
+    for file in files:
+        part = unwrap(read_torch_file(file), source=str(file))
+        refuse_repeated(state.keys() & part.keys(), file=file)
+        state |= part
+    return state

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from mats_ray.errors import ModelError
-from mats_ray.models.clap import laion, msclap
-from mats_ray.models.clap.directory import MSCLAP_TYPE
-from mats_ray.models.clap.published import Family, read_published
+from mats_ray.models.clap.families import read_checkpoint
 from mats_ray.models.clap.tokens import find_tokenizer
 from mats_ray.models.weights import hash_files
 
@@ -22,7 +19,7 @@ REPORT = "conversion.json"
 class ConversionReport:
     """What ``convert_clap`` did; also written into the directory."""
 
-    family: Family
+    family: str
     source: str
     source_hash: str
     num_tensors: int
@@ -63,40 +60,27 @@ def convert_clap(file: str | Path, out_dir: str | Path, *, tokenizer: str | None
         raise ModelError(f"no such file: {file}")
     if out_dir.exists() and any(out_dir.iterdir()):
         raise ModelError(f"{out_dir} is not empty")
-    family, state = read_published(file)
-    write = _write_laion if family == "laion" else _write_msclap
-    default = laion.TOKENIZER if family == "laion" else msclap.TOKENIZER
+    family, state = read_checkpoint(file)
     out_dir.mkdir(parents=True, exist_ok=True)
-    num_tensors, left_out = write(state, str(file), out_dir)
+    towers, left_out = family.build(state, str(file))
+    if family.convert is not None:
+        num_tensors = family.convert(towers, out_dir)
+    else:
+        _write_json(out_dir / "config.json", {"model_type": family.model_type, "projection_dim": towers.dim})
+        tensors = {name: part.contiguous() for name, part in state.items() if name not in left_out}
+        save_file(tensors, out_dir / "model.safetensors", metadata={"format": "pt"})
+        num_tensors = len(tensors)
+    _write_json(out_dir / "preprocessor_config.json", family.front_end(towers))
     report = ConversionReport(
-        family=family,
+        family=family.name,
         source=file.name,
         source_hash=hash_files([file]),
         num_tensors=num_tensors,
         left_out=left_out,
-        tokenizer=_write_tokenizer(tokenizer, default, out_dir),
+        tokenizer=_write_tokenizer(tokenizer, family.tokenizer, out_dir),
     )
     _write_json(out_dir / REPORT, asdict(report))
     return report
-
-
-def _write_laion(state: dict[str, Tensor], source: str, out_dir: Path) -> tuple[int, list[str]]:
-    clap, left_out = laion.build_laion(state, source=source)
-    audio: Any = clap.config.audio_config
-    tensors = clap.state_dict()
-    clap.config.save_pretrained(out_dir)
-    _write_json(out_dir / "preprocessor_config.json", laion.front_end(fusion=audio.enable_fusion))
-    save_file(tensors, out_dir / "model.safetensors", metadata={"format": "pt"})
-    return len(tensors), left_out
-
-
-def _write_msclap(state: dict[str, Tensor], source: str, out_dir: Path) -> tuple[int, list[str]]:
-    towers, left_out = msclap.build_msclap(state, source=source)
-    tensors = {name: tensor.contiguous() for name, tensor in state.items() if name not in left_out}
-    _write_json(out_dir / "config.json", {"model_type": MSCLAP_TYPE, "projection_dim": towers.dim})
-    _write_json(out_dir / "preprocessor_config.json", msclap.FRONT_END)
-    save_file(tensors, out_dir / "model.safetensors", metadata={"format": "pt"})
-    return len(tensors), left_out
 
 
 def _write_tokenizer(ref: str | None, default: str, out_dir: Path) -> str | None:

@@ -1,20 +1,19 @@
 """LAION's published checkpoints (``630k-audioset-best.pt`` and its kin) as a ``transformers.ClapModel``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import ClapConfig, ClapModel
 from transformers.initialization import no_init_weights
 
 from mats_ray.models.clap import htsat
-from mats_ray.models.clap.tokens import TextTokens
+from mats_ray.models.clap.tower_clap import Family
+from mats_ray.models.clap.transformers_clap import TransformersTowers, roberta_tokens
 from mats_ray.models.weights import NativeName, dim, load_weights, numbers_in
-
-TOKENIZER = "roberta-base"
-# LAION trained on texts of at most 77 tokens.
-MAX_TEXT_TOKENS = 77
 
 _UNUSED = rf"audio_branch\.({htsat.UNUSED})|(text|audio)_transform\..*"
 
@@ -36,8 +35,8 @@ def front_end(*, fusion: bool) -> dict[str, Any]:
     }
 
 
-def build_laion(state: Mapping[str, Tensor], *, source: str) -> tuple[ClapModel, list[str]]:
-    """Build the model that a native state dict describes and fill it; also return the names left out.
+def build_laion(state: Mapping[str, Tensor], source: str) -> tuple[TransformersTowers, list[str]]:
+    """Build the towers that a native state dict describes and fill them; also return the names left out.
 
     Raises:
         ModelError: Names every tensor that is missing, extra or mis-shaped.
@@ -45,21 +44,7 @@ def build_laion(state: Mapping[str, Tensor], *, source: str) -> tuple[ClapModel,
     with no_init_weights():
         clap = ClapModel(_config(state))
     left_out = load_weights(clap, state, source=source, native_name=_native_name, unused=_UNUSED)
-    return clap, left_out
-
-
-def roberta_tokens(ref: str, config: ClapConfig, *, owner: str) -> TextTokens:
-    """Tokenise as LAION does, within what the text tower can take."""
-    text: Any = config.text_config
-    # RoBERTa counts positions from pad_token_id + 1.
-    positions = text.max_position_embeddings - text.pad_token_id - 1
-    return TextTokens(
-        ref,
-        owner=owner,
-        vocab_size=text.vocab_size,
-        max_tokens=min(MAX_TEXT_TOKENS, positions),
-        pad_id=text.pad_token_id,
-    )
+    return TransformersTowers(clap), left_out
 
 
 def _config(state: Mapping[str, Tensor]) -> ClapConfig:
@@ -96,3 +81,31 @@ def _native_name(name: str) -> NativeName:
 
 def _mlp_index(linear: re.Match[str]) -> str:
     return f"_projection.{2 * int(linear[1]) - 2}."
+
+
+def _recognises(names: Collection[str]) -> bool:
+    return any(name.startswith("audio_branch.") for name in names)
+
+
+def _front_end(towers: TransformersTowers) -> dict[str, Any]:
+    audio: Any = towers.clap.config.audio_config
+    return front_end(fusion=audio.enable_fusion)
+
+
+def _convert(towers: TransformersTowers, folder: Path) -> int:
+    tensors = towers.clap.state_dict()
+    towers.clap.config.save_pretrained(folder)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return len(tensors)
+
+
+LAION = Family(
+    name="laion",
+    title="a LAION CLAP",
+    recognises=_recognises,
+    build=build_laion,
+    front_end=_front_end,
+    tokenizer="roberta-base",
+    tokens=roberta_tokens,
+    convert=_convert,
+)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import htsat, laion
 from mats_ray.models.clap.encoder import CLAP
-from mats_ray.models.clap.published import read_published
+from mats_ray.models.clap.families import read_checkpoint
 from mats_ray.models.clap.settings import ClipSettings
 from mats_ray.models.weights import hash_files
 from mats_ray.types import CLAPIdentity
@@ -61,9 +61,9 @@ def load_laion_reference(path: Path) -> LAIONReference:
     if not path.is_file():
         raise ModelError(f"no CLAP at {path}: laion_clap takes one of LAION's .pt files")
     # Reading it here also refuses whatever is hidden in it besides tensors: the package would run that.
-    family, state = read_published(path)
+    family, state = read_checkpoint(path)
     audio = htsat.htsat_config(state, "audio_branch.")
-    if family != "laion" or audio.patch_embeds_hidden_size not in _AUDIO_TOWERS:
+    if family is not laion.LAION or audio.patch_embeds_hidden_size not in _AUDIO_TOWERS:
         raise ModelError(f"{path} holds no CLAP that laion_clap knows")
     with contextlib.redirect_stdout(io.StringIO()):
         module = _package().CLAP_Module(

@@ -1,15 +1,17 @@
-"""``load_clap``: one door for every kind of CLAP, recognised by content."""
+"""``load_clap``: every kind of CLAP, recognised by content."""
 
 from pathlib import Path
 from typing import Literal
 
 from mats_ray.errors import ModelError
-from mats_ray.models.clap.directory import load_directory, weight_files
 from mats_ray.models.clap.encoder import CLAP
+from mats_ray.models.clap.families import FAMILIES, read_checkpoint
 from mats_ray.models.clap.hub import fetch, is_hub_id, refuse_untrained
 from mats_ray.models.clap.laion_reference import load_laion_reference
-from mats_ray.models.clap.published import load_published
-from mats_ray.models.weights import hash_files
+from mats_ray.models.clap.settings import read_json
+from mats_ray.models.clap.transformers_clap import load_transformers
+from mats_ray.models.foreign import read_weight_files, weight_files
+from mats_ray.models.weights import check_shards, hash_files
 
 Implementation = Literal["native", "laion_clap"]
 
@@ -41,13 +43,38 @@ def load_clap(
     if implementation == "laion_clap":
         return load_laion_reference(path)
     if path.is_file():
-        return load_published(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
+        family, state = read_checkpoint(path)
+        return family.load(
+            state, source=str(path), files=[path], tokenizer=tokenizer, quantize_int16=quantize_int16
+        )
     refuse_untrained(str(ref))
     if not path.is_dir():
         if not is_hub_id(str(ref)):
             raise ModelError(f"no CLAP at {ref}: no such file or directory")
         path = _fetch(str(ref))
-    return load_directory(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
+    return _load_directory(path, tokenizer=tokenizer, quantize_int16=quantize_int16)
+
+
+def _load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool | None) -> CLAP:
+    config = read_json(path / "config.json")
+    refuse_untrained(str(config.get("_name_or_path")), str(path.resolve()))
+    files = weight_files(path)
+    if not files:
+        raise ModelError(f"{path}: no *.safetensors file")
+    check_shards(path)
+    model_type = config.get("model_type")
+    if model_type == "clap":
+        return load_transformers(path, config, files, tokenizer=tokenizer, quantize_int16=quantize_int16)
+    family = next((one for one in FAMILIES if one.model_type == model_type), None)
+    if family is None:
+        raise ModelError(f"{path}: config.json is of a {model_type!r} model, not of a CLAP")
+    return family.load(
+        read_weight_files(files),
+        source=str(path),
+        files=files,
+        tokenizer=tokenizer or str(path),
+        quantize_int16=quantize_int16,
+    )
 
 
 def local_hash(ref: str | Path) -> str | None:

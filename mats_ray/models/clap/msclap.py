@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, F frames, M mel bands, H tower width, C joint space.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,8 @@ from transformers.initialization import no_init_weights
 from mats_ray.models.clap import htsat
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.models.clap.tokens import TextTokens
-from mats_ray.models.clap.towers import Towers
+from mats_ray.models.clap.tower_clap import Family, Towers
 from mats_ray.models.weights import NativeName, check_tensors, dim, load_weights, numbers_in
-
-TOKENIZER = "gpt2"
 
 # The mel bank is laid out for 32 kHz although the audio has 44.1 kHz: the package's HTSAT ignores its
 # arguments and uses a module constant (microsoft/CLAP issue 38).
@@ -117,7 +115,7 @@ class MSCLAPTokens(TextTokens):
         return [row if len(row) <= self.max_tokens else row[:head] + row[ending] for row in rows]
 
 
-def build_msclap(state: Mapping[str, Tensor], *, source: str) -> tuple[MSCLAPTowers, list[str]]:
+def build_msclap(state: Mapping[str, Tensor], source: str) -> tuple[MSCLAPTowers, list[str]]:
     """Build the towers that a native state dict describes and fill them.
 
     Returns:
@@ -136,9 +134,9 @@ def build_msclap(state: Mapping[str, Tensor], *, source: str) -> tuple[MSCLAPTow
     return towers, [name for name in left_out if name not in _KERNELS]
 
 
-def msclap_log_mel(state: Mapping[str, Tensor], *, source: str) -> LogMel:
-    """Build the front end; kernels and mel bank are the file's own where it has them, as in the package."""
-    log_mel = LogMel.from_settings(FRONT_END)
+def msclap_log_mel(settings: dict[str, Any], state: Mapping[str, Tensor], source: str) -> LogMel:
+    """Build the spectrogram; kernels and mel bank are the file's own where it has them, as in the package."""
+    log_mel = LogMel.from_settings(settings)
     parts = (*log_mel.kernels.chunk(2), log_mel.bank_KM)
     expected = {NativeName(name): part for name, part in zip(_KERNELS, parts, strict=True)}
     found = {name: state[name] for name in _KERNELS if name in state}
@@ -150,7 +148,7 @@ def msclap_log_mel(state: Mapping[str, Tensor], *, source: str) -> LogMel:
     return log_mel
 
 
-def msclap_tokens(ref: str, towers: MSCLAPTowers, *, owner: str) -> MSCLAPTokens:
+def msclap_tokens(ref: str, towers: MSCLAPTowers, owner: str) -> MSCLAPTokens:
     """Tokenise as MS-CLAP does; its padding token is "!", id 0."""
     config = towers.text_model.config
     return MSCLAPTokens(
@@ -183,3 +181,19 @@ def _native_name(name: str) -> NativeName:
         if name.startswith(ours):
             return NativeName(native_prefix + name.removeprefix(ours))
     raise AssertionError(name)
+
+
+def _recognises(names: Collection[str]) -> bool:
+    return any(name.startswith(_HTSAT) for name in names)
+
+
+MSCLAP = Family(
+    name="msclap",
+    title="MS-CLAP 2023",
+    recognises=_recognises,
+    build=build_msclap,
+    front_end=lambda _: FRONT_END,
+    log_mel=msclap_log_mel,
+    tokenizer="gpt2",
+    tokens=msclap_tokens,
+)

@@ -15,17 +15,16 @@ from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_connector
 from mats_ray.models.clap import CLAP, load_clap
-from mats_ray.models.clap.directory import weight_files
-from mats_ray.models.clap.published import read_published
+from mats_ray.models.clap.families import read_checkpoint
 from mats_ray.models.directory import SANTA, ModelSettings, save_model
-from mats_ray.models.foreign import read_torch_file, unwrap
+from mats_ray.models.foreign import read_torch_file, unwrap, weight_files
 from mats_ray.models.llm import embedding_table, load_tokenizer
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.keys import Parts, mapper_config, sort_keys
 from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
-from mats_ray.models.upstream.memory import UPSTREAM_NOISE_VARIANCE, build_memory, read_rows
+from mats_ray.models.upstream.santa_memory import UPSTREAM_NOISE_VARIANCE, build_memory, read_rows
 from mats_ray.models.weights import CONSTANTS, hash_files, load_weights, read_safetensors
 from mats_ray.version import __version__
 
@@ -197,7 +196,7 @@ def _differing(tensors: Mapping[str, Tensor], ref: str) -> list[str]:
     path = Path(ref)
     if not tensors or not path.exists():
         return []
-    own = read_published(path)[1] if path.is_file() else read_safetensors(weight_files(path))
+    own = read_checkpoint(path)[1] if path.is_file() else read_safetensors(weight_files(path))
     shared = [name for name in tensors if name in own and not name.endswith(CONSTANTS)]
     return sorted(
         name

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mats_ray.models.clap import load_clap
-from mats_ray.models.clap.laion import MAX_TEXT_TOKENS, front_end
+from mats_ray.models.clap.laion import front_end
+from mats_ray.models.clap.transformers_clap import MAX_TEXT_TOKENS
 from tests.unit.models.clap.small import noise, save_tokenizer
 
 

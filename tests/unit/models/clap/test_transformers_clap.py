@@ -1,4 +1,4 @@
-"""A CLAP directory is loaded, or the error names what is missing in it."""
+"""A directory in transformers' format is loaded, or the error names what is missing in it."""
 
 import json
 import shutil
@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapProcessor
 
 from mats_ray.errors import ModelError
 from mats_ray.models.clap import load_clap
-from tests.unit.models.clap.small import noise, save_directory
+from mats_ray.models.clap.transformers_clap import TransformersTowers
+from tests.unit.models.clap.small import directory_clap, noise, save_directory
 
 
 @pytest.fixture
@@ -161,3 +162,19 @@ def test_the_identity_follows_the_weights(broken, clap_dir):
     save_file(state, broken / "model.safetensors")
 
     assert load_clap(broken).identity != load_clap(clap_dir).identity
+
+
+def test_towers_give_the_directions_of_transformers_embeddings():
+    clap = directory_clap()
+    towers = TransformersTowers(clap)
+    ids = torch.tensor([[0, 5, 6, 2]])
+    mel = torch.randn(1, 1, 126, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        text = towers.embed_text(ids, torch.ones_like(ids))
+        audio = towers.embed_audio(mel, torch.zeros(1, dtype=torch.bool))
+
+        for ours, theirs in (
+            (text, clap.get_text_features(ids).pooler_output),
+            (audio, clap.get_audio_features(mel).pooler_output),
+        ):
+            torch.testing.assert_close(ours / ours.norm(), theirs, atol=1e-6, rtol=0)

@@ -1,13 +1,14 @@
 """Published files are told apart by their tensors; whatever they are wrapped in comes off."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mats_ray.errors import ModelError
-from mats_ray.models.clap import load_clap
-from mats_ray.models.clap.published import read_published
+from mats_ray.models.clap import LogMel, convert_clap, families, load_clap, msclap
+from mats_ray.models.clap.families import read_checkpoint
 from tests.unit.models.clap.small import laion_state, msclap_state, noise, save_laion, save_msclap
 
 
@@ -33,7 +34,7 @@ def test_a_file_without_a_clap_says_what_it_holds(tmp_path):
     file = save_msclap(tmp_path / "mats.pth", {"audio_mapper.linear.weight": torch.ones(2)})
 
     with pytest.raises(ModelError, match=r"mats\.pth holds neither .* audio_mapper"):
-        read_published(file)
+        read_checkpoint(file)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content, complaint):
     torch.save(content, tmp_path / "file.pt")
 
     with pytest.raises(ModelError, match=complaint):
-        read_published(tmp_path / "file.pt")
+        read_checkpoint(tmp_path / "file.pt")
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,27 @@ def test_every_tensor_that_does_not_fit_is_named_as_in_the_file(tmp_path, make, 
         load_clap(save(tmp_path / "file.pt", state))
     for part in (*gone, extra, rf"{misshaped} is (5, 7), not"):
         assert re.search(re.escape(part), str(caught.value))
+
+
+def test_a_family_is_a_row_of_the_table(tmp_path, monkeypatch):
+    def renamed(state, source):
+        return msclap.build_msclap({name.removeprefix("new."): part for name, part in state.items()}, source)
+
+    new = replace(
+        msclap.MSCLAP,
+        name="new",
+        title="a new CLAP",
+        recognises=lambda names: all(name.startswith("new.") for name in names),
+        build=renamed,
+        log_mel=lambda settings, *_: LogMel.from_settings(settings),
+    )
+    for module in ("families", "load"):
+        monkeypatch.setattr(f"mats_ray.models.clap.{module}.FAMILIES", (*families.FAMILIES[:2], new))
+    file = save_msclap(tmp_path / "new.pt", {f"new.{name}": part for name, part in msclap_state().items()})
+    clips = noise(50_000)
+
+    report = convert_clap(file, tmp_path / "converted")
+    loaded, converted = load_clap(file), load_clap(tmp_path / "converted")
+
+    assert report.family == loaded.identity.family == converted.identity.family == "new"
+    assert torch.equal(loaded.encode_audio(clips, 48_000), converted.encode_audio(clips, 48_000))
