@@ -8,9 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-from transformers import ClapAudioConfig
+from typing import TYPE_CHECKING, Any, get_args
 
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.clap.frontend import Padding
@@ -109,7 +107,7 @@ def check_front_end(settings: Mapping[str, Any], *, source: str) -> None:
         raise ModelError(f"{source}: frequency_min is not below frequency_max")
 
 
-def check_settings(settings: Mapping[str, Any], audio: ClapAudioConfig, *, source: str) -> None:
+def check_settings(settings: Mapping[str, Any], audio: "ClapAudioConfig", *, source: str) -> None:
     """Compare a front end with the audio tower it feeds.
 
     Raises:
