@@ -14,6 +14,9 @@ from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.clap.frontend import Padding
 from mats_ray.models.clap.resample import Resampler
 
+if TYPE_CHECKING:
+    from transformers import ClapAudioConfig
+
 _COUNTS = ("sampling_rate", "fft_window_size", "hop_length", "feature_size")
 _NUMBERS = ("max_length_s", "frequency_min", "frequency_max")
 _CHOICES = {
