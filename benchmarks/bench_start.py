@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_start processes caption serve zero --baseline ../before --model out/demo/model
 
-``processes``: modules and CPU seconds of each kind of process until it can work. ``caption``: from the command
-to the first rows in the output. ``serve``: from the command to the first answer. ``zero``: a first answer when
-both models are scaled to zero. CPU seconds are those of all processes of the job up to then: on a busy machine
-they say more than the clock. Both sides are checkouts, run by the same interpreter.
+``processes``: modules and CPU seconds of each kind of process until it can work. ``caption``: from the
+command to the first rows in the output. ``serve``: from the command to the first answer. ``zero``: a first
+answer when both models are scaled to zero. CPU seconds are those of all processes of the job up to then: on
+a busy machine they say more than the clock. Both sides are checkouts, run by the same interpreter.
 """
 
 import argparse
