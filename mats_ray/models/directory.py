@@ -87,11 +87,9 @@ def save_model(
         home: Where the directory will finally live, if not at ``directory``.
         trained: What is trained, by parameter name, where the model itself holds it rounded or in pieces.
     """
-    from safetensors.torch import save_file
-
     directory.mkdir(parents=True, exist_ok=True)
     connector = dict(model.named_parameters()) if trained is None else trained
-    save_file(_below("connector.", connector), directory / MAPPER)
+    _save_tensors(_below("connector.", connector), directory / MAPPER)
     config, home = settings.model, home or str(directory)
     tree = config.model_dump(mode="json")
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
@@ -189,6 +187,12 @@ def _below(prefix: str, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _save_tensors(tensors: "dict[str, Tensor]", file: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(tensors, file)
 
 
 def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[str, Tensor] | None") -> None:
