@@ -13,6 +13,7 @@ from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import Prompt, Provenance, RowError, error_row, label_row, ok_row, to_table
 from mats_ray.errors import AnswerError
 from mats_ray.infer.classification import Match, match
+from mats_ray.models.startup import without_garbage_collection
 from mats_ray.types import Answer
 
 
@@ -37,6 +38,7 @@ class AnswerStage:
         add_windows: Adds windows to the pool that all actors share; by default to one of this actor alone.
     """
 
+    @without_garbage_collection
     def __init__(self, settings: AnswerSettings, add_windows: AddWindows | None = None) -> None:
         import torch
         from transformers.utils import logging as transformers_logging

@@ -136,7 +136,7 @@ def _dataset(job: CaptionJob, pool: Any) -> Dataset:
     settings = job.settings
     # An actor gets its next batch while it decodes one, a task would wait for the driver. One actor at first:
     # all at once could use the CPUs that the answering processes still need.
-    clips = ray.data.from_arrow(job.missing_files()).map_batches(
+    clips = ray.data.from_blocks(job.missing_files()).map_batches(
         type(job.decode_stage),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
         fn_constructor_kwargs=vars(job.decode_stage),
         batch_size=None,

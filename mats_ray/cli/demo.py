@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.toy.demo import run_demo
     from mats_ray.toy.report import results_table
 
-    with cluster():
+    with cluster(training=True):
         metrics = run_demo(config, announce=lambda line: print(line, file=sys.stderr, flush=True))
     seconds, memory = metrics["wall_seconds"]["total"], metrics["peak_memory_gb"]
     print(results_table(metrics))

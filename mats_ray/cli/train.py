@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.train.on_ray import train
 
     check_checkpoints(config)  # first: inputs built for another seed would replace those of the run
-    with cluster():
+    with cluster(training=True):
         args.build_inputs(config)
         result = train(config)
     print(f"model:      {result.model}")

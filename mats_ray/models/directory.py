@@ -12,25 +12,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from peft import PeftModel
 from pydantic import ValidationError
-from safetensors.torch import save_file
-from torch import nn
 
 from mats_ray.config.base import explain
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.build import build_connector
-from mats_ray.models.llm import ADAPTER_CONFIG, embedding_table, load_adapter, load_llm
-from mats_ray.models.mats import MATS
-from mats_ray.models.prompt import PromptTokenizer, load_prompts
-from mats_ray.models.weights import load_weights, read_safetensors
 from mats_ray.types import CLAPIdentity
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mats_ray.models.mats import MATS
+    from mats_ray.models.prompt import PromptTokenizer
 
 FORMAT = "mats_ray/1"
 CONFIG, MAPPER, GENERATION, SANTA = (
@@ -73,12 +70,12 @@ class ModelInfo(ModelSettings):
 
 def save_model(
     directory: Path,
-    model: MATS,
-    prompts: PromptTokenizer,
+    model: "MATS",
+    prompts: "PromptTokenizer",
     settings: ModelSettings,
     *,
     home: str | None = None,
-    trained: Mapping[str, torch.Tensor] | None = None,
+    trained: "Mapping[str, Tensor] | None" = None,
 ) -> None:
     """Write the trained parts in float32; the caller puts Santa memory and model card beside them.
 
@@ -92,7 +89,7 @@ def save_model(
     """
     directory.mkdir(parents=True, exist_ok=True)
     connector = dict(model.named_parameters()) if trained is None else trained
-    save_file(_below("connector.", connector), directory / MAPPER)
+    _save_tensors(_below("connector.", connector), directory / MAPPER)
     config, home = settings.model, home or str(directory)
     tree = config.model_dump(mode="json")
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
@@ -144,12 +141,18 @@ def read_info(directory: str | Path) -> ModelInfo:
     return info
 
 
-def load_model(info: ModelInfo) -> tuple[MATS, PromptTokenizer]:
+def load_model(info: ModelInfo) -> "tuple[MATS, PromptTokenizer]":
     """Load connector, language model and tokenizer, ready for inference.
 
     Raises:
         ModelError: A part is missing, cut off, or does not fit the settings.
     """
+    from mats_ray.models.build import build_connector
+    from mats_ray.models.llm import embedding_table, load_adapter, load_llm
+    from mats_ray.models.mats import MATS
+    from mats_ray.models.prompt import load_prompts
+    from mats_ray.models.weights import load_weights, read_safetensors
+
     config = info.model
     assert config.llm.path is not None
     llm: nn.Module = load_llm(config.llm.path, dtype=config.llm.dtype)
@@ -167,6 +170,8 @@ def load_model(info: ModelInfo) -> tuple[MATS, PromptTokenizer]:
 
 def _check_base(info: ModelInfo) -> None:
     """Compare what the adapter says it belongs to with what the settings load."""
+    from mats_ray.models.llm import ADAPTER_CONFIG
+
     base = _read_json(info.directory, ADAPTER_CONFIG).get("base_model_name_or_path")
     if base is not None and _resolve(base, info.directory) != info.model.llm.path:
         raise ModelError(
@@ -175,7 +180,7 @@ def _check_base(info: ModelInfo) -> None:
         )
 
 
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _below(prefix: str, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """Of one part of the model, float32, by its own names."""
     return {
         name.removeprefix(prefix): tensor.detach().float().cpu().contiguous()
@@ -184,8 +189,16 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     }
 
 
-def _save_llm(directory: Path, llm: nn.Module, *, base: str, tensors: dict[str, torch.Tensor] | None) -> None:
-    if isinstance(llm, PeftModel):
+def _save_tensors(tensors: "dict[str, Tensor]", file: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(tensors, file)
+
+
+def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[str, Tensor] | None") -> None:
+    from mats_ray.models.llm import is_adapted
+
+    if is_adapted(llm):
         for adapter in llm.peft_config.values():
             adapter.base_model_name_or_path = base
         # or peft looks the base up, on a hub if need be, to see whether its vocabulary has changed

@@ -3,20 +3,10 @@
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from huggingface_hub import snapshot_download
-from peft import (
-    LoraConfig,
-    PeftConfig,
-    PeftModel,
-    PeftType,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
@@ -35,6 +25,9 @@ from mats_ray.models.weights import (
     read_safetensors,
     refuse_misfits,
 )
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
 
 ADAPTER_CONFIG, _ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 _MERGE_TOLERANCE = 1e-3
@@ -153,6 +146,8 @@ def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generato
     """
     if config.train == "full":
         return llm
+    from peft import LoraConfig
+
     llm.requires_grad_(requires_grad=False)
     lora = LoraConfig(
         r=config.lora.rank,
@@ -167,12 +162,14 @@ def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generato
     return wrapped
 
 
-def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
+def load_adapter(llm: PreTrainedModel, directory: Path) -> "PeftModel":
     """Put a saved adapter (adapter_config.json, adapter_model.safetensors) on its frozen base.
 
     Raises:
         ModelError: Files are missing, or do not hold exactly the tensors of an adapter on this base.
     """
+    from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
+
     source = f"the adapter in {directory}"
     for name in (ADAPTER_CONFIG, _ADAPTER):
         if not (directory / name).is_file():  # peft would take the folder for a hub id and go looking there
@@ -192,8 +189,10 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> PeftModel:
     return wrapped.eval()
 
 
-def _wrapped(llm: PreTrainedModel, config: PeftConfig, *, source: str) -> PeftModel:
+def _wrapped(llm: PreTrainedModel, config: "PeftConfig", *, source: str) -> "PeftModel":
     """Put a fresh adapter on a model; each of its target names must be some module's."""
+    from peft import PeftModel, get_peft_model
+
     with one_error(source):
         wrapped = get_peft_model(llm, config)
     assert isinstance(wrapped, PeftModel)
@@ -209,6 +208,11 @@ def _wrapped(llm: PreTrainedModel, config: PeftConfig, *, source: str) -> PeftMo
     return wrapped
 
 
+def is_adapted(llm: nn.Module) -> "TypeGuard[PeftModel]":
+    """Whether there is an adapter on the model; peft is not imported to find out."""
+    return hasattr(llm, "peft_config")
+
+
 def merged(llm: nn.Module) -> nn.Module:
     """Add a float32 adapter to the weights it belongs to, for inference: a third of the matrix products.
 
@@ -218,7 +222,7 @@ def merged(llm: nn.Module) -> nn.Module:
         ModelError: The merged model's logits are not those of model and adapter.
     """
     is_exact = all(weight.dtype == torch.float32 for weight in llm.parameters())
-    if not isinstance(llm, PeftModel) or not is_exact:
+    if not is_adapted(llm) or not is_exact:
         return llm
     expected_SV = _probe(llm)
     _untie_targets(llm)
@@ -240,8 +244,10 @@ def _probe(llm: Any) -> Tensor:
         return llm.eval()(input_ids=ids_S[None], use_cache=False).logits[0].float()
 
 
-def _untie_targets(llm: PeftModel) -> None:
+def _untie_targets(llm: "PeftModel") -> None:
     """Give a weight that an adapter changes to its layer alone: the head is often the embedding table."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     base_config: Any = llm.get_base_model().config
     uses = Counter(id(weight) for module in llm.modules() for weight in module.parameters(recurse=False))
     for layer in [module for module in llm.modules() if isinstance(module, BaseTunerLayer)]:

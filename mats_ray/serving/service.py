@@ -3,11 +3,12 @@
 The two halves of the model stand behind protocols: they may live in other processes, or be fakes.
 """
 
+import asyncio
 import io
 import time
 import wave
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,9 @@ from mats_ray.types import AudioClip
 MAX_CONCURRENT_WINDOWS = 8
 """Windows of one request in flight: a request of sixty leaves room in the batches for others."""
 
+_SLOW_ENCODE_SECONDS = 1.0
+"""The answerer is called after so long without a result of any request, in case it was scaled to zero."""
+
 
 class AudioService:
     """Answers requests; batching is left to the encoder and the answerer.
@@ -75,6 +79,7 @@ class AudioService:
         self._windows = Budget(limits.max_windows_in_flight, "windows")
         self._rollout = RolloutRetry(limits.retry_seconds)
         self._card: ModelCard | None = None
+        self._last_result = 0.0
 
     @property
     def card(self) -> ModelCard | None:
@@ -91,7 +96,8 @@ class AudioService:
         check_request(request, self._limits)
         clip, windows = await self._read(request.upload, request.window_seconds)
         with self._reserve(windows) as work:
-            results = await self._rollout.run(lambda: self._answer_windows(request, windows, work))
+            async with self._starting_answerer():
+                results = await self._rollout.run(lambda: self._answer_windows(request, windows, work))
         return self._response(request, clip, list(zip(windows, results, strict=True)))
 
     async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta | AnswerResponse]:
@@ -110,7 +116,7 @@ class AudioService:
                 events = self._stream_clip(request, windows[0], work)
             else:
                 events = self._stream_windows(request, windows, work)
-            async with aclosing(events):
+            async with self._starting_answerer(), aclosing(events):
                 async for event in events:
                     if isinstance(event, AnswerResult):
                         results.append(event)
@@ -212,6 +218,25 @@ class AudioService:
         self.metrics.record("mats_audio_seconds_total", clip.seconds)
         return clip, cut_windows(clip, window_seconds, max_windows=self._limits.max_windows)
 
+    @asynccontextmanager
+    async def _starting_answerer(self) -> AsyncIterator[None]:
+        """Call the answerer while the encoder is slow to respond and no results come.
+
+        Both may be scaled to zero; without a call the answerer would start only after the encoder has.
+        """
+
+        async def call() -> None:
+            await asyncio.sleep(_SLOW_ENCODE_SECONDS)
+            if time.monotonic() - self._last_result > _SLOW_ENCODE_SECONDS:
+                with suppress(Exception):  # the request itself meets the same error
+                    await self.answerer.describe()
+
+        task = asyncio.create_task(call())
+        try:
+            yield
+        finally:
+            task.cancel()
+
     @contextmanager
     def _reserve(self, windows: Sequence[ClipWindow]) -> Iterator["_Work"]:
         """Hold a request's share of the budgets until it is done; one request alone always gets it.
@@ -228,6 +253,7 @@ class AudioService:
     def _record(self, result: AnswerResult, *, seconds: float | None = None) -> None:
         """Record the metrics of one result; seconds: for encoding and answering, None for a stream."""
         record, tokens = self.metrics.record, result.answer.num_tokens
+        self._last_result = time.monotonic()
         record("mats_queue_seconds", result.queue_seconds)
         record("mats_batch_size", result.batch_size)
         record("mats_prompt_tokens_total", result.prompt_tokens)

@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-from transformers import ClapAudioConfig
+from typing import TYPE_CHECKING, Any, get_args
 
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.clap.frontend import Padding
 from mats_ray.models.clap.resample import Resampler
+
+if TYPE_CHECKING:
+    from transformers import ClapAudioConfig
 
 _COUNTS = ("sampling_rate", "fft_window_size", "hop_length", "feature_size")
 _NUMBERS = ("max_length_s", "frequency_min", "frequency_max")
@@ -109,7 +110,7 @@ def check_front_end(settings: Mapping[str, Any], *, source: str) -> None:
         raise ModelError(f"{source}: frequency_min is not below frequency_max")
 
 
-def check_settings(settings: Mapping[str, Any], audio: ClapAudioConfig, *, source: str) -> None:
+def check_settings(settings: Mapping[str, Any], audio: "ClapAudioConfig", *, source: str) -> None:
     """Compare a front end with the audio tower it feeds.
 
     Raises:

@@ -23,6 +23,7 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.serve import AutoscalingConfig as ScalingConfig
 from mats_ray.config.serve import DeploymentConfig, ReplicaConfig, ServeConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.startup import without_garbage_collection
 from mats_ray.on_ray.errors import failure_reason
 from mats_ray.serving.batching import BatchThread
 from mats_ray.serving.consistency import check_space
@@ -55,8 +56,9 @@ REPLICA_ENVIRONMENT = {
 class EncoderReplica:
     """Clips and labels to CLAP embeddings, in batches."""
 
+    @without_garbage_collection
     def __init__(self, config: ServeConfig) -> None:
-        from mats_ray.infer.pipeline import AudioEncoder
+        from mats_ray.infer.encoder import AudioEncoder
         from mats_ray.models.directory import read_info
 
         device = _start_torch(config.threads, gpus=config.encoder.gpus)
@@ -97,6 +99,7 @@ class EncoderReplica:
 class AnswererReplica:
     """Embeddings and instructions to text; answers join and leave the batch one by one."""
 
+    @without_garbage_collection
     def __init__(self, config: ServeConfig) -> None:
         from mats_ray.infer.engines import build_engine
         from mats_ray.models.directory import CONFIG, read_info
@@ -205,6 +208,7 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),  # a logical number: one core is enough
+        include_dashboard=False,  # ten processes that Ray would wait for before the first replica
         log_to_driver=False,  # replicas log to files
     )
     try:

@@ -317,3 +317,30 @@ def test_seconds_are_free_once_they_are_embedded_and_windows_once_they_are_answe
 @pytest.mark.parametrize("name", CALLS)
 def test_one_request_alone_is_answered_whatever_room_there_is(name):
     asyncio.run(CALLS[name](service(max_seconds_in_flight=1, max_windows_in_flight=1)))
+
+
+@pytest.mark.parametrize("call", ["answer", "stream"])
+def test_an_answerer_scaled_to_zero_starts_while_the_encoder_does(call, monkeypatch):
+    monkeypatch.setattr("mats_ray.serving.service._SLOW_ENCODE_SECONDS", 0.01)
+
+    async def run():
+        one = service()
+        encode, describe = Queue(one.encoder, "encode"), Queue(one.answerer, "describe")
+        encode.gate.clear()
+        task = asyncio.create_task(CALLS[call](one))
+        await until(lambda: describe.begun)
+        encode.gate.set()
+        await task
+
+    asyncio.run(run())
+
+
+def test_the_answerer_is_not_called_beside_a_request_that_is_fast():
+    async def run():
+        one = service()
+        describe = Queue(one.answerer, "describe")
+        await one.answer(request())
+        await asyncio.sleep(0)
+        return describe.begun
+
+    assert asyncio.run(run()) == 0

@@ -1,0 +1,56 @@
+"""What each kind of process loads until it can work: every module is time, in every start of each.
+
+A bound is a tenth above what was there when it was set. What torch and transformers load of their own accord
+is not ours to bound; that they are loaded at all is.
+"""
+
+import pytest
+
+from tests.architecture.source import listed, run_python
+
+TORCH = {"torch", "transformers", "peft", "deepspeed", "accelerate", "sympy"}
+RAY = {"ray", "pandas"}
+CODECS = {"av", "soundfile", "soxr"}
+
+LIGHT = {
+    "command line": ("mats_ray.cli.main", 110, TORCH | RAY | CODECS | {"numpy", "pydantic", "pyarrow"}),
+    "planning a caption job": ("mats_ray.caption.job", 620, TORCH | RAY),
+    "driver of a caption job": ("mats_ray.caption.on_ray, mats_ray.cli.on_ray", 1750, TORCH),
+    "decoder of a caption job": ("mats_ray.caption.decode", 560, TORCH | RAY),
+    "decoder of the service": (
+        "mats_ray.serving.decoding.child",
+        360,
+        TORCH | RAY | {"pydantic"},
+    ),
+    "start of mats serve": ("mats_ray.cli.serve, mats_ray.models.directory", 300, TORCH | RAY | CODECS),
+    "ingress": ("mats_ray.serving.http.app", 700, TORCH | RAY | {"soundfile", "av"}),
+    "deployments": ("mats_ray.serving.on_ray.deployments", 1750, TORCH | {"soundfile", "av"}),
+}
+
+HEAVY = {
+    "audio encoder": ("mats_ray.infer.encoder", {"peft", "deepspeed", "ray"}),
+    "answering engine": ("mats_ray.infer.engines", {"peft", "deepspeed", "ray", "av", "soundfile"}),
+    "pipeline": ("mats_ray.infer.pipeline", {"peft", "deepspeed", "ray"}),
+    "training loop": ("mats_ray.train.loop", {"ray", "deepspeed"}),
+}
+
+
+@pytest.mark.parametrize(("modules", "bound", "forbidden"), LIGHT.values(), ids=LIGHT)
+def test_a_process_that_computes_nothing_stays_light(modules, bound, forbidden):
+    loaded = modules_after(modules)
+
+    assert not forbidden & roots(loaded), listed(sorted(forbidden & roots(loaded)))
+    assert len(loaded) <= bound
+
+
+@pytest.mark.parametrize(("modules", "forbidden"), HEAVY.values(), ids=HEAVY)
+def test_a_process_that_computes_loads_no_framework_it_does_not_need(modules, forbidden):
+    assert not forbidden & roots(modules_after(modules))
+
+
+def modules_after(modules: str) -> list[str]:
+    return run_python(f"import sys, {modules}; print(*sys.modules, sep='\\n')")
+
+
+def roots(modules: list[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
