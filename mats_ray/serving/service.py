@@ -58,7 +58,7 @@ class AudioService:
         encoder: First half of the model.
         answerer: Second half.
         decoder: Decodes uploads.
-        limits: Of single requests, and of all requests in flight.
+        limits: Limits of single requests, and of all requests in flight.
 
     Attributes:
         metrics: Records measurements; the app replaces it.

@@ -180,7 +180,7 @@ class _Resumption:
     def __init__(self) -> None:
         self._num_passed = self._num_to_skip = 0
         self._model: ModelCard | None = None
-        """Of what has been passed on; until then a repetition may be another model's."""
+        """The model of the parts passed on; None: a repetition may be of any model."""
 
     def restart(self) -> None:
         """Expect the stream from its beginning."""
