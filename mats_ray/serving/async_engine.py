@@ -1,7 +1,7 @@
 """A generation engine on an event loop: its events are awaited, cancelled callers cancel requests."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -15,7 +15,7 @@ from mats_ray.infer.engine import (
     GenerationRequest,
     TextDelta,
 )
-from mats_ray.serving.types import AnswerDelta, AnswerResult, ModelCard
+from mats_ray.serving.types import AnswerDelta, AnswerEvents, AnswerResult, ModelCard
 
 
 class AsyncEngine:
@@ -52,9 +52,7 @@ class AsyncEngine:
             assert not isinstance(event, TextDelta), "no deltas were requested"
             return self._result(event)
 
-    async def stream(
-        self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions
-    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+    async def stream(self, embedding_C: np.ndarray, instruction: str, options: AnswerOptions) -> AnswerEvents:
         """Yield the answer in deltas, then the result; texts that wait together are one delta."""
         request = GenerationRequest(embedding_C=embedding_C, instruction=instruction, options=options)
         async with self._submitted(request) as events:

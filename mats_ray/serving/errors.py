@@ -1,4 +1,4 @@
-"""A request that cannot be answered, whatever protocol it came by."""
+"""The error of a request that cannot be answered; the protocol it came by gives it its form."""
 
 from mats_ray.errors import MATSError
 

@@ -26,6 +26,7 @@ from mats_ray.serving.tracing import Tracing
 from mats_ray.serving.types import (
     AnswerDelta,
     AnswererClient,
+    AnswerEvents,
     AnswerRequest,
     AnswerResponse,
     AnswerResult,
@@ -57,7 +58,7 @@ class AudioService:
         encoder: First half of the model.
         answerer: Second half.
         decoder: Decodes uploads.
-        limits: Of single requests, and of all requests in flight.
+        limits: Limits of single requests, and of all requests in flight.
 
     Attributes:
         metrics: Records measurements; the app replaces it.
@@ -100,7 +101,7 @@ class AudioService:
                 results = await self._rollout.run(lambda: self._answer_windows(request, windows, work))
         return self._response(request, clip, list(zip(windows, results, strict=True)))
 
-    async def stream(self, request: AnswerRequest) -> AsyncIterator[AnswerDelta | AnswerResponse]:
+    async def stream(self, request: AnswerRequest) -> AsyncGenerator[AnswerDelta | AnswerResponse, None]:
         """Yield the answer in deltas, then the response.
 
         Windows are answered concurrently; each is a delta, in their order.
@@ -124,12 +125,8 @@ class AudioService:
                         yield event
         yield self._response(request, clip, list(zip(windows, results, strict=True)))
 
-    async def _stream_clip(
-        self, request: AnswerRequest, window: ClipWindow, work: "_Work"
-    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
-        async def start() -> tuple[
-            AnswerDelta | AnswerResult, AsyncGenerator[AnswerDelta | AnswerResult, None]
-        ]:
+    async def _stream_clip(self, request: AnswerRequest, window: ClipWindow, work: "_Work") -> AnswerEvents:
+        async def start() -> tuple[AnswerDelta | AnswerResult, AnswerEvents]:
             events = self._stream_answer(request, await self._encode_window(window, work))
             return await anext(events), events
 
@@ -141,7 +138,7 @@ class AudioService:
 
     async def _stream_windows(
         self, request: AnswerRequest, windows: Sequence[ClipWindow], work: "_Work"
-    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+    ) -> AnswerEvents:
         calls = [
             lambda window=window: self._rollout.run(lambda: self._answer_window(request, window, work))
             for window in windows
@@ -175,13 +172,11 @@ class AudioService:
             span.set(_attributes(result))
             return result
 
-    async def _stream_answer(
-        self, request: AnswerRequest, embedding: Embedding
-    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+    async def _stream_answer(self, request: AnswerRequest, embedding: Embedding) -> AnswerEvents:
         is_first = True
         with self.tracing.stage("answer", {"mats.stream": True}) as span:
             events = self.answerer.stream(embedding, _instruction(request), request.options)
-            async with aclosing(events):  # pyright: ignore[reportArgumentType]  an async generator
+            async with aclosing(events):
                 async for event in events:
                     if isinstance(event, AnswerResult):
                         span.set(_attributes(event))

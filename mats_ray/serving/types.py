@@ -4,7 +4,7 @@ A request is an ``AnswerRequest``, for the engine an ``infer`` request; back com
 ``AnswerResult`` for each window, an ``AnswerResponse`` for the whole.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -104,6 +104,10 @@ class AnswerResponse:
     """One, the whole clip, unless windows were requested."""
 
 
+AnswerEvents = AsyncGenerator[AnswerDelta | AnswerResult, None]
+"""A streamed answer: its deltas, then the result."""
+
+
 class EncoderClient(Protocol):
     """Computes CLAP embeddings, here or in another process."""
 
@@ -127,9 +131,7 @@ class AnswererClient(Protocol):
         """
         ...
 
-    def stream(
-        self, embedding: Embedding, instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[AnswerDelta | AnswerResult]:
+    def stream(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerEvents:
         """Yield the answer in deltas, then the result.
 
         Raises:

@@ -53,27 +53,27 @@ class WindowForm(SoundForm):
 
 
 class CaptionForm(WindowForm):
-    """What ``/v1/audio/captions`` takes."""
+    """Form of ``/v1/audio/captions``."""
 
     profile: Profile | None = None
     """"paper" is a beam search over 4, "fast" is greedy; the model's own unless given."""
 
 
 class QuestionForm(CaptionForm):
-    """What ``/v1/audio/questions`` takes."""
+    """Form of ``/v1/audio/questions``."""
 
     question: str
 
 
 class LabelForm(SoundForm):
-    """What ``/v1/audio/classifications`` takes."""
+    """Form of ``/v1/audio/classifications``."""
 
     labels: Annotated[list[str], Field(min_length=1)]
     """One for each label, or one with commas between them."""
 
 
 class EmbeddingForm(WindowForm):
-    """What ``/v1/audio/embeddings`` takes."""
+    """Form of ``/v1/audio/embeddings``."""
 
     encoding_format: Literal["float", "base64"] = "float"
 

@@ -20,7 +20,7 @@ class AudioURLs:
     Args:
         allowed_hosts: ``host`` (the scheme's own port) or ``host:port``; none: nothing is fetched.
         max_bytes: Size of the largest file, as it arrives; its Content-Length is not relied on.
-        timeout_seconds: For one download.
+        timeout_seconds: Longest time of one download.
     """
 
     def __init__(self, allowed_hosts: Collection[str], *, max_bytes: int, timeout_seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -87,7 +88,8 @@ def check_model(wanted: str | None, found: str) -> None:
 async def _stream(
     service: AudioService, answer_request: AnswerRequest, request: Request
 ) -> AsyncGenerator[AnswerDelta | AnswerResponse, None]:
-    async for event in service.stream(answer_request):
-        if isinstance(event, AnswerResponse):
-            record_usage(request, event)
-        yield event
+    async with aclosing(service.stream(answer_request)) as events:
+        async for event in events:
+            if isinstance(event, AnswerResponse):
+                record_usage(request, event)
+            yield event

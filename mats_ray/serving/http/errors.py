@@ -115,7 +115,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     503: {"model": ErrorBody, "description": "The model cannot be reached; see Retry-After"},
 }
-"""What OpenAPI says of a route's errors, by status."""
+"""Descriptions of a route's errors in OpenAPI, by status."""
 
 
 def validation_error(faults: Sequence[Mapping[str, Any]], body: Any) -> RequestError:

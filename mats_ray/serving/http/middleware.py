@@ -177,7 +177,7 @@ class BodyLimit:
     Args:
         app: The next layer.
         max_bytes: Largest body.
-        memory: Of all requests in flight; decoded samples count as well.
+        memory: Budget of all requests in flight; decoded samples count as well.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, memory: Budget) -> None:
@@ -197,7 +197,7 @@ class BodyLimit:
                 body.add(message.get("body", b""))
             except RequestError as error:
                 refusal = error
-                # hides the rest of the body: the app gives up as it does when a client disconnects
+                # hides the rest of the body: the app stops as it does when a client disconnects
                 return {"type": "http.disconnect"}
             return message
 

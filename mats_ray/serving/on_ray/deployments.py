@@ -6,7 +6,7 @@ Each scales on its own. torch is imported in the two model replicas only, so the
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from mats_ray.serving.http.authentication import KeyRing, check_loopback
 from mats_ray.serving.on_ray.handles import AnswererHandle, EncoderHandle
 from mats_ray.serving.on_ray.metrics import LoadGauges, RaySink, listening_host
 from mats_ray.serving.service import MAX_CONCURRENT_WINDOWS, WARM_UP_CLIP, AudioService
-from mats_ray.serving.types import AnswerDelta, AnswerResult, Embedding, ModelCard
+from mats_ray.serving.types import AnswerEvents, AnswerResult, Embedding, ModelCard
 from mats_ray.types import AudioClip
 
 APP_NAME = "mats"
@@ -132,9 +132,7 @@ class AnswererReplica:
         check_space(embedding, self._space)
         return await self._engine.answer(embedding.vectors, instruction, options)
 
-    async def stream(
-        self, embedding: Embedding, instruction: str, options: AnswerOptions
-    ) -> AsyncIterator[AnswerDelta | AnswerResult]:
+    async def stream(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerEvents:
         """Yield the answer in deltas, then the result."""
         self._gauges.set(self._engine.load)
         check_space(embedding, self._space)

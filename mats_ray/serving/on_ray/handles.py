@@ -7,7 +7,7 @@ no request kills one replica after another. Serve repeats no call that a replica
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.errors import EngineError, MATSError
 from mats_ray.on_ray.errors import own_error
 from mats_ray.serving.errors import RequestError
-from mats_ray.serving.types import AnswerDelta, AnswerResult, Embedding, ModelCard
+from mats_ray.serving.types import AnswerDelta, AnswerEvents, AnswerResult, Embedding, ModelCard
 from mats_ray.types import AudioClip
 
 ErrorT = TypeVar("ErrorT", bound=MATSError)
@@ -150,9 +150,7 @@ class AnswererHandle(_RetryingHandle):
         """Return the identity of the model that answers now."""
         return await self._call(self._handle.describe)
 
-    async def stream(
-        self, embedding: Embedding, instruction: str, options: AnswerOptions
-    ) -> AsyncGenerator[AnswerDelta | AnswerResult, None]:
+    async def stream(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerEvents:
         """Yield the answer in deltas, then the result; after a replica's death another one resumes.
 
         Raises:
@@ -182,7 +180,7 @@ class _Resumption:
     def __init__(self) -> None:
         self._num_passed = self._num_to_skip = 0
         self._model: ModelCard | None = None
-        """Of what has been passed on; until then a repetition may be another model's."""
+        """The model of the parts passed on; None: a repetition may be of any model."""
 
     def restart(self) -> None:
         """Expect the stream from its beginning."""
