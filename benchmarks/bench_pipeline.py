@@ -156,9 +156,8 @@ def one_by_one(paths: list[str], model: str) -> tuple[float, dict[str, str]]:
     for path in paths:
         moved = mover.move(encoder.encode([read_audio(path)]))
         spliced = pad_left(mats.prompt(moved, [prompts.after(PROMPT)]))
-        (ids,) = mats.generated(spliced, max_new_tokens=200, **PROFILES["paper"].as_kwargs())
-        ids = ids[: ids.index(mats.eos_id)] if mats.eos_id in ids else ids
-        said[Path(path).name] = prompts.decode(ids)
+        (found,) = mats.generate_by_transformers(spliced, max_new_tokens=200, **PROFILES["paper"].as_kwargs())
+        said[Path(path).name] = prompts.decode(found.ids)
     return len(paths) / (time.perf_counter() - started), said
 
 

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -33,8 +33,9 @@ from mats_ray.infer.engine import (
     Listener,
     TextDelta,
 )
-from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Search
-from mats_ray.models.stepwise import StepDecoder
+from mats_ray.models.generation.batch import ContinuousBatch
+from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence
+from mats_ray.models.splice import pad_left
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +46,19 @@ Outcome = TextDelta | Exception
 @dataclass(frozen=True, slots=True)
 class _Running:
     request: GenerationRequest
-    search: Search
+    sequence: TokenSequence
     detokenizer: IncrementalDetokenizer
+
+    def outcome(self) -> Outcome | None:
+        """Return what the last step yielded."""
+        if self.sequence.error is not None:
+            return self.sequence.error
+        try:
+            if self.sequence.is_finished:
+                return self.detokenizer.finish(self.sequence.ids, ended=self.sequence.ended)
+            return self.detokenizer.push(self.sequence.ids) if self.sequence.stream else None
+        except Exception as error:  # noqa: BLE001  ids that cannot be detokenized fail their answer only
+            return error
 
 
 class RunningBatch:
@@ -64,7 +76,7 @@ class RunningBatch:
 
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
-        self._decoder = StepDecoder(answerer.model)
+        self._batch = ContinuousBatch(answerer.model.llm, eos_id=answerer.prompts.eos_id)
         self._running: dict[str, _Running] = {}
 
     @property
@@ -76,6 +88,7 @@ class RunningBatch:
         """Number of requests in the batch; safe to call from another thread."""
         return len(self._running)
 
+    @torch.inference_mode()
     def add(self, requests: Sequence[GenerationRequest]) -> list[tuple[str, Outcome]]:
         """Read new prompts together; returns the outcomes of this pass.
 
@@ -83,33 +96,33 @@ class RunningBatch:
             AnswerError, ConfigError: A request cannot be answered. After this or any other exception none of
                 the requests has joined, and the caller may try fewer of them.
         """
-        answerer = self._answerer
-        new: dict[str, _Running] = {}
+        answerer, new = self._answerer, dict[str, _Running]()
         after_ids: list[list[int]] = []
         for request in requests:
             generation = request.options.over(answerer.generation)
             after_ids.append(answerer.check(request.embedding_C, request.instruction, generation))
+            needs_text = request.stream or bool(request.options.stop)
+            sequence = TokenSequence(_search_settings(request.options, generation), stream=needs_text)
             detokenizer = IncrementalDetokenizer(answerer.prompts.decode, stop=request.options.stop)
-            new[request.id] = _Running(request, self._search(request.options, generation), detokenizer)
-        failed = self._decoder.add(self._moved(requests), after_ids, [one.search for one in new.values()])
+            new[request.id] = _Running(request, sequence, detokenizer)
+        prompts = pad_left(answerer.model.prompt(self._moved(requests), after_ids))
+        self._batch.add(prompts, [one.sequence for one in new.values()])
         self._running |= new
-        return list(self._outcomes(failed))
+        return list(self._outcomes())
 
+    @torch.inference_mode()
     def step(self) -> list[tuple[str, Outcome]]:
         """Compute one more token of every answer; returns new text and failures."""
-        return list(self._outcomes(self._decoder.step()))
+        self._batch.step()
+        return list(self._outcomes())
 
     def remove(self, request_id: str) -> None:
         """Drop a request; its rows leave with the next step."""
-        self._decoder.drop(self._running.pop(request_id).search)
+        self._batch.drop(self._running.pop(request_id).sequence)
 
-    def _outcomes(self, failed: Mapping[Search, Exception]) -> Iterator[tuple[str, Outcome]]:
-        active = set(self._decoder.active)
+    def _outcomes(self) -> Iterator[tuple[str, Outcome]]:
         for request_id, one in list(self._running.items()):
-            try:
-                outcome = failed.get(one.search) or _delta(one, is_active=one.search in active)
-            except Exception as error:  # noqa: BLE001  ids that cannot be detokenized fail their answer only
-                outcome = error
+            outcome = one.outcome()
             if isinstance(outcome, Exception) or (outcome is not None and outcome.answer is not None):
                 self.remove(request_id)
             if outcome is not None:
@@ -125,34 +138,19 @@ class RunningBatch:
             ]
         )
 
-    def _search(self, options: AnswerOptions, generation: GenerationConfig) -> Search:
-        profile = PROFILES[generation.profile]
-        penalties = Penalties(
+
+def _search_settings(options: AnswerOptions, generation: GenerationConfig) -> SearchSettings:
+    profile = PROFILES[generation.profile]
+    return SearchSettings(
+        max_new_tokens=generation.max_new_tokens,
+        num_beams=profile.num_beams,
+        penalties=Penalties(
             repetition_penalty=profile.repetition_penalty, no_repeat_ngram_size=profile.no_repeat_ngram_size
-        )
-        eos_id, max_new_tokens = self._answerer.prompts.eos_id, generation.max_new_tokens
-        if profile.num_beams > 1:
-            return BeamSearch(
-                num_beams=profile.num_beams,
-                eos_id=eos_id,
-                max_new_tokens=max_new_tokens,
-                penalties=penalties,
-            )
-        return LineSearch(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            seed=options.seed,
-            eos_id=eos_id,
-            max_new_tokens=max_new_tokens,
-            penalties=penalties,
-        )
-
-
-def _delta(one: _Running, *, is_active: bool) -> TextDelta | None:
-    if not is_active:
-        return one.detokenizer.finish(one.search.ids, ended=one.search.ended)
-    needs_text = one.request.stream or one.request.options.stop
-    return one.detokenizer.push(one.search.ids) if needs_text else None
+        ),
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
 
 
 def stream_answer(answerer: Answerer, request: GenerationRequest) -> Iterator[TextDelta]:

@@ -352,14 +352,6 @@ def test_logits_that_are_not_finite_never_become_an_answer(built, monkeypatch, d
         model.generate(clap(2), [prompts.after(QUESTIONS[0])] * 2, max_new_tokens=5, **decoding)
 
 
-def test_more_beams_than_half_the_vocabulary_are_left_to_transformers(built):
-    model, prompts = built
-
-    (generated,) = model.generate(clap(1), [prompts.after("dog?")], max_new_tokens=2, num_beams=200)
-
-    assert len(generated.ids) <= 2
-
-
 @pytest.mark.parametrize("max_new_tokens", [0, -1])
 def test_an_answer_of_no_tokens_is_refused(built, max_new_tokens):
     with pytest.raises(ValueError, match=f"max_new_tokens={max_new_tokens}"):
