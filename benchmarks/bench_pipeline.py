@@ -144,7 +144,8 @@ class Peak:
 @torch.inference_mode()
 def one_by_one(paths: list[str], model: str) -> tuple[float, dict[str, str]]:
     """Caption files as upstream does; files a second and captions."""
-    from mats_ray.infer.pipeline import Answerer, AudioEncoder
+    from mats_ray.infer.answerer import Answerer
+    from mats_ray.infer.encoder import AudioEncoder
     from mats_ray.models.directory import load_model, read_info
     from mats_ray.models.splice import pad_left
 

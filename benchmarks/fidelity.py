@@ -29,7 +29,8 @@ from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.data.embedded import distinct_embeddings
-from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models import mats
 from mats_ray.models.clap import load_clap
 from mats_ray.models.directory import read_info

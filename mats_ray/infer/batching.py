@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 import numpy as np
@@ -22,12 +22,13 @@ import torch
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.generation import PROFILES, GenerationConfig
-from mats_ray.errors import EngineError
+from mats_ray.errors import EngineError, ModelError
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.detokenizer import IncrementalDetokenizer
 from mats_ray.infer.engine import (
     EngineLoad,
     Generation,
+    GenerationEngine,
     GenerationEvent,
     GenerationRequest,
     Listener,
@@ -38,6 +39,9 @@ from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSe
 from mats_ray.models.splice import pad_left
 
 _log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 5.0
+"""An idle engine keeps its thread so long; without one it is freed with its last reference."""
 
 Outcome = TextDelta | Exception
 """What a step yields for a request: more text, or the error that ended it."""
@@ -105,10 +109,30 @@ class RunningBatch:
             sequence = TokenSequence(_search_settings(request.options, generation), stream=needs_text)
             detokenizer = IncrementalDetokenizer(answerer.prompts.decode, stop=request.options.stop)
             new[request.id] = _Running(request, sequence, detokenizer)
-        prompts = pad_left(answerer.model.prompt(self._moved(requests), after_ids))
-        self._batch.add(prompts, [one.sequence for one in new.values()])
+        self._start(self._moved(requests), after_ids, [one.sequence for one in new.values()])
         self._running |= new
         return list(self._outcomes())
+
+    def _start(
+        self, clap_NC: torch.Tensor, after_ids: Sequence[Sequence[int]], sequences: Sequence[TokenSequence]
+    ) -> None:
+        """Read prompts together; a model whose cache we do not know answers one after the other, whole."""
+        model = self._answerer.model
+        if model.can_step:
+            self._batch.add(pad_left(model.prompt(clap_NC, after_ids)), sequences)
+            return
+        for row, sequence in enumerate(sequences):
+            settings = sequence.settings
+            if settings.temperature:
+                raise ModelError("a language model with recurrent layers does not sample; use temperature 0")
+            (found,) = model.answer(
+                clap_NC[row : row + 1],
+                after_ids[row : row + 1],
+                max_new_tokens=settings.max_new_tokens,
+                num_beams=settings.num_beams,
+                **asdict(settings.penalties),
+            )
+            sequence.ids, sequence.ended, sequence.is_finished = found.ids, found.ended, True
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Outcome]]:
@@ -153,30 +177,14 @@ def _search_settings(options: AnswerOptions, generation: GenerationConfig) -> Se
     )
 
 
-def stream_answer(answerer: Answerer, request: GenerationRequest) -> Iterator[TextDelta]:
-    """Answer one request on this thread; the last delta holds the whole answer.
-
-    Raises:
-        AnswerError, ConfigError: It cannot be answered.
-    """
-    batch = RunningBatch(answerer)
-    outcomes = batch.add([request])
-    while outcomes or len(batch):
-        for _, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield outcome
-        outcomes = batch.step() if len(batch) else []
-
-
 def check_model(answerer: Answerer) -> None:
     """Compute one token for an arbitrary prompt; raises whatever the model fails with."""
     options = AnswerOptions(profile="fast", max_new_tokens=1, santa=False)
     embedding_C = np.ones(answerer.model.connector.clap_dim, np.float32)
-    for _ in stream_answer(
-        answerer, GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
-    ):
-        pass
+    request = GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
+    for _, outcome in RunningBatch(answerer).add([request]):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 @dataclass(slots=True)
@@ -188,7 +196,7 @@ class _Entry:
     is_running: bool = False
 
 
-class BatchingEngine:
+class BatchingEngine(GenerationEngine):
     """Continuous batching behind a queue, see ``GenerationEngine``.
 
     Args:
@@ -207,8 +215,7 @@ class BatchingEngine:
         self._entries: dict[str, _Entry] = {}
         self._closed = False
         self._stop_reason = "the answering engine has stopped"
-        self._thread = threading.Thread(target=self._run, name="generation-engine", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def load(self) -> EngineLoad:
         """Return the numbers of open requests."""
@@ -227,7 +234,15 @@ class BatchingEngine:
             self._check_open()
             self._entries[request.id] = _Entry(request, on_event, time.monotonic())
             self._waiting.append(request.id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="generation-engine", daemon=True)
+                self._thread.start()
             self._changed.notify()
+
+    def submit_many(self, requests: Sequence[tuple[GenerationRequest, Listener]]) -> None:
+        """Queue requests that are read together, see ``GenerationEngine.submit_many``."""
+        with self._changed:
+            super().submit_many(requests)
 
     def cancel(self, request_id: str) -> None:
         """Give up a request; without effect on one that is complete or unknown."""
@@ -247,22 +262,24 @@ class BatchingEngine:
     def close(self) -> None:
         """End the thread; open requests end with an ``EngineError``."""
         with self._changed:
-            self._closed = True
+            self._closed, thread = True, self._thread
             self._changed.notify()
-        self._thread.join()
+        if thread is not None:
+            thread.join()
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError(self._stop_reason)
 
     def _run(self) -> None:
-        """Work until closed; however the thread ends, every open request gets an event."""
+        """Work until idle or closed; however the thread ends, every open request gets an event."""
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001  the thread has no caller to raise to
             _log.critical("the engine has stopped", exc_info=error)
             self._stop_reason += f": {type(error).__name__}"
-        finally:
+            self._closed = True
+        if self._closed:
             self._stop()
 
     def _stop(self) -> None:
@@ -281,10 +298,12 @@ class BatchingEngine:
             self._deliver(self._batch.step())
 
     def _admit(self) -> list[GenerationRequest] | None:
-        """Wait for work; returns the requests that may join the batch, None when the engine is closed."""
+        """Wait for work; returns the requests that may join the batch, None when there is no more to do."""
         with self._changed:
             while not (self._closed or self._waiting or len(self._batch)):
-                self._changed.wait()
+                if not self._changed.wait(_IDLE_SECONDS):
+                    self._thread = None  # the next request starts another
+                    return None
             if self._closed:
                 return None
             for request_id in self._batch.request_ids:
@@ -338,7 +357,8 @@ class BatchingEngine:
     def _events(self, entry: _Entry, outcome: Outcome, batch_size: int) -> list[GenerationEvent]:
         if isinstance(outcome, Exception):
             return [outcome]
-        events: list[GenerationEvent] = [TextDelta(text=outcome.text)] if outcome.text else []
+        is_delta = entry.request.stream and outcome.text
+        events: list[GenerationEvent] = [TextDelta(text=outcome.text)] if is_delta else []
         if outcome.answer is not None:
             events.append(
                 Generation(

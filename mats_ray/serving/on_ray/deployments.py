@@ -56,7 +56,7 @@ class EncoderReplica:
     """Clips and labels to CLAP embeddings, in batches."""
 
     def __init__(self, config: ServeConfig) -> None:
-        from mats_ray.infer.pipeline import AudioEncoder
+        from mats_ray.infer.encoder import AudioEncoder
         from mats_ray.models.directory import read_info
 
         device = _start_torch(config.threads, gpus=config.encoder.gpus)

@@ -10,7 +10,8 @@ import torch
 from mats_ray.config.base import validate
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ConfigError
-from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.upstream.santa import transfer_as_upstream
 from mats_ray.types import AudioClip
 from tests.world import SAMPLE_RATE, tiny_model_dir
