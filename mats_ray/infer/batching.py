@@ -227,11 +227,14 @@ class BatchingEngine(GenerationEngine):
         Raises:
             AnswerError: It cannot be answered, see ``Answerer.check``.
             EngineError: The engine has stopped.
+            ValueError: A request with its id is open.
         """
         generation = request.options.over(self._answerer.generation)
         self._answerer.check(request.embedding_C, request.instruction, generation)
         with self._changed:
             self._check_open()
+            if request.id in self._entries:
+                raise ValueError(f"request {request.id} is already open")
             self._entries[request.id] = _Entry(request, on_event, time.monotonic())
             self._waiting.append(request.id)
             if self._thread is None:

@@ -75,6 +75,7 @@ class GenerationEngine(Protocol):
         Raises:
             AnswerError: It cannot be answered, see ``Answerer.check``.
             EngineError: The engine has stopped.
+            ValueError: A request with its id is open.
         """
         ...
 

@@ -38,7 +38,7 @@ class TrainBatch:
     labels_BT: Tensor
     """``after_BT`` at answer positions, -100 elsewhere."""
     ids: tuple[str, ...] = ()
-    """Of the samples, to name them when something is wrong."""
+    """Ids of the samples, for error messages."""
 
     def to(self, device: torch.device | str) -> "TrainBatch":
         """Return a copy on another device."""

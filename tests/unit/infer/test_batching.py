@@ -374,3 +374,11 @@ def test_a_model_whose_cache_is_unknown_answers_whole(answerer, engine, monkeypa
     assert [one.answer for one in generate(engine, requests)] == expected
     (error,) = generate(engine, [request(1, temperature=1.0)])
     assert "does not sample" in str(error)
+
+
+def test_the_id_of_an_open_request_is_refused(engine):
+    one = request(1, max_new_tokens=400)
+    engine.submit(one, lambda event: None)
+
+    with pytest.raises(ValueError, match=one.id):
+        engine.submit(one, lambda event: None)

@@ -162,8 +162,8 @@ def test_clips_of_any_length_and_rate_keep_their_order(pipeline):
     assert all(np.abs(one - other).max() > 1e-3 for one, other in pairs)
 
 
-def test_a_long_clip_is_heard_as_the_model_was_told(copied):
-    def heard(long_audio):
+def test_a_long_clip_is_embedded_as_the_model_is_configured(copied):
+    def embedded(long_audio):
         tree = json.loads((copied / "config.json").read_text())
         tree["model"]["clap"]["long_audio"] = long_audio
         (copied / "config.json").write_text(json.dumps(tree))
@@ -171,9 +171,9 @@ def test_a_long_clip_is_heard_as_the_model_was_told(copied):
 
     start = AudioClip(samples=clip(2).samples[: 4 * 16_000], sample_rate=16_000)
     np.testing.assert_allclose(
-        heard("first"), AudioEncoder.from_pretrained(copied).encode([start])[0], atol=1e-5
+        embedded("first"), AudioEncoder.from_pretrained(copied).encode([start])[0], atol=1e-5
     )
-    assert np.abs(heard("windows") - heard("first")).max() > 1e-3
+    assert np.abs(embedded("windows") - embedded("first")).max() > 1e-3
 
 
 def test_santa_is_left_out_of_embeddings_that_are_already_moved(pipeline, answerer):

@@ -28,7 +28,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def upstream(directory):
-    """The same model, told to do as upstream; put back afterwards."""
+    """The same model, configured as upstream; put back afterwards."""
     config = directory / "config.json"
     before = config.read_text()
     tree = json.loads(before)
@@ -38,7 +38,7 @@ def upstream(directory):
     config.write_text(before)
 
 
-def test_the_papers_santa_hears_unit_vectors(directory):
+def test_the_papers_santa_gets_unit_vectors(directory):
     encoder, answerer = AudioEncoder.from_pretrained(directory), Answerer.from_pretrained(directory)
 
     embedding = encoder.encode([CLIP])
@@ -48,7 +48,7 @@ def test_the_papers_santa_hears_unit_vectors(directory):
     assert torch.equal(answerer.move(embedding), moved)
 
 
-def test_upstreams_santa_hears_what_clap_gives(upstream):
+def test_upstreams_santa_gets_what_clap_computes(upstream):
     encoder, answerer = AudioEncoder.from_pretrained(upstream), Answerer.from_pretrained(upstream)
 
     embedding = encoder.encode([CLIP])
