@@ -92,22 +92,24 @@ def files(args: argparse.Namespace) -> None:
     from mats_ray.config.caption import CaptionConfig
     from mats_ray.config.generation import GenerationConfig
     from mats_ray.data.audio import read_audio
-    from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.infer.answerer import Answerer
+    from mats_ray.infer.encoder import AudioEncoder
 
     settings, paper = CaptionConfig(batch_size=args.batch_size), GenerationConfig(profile="paper")
     job = CaptionJob.plan(settings, paper, audio=args.audio, out="/nowhere", model=args.model, create=False)
     listed = job.missing_files()[: max(1, args.files // args.batch_size)]
     paths = [path for table in listed for path in table.column("path").to_pylist()]
-    pipeline, answer_stage = MATSPipeline.from_pretrained(args.model), AnswerStage(job.answer_settings)
+    encoder, answerer = (one.from_pretrained(args.model) for one in (AudioEncoder, Answerer))
+    answer_stage = AnswerStage(job.answer_settings)
     torch.set_num_threads(args.threads)
     generation = job.ledger.provenance.generation
 
     def one_by_one() -> list[str]:
         captions = list[str]()
         for path in paths:
-            embedding = pipeline.encoder.encode([read_audio(path)])
+            embedding = encoder.encode([read_audio(path)])
             prompt = job.ledger.plan.prompts[0].instruction
-            (answer,) = pipeline.answerer.answer(embedding, [prompt], generation=generation)
+            (answer,) = answerer.answer(embedding, [prompt], generation=generation)
             captions.append(answer.text)
         return captions
 

@@ -144,7 +144,8 @@ class Peak:
 @torch.inference_mode()
 def one_by_one(paths: list[str], model: str) -> tuple[float, dict[str, str]]:
     """Caption files as upstream does; files a second and captions."""
-    from mats_ray.infer.pipeline import Answerer, AudioEncoder
+    from mats_ray.infer.answerer import Answerer
+    from mats_ray.infer.encoder import AudioEncoder
     from mats_ray.models.directory import load_model, read_info
     from mats_ray.models.splice import pad_left
 
@@ -152,14 +153,13 @@ def one_by_one(paths: list[str], model: str) -> tuple[float, dict[str, str]]:
     encoder, mover = AudioEncoder.from_info(info), Answerer.from_info(info)
     mats, prompts = load_model(info)  # the adapter beside the weights
     encoder.encode([read_audio(paths[0])])
-    started, said = time.perf_counter(), dict[str, str]()
+    started, captions = time.perf_counter(), dict[str, str]()
     for path in paths:
         moved = mover.move(encoder.encode([read_audio(path)]))
         spliced = pad_left(mats.prompt(moved, [prompts.after(PROMPT)]))
-        (ids,) = mats.generated(spliced, max_new_tokens=200, **PROFILES["paper"].as_kwargs())
-        ids = ids[: ids.index(mats.eos_id)] if mats.eos_id in ids else ids
-        said[Path(path).name] = prompts.decode(ids)
-    return len(paths) / (time.perf_counter() - started), said
+        (found,) = mats.generate_by_transformers(spliced, max_new_tokens=200, **PROFILES["paper"].as_kwargs())
+        captions[Path(path).name] = prompts.decode(found.ids)
+    return len(paths) / (time.perf_counter() - started), captions
 
 
 def links(files: list[Path], number: int, folder: Path) -> str:
@@ -174,11 +174,11 @@ def links(files: list[Path], number: int, folder: Path) -> str:
 def speed(args: argparse.Namespace) -> None:
     """One at a time against the job."""
     files = sorted(Path(args.audio).rglob("*.ogg"))
-    alone, said = one_by_one([str(path) for path in files], args.model)
+    alone, captions = one_by_one([str(path) for path in files], args.model)
     ray_init()
     with tempfile.TemporaryDirectory() as folder:
         ran = run(links(files, args.copies * len(files), Path(folder) / "in"), args.model, **shape(args))
-    wrong = [row["path"] for row in ran.rows if row["caption"] != said[row["path"].split(" ", 1)[1]]]
+    wrong = [row["path"] for row in ran.rows if row["caption"] != captions[row["path"].split(" ", 1)[1]]]
     assert not wrong, f"{len(wrong)} captions differ, the first of {wrong[0]}"
     print(
         f"speed: one by one {alone:.1f} files/s ({len(files)} files); the job {ran.rate:.1f} files/s "

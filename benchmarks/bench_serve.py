@@ -94,11 +94,12 @@ def bare_stages(model: str) -> dict[str, float]:
     import torch
 
     from mats_ray.data.audio import decode_audio
-    from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.infer.answerer import Answerer
+    from mats_ray.infer.encoder import AudioEncoder
     from mats_ray.tasks import Task, instruction_for
 
     torch.set_num_threads(1)
-    pipeline = MATSPipeline.from_pretrained(model)
+    encoder, answerer = (one.from_pretrained(model) for one in (AudioEncoder, Answerer))
     took: dict[str, list[float]] = {"mats.decode": [], "mats.encode": [], "mats.answer": []}
     for number in range(60):
         question = QUESTIONS[number % len(QUESTIONS)]
@@ -106,9 +107,9 @@ def bare_stages(model: str) -> dict[str, float]:
         times = [time.perf_counter()]
         clip = decode_audio(EXAMPLES[number % len(EXAMPLES)].read_bytes(), name="x")
         times.append(time.perf_counter())
-        embeddings = pipeline.encoder.encode([clip])
+        embeddings = encoder.encode([clip])
         times.append(time.perf_counter())
-        pipeline.answerer.answer(embeddings, [instruction])
+        answerer.answer(embeddings, [instruction])
         times.append(time.perf_counter())
         for name, began, ended in zip(took, times, times[1:], strict=False):
             took[name].append(1e3 * (ended - began))

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +29,15 @@ from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.data.embedded import distinct_embeddings
-from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models import mats
 from mats_ray.models.clap import load_clap
 from mats_ray.models.directory import read_info
 from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
+from mats_ray.models.splice import pad_left
 from mats_ray.toy.systems import BATCH_SIZE, answer_clips, prompts_of, score_texts
 from mats_ray.toy.testset import Score, TestClip, write_test_set
 
@@ -154,13 +157,26 @@ def answer_lines(world: World) -> list[Line]:
 
 
 def transformers_penalty(world: World) -> Score:
-    """By ``generate``, which our own beam search is in place of."""
-    ours, searches = mats._own_penalties, mats.MATS._can_search_beams
-    mats._own_penalties, mats.MATS._can_search_beams = (lambda decoding: decoding), (lambda *_: False)
+    """By ``generate`` and its own penalties."""
+    ours = mats.MATS.answer
+    mats.MATS.answer = _answer_as_transformers
     try:
         return world.ask()
     finally:
-        mats._own_penalties, mats.MATS._can_search_beams = ours, searches
+        mats.MATS.answer = ours
+
+
+def _answer_as_transformers(model: Any, clap_BC: Any, after_ids: Any, **decoding: Any) -> list[Any]:
+    prompts = pad_left(model.prompt(clap_BC, after_ids))
+    ids_BT = model.llm.generate(
+        inputs_embeds=prompts.embeds_BSL,
+        attention_mask=prompts.mask_BS,
+        do_sample=False,
+        eos_token_id=model.eos_id,
+        pad_token_id=model.eos_id,
+        **decoding,
+    )
+    return [model._cut(row) for row in ids_BT.tolist()]
 
 
 def answers(world: World) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ import torch
 from bench_train import row_tables
 
 from mats_ray.config import RunConfig
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.answerer import Answerer
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import MATS
 from mats_ray.toy.systems import answer_clips

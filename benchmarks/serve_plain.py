@@ -16,7 +16,8 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.directory import read_info
 from mats_ray.serving.foreground import load_serve_config
 from mats_ray.serving.on_ray.deployments import Ingress

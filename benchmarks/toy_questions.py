@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from mats_ray.config import load_config
-from mats_ray.infer.pipeline import AudioEncoder
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.toy import systems
 from mats_ray.toy.report import MEASURES, SYSTEMS
 from mats_ray.toy.testset import write_test_set

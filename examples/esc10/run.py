@@ -30,7 +30,8 @@ from mats_ray.config import RunConfig, load_config
 from mats_ray.config.toy import ToyConfig
 from mats_ray.data.audio import read_audio
 from mats_ray.data.triplets import triplet_table
-from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.clap import CLAP
 from mats_ray.tasks import Task, instruction_for, prompt_halves
 from mats_ray.toy.llm import pretrain_llm
@@ -76,20 +77,22 @@ def report(config: RunConfig, data: Path) -> dict[str, object]:
     """Ask the trained model about fold 4, with Santa and without."""
     paths, kinds = zip(*clips_of(data / "esc10", TEST_FOLDS), strict=True)
     clips = [read_audio(path) for path in paths]
-    pipe = MATSPipeline.from_pretrained(config.model_dir)
-    audio_NC = pipe.encoder.encode(clips)
-    zero_shot = _zero_shot(pipe.encoder.clap, audio_NC)
+    encoder, answerer = (one.from_pretrained(config.model_dir) for one in (AudioEncoder, Answerer))
+    audio_NC = encoder.encode(clips)
+    zero_shot = _zero_shot(encoder.clap, audio_NC)
     results: dict[str, object] = {
         "clips": len(clips),
         "zero-shot of CLAP alone": _share(zero_shot == np.array(kinds)),
     }
-    without = replace(pipe.answerer, memory=None)
-    for name, answerer in (("Santa on", pipe.answerer), ("Santa off", without)):
-        said = answerer.answer(audio_NC, [instruction_for(Task.CLASSIFICATION)] * len(clips))
-        results[name] = _share([LABELS[kind] == one.text for kind, one in zip(kinds, said, strict=True)])
-        results[f"answers that are no label, {name}"] = sum(one.text not in LABELS for one in said)
+    without = replace(answerer, memory=None)
+    for name, one in (("Santa on", answerer), ("Santa off", without)):
+        answers = one.answer(audio_NC, [instruction_for(Task.CLASSIFICATION)] * len(clips))
+        results[name] = _share(
+            [LABELS[kind] == answer.text for kind, answer in zip(kinds, answers, strict=True)]
+        )
+        results[f"answers that are no label, {name}"] = sum(answer.text not in LABELS for answer in answers)
     some = range(len(clips) // 20, len(clips), len(clips) // 10)
-    captions = pipe.answerer.answer(audio_NC[list(some)], [instruction_for(Task.CAPTION)] * len(some))
+    captions = answerer.answer(audio_NC[list(some)], [instruction_for(Task.CAPTION)] * len(some))
     results["captions"] = {
         f"{LABELS[kinds[i]]} ({paths[i].name})": one.text for i, one in zip(some, captions, strict=True)
     }

@@ -1,7 +1,7 @@
 """Answer stage of a batch job: decoded clips to finished rows, by one model per process."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import Prompt, Provenance, RowError, error_row, label_row, ok_row, to_table
 from mats_ray.errors import AnswerError
 from mats_ray.infer.classification import Match, match
+from mats_ray.infer.engine import GenerationRequest, generate
 from mats_ray.models.startup import without_garbage_collection
 from mats_ray.types import Answer
 
@@ -43,15 +44,18 @@ class AnswerStage:
         import torch
         from transformers.utils import logging as transformers_logging
 
-        from mats_ray.infer.pipeline import MATSPipeline
+        from mats_ray.infer.encoder import AudioEncoder
+        from mats_ray.infer.engines import build_engine
+        from mats_ray.models.directory import read_info
 
         torch.set_num_threads(settings.num_threads)
         transformers_logging.disable_progress_bar()  # a bar per actor and model would fill the driver's log
         self._settings = settings
-        self._pipeline = MATSPipeline.from_pretrained(settings.model, device=settings.device)
-        self._encoder = ClipEncoder(
-            encoder=self._pipeline.encoder, add_windows=add_windows or WindowPool().add
-        )
+        info = replace(read_info(settings.model), generation=settings.provenance.generation)
+        encoder = AudioEncoder.from_info(info, device=settings.device)
+        self._clap = encoder.clap
+        self._encoder = ClipEncoder(encoder=encoder, add_windows=add_windows or WindowPool().add)
+        self._engine = build_engine(info, device=settings.device, max_requests=settings.batch_size)
         self._labels = dict[tuple[str, ...], np.ndarray]()
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -75,29 +79,21 @@ class AnswerStage:
 
     def _match(self, embedding_C: np.ndarray, labels: tuple[str, ...]) -> list[Match]:
         if labels not in self._labels:
-            self._labels[labels] = self._pipeline.encoder.clap.encode_text(labels).cpu().numpy()
+            self._labels[labels] = self._clap.encode_text(labels).cpu().numpy()
         return match(embedding_C, self._labels[labels], labels)
 
     def _answers(self, pairs: Sequence[tuple[EncodedClip, Prompt]]) -> Iterator[Answer | RowError]:
         """Answer the prompts that need the language model, in order, ``batch_size`` at a time."""
-        inputs = [
-            (clip.result, prompt.instruction)
+        requests = [
+            GenerationRequest(embedding_C=clip.result, instruction=prompt.instruction, stream=False)
             for clip, prompt in pairs
             if isinstance(clip.result, np.ndarray) and not prompt.labels
         ]
-        for start in range(0, len(inputs), self._settings.batch_size):
-            yield from self._answer_batch(inputs[start : start + self._settings.batch_size])
-
-    def _answer_batch(self, inputs: Sequence[tuple[np.ndarray, str]]) -> list[Answer | RowError]:
-        """Answer a batch; if it holds prompts that cannot be answered, in halves, down to those."""
-        embeddings, instructions = zip(*inputs, strict=True)
-        generation = self._settings.provenance.generation
-        try:
-            return [
-                *self._pipeline.answerer.answer(np.stack(embeddings), instructions, generation=generation)
-            ]
-        except AnswerError as error:
-            if len(inputs) == 1:
-                return [RowError.of(error)]
-        middle = len(inputs) // 2
-        return self._answer_batch(inputs[:middle]) + self._answer_batch(inputs[middle:])
+        for start in range(0, len(requests), self._settings.batch_size):
+            for one in generate(self._engine, requests[start : start + self._settings.batch_size]):
+                if isinstance(one, AnswerError):
+                    yield RowError.of(one)
+                elif isinstance(one, Exception):
+                    raise one
+                else:
+                    yield one.answer

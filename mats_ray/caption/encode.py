@@ -17,7 +17,7 @@ from mats_ray.errors import AudioError
 from mats_ray.types import AudioClip
 
 if TYPE_CHECKING:
-    from mats_ray.infer.pipeline import AudioEncoder
+    from mats_ray.infer.encoder import AudioEncoder
 
 AddWindows = Callable[[WindowSum], WindowSum | None]
 """``WindowPool.add``, of this process or another one."""

@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 import numpy as np
@@ -22,21 +22,26 @@ import torch
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.generation import PROFILES, GenerationConfig
-from mats_ray.errors import EngineError
+from mats_ray.errors import EngineError, ModelError
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.detokenizer import IncrementalDetokenizer
 from mats_ray.infer.engine import (
     EngineLoad,
     Generation,
+    GenerationEngine,
     GenerationEvent,
     GenerationRequest,
     Listener,
     TextDelta,
 )
-from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Search
-from mats_ray.models.stepwise import StepDecoder
+from mats_ray.models.generation.batch import ContinuousBatch
+from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence
+from mats_ray.models.splice import pad_left
 
 _log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 5.0
+"""An idle engine keeps its thread so long; without one it is freed with its last reference."""
 
 Outcome = TextDelta | Exception
 """What a step yields for a request: more text, or the error that ended it."""
@@ -45,8 +50,19 @@ Outcome = TextDelta | Exception
 @dataclass(frozen=True, slots=True)
 class _Running:
     request: GenerationRequest
-    search: Search
+    sequence: TokenSequence
     detokenizer: IncrementalDetokenizer
+
+    def outcome(self) -> Outcome | None:
+        """Return what the last step yielded."""
+        if self.sequence.error is not None:
+            return self.sequence.error
+        try:
+            if self.sequence.is_finished:
+                return self.detokenizer.finish(self.sequence.ids, ended=self.sequence.ended)
+            return self.detokenizer.push(self.sequence.ids) if self.sequence.stream else None
+        except Exception as error:  # noqa: BLE001  ids that cannot be detokenized fail their answer only
+            return error
 
 
 class RunningBatch:
@@ -64,7 +80,7 @@ class RunningBatch:
 
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
-        self._decoder = StepDecoder(answerer.model)
+        self._batch = ContinuousBatch(answerer.model.llm, eos_id=answerer.prompts.eos_id)
         self._running: dict[str, _Running] = {}
 
     @property
@@ -76,6 +92,7 @@ class RunningBatch:
         """Number of requests in the batch; safe to call from another thread."""
         return len(self._running)
 
+    @torch.inference_mode()
     def add(self, requests: Sequence[GenerationRequest]) -> list[tuple[str, Outcome]]:
         """Read new prompts together; returns the outcomes of this pass.
 
@@ -83,33 +100,53 @@ class RunningBatch:
             AnswerError, ConfigError: A request cannot be answered. After this or any other exception none of
                 the requests has joined, and the caller may try fewer of them.
         """
-        answerer = self._answerer
-        new: dict[str, _Running] = {}
+        answerer, new = self._answerer, dict[str, _Running]()
         after_ids: list[list[int]] = []
         for request in requests:
             generation = request.options.over(answerer.generation)
             after_ids.append(answerer.check(request.embedding_C, request.instruction, generation))
+            needs_text = request.stream or bool(request.options.stop)
+            sequence = TokenSequence(_search_settings(request.options, generation), stream=needs_text)
             detokenizer = IncrementalDetokenizer(answerer.prompts.decode, stop=request.options.stop)
-            new[request.id] = _Running(request, self._search(request.options, generation), detokenizer)
-        failed = self._decoder.add(self._moved(requests), after_ids, [one.search for one in new.values()])
+            new[request.id] = _Running(request, sequence, detokenizer)
+        self._start(self._moved(requests), after_ids, [one.sequence for one in new.values()])
         self._running |= new
-        return list(self._outcomes(failed))
+        return list(self._outcomes())
 
+    def _start(
+        self, clap_NC: torch.Tensor, after_ids: Sequence[Sequence[int]], sequences: Sequence[TokenSequence]
+    ) -> None:
+        """Read prompts together; a model whose cache we do not know answers one after the other, whole."""
+        model = self._answerer.model
+        if model.can_step:
+            self._batch.add(pad_left(model.prompt(clap_NC, after_ids)), sequences)
+            return
+        for row, sequence in enumerate(sequences):
+            settings = sequence.settings
+            if settings.temperature:
+                raise ModelError("a language model with recurrent layers does not sample; use temperature 0")
+            (found,) = model.answer(
+                clap_NC[row : row + 1],
+                after_ids[row : row + 1],
+                max_new_tokens=settings.max_new_tokens,
+                num_beams=settings.num_beams,
+                **asdict(settings.penalties),
+            )
+            sequence.ids, sequence.ended, sequence.is_finished = found.ids, found.ended, True
+
+    @torch.inference_mode()
     def step(self) -> list[tuple[str, Outcome]]:
         """Compute one more token of every answer; returns new text and failures."""
-        return list(self._outcomes(self._decoder.step()))
+        self._batch.step()
+        return list(self._outcomes())
 
     def remove(self, request_id: str) -> None:
         """Drop a request; its rows leave with the next step."""
-        self._decoder.drop(self._running.pop(request_id).search)
+        self._batch.drop(self._running.pop(request_id).sequence)
 
-    def _outcomes(self, failed: Mapping[Search, Exception]) -> Iterator[tuple[str, Outcome]]:
-        active = set(self._decoder.active)
+    def _outcomes(self) -> Iterator[tuple[str, Outcome]]:
         for request_id, one in list(self._running.items()):
-            try:
-                outcome = failed.get(one.search) or _delta(one, is_active=one.search in active)
-            except Exception as error:  # noqa: BLE001  ids that cannot be detokenized fail their answer only
-                outcome = error
+            outcome = one.outcome()
             if isinstance(outcome, Exception) or (outcome is not None and outcome.answer is not None):
                 self.remove(request_id)
             if outcome is not None:
@@ -125,60 +162,29 @@ class RunningBatch:
             ]
         )
 
-    def _search(self, options: AnswerOptions, generation: GenerationConfig) -> Search:
-        profile = PROFILES[generation.profile]
-        penalties = Penalties(
+
+def _search_settings(options: AnswerOptions, generation: GenerationConfig) -> SearchSettings:
+    profile = PROFILES[generation.profile]
+    return SearchSettings(
+        max_new_tokens=generation.max_new_tokens,
+        num_beams=profile.num_beams,
+        penalties=Penalties(
             repetition_penalty=profile.repetition_penalty, no_repeat_ngram_size=profile.no_repeat_ngram_size
-        )
-        eos_id, max_new_tokens = self._answerer.prompts.eos_id, generation.max_new_tokens
-        if profile.num_beams > 1:
-            return BeamSearch(
-                num_beams=profile.num_beams,
-                eos_id=eos_id,
-                max_new_tokens=max_new_tokens,
-                penalties=penalties,
-            )
-        return LineSearch(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            seed=options.seed,
-            eos_id=eos_id,
-            max_new_tokens=max_new_tokens,
-            penalties=penalties,
-        )
-
-
-def _delta(one: _Running, *, is_active: bool) -> TextDelta | None:
-    if not is_active:
-        return one.detokenizer.finish(one.search.ids, ended=one.search.ended)
-    needs_text = one.request.stream or one.request.options.stop
-    return one.detokenizer.push(one.search.ids) if needs_text else None
-
-
-def stream_answer(answerer: Answerer, request: GenerationRequest) -> Iterator[TextDelta]:
-    """Answer one request on this thread; the last delta holds the whole answer.
-
-    Raises:
-        AnswerError, ConfigError: It cannot be answered.
-    """
-    batch = RunningBatch(answerer)
-    outcomes = batch.add([request])
-    while outcomes or len(batch):
-        for _, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield outcome
-        outcomes = batch.step() if len(batch) else []
+        ),
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
 
 
 def check_model(answerer: Answerer) -> None:
     """Compute one token for an arbitrary prompt; raises whatever the model fails with."""
     options = AnswerOptions(profile="fast", max_new_tokens=1, santa=False)
     embedding_C = np.ones(answerer.model.connector.clap_dim, np.float32)
-    for _ in stream_answer(
-        answerer, GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
-    ):
-        pass
+    request = GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
+    for _, outcome in RunningBatch(answerer).add([request]):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 @dataclass(slots=True)
@@ -190,7 +196,7 @@ class _Entry:
     is_running: bool = False
 
 
-class BatchingEngine:
+class BatchingEngine(GenerationEngine):
     """Continuous batching behind a queue, see ``GenerationEngine``.
 
     Args:
@@ -209,8 +215,7 @@ class BatchingEngine:
         self._entries: dict[str, _Entry] = {}
         self._closed = False
         self._stop_reason = "the answering engine has stopped"
-        self._thread = threading.Thread(target=self._run, name="generation-engine", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def load(self) -> EngineLoad:
         """Return the numbers of open requests."""
@@ -222,14 +227,25 @@ class BatchingEngine:
         Raises:
             AnswerError: It cannot be answered, see ``Answerer.check``.
             EngineError: The engine has stopped.
+            ValueError: A request with its id is open.
         """
         generation = request.options.over(self._answerer.generation)
         self._answerer.check(request.embedding_C, request.instruction, generation)
         with self._changed:
             self._check_open()
+            if request.id in self._entries:
+                raise ValueError(f"request {request.id} is already open")
             self._entries[request.id] = _Entry(request, on_event, time.monotonic())
             self._waiting.append(request.id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="generation-engine", daemon=True)
+                self._thread.start()
             self._changed.notify()
+
+    def submit_many(self, requests: Sequence[tuple[GenerationRequest, Listener]]) -> None:
+        """Queue requests that are read together, see ``GenerationEngine.submit_many``."""
+        with self._changed:
+            super().submit_many(requests)
 
     def cancel(self, request_id: str) -> None:
         """Give up a request; without effect on one that is complete or unknown."""
@@ -249,22 +265,24 @@ class BatchingEngine:
     def close(self) -> None:
         """End the thread; open requests end with an ``EngineError``."""
         with self._changed:
-            self._closed = True
+            self._closed, thread = True, self._thread
             self._changed.notify()
-        self._thread.join()
+        if thread is not None:
+            thread.join()
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError(self._stop_reason)
 
     def _run(self) -> None:
-        """Work until closed; however the thread ends, every open request gets an event."""
+        """Work until idle or closed; however the thread ends, every open request gets an event."""
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001  the thread has no caller to raise to
             _log.critical("the engine has stopped", exc_info=error)
             self._stop_reason += f": {type(error).__name__}"
-        finally:
+            self._closed = True
+        if self._closed:
             self._stop()
 
     def _stop(self) -> None:
@@ -283,10 +301,12 @@ class BatchingEngine:
             self._deliver(self._batch.step())
 
     def _admit(self) -> list[GenerationRequest] | None:
-        """Wait for work; returns the requests that may join the batch, None when the engine is closed."""
+        """Wait for work; returns the requests that may join the batch, None when there is no more to do."""
         with self._changed:
             while not (self._closed or self._waiting or len(self._batch)):
-                self._changed.wait()
+                if not self._changed.wait(_IDLE_SECONDS):
+                    self._thread = None  # the next request starts another
+                    return None
             if self._closed:
                 return None
             for request_id in self._batch.request_ids:
@@ -340,7 +360,8 @@ class BatchingEngine:
     def _events(self, entry: _Entry, outcome: Outcome, batch_size: int) -> list[GenerationEvent]:
         if isinstance(outcome, Exception):
             return [outcome]
-        events: list[GenerationEvent] = [TextDelta(text=outcome.text)] if outcome.text else []
+        is_delta = entry.request.stream and outcome.text
+        events: list[GenerationEvent] = [TextDelta(text=outcome.text)] if is_delta else []
         if outcome.answer is not None:
             events.append(
                 Generation(

@@ -1,4 +1,4 @@
-"""Classification with any labels: how near each is to a sound in CLAP's space. No language model takes part.
+"""Classification with any labels: how near each is to a sound in CLAP's space, without a language model.
 
 Shapes: N labels, C CLAP dim.
 """
@@ -12,7 +12,7 @@ from mats_ray.errors import DataError
 from mats_ray.storage import read_bytes
 
 TEMPERATURE = 0.07
-"""Of the softmax over cosines: what CLAP's training starts from."""
+"""Temperature of the softmax over cosines, the value that CLAP's training starts from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ class AudioEncoder:
     Args:
         clap: Encodes.
         expected: The CLAP the model was trained with.
-        long_audio: What is heard of a clip longer than CLAP's window.
+        long_audio: Which part of a clip longer than CLAP's window is embedded.
         normalize: To length 1; upstream's Santa takes embeddings as CLAP gives them.
 
     Raises:

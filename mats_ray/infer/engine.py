@@ -4,14 +4,16 @@ The pipeline, the caption job and the service submit requests and listen; whethe
 thread of this process (``batching.py``) or elsewhere is the engine's own business. This module is torch-free.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Protocol
 from uuid import uuid4
 
 import numpy as np
 
 from mats_ray.config.answer import AnswerOptions
+from mats_ray.errors import AnswerError
 from mats_ray.types import Answer
 
 
@@ -73,8 +75,21 @@ class GenerationEngine(Protocol):
         Raises:
             AnswerError: It cannot be answered, see ``Answerer.check``.
             EngineError: The engine has stopped.
+            ValueError: A request with its id is open.
         """
         ...
+
+    def submit_many(self, requests: Sequence[tuple[GenerationRequest, Listener]]) -> None:
+        """Queue requests together; one that cannot be answered gets its error as an event.
+
+        Raises:
+            EngineError: The engine has stopped.
+        """
+        for request, on_event in requests:
+            try:
+                self.submit(request, on_event)
+            except AnswerError as error:
+                on_event(error)
 
     def cancel(self, request_id: str) -> None:
         """Give up a request; without effect on one that is complete or unknown."""
@@ -95,3 +110,42 @@ class GenerationEngine(Protocol):
     def close(self) -> None:
         """Stop for good; open requests end with an ``EngineError``."""
         ...
+
+
+def generate(engine: GenerationEngine, requests: Sequence[GenerationRequest]) -> list[Generation | Exception]:
+    """Submit requests and wait for all; returns what each ended with, in order.
+
+    Raises:
+        EngineError: The engine has stopped.
+    """
+    ends = {request.id: SimpleQueue[Generation | Exception]() for request in requests}
+
+    def listener(request: GenerationRequest) -> Listener:
+        end = ends[request.id]
+        return lambda event: None if isinstance(event, TextDelta) else end.put(event)
+
+    try:
+        engine.submit_many([(request, listener(request)) for request in requests])
+        return [end.get() for end in ends.values()]
+    finally:
+        for request in requests:  # without effect unless this thread was interrupted
+            engine.cancel(request.id)
+
+
+def stream(engine: GenerationEngine, request: GenerationRequest) -> Iterator[TextDelta]:
+    """Submit a request and yield its text; the last delta holds the whole answer.
+
+    Raises:
+        AnswerError: The request cannot be answered.
+        EngineError: The engine has stopped.
+    """
+    events = SimpleQueue[GenerationEvent]()
+    engine.submit(request, events.put)
+    try:
+        while isinstance(event := events.get(), TextDelta):
+            yield event
+        if isinstance(event, Exception):
+            raise event
+        yield TextDelta(text="", answer=event.answer)
+    finally:
+        engine.cancel(request.id)

@@ -2,8 +2,8 @@
 
     audio -> CLAP -> Santa -> connector -> language model -> text
 
-Its parts can live in two processes: ``AudioEncoder`` (clips to embeddings) and ``Answerer`` (embeddings and
-instructions to text).
+Its parts can live in two processes: ``AudioEncoder`` (clips to embeddings) and a ``GenerationEngine``
+(embeddings and instructions to text).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mats_ray.config.answer import AnswerOptions
-from mats_ray.infer.answerer import Answerer
-from mats_ray.infer.batching import stream_answer
 from mats_ray.infer.encoder import AudioEncoder
-from mats_ray.infer.engine import GenerationRequest, TextDelta
+from mats_ray.infer.engine import GenerationEngine, GenerationRequest, TextDelta, generate, stream
+from mats_ray.infer.engines import build_engine
 from mats_ray.models.directory import read_info
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import Answer, AudioClip, Request
+
+_MAX_REQUESTS = 64
+"""Requests that are answered at once; more wait for their turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class MATSPipeline:
     """
 
     encoder: AudioEncoder
-    answerer: Answerer
+    engine: GenerationEngine
     model_id: str
 
     @classmethod
@@ -43,7 +45,7 @@ class MATSPipeline:
         """
         info = read_info(directory)
         encoder = AudioEncoder.from_info(info, device=device)
-        return cls(encoder, Answerer.from_info(info, device=device), info.model_id)
+        return cls(encoder, build_engine(info, device=device, max_requests=_MAX_REQUESTS), info.model_id)
 
     def __call__(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer a batch of requests, in order.
@@ -55,7 +57,19 @@ class MATSPipeline:
         """
         instructions = [instruction_for(request.task, request.question) for request in requests]
         embeddings = self.encoder.encode([request.audio for request in requests])
-        return self.answerer.answer(embeddings, instructions)
+        generations = generate(
+            self.engine,
+            [
+                GenerationRequest(embedding_C=embedding_C, instruction=instruction, stream=False)
+                for embedding_C, instruction in zip(embeddings, instructions, strict=True)
+            ],
+        )
+        answers = []
+        for generation in generations:
+            if isinstance(generation, Exception):
+                raise generation
+            answers.append(generation.answer)
+        return answers
 
     def caption(self, audio: AudioClip) -> Answer:
         """Describe one clip."""
@@ -78,8 +92,8 @@ class MATSPipeline:
         """
         embedding_C = self.encoder.encode([request.audio])[0]
         instruction = instruction_for(request.task, request.question)
-        return stream_answer(
-            self.answerer,
+        return stream(
+            self.engine,
             GenerationRequest(
                 embedding_C=embedding_C, instruction=instruction, options=options or AnswerOptions()
             ),

@@ -11,20 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-)
+from transformers import LogitsProcessorList
 
-from mats_ray.models.beams import beam_search
+from mats_ray.models.generation import kv_cache
+from mats_ray.models.generation.batch import ContinuousBatch
+from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence
 from mats_ray.models.mapper import Connector
-from mats_ray.models.search import Penalties, check_scores
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
 
-_PLAIN_CACHES = frozenset({"llama", "gpt2"})
-"""Language models that keep keys and values of every token; of others, ``generate`` knows more."""
+_OWN_DECODING = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
+"""Arguments of ``generate`` that our search knows."""
 
 _STRETCHED = frozenset({"linear", "dynamic", "yarn", "longrope"})
 """Kinds of rotary positions that reach further than the model was trained at first."""
@@ -42,7 +38,7 @@ class TrainBatch:
     labels_BT: Tensor
     """``after_BT`` at answer positions, -100 elsewhere."""
     ids: tuple[str, ...] = ()
-    """Of the samples, to name them when something is wrong."""
+    """Ids of the samples, for error messages."""
 
     def to(self, device: torch.device | str) -> "TrainBatch":
         """Return a copy on another device."""
@@ -139,12 +135,53 @@ class MATS(nn.Module):
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1")
-        spliced = pad_left(self.prompt(clap_BC, after_ids))
-        if self._can_search_beams(decoding):
-            ids = self._beam_search(spliced, max_new_tokens=max_new_tokens, **decoding)
-        else:
-            ids = self.generated(spliced, max_new_tokens=max_new_tokens, **decoding)
-        return [self._cut(row) for row in ids]
+        prompts = pad_left(self.prompt(clap_BC, after_ids))
+        if not self.can_step or decoding.keys() - _OWN_DECODING:
+            return self.generate_by_transformers(prompts, max_new_tokens=max_new_tokens, **decoding)
+        num_beams = decoding.pop("num_beams", 1)
+        settings = SearchSettings(
+            max_new_tokens=max_new_tokens, num_beams=num_beams, penalties=Penalties(**decoding)
+        )
+        sequences = [TokenSequence(settings) for _ in after_ids]
+        batch = ContinuousBatch(self.llm, eos_id=self.eos_id)
+        batch.add(prompts, sequences)
+        while batch.sequences:
+            batch.step()
+        for sequence in sequences:
+            if sequence.error is not None:
+                raise sequence.error
+        return [Generated(sequence.ids, sequence.ended) for sequence in sequences]
+
+    def generate_by_transformers(
+        self, prompts: Spliced, *, max_new_tokens: int, **decoding: Any
+    ) -> list[Generated]:
+        """Answer prompts, padded left, by transformers' ``generate``: slower, for every model it knows.
+
+        Penalties are ours: transformers 5.23 lets its repetition penalty skip as many ids at the front as a
+        row has padding. Behind ``inputs_embeds`` there is no padding among the ids, so it would spare the
+        first words of every answer whose prompt is not the longest of its batch.
+
+        Raises:
+            AnswerError: Some logits are NaN or infinite.
+        """
+        off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}  # also what a model's own defaults say
+        penalties = Penalties(**{name: decoding[name] for name in off if name in decoding})
+        ids_BT = self.llm.generate(  # pyright: ignore[reportCallIssue]
+            inputs_embeds=prompts.embeds_BSL,
+            attention_mask=prompts.mask_BS,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=self.eos_id,
+            pad_token_id=self.eos_id,
+            **decoding | off,
+            logits_processor=LogitsProcessorList([penalties]),
+        )
+        return [self._cut(row) for row in ids_BT.tolist()]
+
+    @property
+    def can_step(self) -> bool:
+        """Whether answers can be generated step by step, see ``kv_cache.is_supported``."""
+        return kv_cache.is_supported(self._base().config)
 
     @property
     def max_positions(self) -> int | None:
@@ -165,42 +202,6 @@ class MATS(nn.Module):
         """Embed one prompt per embedding, padded right; see ``generate`` for the arguments."""
         return self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
 
-    def _can_search_beams(self, decoding: dict[str, Any]) -> bool:
-        """Whether ``beams`` finds what ``generate`` would: no other options, a cache rows are cut from.
-
-        It takes twice as many tokens at a time as there are beams: a small vocabulary is for ``generate``.
-        """
-        config = self._base().config
-        plain = getattr(config, "sliding_window", None) is None and config.model_type in _PLAIN_CACHES
-        own = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
-        is_beams = 1 < decoding.get("num_beams", 1) <= config.vocab_size // 2
-        return plain and is_beams and decoding.keys() <= own
-
-    def _beam_search(
-        self, spliced: Spliced, *, max_new_tokens: int, num_beams: int, **penalties: Any
-    ) -> list[list[int]]:
-        return beam_search(
-            self.llm,
-            spliced,
-            num_beams=num_beams,
-            eos_id=self.eos_id,
-            max_new_tokens=max_new_tokens,
-            penalties=Penalties(**penalties),
-        )
-
-    def generated(self, spliced: Spliced, *, max_new_tokens: int, **decoding: Any) -> list[list[int]]:
-        """Answer prompts, padded left, by transformers' ``generate``: ids, EOS and padding included."""
-        ids_BT = self.llm.generate(  # pyright: ignore[reportCallIssue]
-            inputs_embeds=spliced.embeds_BSL,
-            attention_mask=spliced.mask_BS,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=self.eos_id,
-            pad_token_id=self.eos_id,
-            **_own_penalties(decoding),
-        )
-        return ids_BT.tolist()
-
     def _cut(self, ids: list[int]) -> Generated:
         ended = self.eos_id in ids
         return Generated(ids[: ids.index(self.eos_id)] if ended else ids, ended)
@@ -212,33 +213,6 @@ class MATS(nn.Module):
     def _base(self) -> Any:
         """The transformers model itself, without peft around it (LoRA lives inside its layers)."""
         return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm  # pyright: ignore[reportCallIssue]
-
-
-class _Finite(LogitsProcessor):
-    """Refuses logits that no token can be chosen by."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the scores as they are."""
-        check_scores(scores)
-        return scores
-
-
-def _own_penalties(decoding: dict[str, Any]) -> dict[str, Any]:
-    """Bring the processors that look at the ids generated so far, behind a check of the logits.
-
-    transformers 5.23 lets its repetition penalty skip as many ids at the front as a row has padding. Behind
-    ``inputs_embeds`` there is no padding among the ids, so it would spare the first words of every answer
-    whose prompt is not the longest of its batch.
-    """
-    penalty = float(decoding.get("repetition_penalty", 1.0))
-    ngram_size = int(decoding.get("no_repeat_ngram_size", 0))
-    processors = LogitsProcessorList([_Finite()])
-    if penalty != 1:
-        processors.append(RepetitionPenaltyLogitsProcessor(penalty))
-    if ngram_size:
-        processors.append(NoRepeatNGramLogitsProcessor(ngram_size))
-    off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}  # also what a model's own defaults say
-    return decoding | off | {"logits_processor": processors}
 
 
 def pad_right(

@@ -18,7 +18,7 @@ import numpy as np
 from mats_ray.config import RunConfig
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.santa_memory import build_memory
-from mats_ray.infer.pipeline import AudioEncoder
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.toy import systems
 from mats_ray.toy.ablations import NO_NOISE, SUPERVISED, train_ablations
 from mats_ray.toy.captioned import CaptionsAndAnswers, caption_test_set

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from mats_ray.data.audio import read_audio
-from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.clap import CLAP
 from mats_ray.progress import Progress
 from mats_ray.tasks import Task, instruction_for

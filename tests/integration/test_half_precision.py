@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from mats_ray.caption.on_ray import caption
 from mats_ray.config.serve import ServeConfig
 from mats_ray.data.audio import read_audio
+from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.directory import read_info
 from mats_ray.serving.http.app import make_app
@@ -62,7 +63,7 @@ def test_a_run_of_any_precision_leaves_a_model_that_answers_everywhere(trained, 
 
     assert sorted(losses(result.metrics)) == [1, 2]
     assert read_info(result.model).model.llm.dtype == dtype
-    model = pipeline.answerer.model
+    model = Answerer.from_pretrained(result.model).model
     assert str(model.llm.get_input_embeddings().weight.dtype) == f"torch.{dtype}"
     assert {str(p.dtype) for p in model.connector.parameters()} == {"torch.float32"}
     (row,) = pq.read_table(tmp_path / "rows").to_pylist()

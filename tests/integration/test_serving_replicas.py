@@ -10,7 +10,7 @@ from ray import serve
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.serve import ServeConfig
-from mats_ray.infer.pipeline import Answerer
+from mats_ray.infer.answerer import Answerer
 from mats_ray.models.directory import read_info
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.on_ray.deployments import AnswererReplica, build_app

@@ -14,7 +14,8 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits, read_audio
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError, ModelError
-from mats_ray.infer.pipeline import AudioEncoder, MATSPipeline
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.storage import Environment
 from tests.unit.caption.test_decode import wav
 from tests.world import tiny_model_dir
@@ -92,10 +93,10 @@ def test_a_row_for_every_file(model, paths):
 
 
 def test_the_answers_are_the_pipelines_own(model, paths):
-    pipeline = MATSPipeline.from_pretrained(model)
-    embeddings = [pipeline.encoder.encode([read_audio(path)]) for path in paths if "note" not in path]
+    encoder, answerer = AudioEncoder.from_pretrained(model), Answerer.from_pretrained(model)
+    embeddings = [encoder.encode([read_audio(path)]) for path in paths if "note" not in path]
     alone = [
-        pipeline.answerer.answer(one, [question], generation=GENERATION)[0]
+        answerer.answer(one, [question], generation=GENERATION)[0]
         for one in embeddings
         for question in QUESTIONS
     ]
@@ -220,7 +221,7 @@ def test_labels_are_scored(model, paths):
     assert [row["task"] for row in rows] == ["qa", "classification"] * 4
     assert [row["status"] for row in classified] == ["ok", "ok", "ok", "error"]
     assert all(row["num_tokens"] and row["scores"] is None for row in answered[:3])
-    clap = MATSPipeline.from_pretrained(model).encoder.clap
+    clap = AudioEncoder.from_pretrained(model).clap
     for row in classified[:3]:
         clip = read_audio(row["path"])
         (cosine_N,) = (

@@ -8,7 +8,7 @@ from mats_ray.caption.encode import ClipEncoder
 from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import RowError
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.infer.pipeline import AudioEncoder
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.clap import load_clap
 from mats_ray.types import AudioClip
 from tests.world import SAMPLE_RATE, tiny_clap

@@ -12,9 +12,11 @@ import torch
 from mats_ray.config.answer import AnswerOptions, SantaOptions
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import AnswerError, ConfigError, EngineError
+from mats_ray.infer import batching
 from mats_ray.infer.answerer import Answerer
-from mats_ray.infer.batching import BatchingEngine, stream_answer
-from mats_ray.infer.engine import EngineLoad, Generation, GenerationRequest, TextDelta
+from mats_ray.infer.batching import BatchingEngine, RunningBatch
+from mats_ray.infer.engine import EngineLoad, Generation, GenerationRequest, TextDelta, generate, stream
+from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 from tests.world import CLAP_DIM
 
@@ -100,10 +102,14 @@ def test_a_cancelled_request_frees_its_place(engine):
         engine.cancel(one.id)
 
     assert isinstance(collect(events)[1], Generation)
-    until = time.monotonic() + 20
-    while engine.load().running and time.monotonic() < until:
+    until(lambda: engine.load().running == 0)
+
+
+def until(is_true):
+    deadline = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert engine.load().running == 0
 
 
 LONG = "rain on the roof? " * 4
@@ -134,7 +140,12 @@ def run(engine, requests):
 
 
 def alone(answerer, one):
-    return list(stream_answer(answerer, one))[-1].answer
+    """Answer a request in a batch of its own, on this thread."""
+    batch = RunningBatch(answerer)
+    outcomes = batch.add([one])
+    while len(batch):
+        outcomes = batch.step()
+    return outcomes[-1][1].answer
 
 
 @pytest.mark.parametrize("profile", ["fast", "paper"])
@@ -222,7 +233,7 @@ def test_a_model_that_always_fails_stops_the_engine(answerer, engine, monkeypatc
     engine.submit(request(1), events.put)
 
     assert str(collect(events)[1]) == "out of memory"
-    engine._thread.join(timeout=30)
+    until(lambda: engine._closed and not engine._entries)
     with pytest.raises(EngineError, match="has stopped: RuntimeError"):
         engine.check_health()
     with pytest.raises(EngineError, match="has stopped"):
@@ -313,3 +324,61 @@ def test_santa_can_be_left_out_or_given_other_numbers(answerer):
 
 def vars_of(answerer):
     return {name: getattr(answerer, name) for name in answerer.__dataclass_fields__}
+
+
+def test_requests_submitted_together_are_read_in_one_pass(answerer, engine, monkeypatch):
+    passes = break_forward(answerer, monkeypatch, lambda positions: False)
+
+    generations = generate(engine, [request(n, profile="fast", max_new_tokens=3) for n in range(4)])
+
+    assert passes[0] == 4
+    assert all(one.batch_size == 4 for one in generations if one.answer.num_tokens == 3)
+
+
+def test_one_of_many_that_cannot_be_answered_is_an_error_in_its_place(answerer, engine):
+    bad = replace(request(1), embedding_C=np.full(CLAP_DIM, np.nan, np.float32))
+
+    first, error, last = generate(engine, [request(1), bad, request(2)])
+
+    assert isinstance(error, AnswerError)
+    assert [first.answer, last.answer] == [alone(answerer, request(n)) for n in (1, 2)]
+
+
+def test_an_idle_engine_has_no_thread_and_starts_another(answerer, engine, monkeypatch):
+    monkeypatch.setattr(batching, "_IDLE_SECONDS", 0.01)
+    generate(engine, [request(1)])
+    first = engine._thread
+
+    until(lambda: engine._thread is None)
+    first.join(timeout=30)
+
+    assert isinstance(generate(engine, [request(1)])[0], Generation)
+    engine.check_health()
+
+
+def test_a_stream_that_is_left_frees_its_place(engine):
+    deltas = stream(engine, request(1, max_new_tokens=400))
+
+    next(deltas)
+    deltas.close()
+
+    until(lambda: engine.load().running == 0)
+
+
+@pytest.mark.parametrize("profile", ["fast", "paper"])
+def test_a_model_whose_cache_is_unknown_answers_whole(answerer, engine, monkeypatch, profile):
+    requests = [request(n, profile=profile, max_new_tokens=6) for n in range(3)]
+    expected = [alone(answerer, one) for one in requests]
+    monkeypatch.setattr(MATS, "can_step", False)
+
+    assert [one.answer for one in generate(engine, requests)] == expected
+    (error,) = generate(engine, [request(1, temperature=1.0)])
+    assert "does not sample" in str(error)
+
+
+def test_the_id_of_an_open_request_is_refused(engine):
+    one = request(1, max_new_tokens=400)
+    engine.submit(one, lambda event: None)
+
+    with pytest.raises(ValueError, match=one.id):
+        engine.submit(one, lambda event: None)

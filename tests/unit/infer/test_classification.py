@@ -25,12 +25,12 @@ def test_labels_are_read_line_by_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("dog\n", "names 1 labels"), ("dog\nrain\ndog", "names the label 'dog' twice")]
+    ("text", "message"), [("dog\n", "names 1 labels"), ("dog\nrain\ndog", "names the label 'dog' twice")]
 )
-def test_labels_that_make_no_choice(tmp_path, text, said):
+def test_labels_that_make_no_choice(tmp_path, text, message):
     (tmp_path / "labels.txt").write_text(text)
 
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_labels(str(tmp_path / "labels.txt"))
 
 

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.errors import AnswerError, AudioError, ModelError
-from mats_ray.infer.pipeline import Answerer, AudioEncoder, MATSPipeline
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.batching import BatchingEngine
+from mats_ray.infer.encoder import AudioEncoder
+from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.clap import load_clap
 from mats_ray.models.santa import SantaMemory
 from mats_ray.tasks import Task
@@ -48,6 +52,11 @@ def pipeline(model_dir):
     return MATSPipeline.from_pretrained(model_dir)
 
 
+@pytest.fixture(scope="module")
+def answerer(model_dir):
+    return Answerer.from_pretrained(model_dir)
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_half_precision_language_model_answers_beside_float32_parts(copied, dtype, profile):
@@ -57,8 +66,9 @@ def test_a_half_precision_language_model_answers_beside_float32_parts(copied, dt
     generation = GenerationConfig(profile=profile, max_new_tokens=8)
 
     pipeline = MATSPipeline.from_pretrained(copied)
-    answerer = dataclasses.replace(pipeline.answerer, generation=generation)
-    answers = dataclasses.replace(pipeline, answerer=answerer)(REQUESTS[:4])
+    answerer = dataclasses.replace(Answerer.from_pretrained(copied), generation=generation)
+    engine = BatchingEngine(answerer, max_requests=4)
+    answers = dataclasses.replace(pipeline, engine=engine)(REQUESTS[:4])
 
     model = answerer.model
     base = [p for name, p in model.llm.named_parameters() if "lora_" not in name]
@@ -76,10 +86,11 @@ def copied(model_dir, tmp_path):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_an_answer_in_a_batch_is_the_answer_alone(pipeline, profile):
-    generation = GenerationConfig(profile=profile, max_new_tokens=8)
-    answerer = dataclasses.replace(pipeline.answerer, generation=generation)
-    pipeline = dataclasses.replace(pipeline, answerer=answerer)
+@pytest.mark.parametrize("max_requests", [3, 64])
+def test_an_answer_in_a_batch_is_the_answer_alone(pipeline, answerer, profile, max_requests):
+    answerer = dataclasses.replace(answerer, generation=GenerationConfig(profile=profile, max_new_tokens=8))
+    engine = BatchingEngine(answerer, max_requests=max_requests)
+    pipeline = dataclasses.replace(pipeline, engine=engine)
 
     together = pipeline(REQUESTS)
 
@@ -128,11 +139,11 @@ def test_a_question_belongs_to_the_task_that_takes_one(pipeline, task, question)
         pipeline([Request(audio=clip(0), task=task, question=question)])
 
 
-def test_an_answer_says_how_long_it_is_and_why_it_ended(pipeline):
+def test_an_answer_says_how_long_it_is_and_why_it_ended(pipeline, answerer):
     embeddings = pipeline.encoder.encode([clip(0)])
     for num_tokens in (1, 3):
         generation = GenerationConfig(profile="fast", max_new_tokens=num_tokens)
-        (answer,) = pipeline.answerer.answer(embeddings, [QUESTIONS[0]], generation=generation)
+        (answer,) = answerer.answer(embeddings, [QUESTIONS[0]], generation=generation)
 
         assert answer.num_tokens <= num_tokens
         assert answer.finish_reason == ("length" if answer.num_tokens == num_tokens else "stop")
@@ -151,8 +162,8 @@ def test_clips_of_any_length_and_rate_keep_their_order(pipeline):
     assert all(np.abs(one - other).max() > 1e-3 for one, other in pairs)
 
 
-def test_a_long_clip_is_heard_as_the_model_was_told(copied):
-    def heard(long_audio):
+def test_a_long_clip_is_embedded_as_the_model_is_configured(copied):
+    def embedded(long_audio):
         tree = json.loads((copied / "config.json").read_text())
         tree["model"]["clap"]["long_audio"] = long_audio
         (copied / "config.json").write_text(json.dumps(tree))
@@ -160,18 +171,16 @@ def test_a_long_clip_is_heard_as_the_model_was_told(copied):
 
     start = AudioClip(samples=clip(2).samples[: 4 * 16_000], sample_rate=16_000)
     np.testing.assert_allclose(
-        heard("first"), AudioEncoder.from_pretrained(copied).encode([start])[0], atol=1e-5
+        embedded("first"), AudioEncoder.from_pretrained(copied).encode([start])[0], atol=1e-5
     )
-    assert np.abs(heard("windows") - heard("first")).max() > 1e-3
+    assert np.abs(embedded("windows") - embedded("first")).max() > 1e-3
 
 
-def test_santa_is_left_out_of_embeddings_that_are_already_moved(pipeline):
+def test_santa_is_left_out_of_embeddings_that_are_already_moved(pipeline, answerer):
     embeddings = pipeline.encoder.encode([clip(0), clip(1)])
-    moved = pipeline.answerer.move(embeddings).numpy()
+    moved = answerer.move(embeddings).numpy()
 
-    assert pipeline.answerer.answer(moved, QUESTIONS, moved=True) == pipeline.answerer.answer(
-        embeddings, QUESTIONS
-    )
+    assert answerer.answer(moved, QUESTIONS, moved=True) == answerer.answer(embeddings, QUESTIONS)
 
 
 def test_without_santa_audio_stays_where_it_is_and_no_memory_is_needed(copied):
@@ -184,9 +193,9 @@ def test_without_santa_audio_stays_where_it_is_and_no_memory_is_needed(copied):
     np.testing.assert_array_equal(Answerer.from_pretrained(copied).move(embeddings).numpy(), embeddings)
 
 
-def test_an_instruction_for_each_embedding(pipeline):
+def test_an_instruction_for_each_embedding(answerer):
     with pytest.raises(ValueError, match="2 embeddings but 1 instructions"):
-        pipeline.answerer.answer(np.eye(2, CLAP_DIM), QUESTIONS[:1])
+        answerer.answer(np.eye(2, CLAP_DIM), QUESTIONS[:1])
 
 
 def test_both_parts_alone_are_the_whole(model_dir, pipeline):
@@ -264,9 +273,8 @@ def test_no_model_directory_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_prompt_and_answer_may_fill_the_models_positions_and_no_more(pipeline, profile):
-    answerer, limit = pipeline.answerer, pipeline.answerer.model.max_positions
-    room = limit - answerer.count_prompt(QUESTIONS[1])
+def test_prompt_and_answer_may_fill_the_models_positions_and_no_more(answerer, profile):
+    room = answerer.model.max_positions - answerer.count_prompt(QUESTIONS[1])
     embedding = np.ones((1, CLAP_DIM), np.float32)
 
     def answer(max_new_tokens):
@@ -294,11 +302,48 @@ def test_a_question_that_is_too_long_is_one_clear_error(pipeline):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e25])
 @pytest.mark.parametrize("moved", [True, False])
-def test_an_embedding_that_is_not_finite_has_no_answer(pipeline, bad, moved):
+def test_an_embedding_that_is_not_finite_has_no_answer(answerer, bad, moved):
     embeddings = np.ones((2, CLAP_DIM), np.float32)
     embeddings[1, 3] = bad
 
     with pytest.raises(AnswerError, match="not finite") as caught:
-        pipeline.answerer.answer(embeddings, QUESTIONS, moved=moved)
+        answerer.answer(embeddings, QUESTIONS, moved=moved)
 
     assert caught.value.code == "not_finite"
+
+
+STREAMED = Request(audio=clip(1), task=Task.QA, question="Is there a dog?")
+
+
+def test_a_stream_is_the_answer_in_pieces(pipeline):
+    deltas = list(pipeline.stream(STREAMED))
+
+    assert "".join(delta.text for delta in deltas) == deltas[-1].answer.text
+    assert deltas[-1].answer == pipeline.ask(STREAMED.audio, STREAMED.question)
+    assert len(deltas) > 2
+
+
+def test_the_same_seed_draws_the_same_answer(pipeline):
+    def text_of(seed):
+        return list(pipeline.stream(STREAMED, AnswerOptions(temperature=1.5, seed=seed)))[-1].answer.text
+
+    assert text_of(1) == text_of(1)
+    assert len({text_of(seed) for seed in range(5)}) > 1
+
+
+def test_a_stop_text_ends_a_stream(pipeline):
+    whole = pipeline.ask(STREAMED.audio, STREAMED.question).text
+    stop = whole[4:7]
+
+    *_, last = pipeline.stream(STREAMED, AnswerOptions(stop=(stop,)))
+
+    assert last.answer.text == whole[: whole.index(stop)].rstrip()
+    assert last.answer.finish_reason == "stop"
+
+
+def test_the_prompt_is_counted_with_its_prefix(answerer):
+    instruction = "Is there a dog?"
+
+    spliced = answerer.model.prompt(answerer.move(np.ones((1, 24))), [answerer.prompts.after(instruction)])
+
+    assert answerer.count_prompt(instruction) == int(spliced.mask_BS.sum())

@@ -10,7 +10,8 @@ import torch
 from mats_ray.config.base import validate
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ConfigError
-from mats_ray.infer.pipeline import Answerer, AudioEncoder
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.upstream.santa import transfer_as_upstream
 from mats_ray.types import AudioClip
 from tests.world import SAMPLE_RATE, tiny_model_dir
@@ -27,7 +28,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def upstream(directory):
-    """The same model, told to do as upstream; put back afterwards."""
+    """The same model, configured as upstream; put back afterwards."""
     config = directory / "config.json"
     before = config.read_text()
     tree = json.loads(before)
@@ -37,7 +38,7 @@ def upstream(directory):
     config.write_text(before)
 
 
-def test_the_papers_santa_hears_unit_vectors(directory):
+def test_the_papers_santa_gets_unit_vectors(directory):
     encoder, answerer = AudioEncoder.from_pretrained(directory), Answerer.from_pretrained(directory)
 
     embedding = encoder.encode([CLIP])
@@ -47,7 +48,7 @@ def test_the_papers_santa_hears_unit_vectors(directory):
     assert torch.equal(answerer.move(embedding), moved)
 
 
-def test_upstreams_santa_hears_what_clap_gives(upstream):
+def test_upstreams_santa_gets_what_clap_computes(upstream):
     encoder, answerer = AudioEncoder.from_pretrained(upstream), Answerer.from_pretrained(upstream)
 
     embedding = encoder.encode([CLIP])

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from mats_ray.data.audio import read_audio
-from mats_ray.infer.pipeline import Answerer, AudioEncoder, MATSPipeline
+from mats_ray.infer.answerer import Answerer
+from mats_ray.infer.encoder import AudioEncoder
+from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.toy import systems
 from mats_ray.toy.testset import score, write_test_set
 from mats_ray.toy.world import split_of, text_triplets

@@ -1,4 +1,4 @@
-"""What a language model remembers of the rows of a batch, in a form that rows can be taken from.
+"""Keys and values of the rows of a batch, in a form that rows can join and leave.
 
 Shapes: R rows, S columns of the key-value cache (padded left).
 """
@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mats_ray.errors import ModelError
+from mats_ray.models.splice import Spliced
+
+_KEYS_AND_VALUES = {DynamicLayer, DynamicSlidingWindowLayer}
 
 
-class Rows:
-    """Keys and values of every layer (R, heads, S, width), what is real, and each row's next token."""
+class KVCache:
+    """Keys and values of every layer (R, heads, S, width), the mask of real columns, and next tokens."""
 
     def __init__(
         self, layers: list[tuple[Tensor, Tensor]], mask_RS: Tensor, tokens_R1: Tensor | None = None
@@ -27,7 +30,7 @@ class Rows:
         """Number of rows, R."""
         return len(self.mask_RS)
 
-    def selected(self, kept: list[int], tokens: list[int] | None = None) -> "Rows":
+    def selected(self, kept: list[int], tokens: list[int] | None = None) -> "KVCache":
         """Return rows, in a new order or several times, without the columns that none of them uses.
 
         Args:
@@ -47,13 +50,13 @@ class Rows:
             mask_RS = mask_RS[:, first:]
         if tokens is not None:
             tokens_R1 = torch.tensor(tokens, dtype=torch.long, device=device)[:, None]
-        return Rows(layers, mask_RS, tokens_R1)
+        return KVCache(layers, mask_RS, tokens_R1)
 
-    def joined(self, other: "Rows") -> "Rows":
+    def joined(self, other: "KVCache") -> "KVCache":
         """Put another batch's rows below; the shorter history is padded on its left."""
         length = max(self.mask_RS.shape[1], other.mask_RS.shape[1])
         ours, theirs = self._padded(length), other._padded(length)
-        return Rows(
+        return KVCache(
             [
                 (torch.cat([k, other_k]), torch.cat([v, other_v]))
                 for (k, v), (other_k, other_v) in zip(ours.layers, theirs.layers, strict=True)
@@ -62,47 +65,56 @@ class Rows:
             torch.cat([self.tokens_R1, other.tokens_R1]),
         )
 
-    def step(self, llm: Any) -> tuple["Rows", Tensor]:
-        """Let the language model read each row's next token; returns what it remembers then, and logits.
+    def step(self, llm: Any) -> tuple["KVCache", Tensor]:
+        """Run the language model on each row's next token; returns the longer cache, and logits (R, V).
 
         Raises:
-            ModelError: As for ``layers_of``.
+            ModelError: As for ``read_prompts``.
         """
         mask_RS = pad(self.mask_RS, (0, 1), value=1)
         output = llm(
             input_ids=self.tokens_R1,
             attention_mask=mask_RS,
             position_ids=self.mask_RS.sum(dim=1, keepdim=True),
-            past_key_values=cache_of(self.layers),
+            past_key_values=_transformers_cache(self.layers),
             use_cache=True,
             logits_to_keep=1,
         )
-        return Rows(layers_of(output.past_key_values), mask_RS), output.logits[:, -1]
+        return KVCache(_layers(output.past_key_values), mask_RS), output.logits[:, -1]
 
-    def _padded(self, length: int) -> "Rows":
+    def _padded(self, length: int) -> "KVCache":
         more = length - self.mask_RS.shape[1]
         layers = [(pad(k, (0, 0, more, 0)), pad(v, (0, 0, more, 0))) for k, v in self.layers]
-        return Rows(layers, pad(self.mask_RS, (more, 0)))
+        return KVCache(layers, pad(self.mask_RS, (more, 0)))
 
 
-def read(llm: Any, *, embeds_BSL: Tensor, mask_BS: Tensor, positions_BS: Tensor) -> tuple[Rows, Tensor]:
-    """Let the language model read prompts, padded left; returns what it remembers, and logits behind them.
+def read_prompts(llm: Any, prompts: Spliced) -> tuple[KVCache, Tensor]:
+    """Run the language model on prompts, padded left; returns its cache, and logits (R, V) behind them.
 
     Raises:
-        ModelError: As for ``layers_of``.
+        ModelError: The model keeps its past in a form that rows cannot be cut from.
     """
     output = llm(
-        inputs_embeds=embeds_BSL,
-        attention_mask=mask_BS,
-        position_ids=positions_BS,
+        inputs_embeds=prompts.embeds_BSL,
+        attention_mask=prompts.mask_BS,
+        position_ids=prompts.positions_BS,
         past_key_values=DynamicCache(),
         use_cache=True,
         logits_to_keep=1,
     )
-    return Rows(layers_of(output.past_key_values), mask_BS), output.logits[:, -1]
+    return KVCache(_layers(output.past_key_values), prompts.mask_BS), output.logits[:, -1]
 
 
-def cache_of(layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
+def is_supported(config: Any) -> bool:
+    """Whether every layer of a language model keeps keys and values, by its configuration.
+
+    A sliding window counts: it limits what is attended to, and a cache without a configuration keeps all.
+    Recurrent layers have a state of another form; their models are for transformers' ``generate``.
+    """
+    return {type(layer) for layer in DynamicCache(config=config).layers} <= _KEYS_AND_VALUES
+
+
+def _transformers_cache(layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
     """Put keys and values into a cache without copying them, as ``DynamicCache.update`` would."""
     cache: Any = DynamicCache()
     for keys, values in layers:
@@ -113,12 +125,7 @@ def cache_of(layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
     return cache
 
 
-def layers_of(cache: Any) -> list[tuple[Tensor, Tensor]]:
-    """Take keys and values out of a cache that holds the whole past of every row.
-
-    Raises:
-        ModelError: The model keeps its past in a form that rows cannot be cut from.
-    """
-    if strange := sorted({type(layer).__name__ for layer in cache.layers} - {"DynamicLayer"}):
-        raise ModelError(f"a language model with {strange[0]} in its cache cannot answer step by step")
+def _layers(cache: Any) -> list[tuple[Tensor, Tensor]]:
+    if unknown := sorted({type(layer).__name__ for layer in cache.layers if type(layer) is not DynamicLayer}):
+        raise ModelError(f"a language model with {unknown[0]} in its cache cannot answer step by step")
     return [(layer.keys, layer.values) for layer in cache.layers]

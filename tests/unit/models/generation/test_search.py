@@ -1,4 +1,4 @@
-"""What a search does with logits; that it equals transformers' generate is shown in test_stepwise.py."""
+"""What a search does with logits; that it equals transformers' generate is shown in test_batch.py."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mats_ray.errors import AnswerError
-from mats_ray.models.search import BeamSearch, LineSearch, Penalties, Step
+from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence, make_search
 
 EOS = 3
 NONE = Penalties()
@@ -16,16 +16,39 @@ def logits(*rows):
     return torch.tensor(rows, dtype=torch.float32)
 
 
+class Alone:
+    """A search with one answer."""
+
+    def __init__(self, **options):
+        settings = SearchSettings(**{"max_new_tokens": 4, "penalties": NONE} | options)
+        self.answer = TokenSequence(settings, stream=True)
+        self._search = make_search([self.answer], eos_id=EOS)
+
+    def advance(self, rows):
+        """Return parents and tokens, or None if the answer is finished."""
+        step = self._search.advance(rows)
+        assert self.answer.is_finished == (step == ([], []))
+        return None if self.answer.is_finished else step
+
+    @property
+    def ids(self):
+        return self.answer.ids
+
+
 def line(**options):
-    return LineSearch(**{"eos_id": EOS, "max_new_tokens": 4, "penalties": NONE} | options)
+    return Alone(**options)
+
+
+def beam(**options):
+    return Alone(**{"num_beams": 2} | options)
 
 
 def test_greedy_takes_the_likeliest_and_ends_at_eos():
     search = line()
 
-    assert search.advance(logits([0, 2, 1, 0])) == Step([0], [1])
+    assert search.advance(logits([0, 2, 1, 0])) == ([0], [1])
     assert search.advance(logits([0, 0, 1, 2])) is None
-    assert (search.ids, search.ended) == ([1], True)
+    assert (search.ids, search.answer.ended) == ([1], True)
 
 
 def test_an_answer_is_cut_at_its_longest():
@@ -34,22 +57,39 @@ def test_an_answer_is_cut_at_its_longest():
     search.advance(logits([0, 2, 1, 0]))
 
     assert search.advance(logits([0, 0, 2, 0])) is None
-    assert (search.ids, search.ended) == ([1, 2], False)
+    assert (search.ids, search.answer.ended) == ([1, 2], False)
 
 
-def test_what_is_drawn_depends_on_the_seed_alone():
-    def drawn(seed):
+def test_sampled_tokens_depend_on_the_seed_alone():
+    def sampled(seed):
         search = line(temperature=1.0, seed=seed, max_new_tokens=40)
         while search.advance(logits([1, 1, 1, -100])) is not None:
             pass
         return search.ids
 
-    assert drawn(7) == drawn(7)
-    assert drawn(7) != drawn(8)
-    assert set(drawn(7)) == {0, 1, 2}
+    assert sampled(7) == sampled(7)
+    assert sampled(7) != sampled(8)
+    assert set(sampled(7)) == {0, 1, 2}
 
 
-def test_draws_follow_the_probabilities():
+def test_sampled_tokens_depend_on_no_other_answer():
+    answers = [
+        TokenSequence(SearchSettings(max_new_tokens=20 + n, temperature=n % 3, seed=n)) for n in range(6)
+    ]
+    row, search = [1, 1, 1, -100], make_search(answers, eos_id=EOS)
+    search.advance(logits(*[row] * 6))
+    search = search.selected([5, 1, 2, 4])
+    while search.sequences:
+        search.advance(logits(*[row] * len(search.sequences)))
+
+    for n in (1, 2, 4, 5):
+        alone = line(max_new_tokens=20 + n, temperature=n % 3, seed=n)
+        while alone.advance(logits(row)) is not None:
+            pass
+        assert answers[n].ids == alone.ids
+
+
+def test_samples_follow_the_probabilities():
     row = logits([math.log(0.7), math.log(0.2), math.log(0.1), -100])
     search = line(temperature=1.0, max_new_tokens=3000)
 
@@ -70,46 +110,52 @@ def test_top_p_leaves_the_unlikely_out():
     assert set(search.ids) == {0, 1}
 
 
-def test_a_penalty_looks_at_what_was_said():
+def test_a_penalty_looks_at_generated_ids():
     search = line(penalties=Penalties(no_repeat_ngram_size=1))
 
     search.advance(logits([0, 2, 1, 0]))
 
-    assert search.advance(logits([0, 2, 1, 0])) == Step([0], [2])
+    assert search.advance(logits([0, 2, 1, 0])) == ([0], [2])
 
 
-def test_beams_keep_the_best_two_and_tell_only_what_is_settled():
-    search = BeamSearch(num_beams=2, eos_id=EOS, max_new_tokens=3, penalties=NONE)
+def test_beams_keep_the_best_two_and_publish_only_what_is_settled():
+    search = beam(max_new_tokens=3)
     sure, torn = [9.0, 0, 0, -50], [1.0, 0.9, -50, -50]
 
-    first = search.advance(logits(sure))
-    assert first.parents == [0, 0]
+    parents, _ = search.advance(logits(sure))
+    assert parents == [0, 0]
     assert search.ids == []  # the second beam begins otherwise
 
-    second = search.advance(logits(torn, [-50, -50, -50, -50]))
-    assert second == Step([0, 0], [0, 1])
+    assert search.advance(logits(torn, [-50, -50, -50, -50])) == ([0, 0], [0, 1])
     assert search.ids == [0]  # now both begin alike
 
     assert search.advance(logits(torn, torn)) is None
     assert search.ids == [0, 0, 0]
-    assert not search.ended
+    assert not search.answer.ended
+
+
+def test_a_beam_that_ends_is_kept_beside_those_that_go_on():
+    search = beam(max_new_tokens=9)
+    sure, end = [-50.0, 9, 0, -50], [-50.0, -50, -50, 9]
+
+    assert search.advance(logits(sure)) == ([0, 0], [1, 2])
+
+    assert search.advance(logits(end, end)) is None
+    assert (search.ids, search.answer.ended) == ([1], True)
 
 
 @pytest.mark.parametrize("beams", [2, 4])
 def test_more_beams_than_continuations_is_no_matter(beams):
-    search = BeamSearch(num_beams=beams, eos_id=EOS, max_new_tokens=2, penalties=NONE)
+    search = beam(num_beams=beams, max_new_tokens=2)
 
-    while search.advance(logits(*[[2.0, 1, 0, -1]] * beams)) is not None:
-        pass
+    parents, _ = search.advance(logits([2.0, 1, 0, -1]))
+    assert parents == [0] * beams
+    assert search.advance(logits(*[[2.0, 1, 0, -1]] * beams)) is None
 
     assert search.ids[0] == 0
 
 
 BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-
-
-def beam(**options):
-    return BeamSearch(**{"num_beams": 2, "eos_id": EOS, "max_new_tokens": 4, "penalties": NONE} | options)
 
 
 @BOTH
@@ -119,7 +165,7 @@ def test_a_temperature_near_zero_is_greedy(temperature, seed, dtype):
     row = logits([-7, 40, 39, -30000], [4, 1, 2, 3], [-1e38, -3e38, -2e38, -3e38]).to(dtype)
     search = line(temperature=temperature, seed=seed)
 
-    assert [search.advance(row[n : n + 1]).tokens for n in range(3)] == [[1], [0], [0]]
+    assert [search.advance(row[n : n + 1])[1] for n in range(3)] == [[1], [0], [0]]
 
 
 @BOTH
@@ -162,7 +208,7 @@ def test_logits_that_are_not_finite_never_become_an_answer(make, bad, dtype):
 def test_a_token_that_is_ruled_out_by_the_model_is_not_chosen(make, dtype):
     step = make().advance(logits([-math.inf, -math.inf, -50, 1]).to(dtype))
 
-    assert step is None or 2 in step.tokens
+    assert step is None or 2 in step[1]
 
 
 @BOTH
@@ -172,17 +218,17 @@ def test_an_answer_whose_every_continuation_is_forbidden_fails(make, dtype):
     rows = logits(*[[3.0, 2, 1, -60]] * 2)[:, :3].to(dtype)  # a vocabulary without EOS
 
     with pytest.raises(AnswerError, match="not finite"):
-        all(search.advance(rows) for _ in range(9))
+        all(search.advance(rows[: search.answer.settings.num_beams if n else 1]) for n in range(9))
 
 
 @BOTH
 @pytest.mark.parametrize(("penalty", "second"), [(1e-40, 1), (1e-300, 1), (1e38, 0), (1e300, 0)])
-def test_an_extreme_repetition_penalty_moves_what_was_said_to_an_end(penalty, second, dtype):
+def test_an_extreme_repetition_penalty_moves_repetitions_to_an_end(penalty, second, dtype):
     search = line(penalties=Penalties(repetition_penalty=penalty))
 
     search.advance(logits([0.5, 2, -1, -2]).to(dtype))
 
-    assert search.advance(logits([0.5, 2, -1, -2]).to(dtype)).tokens == [second]
+    assert search.advance(logits([0.5, 2, -1, -2]).to(dtype))[1] == [second]
 
 
 @pytest.mark.parametrize("penalties", [{"repetition_penalty": 0.0}, {"no_repeat_ngram_size": -1}])
@@ -195,4 +241,4 @@ def test_penalties_that_mean_nothing_are_refused(penalties):
 def test_an_ngram_longer_than_any_answer_forbids_nothing(dtype):
     search = line(penalties=Penalties(no_repeat_ngram_size=2**62))
 
-    assert [search.advance(logits([0, 2, 1, 0]).to(dtype)).tokens for _ in range(3)] == [[1]] * 3
+    assert [search.advance(logits([0, 2, 1, 0]).to(dtype))[1] for _ in range(3)] == [[1]] * 3

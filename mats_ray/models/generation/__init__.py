@@ -1,0 +1,1 @@
+"""Generating token ids: search, key-value cache and continuous batch."""
