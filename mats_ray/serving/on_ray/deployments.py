@@ -206,7 +206,6 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),  # a logical number: one core is enough
-        include_dashboard=False,  # ten processes that Ray would wait for before the first replica
         log_to_driver=False,  # replicas log to files
     )
     try:
