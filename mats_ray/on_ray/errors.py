@@ -14,6 +14,8 @@ from mats_ray.errors import CodedError, MATSError
 
 _OWN_LINE = re.compile(r"^mats_ray\.errors\.(\w+): (.+)$", re.MULTILINE)
 """Last line of a traceback that ends in one of our errors."""
+_RETRY_NOTE = re.compile(r"\nFailed to .+ after \d+/\d+ attempts .*", re.DOTALL)
+"""What Ray Data appends to the text of an error that a task raises."""
 
 
 def own_error(error: BaseException | str) -> MATSError | None:
@@ -25,6 +27,7 @@ def own_error(error: BaseException | str) -> MATSError | None:
     if isinstance(error, BaseException):
         for cause in _causes(error):
             if isinstance(cause, MATSError):
+                cause.args = tuple(_without_retry_note(argument) for argument in cause.args)
                 return cause
     return _from_text(str(error))
 
@@ -50,6 +53,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             continue
         yield current
         current = current.__cause__
+
+
+def _without_retry_note(argument: object) -> object:
+    return _RETRY_NOTE.sub("", argument) if isinstance(argument, str) else argument
 
 
 def _from_text(text: str) -> MATSError | None:

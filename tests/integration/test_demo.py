@@ -40,7 +40,7 @@ def mats(ray_cluster):
         return code, out.getvalue(), err.getvalue()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mats_ray.cli.on_ray.cluster", contextlib.nullcontext)
+        patch.setattr("mats_ray.cli.on_ray.cluster", lambda **_: contextlib.nullcontext())
         yield call
 
 

@@ -1,6 +1,7 @@
 """Our own error is found inside Ray's, as an object or as text."""
 
 import pytest
+from ray.data._internal.util import _annotate_exception_with_retry_context
 from ray.exceptions import RayTaskError
 
 from mats_ray.errors import AudioError, DataError
@@ -29,6 +30,21 @@ def test_an_error_that_ray_keeps_as_an_object_comes_back_as_it_was():
 
     assert own_error(in_a_task(cause)) is cause
     assert own_error(cause) is cause
+
+
+def test_what_ray_data_appends_to_an_error_is_left_out():
+    cause = AudioError("a.wav is empty", code="empty")
+    noted = _annotate_exception_with_retry_context(
+        cause,
+        description="apply UDF transform",
+        attempts=1,
+        max_attempts=1,
+        total_backoff_s=0,
+        exception_str=str(cause),
+    )
+    assert str(noted) != "a.wav is empty"
+
+    assert str(own_error(in_a_task(noted))) == "a.wav is empty"
 
 
 def test_an_error_is_found_among_the_causes():

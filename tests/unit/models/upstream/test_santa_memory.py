@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from mats_ray.config.santa import MemoryConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.upstream import memory as module
+from mats_ray.models.upstream import santa_memory as module
 from mats_ray.models.upstream.santa_memory import build_memory, read_rows
 
 ROWS = normalize(torch.randn(30, 6, generator=torch.Generator().manual_seed(8)), dim=-1)
