@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
-from mats_ray.models.windows import Windows
+from mats_ray.models.window_grid import WindowGrid
 
 MelScale = Literal["slaney", "htk"]
 Padding = Literal["repeatpad", "repeat", "pad"]
@@ -153,13 +153,13 @@ def cut_windows(
 ) -> list[np.ndarray]:
     """Cut a clip into pieces of at most ``num_samples`` samples, never by chance.
 
-    "windows" gives all consecutive pieces, as ``models.windows`` says (the last may be short; a rest under
+    "windows" gives all consecutive pieces, as ``WindowGrid`` places them (the last may be short; a rest under
     10 ms, which belongs to the piece before, is not heard), "first" and "center" one piece.
     """
     if len(samples) <= num_samples:
         return [samples]
     if long_audio == "windows":
-        bounds = Windows.of(num_samples, sample_rate).bounds(len(samples))
+        bounds = WindowGrid.of(num_samples, sample_rate).bounds(len(samples))
         return [samples[start : min(end, start + num_samples)] for start, end in bounds]
     start = (len(samples) - num_samples) // 2 if long_audio == "center" else 0
     return [samples[start : start + num_samples]]

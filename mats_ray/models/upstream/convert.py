@@ -23,7 +23,7 @@ from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.keys import Parts, mapper_config, sort_keys
-from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
+from mats_ray.models.upstream.llm import architecture, attach_lora, base_model, lora_config
 from mats_ray.models.upstream.santa_memory import UPSTREAM_NOISE_VARIANCE, build_memory, read_rows
 from mats_ray.models.weights import CONSTANTS, hash_files, load_weights, read_safetensors
 from mats_ray.version import __version__
@@ -160,7 +160,7 @@ def _assemble(
     llm = architecture(options.llm)
     connector = build_connector(mapper, clap_dim=clap_dim, llm_dim=embedding_table(llm).shape[1])
     load_weights(connector, parts.connector, source=source)
-    adapted = put_on(llm, parts.lora, lora, source=source)
+    adapted = attach_lora(llm, parts.lora, lora, source=source)
     path, different = base_model(parts.llm, options.llm, out_dir / "llm", source=source)
     config = ModelConfig(
         clap=CLAPConfig(ref=options.clap, dim=clap_dim, tokenizer=options.clap_tokenizer),

@@ -45,7 +45,9 @@ def lora_config(lora: Mapping[str, Tensor], *, alpha: float, source: str) -> LoR
     return LoRAConfig(rank=ranks[0], alpha=alpha, dropout=DROPOUT, target_modules=tuple(targets))
 
 
-def put_on(llm: PreTrainedModel, lora: Mapping[str, Tensor], config: LoRAConfig, *, source: str) -> PeftModel:
+def attach_lora(
+    llm: PreTrainedModel, lora: Mapping[str, Tensor], config: LoRAConfig, *, source: str
+) -> PeftModel:
     """Put a checkpoint's adapter on the architecture it was trained on.
 
     Raises:

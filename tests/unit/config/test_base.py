@@ -148,9 +148,9 @@ def test_an_override_that_is_no_yaml_is_refused():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: 2\na: 3\n", "{path}: key 'a' stands twice in one mapping (line 1)"),
-        ("a:\n  b: 1\n  b: 2\n", "{path}: key 'b' stands twice in one mapping (line 2)"),
-        ("a: {b: {c: 1, c: 1}}", "{path}: key 'c' stands twice in one mapping (line 1)"),
+        ("a: 1\nb: 2\na: 3\n", "{path}: key 'a' occurs twice in one mapping (line 1)"),
+        ("a:\n  b: 1\n  b: 2\n", "{path}: key 'b' occurs twice in one mapping (line 2)"),
+        ("a: {b: {c: 1, c: 1}}", "{path}: key 'c' occurs twice in one mapping (line 1)"),
         ("- a\n", "{path} must hold a mapping of sections, holds list"),
         ("", "{path} must hold a mapping of sections, holds NoneType"),
         ("just words", "{path} must hold a mapping of sections, holds str"),

@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from mats_ray.errors import ModelError
 from mats_ray.models.llm import load_llm, load_tokenizer
-from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
+from mats_ray.models.upstream.llm import architecture, base_model, lora_config, attach_lora
 from tests.world import tiny_llm
 
 
@@ -58,7 +58,7 @@ def test_anything_but_one_adapter_is_refused(tensors, said):
 def test_the_adapter_sits_on_its_model(path):
     tensors = lora()
 
-    wrapped = put_on(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
+    wrapped = attach_lora(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
 
     assert isinstance(wrapped, PeftModel)
     theirs = dict(wrapped.named_parameters())
@@ -68,7 +68,7 @@ def test_the_adapter_sits_on_its_model(path):
 def test_half_precision_adapters_are_kept_in_single(path):
     tensors = {name: tensor.half() for name, tensor in lora().items()}
 
-    wrapped = put_on(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
+    wrapped = attach_lora(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
 
     assert {p.dtype for name, p in wrapped.named_parameters() if ".lora_" in name} == {torch.float32}
 
@@ -89,7 +89,7 @@ def test_an_adapter_of_another_model_is_refused_by_name(path, tensors, said):
     config = lora_config(tensors, alpha=32, source="F")
 
     with pytest.raises(ModelError, match=said):
-        put_on(architecture(path), tensors, config, source="F")
+        attach_lora(architecture(path), tensors, config, source="F")
 
 
 def test_without_base_weights_the_model_is_referred_to(path, tmp_path):
