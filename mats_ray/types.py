@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CLAPIdentity:
-    """Which CLAP made an embedding; stored beside every embedding and checked before it is used."""
+    """Identity of the CLAP that computed an embedding; stored with it and checked before it is used."""
 
     family: str
     """"transformers", "laion" or "msclap"."""

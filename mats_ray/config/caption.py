@@ -18,8 +18,8 @@ class CaptionConfig(StrictConfig):
     cpus_per_actor: PositiveFloat = 1
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
     max_seconds: PositiveFloat = 43_200
-    """Longest audio in seconds; longer audio becomes an error row. Files are decoded in blocks of minutes, so a
-    long one is never in memory whole."""
+    """Longest audio in seconds; longer audio becomes an error row. Files are decoded in blocks of minutes, so
+    a long one is never in memory whole."""
     max_bytes: PositiveInt = 8 * 2**30
     """Largest file as it is stored, in bytes; a larger one becomes an error row."""
     window: Literal["clap"] | PositiveFloat | None = None

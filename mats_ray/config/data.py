@@ -87,7 +87,8 @@ class EmbedConfig(StrictConfig):
     """Texts per forward pass."""
     rows_per_partition: PositiveInt = 50_000
     """Approximate number of rows per part. Texts are hashed into parts, so equal texts are in one part and
-    embedded once. One actor holds one part, one file stores it, and a killed job repeats it."""
+    embedded once. One actor holds one part, one file stores it, and a killed job
+    repeats its unfinished parts."""
     num_partitions: PositiveInt | None = None
     """Number of parts, for any number of rows; replaces ``rows_per_partition``."""
     concurrency: PositiveInt = 1

@@ -57,7 +57,7 @@ class TracingConfig(StrictConfig):
     """OpenTelemetry spans of requests and their stages."""
 
     exporter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    """``module:name`` of a span exporter's class, made without arguments; ``OTEL_*`` variables configure it."""
+    """``module:name`` of a span exporter's class, made without arguments; configured by ``OTEL_*``."""
     sampling_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of traced requests among those whose caller has not decided it (``traceparent``)."""
 

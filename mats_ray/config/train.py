@@ -32,7 +32,7 @@ class EngineConfig(StrictConfig):
     type: Literal["deepspeed", "torch"] = "deepspeed"
     """"torch" is plain AdamW in one process, for tests and single machines."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """0: nothing is partitioned; 1: optimizer state; 2: and gradients; 3: and weights, the frozen ones, too."""
+    """0: nothing is partitioned; 1: optimizer state; 2: and gradients; 3: and weights, frozen ones too."""
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @model_validator(mode="after")
@@ -44,7 +44,7 @@ class EngineConfig(StrictConfig):
 
 
 class CheckpointConfig(StrictConfig):
-    """Checkpoints, which hold the trained weights only."""
+    """Checkpoints, which hold trained weights and their optimizer state, nothing that is frozen."""
 
     every_steps: PositiveInt = 1000
     keep: PositiveInt = 2

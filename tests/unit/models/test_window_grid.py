@@ -1,4 +1,4 @@
-"""Where windows lie."""
+"""Positions of windows."""
 
 import pytest
 

@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from mats_ray.errors import ModelError
 from mats_ray.models.llm import load_llm, load_tokenizer
-from mats_ray.models.upstream.llm import architecture, base_model, lora_config, attach_lora
+from mats_ray.models.upstream.llm import architecture, attach_lora, base_model, lora_config
 from tests.world import tiny_llm
 
 
@@ -46,12 +46,12 @@ def test_rank_and_targets_are_read_off_the_tensors():
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "expected"),
     [({}, "no LoRA"), (lora(2, ("q_proj",)) | lora(3, ("v_proj",)), r"LoRA of ranks 2, 3")],
     ids=["none", "two ranks"],
 )
-def test_anything_but_one_adapter_is_refused(tensors, said):
-    with pytest.raises(ModelError, match=f"F holds {said}"):
+def test_anything_but_one_adapter_is_refused(tensors, expected):
+    with pytest.raises(ModelError, match=f"F holds {expected}"):
         lora_config(tensors, alpha=32, source="F")
 
 
@@ -74,7 +74,7 @@ def test_half_precision_adapters_are_kept_in_single(path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "expected"),
     [
         (dict(list(lora().items())[:-1]), r"1 tensors missing: .*layers\.1\.self_attn\.v_proj\.lora_B"),
         (
@@ -85,10 +85,10 @@ def test_half_precision_adapters_are_kept_in_single(path):
     ],
     ids=["missing", "another width", "another architecture"],
 )
-def test_an_adapter_of_another_model_is_refused_by_name(path, tensors, said):
+def test_an_adapter_of_another_model_is_refused_by_name(path, tensors, expected):
     config = lora_config(tensors, alpha=32, source="F")
 
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=expected):
         attach_lora(architecture(path), tensors, config, source="F")
 
 
@@ -131,7 +131,7 @@ def test_other_base_weights_become_a_model_of_their_own(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "expected"),
     [
         ({"model.layers.9.mlp.up_proj.weight": torch.zeros(64, 32)}, r"1 tensors unknown: model\.layers\.9"),
         (
@@ -141,6 +141,6 @@ def test_other_base_weights_become_a_model_of_their_own(path, tmp_path):
     ],
     ids=["unknown", "another shape"],
 )
-def test_base_weights_of_another_model_are_refused_by_name(path, tmp_path, tensors, said):
-    with pytest.raises(ModelError, match=said):
+def test_base_weights_of_another_model_are_refused_by_name(path, tmp_path, tensors, expected):
+    with pytest.raises(ModelError, match=expected):
         base_model(tensors, path, tmp_path / "llm", source="F")
