@@ -83,7 +83,8 @@ def replace_normalize(encoder: AudioEncoder) -> AudioEncoder:
 
 def clustered(rows_NC: torch.Tensor, *, num_clusters: int = 100, start: torch.Tensor | None = None):
     return SantaMemory.of_clusters(
-        rows_NC, kmeans(rows_NC, num_clusters=num_clusters, seed=0, initial_rows_K=start)
+        rows_NC,
+        kmeans(rows_NC, num_clusters=num_clusters, num_iterations=10, seed=0, initial_rows_K=start),
     )
 
 

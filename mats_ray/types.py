@@ -8,10 +8,10 @@ from mats_ray.tasks import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Triplet:
-    """One (text, instruction, answer) sample of AudioTIA: the text stands in for the audio."""
+    """One (text, instruction, answer) sample of AudioTIA: the text takes the place of the audio."""
 
     id: str
-    """Stable: source and row, never a random number."""
+    """Source and row, so the same each time the source is read."""
     text: str
     instruction: str
     answer: str
@@ -29,7 +29,7 @@ class AudioClip:
     """numpy float32 (num_samples,), nominal range [-1, 1]."""
     sample_rate: int
     name: str = "audio"
-    """What error messages call it: a path, an object key, an upload's file name."""
+    """Name in error messages: a path, an object key, an upload's file name."""
 
     @property
     def seconds(self) -> float:
@@ -48,17 +48,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the model said."""
+    """Generated text."""
 
     text: str
     num_tokens: int
+    """Number of generated tokens."""
     finish_reason: str
     """"stop" (the model ended its answer) or "length" (cut at max_new_tokens)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CLAPIdentity:
-    """Which CLAP made an embedding; stored beside every embedding and checked before it is used."""
+    """Identity of the CLAP that computed an embedding; stored with it and checked before it is used."""
 
     family: str
     """"transformers", "laion" or "msclap"."""
@@ -67,5 +68,5 @@ class CLAPIdentity:
     dim: int
 
     def __str__(self) -> str:
-        """Read well in an error message."""
+        """Describe the CLAP in an error message."""
         return f"{self.family} CLAP {self.checkpoint_hash} ({self.dim}-d)"

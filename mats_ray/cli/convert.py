@@ -1,4 +1,4 @@
-"""``mats convert``: checkpoints that others published to directories this package loads."""
+"""``mats convert``: published checkpoints to directories this package loads."""
 
 import argparse
 from pathlib import Path
@@ -15,6 +15,8 @@ named and nothing is written. What became of each tensor stands in conversion.js
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the kinds of checkpoints and their arguments."""
+    from mats_ray.config.model import LoRAConfig
+
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     clap = kinds.add_parser("clap", help="LAION's .pt or MS-CLAP's .pth to safetensors")
     _add_paths(clap)
@@ -36,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Santa as in the paper, or as in the released code (default: %(default)s)",
     )
     upstream.add_argument(
-        "--lora-alpha", type=float, default=32, metavar="A", help="not in the file (default: %(default)s)"
+        "--lora-alpha",
+        type=float,
+        default=LoRAConfig().alpha,
+        metavar="A",
+        help="not in the file (default: %(default)g)",
     )
     upstream.add_argument(
         "--dtype",

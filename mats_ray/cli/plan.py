@@ -14,17 +14,22 @@ EPILOG = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from mats_ray.train.plan import GPUS
+    from mats_ray.train.plan import GPUS, Assumptions
 
+    usual = Assumptions(gpu=GPUS["a100-80"])
     parser.add_argument("config", nargs="+", metavar="YAML", help="configuration; later ones win")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change one value"
     )
     parser.add_argument("--gpu", choices=sorted(GPUS), default="a100-80")
-    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="how many")
-    parser.add_argument("--tokens", type=int, default=100, help="text tokens per sample, without the prefix")
-    parser.add_argument("--mfu", type=float, default=0.4, help="share of the card's peak that is reached")
-    parser.add_argument("--triplets", type=int, default=5_300_000, help="rows of training data")
+    parser.add_argument("--gpus", type=int, default=usual.num_gpus, metavar="N", help="how many")
+    parser.add_argument(
+        "--tokens", type=int, default=usual.text_tokens, help="text tokens per sample, without the prefix"
+    )
+    parser.add_argument(
+        "--mfu", type=float, default=usual.mfu, help="share of the card's peak that is reached"
+    )
+    parser.add_argument("--triplets", type=int, default=usual.num_triplets, help="rows of training data")
     parser.add_argument("--price", type=float, metavar="DOLLARS", help="per GPU and hour")
 
 

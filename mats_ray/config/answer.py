@@ -1,6 +1,6 @@
-"""What one request may choose about its answer; the model's own settings where it chooses nothing.
+"""Options of one answer that a request may set; the model's own settings apply where it sets none.
 
-A request comes from anybody, so every number and every list has a bound in its type, for all ways in.
+Requests are not trusted: every number and every list has a bound in its type, for the CLI, HTTP and Python.
 """
 
 from typing import Annotated
@@ -12,7 +12,7 @@ from mats_ray.config.base import StrictConfig, Within
 from mats_ray.config.generation import GenerationConfig, Profile
 
 MIN_TEMPERATURE = 1e-4
-"""Scores divided by less than this leave the range of float32."""
+"""Lowest temperature above 0; logits divided by less leave the range of float32."""
 
 
 def _zero_or_drawn(temperature: float) -> float:
@@ -30,7 +30,7 @@ MAX_STOP_TEXTS = 4
 
 
 class SantaOptions(StrictConfig):
-    """Other numbers for Santa, see ``SantaConfig``; None: the model's."""
+    """Numbers of Santa, see ``SantaConfig``; None: the model's own."""
 
     mix: Annotated[float, Within(0, 1)] | None = None
     num_neighbours: Annotated[int, Within(1, 1024)] | None = None
@@ -45,26 +45,26 @@ SantaChoice = Annotated[
     Annotated[bool, Field(strict=True), Tag("switch")] | Annotated[SantaOptions, Tag("numbers")],
     Discriminator(_kind_of_santa),
 ]
-"""Whether, or with which numbers; a fault is reported for the one that was given."""
+"""A switch or numbers; an error is reported for the form that was given."""
 
 
 class AnswerOptions(StrictConfig):
-    """Decoding of one answer."""
+    """Generation of one answer."""
 
     profile: Profile | None = None
     max_new_tokens: MaxNewTokens | None = None
     temperature: Temperature = 0
-    """0 never draws. Above it tokens are drawn by ``seed``, so the same request has the same answer still."""
+    """0: no sampling. Above 0 tokens are sampled with ``seed``, so the same request has the same answer."""
     top_p: TopP = 1
     seed: Seed = 0
     stop: Annotated[tuple[StopText, ...], Field(max_length=MAX_STOP_TEXTS)] = ()
     """Texts that end the answer; they are not part of it."""
     santa: SantaChoice | None = None
-    """False leaves the audio embedding where it is; None does as the model says."""
+    """False: the audio embedding is not moved. None: the model's own setting."""
 
     @model_validator(mode="after")
     def beams_are_not_drawn(self) -> "AnswerOptions":
-        """Drawing needs one row, beams are several."""
+        """Sampling continues one row, a beam search several."""
         if self.temperature > 0 and self.profile == "paper":
             message = "it draws tokens, and profile 'paper' is a beam search; use 'fast'"
             raise PydanticCustomError(
@@ -73,7 +73,7 @@ class AnswerOptions(StrictConfig):
         return self
 
     def over(self, own: GenerationConfig) -> GenerationConfig:
-        """Combine with a model's own decoding; an answer that is drawn is never a beam search."""
+        """Combine with a model's own settings; an answer that is sampled is never a beam search."""
         return GenerationConfig(
             profile="fast" if self.temperature > 0 else self.profile or own.profile,
             max_new_tokens=self.max_new_tokens or own.max_new_tokens,

@@ -1,4 +1,4 @@
-"""Strict configuration: frozen pydantic models, YAML files, ``--set a.b=c``; a fault is one clear line."""
+"""Strict configuration: frozen pydantic models, YAML files, ``--set a.b=c``; an error is one clear line."""
 
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class StrictConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def numbers_are_not_booleans(cls, value: object, info: ValidationInfo) -> object:
-        """Pydantic takes ``true`` for 1; in ``num_steps: yes`` it can only be a mistake."""
+        """Refuse ``true``, which pydantic would read as 1; in ``num_steps: yes`` it can only be a mistake."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and (annotation is int or annotation is float):
             raise PydanticCustomError("number_type", "Input should be a number")
@@ -42,12 +42,12 @@ class StrictConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Bounds of a number, both allowed: ``Annotated[int, Within(1, 1024)]``; one line says both of them.
+    """Inclusive bounds of a number, ``Annotated[int, Within(1, 1024)]``; an error names both in one line.
 
     Args:
         low: Least value.
         high: Greatest value.
-        strict: Refuse text that reads as a number; a form has nothing else.
+        strict: Refuse text that reads as a number; False for form fields, which are all text.
     """
 
     low: float
@@ -55,7 +55,7 @@ class Within:
     strict: bool = True
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check type and bounds as pydantic does, and say them in one message."""
+        """Check type and bounds as pydantic does, with both bounds in one message."""
         bounds = Field(ge=self.low, le=self.high, strict=self.strict)
         kind = "an integer" if source is int else "a number"
         message = f"must be {kind} from {self.low} to {self.high}"
@@ -70,14 +70,14 @@ class Within:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a configuration must not."""
+    """Refuses two equal keys in one mapping, of which PyYAML would keep the last."""
 
 
 def _mapping_without_duplicates(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Tree:
     keys = [cast("str", loader.construct_object(key)) for key, _ in node.value]  # pyright: ignore[reportUnknownMemberType]
     for key in keys:
         if keys.count(key) > 1:
-            raise ConfigError(f"key {key!r} stands twice in one mapping (line {node.start_mark.line + 1})")
+            raise ConfigError(f"key {key!r} occurs twice in one mapping (line {node.start_mark.line + 1})")
     return cast("Tree", loader.construct_mapping(node, deep=True))
 
 
@@ -161,21 +161,21 @@ def assemble(
 
 
 def explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """Say the first fault of a validation in one line, and how many more there are."""
-    faults = error.errors(include_url=False)
-    first = faults[0]
+    """Describe the first error of a validation in one line, with the number of further ones."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(kind, first["loc"][:-1]))
-        fault = f"unknown key {key} = {shown(first['input'])}; allowed here: {allowed}"
+        message = f"unknown key {key} = {shown(first['input'])}; allowed here: {allowed}"
     elif first["type"] == "missing":
-        fault = f"{key} is missing"
+        message = f"{key} is missing"
     elif first["type"] == "value_error":
-        fault = (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
+        message = (f"{key}: " if key else "") + first["msg"].removeprefix("Value error, ")
     else:
-        fault = f"{key} = {shown(first['input'])} is not allowed: {_lower(first['msg'])}"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return abbreviated([_one_line(fault)], width=600) + more
+        message = f"{key} = {shown(first['input'])} is not allowed: {_lower(first['msg'])}"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return abbreviated([_one_line(message)], width=600) + more
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -12,29 +12,31 @@ class CaptionConfig(StrictConfig):
 
     batch_size: PositiveInt = 32
     concurrency: PositiveInt = 1
-    """Model actors."""
+    """Number of model actors."""
     decode_concurrency: PositiveInt = 1
+    """Number of decoding actors."""
     cpus_per_actor: PositiveFloat = 1
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
     max_seconds: PositiveFloat = 43_200
-    """Longer audio becomes an error row; whatever is shorter is never in memory whole beyond some minutes."""
+    """Longest audio in seconds; longer audio becomes an error row. Files are decoded in blocks of minutes, so
+    a long one is never in memory whole."""
     max_bytes: PositiveInt = 8 * 2**30
-    """A larger file, as it is stored, becomes an error row."""
+    """Largest file as it is stored, in bytes; a larger one becomes an error row."""
     window: Literal["clap"] | PositiveFloat | None = None
-    """Cut files into windows of so many seconds, or as long as CLAP hears at once, with a row each. Without,
+    """Cut files into windows with a row each: length in seconds, or "clap" for CLAP's own window. Without it
     a file has one row, from the mean over CLAP's windows."""
     hop: PositiveFloat | None = None
-    """Seconds from the start of one window to the next; as long as they are by default."""
+    """Seconds from the start of one window to the next; by default the window's length."""
     pool: Literal["mean"] | None = None
-    """One row all the same, from the mean over these windows."""
+    """One row per file, from the mean over these windows."""
     format: Literal["parquet", "jsonl"] = "parquet"
-    """Of the rows."""
+    """File format of the rows."""
     max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """More error rows than this fail the job at its end, with every row written."""
+    """Largest share of error rows; with more the job fails at its end, after all rows are written."""
 
     @model_validator(mode="after")
     def windows_make_sense(self) -> "CaptionConfig":
-        """A hop beyond the window would leave sound unheard, without a word."""
+        """Refuse a hop longer than the window, which would skip audio silently."""
         if self.window is None and self.hop is not None:
             raise ValueError(f"hop={self.hop:g} is given without a window")
         if isinstance(self.window, float | int) and self.hop is not None and self.hop > self.window:

@@ -18,18 +18,18 @@ class SourceConfig(StrictConfig):
     path: Annotated[str, Field(min_length=1)]
     """File, folder or s3:// prefix; in a folder, files are found by their published names."""
     split: Split | None = None
-    """Of a file whose name does not tell it."""
+    """Split of a file whose name does not contain it."""
     splits: tuple[Split, ...] | None = None
-    """Which splits to train on; the source's own choice when absent."""
+    """Splits to train on; the source's own choice when absent."""
     companions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Files the source needs beside, by role: blacklist, names, captions, metadata."""
+    """Further files the source needs, by role: blacklist, names, captions, metadata."""
     copies: PositiveInt | None = None
-    """Rows per labelled clip, each with a sentence of its own; the source's own number when absent."""
+    """Number of rows per labelled clip, each with another sentence; the source's own number when absent."""
 
     @field_validator("companions", mode="before")
     @classmethod
     def one_path_is_enough(cls, value: object) -> object:
-        """Take ``names: file`` for ``names: [file]``."""
+        """Read ``names: file`` as ``names: [file]``."""
         if not isinstance(value, dict):
             return value
         return {role: [paths] if isinstance(paths, str) else paths for role, paths in value.items()}  # pyright: ignore[reportUnknownVariableType]
@@ -44,15 +44,15 @@ class PrepareConfig(StrictConfig):
     descriptions: str | None = None
     """JSON Lines of ``label`` and ``text`` (or ``texts``) to use instead of generated sentences."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """More unusable records than this fail the job."""
+    """Largest share of unusable records; more fail the job."""
     rows_per_file: PositiveInt = 50_000
-    """Triplets per Parquet file; what one task holds in memory."""
+    """Triplets per Parquet file, all of which one task holds in memory."""
     concurrency: PositiveInt = 2
-    """Annotation files read at once."""
+    """Number of annotation files read at once."""
 
 
 class MixtureConfig(StrictConfig):
-    """Which source a training sample comes from."""
+    """How sources are mixed into training batches."""
 
     by: Literal["rows", "source"] = "rows"
     """"rows": in proportion to their rows, mixed in each batch. "source": as in the paper, every batch from
@@ -63,7 +63,7 @@ class MixtureConfig(StrictConfig):
     @field_validator("weights", mode="before")
     @classmethod
     def weights_are_not_booleans(cls, value: object) -> object:
-        """As for every number: ``true`` would be taken for 1."""
+        """Refuse ``true``, which would be read as 1."""
         weights = cast("dict[object, object]", value) if isinstance(value, dict) else {}
         if any(isinstance(weight, bool) for weight in weights.values()):
             raise PydanticCustomError("number_type", "Weights should be numbers")
@@ -71,7 +71,7 @@ class MixtureConfig(StrictConfig):
 
     @model_validator(mode="after")
     def weights_are_for_batches(self) -> "MixtureConfig":
-        """A weight that would be ignored."""
+        """Refuse weights that would be ignored."""
         if self.weights and self.by == "rows":
             raise ValueError("weights need by: source; by: rows mixes in proportion to rows")
         return self
@@ -86,25 +86,26 @@ class EmbedConfig(StrictConfig):
     batch_size: PositiveInt = 256
     """Texts per forward pass."""
     rows_per_partition: PositiveInt = 50_000
-    """Texts are hashed into parts of about so many rows; equal texts meet in one part, embedded once. A part
-    is what one actor holds, what becomes a file, and what a killed job does again."""
+    """Approximate number of rows per part. Texts are hashed into parts, so equal texts are in one part and
+    embedded once. One actor holds one part, one file stores it, and a killed job
+    repeats its unfinished parts."""
     num_partitions: PositiveInt | None = None
-    """Instead, a number of parts that does not grow with the rows."""
+    """Number of parts, for any number of rows; replaces ``rows_per_partition``."""
     concurrency: PositiveInt = 1
-    """Embedding actors."""
+    """Number of embedding actors."""
     cpus_per_actor: PositiveFloat = 1
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
 
 
 class DataConfig(StrictConfig):
-    """Where training data is; empty paths lie below output_dir."""
+    """Paths of training data, below output_dir where empty; mixing and embedding."""
 
     triplets: str | None = None
     """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
     embedded: str | None = None
     """The same rows with their CLAP embedding."""
     splits: tuple[str, ...] = ("train",)
-    """Rows of other splits are not trained on, nor in the memory; those that name no split are."""
+    """Splits for training and for the Santa memory; rows without a split are used, too."""
     prepare: PrepareConfig = PrepareConfig()
     mixture: MixtureConfig = MixtureConfig()
     embed: EmbedConfig = EmbedConfig()
@@ -116,5 +117,5 @@ class DataConfig(StrictConfig):
     @field_validator("embed", mode="before")
     @classmethod
     def a_mode_is_enough(cls, value: object) -> object:
-        """Take ``embed: online`` for ``embed: {mode: online}``."""
+        """Read ``embed: online`` as ``embed: {mode: online}``."""
         return {"mode": value} if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Section ``generation``: how answers are generated, and the profiles it chooses from. Nothing is sampled."""
+"""Section ``generation``: how answers are generated, and the profiles to choose from. Nothing is sampled."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,11 +14,11 @@ Profile = Literal["paper", "fast"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationProfile:
-    """Search and penalties under one name; the fields are called as transformers' generation arguments."""
+    """Search and penalties under one name; the fields are named as transformers' generation arguments."""
 
     num_beams: int
     no_repeat_ngram_size: int
-    """0: none is forbidden."""
+    """Length of n-grams that may not occur twice; 0: no limit."""
     repetition_penalty: float
     """1: no penalty."""
 

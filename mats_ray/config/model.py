@@ -6,12 +6,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from mats_ray.config.base import StrictConfig
 
+NOISE_VARIANCE = 0.015
+"""Variance per component of the noise on text embeddings, in training and in the Santa memory."""
+
 
 class CLAPConfig(StrictConfig):
     """The frozen encoder that puts audio and text in one space."""
 
     ref: str | None = None
-    """Directory, checkpoint file or hub id; empty only where a toy world brings its own CLAP."""
+    """Directory, checkpoint file or hub id; empty only where a toy world builds a CLAP."""
     implementation: Literal["native", "laion_clap"] = "native"
     """"laion_clap" runs LAION's own package (extra ``laion``) on one of LAION's files, for comparison."""
     tokenizer: str | None = None
@@ -24,8 +27,8 @@ class CLAPConfig(StrictConfig):
     """Clips longer than CLAP's window: mean over fixed windows, or one of them; never a random crop."""
 
     @model_validator(mode="after")
-    def laions_package_decides_by_itself(self) -> "CLAPConfig":
-        """It brings its tokenizer and always rounds."""
+    def laions_package_has_its_own(self) -> "CLAPConfig":
+        """LAION's package loads its own tokenizer and always rounds to 16 bits."""
         for key, value in (("tokenizer", self.tokenizer), ("quantize_int16", self.quantize_int16)):
             if self.implementation == "laion_clap" and value is not None:
                 raise ValueError(f"{key}={value!r} needs implementation: native; laion_clap has its own")
@@ -35,26 +38,27 @@ class CLAPConfig(StrictConfig):
 class NoiseConfig(StrictConfig):
     """Gaussian noise on text embeddings while training (paper: sigma; upstream code: a variance)."""
 
-    variance: NonNegativeFloat = 0.015
-    """Per component; std 0.1225. 0 trains without noise."""
+    variance: NonNegativeFloat = NOISE_VARIANCE
+    """Variance per component; 0.015 is a standard deviation of 0.1225. 0 trains without noise."""
 
 
 class MapperConfig(StrictConfig):
     """The network that turns one CLAP embedding into prefix vectors."""
 
     type: Literal["transformer", "mlp"] = "transformer"
-    """The paper's, or upstream's alternative: two linear layers, for which the widths below are enough."""
+    """"transformer" is the paper's. "mlp" is upstream's alternative, two linear layers, which use only
+    ``hidden_dim`` and ``prefix_length``."""
     hidden_dim: PositiveInt = 1024
     prefix_length: PositiveInt = 40
-    """Vectors the LLM sees; the transformer's learned queries."""
+    """Number of prefix vectors the LLM reads; the transformer has as many learned queries."""
     num_layers: PositiveInt = 8
     num_heads: PositiveInt = 8
     content_length: PositiveInt = 40
-    """Vectors the embedding is expanded into ("clip length" upstream)."""
+    """Number of vectors the embedding is expanded into ("clip length" upstream)."""
 
     @model_validator(mode="after")
     def heads_divide_width(self) -> "MapperConfig":
-        """Attention heads share the width evenly."""
+        """The width must divide evenly among the attention heads."""
         if self.type == "transformer" and self.hidden_dim % self.num_heads:
             raise ValueError(f"hidden_dim={self.hidden_dim} is not a multiple of num_heads={self.num_heads}")
         return self
@@ -68,22 +72,22 @@ class LoRAConfig(StrictConfig):
     """The paper's "scaling factor 4" is alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
-    """GPT-2 calls its fused projection ``c_attn``."""
+    """Names of the modules that get an adapter; in GPT-2 the fused projection is ``c_attn``."""
 
 
 class LLMConfig(StrictConfig):
     """The language model."""
 
     path: str | None = None
-    """Directory or hub id in transformers' format; empty only where a toy world brings its own."""
+    """Directory or hub id in transformers' format; empty only where a toy world builds one."""
     train: Literal["lora", "full"] = "lora"
-    """Adapters on a frozen model, or every weight of a small one."""
+    """"lora": adapters on a frozen model. "full": every weight of a small one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the language model when it answers; half of it needs a bf16 engine (docs/training.md).
-    What is trained is stored in float32; mapper and LoRA answer in it, too."""
+    """Precision of the language model at inference; 16-bit types need a bf16 engine in training
+    (docs/training.md). Mapper and LoRA are stored and computed in float32."""
     max_text_tokens: PositiveInt = 150
-    """Instruction plus answer; what is longer loses the end of its instruction, with a count in the log
-    (upstream: max_txt_len)."""
+    """Largest number of tokens of instruction and answer together; a longer sample loses the end of its
+    instruction, and the log counts such samples (upstream: max_txt_len)."""
     lora: LoRAConfig = LoRAConfig()
 
 

@@ -24,7 +24,7 @@ class RunConfig(StrictConfig):
     """Everything one run needs; every section has a default, so a file holds only what it changes."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "mats"
-    """Of the training run; running it again resumes it."""
+    """Name of the training run; running it again resumes it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     output_dir: Annotated[str, Field(min_length=1)] = "out"
     """Local folder or s3:// prefix below which every stage writes."""
@@ -38,11 +38,11 @@ class RunConfig(StrictConfig):
     caption: CaptionConfig = CaptionConfig()
     serve: ServeConfig = ServeConfig()
     toy: ToyConfig | None = None
-    """Present: the run builds what no other key names of CLAP, language model and texts, offline."""
+    """Present: CLAP, language model and texts that no other key names are built offline."""
 
     @model_validator(mode="after")
     def parts_have_a_source(self) -> "RunConfig":
-        """Without a toy world both pretrained parts must be named."""
+        """Require both pretrained parts unless there is a toy world."""
         if self.toy is None:
             for key, value in (
                 ("model.clap.ref", self.model.clap.ref),
@@ -56,7 +56,7 @@ class RunConfig(StrictConfig):
 
     @model_validator(mode="after")
     def batch_splits_evenly(self) -> "RunConfig":
-        """Fail on the head node, before any worker starts."""
+        """Check the batch sizes on the head node, before any worker starts."""
         for num_workers in self.scaling.worker_counts:
             self.train.accumulation_steps(num_workers)
         if self.train.engine.type == "torch" and self.scaling.max_workers > 1:
@@ -84,38 +84,38 @@ class RunConfig(StrictConfig):
 
     @property
     def clap_ref(self) -> str:
-        """CLAP checkpoint in use."""
+        """Reference of the CLAP checkpoint in use."""
         return self.model.clap.ref or join(self.toy_dir, "clap")
 
     @property
     def clap(self) -> CLAPConfig:
-        """How to load it."""
+        """Settings of the CLAP in use, ``ref`` filled in."""
         return self.model.clap.model_copy(update={"ref": self.clap_ref})
 
     @property
     def llm_path(self) -> str:
-        """Language model in use."""
+        """Path of the language model in use."""
         return self.model.llm.path or join(self.toy_dir, "llm")
 
     @property
     def triplets_path(self) -> str:
-        """Parquet of triplets: named, prepared from annotations, or the toy world's own."""
-        is_toys = self.toy is not None and not self.data.prepare.sources
-        return self.data.triplets or join(self.toy_dir if is_toys else self.output_dir, "triplets")
+        """Path of the triplets' Parquet: named, prepared from annotations, or the toy world's own."""
+        from_toy = self.toy is not None and not self.data.prepare.sources
+        return self.data.triplets or join(self.toy_dir if from_toy else self.output_dir, "triplets")
 
     @property
     def embedded_path(self) -> str:
-        """Parquet of triplets with embeddings."""
+        """Path of the Parquet of triplets with embeddings."""
         return self.data.embedded or join(self.output_dir, "embedded")
 
     @property
     def memory_path(self) -> str:
-        """Santa memory file."""
+        """Path of the Santa memory."""
         return self.memory.path or join(self.output_dir, "santa_memory.safetensors")
 
     @property
     def model_dir(self) -> str:
-        """Where the trained model directory goes."""
+        """Path of the trained model directory."""
         return join(self.output_dir, "model")
 
     @property
@@ -125,7 +125,7 @@ class RunConfig(StrictConfig):
 
     @property
     def generation_override(self) -> GenerationConfig | None:
-        """Section ``generation`` where the configuration has one; None leaves a model directory its own."""
+        """Section ``generation`` where the configuration has one; None: a model directory's own applies."""
         return self.generation if "generation" in self.model_fields_set else None
 
     def to_yaml(self) -> str:

@@ -1,27 +1,29 @@
-"""Sections ``memory`` and ``santa``: the texts Santa looks up, and how it uses them."""
+"""Sections ``memory`` and ``santa``: the texts that Santa averages, and how it averages them."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.model import NOISE_VARIANCE
 
 
 class MemoryConfig(StrictConfig):
     """How the Santa memory is built (paper section 3.4)."""
 
     path: str | None = None
-    """Memory file; empty: below output_dir."""
+    """Path of the memory file; empty: below output_dir."""
     num_rows: PositiveInt = 5172
-    """Text embeddings kept, drawn from all distinct ones by seed (0.1 % of AudioTIA-5M)."""
+    """Number of text embeddings, drawn with the seed from all distinct ones (0.1 % of AudioTIA-5M)."""
     num_clusters: PositiveInt = 100
     num_iterations: PositiveInt = 10
-    noise_variance: NonNegativeFloat = 0.015
-    """Drawn once when the memory is built; nothing is drawn at inference."""
+    """Number of K-means iterations."""
+    noise_variance: NonNegativeFloat = NOISE_VARIANCE
+    """Variance per component; the noise is drawn once when the memory is built, never at inference."""
 
     @model_validator(mode="after")
     def clusters_fit_rows(self) -> "MemoryConfig":
-        """More clusters than rows cannot be filled."""
+        """Refuse more clusters than rows."""
         if self.num_clusters > self.num_rows:
             raise ValueError(f"num_clusters={self.num_clusters} exceeds num_rows={self.num_rows}")
         return self
@@ -32,9 +34,9 @@ class SantaConfig(StrictConfig):
 
     enabled: bool = True
     num_neighbours: PositiveInt = 32
-    """L: members averaged, all of the nearest cluster; a smaller cluster gives what it has."""
+    """L: number of texts averaged, all of the nearest cluster; all its members if it has fewer."""
     temperature: PositiveFloat = 0.1
-    """tau of the softmax."""
+    """tau: temperature of the softmax."""
     mix: Annotated[float, Field(ge=0, le=1)] = 0.3
     """lambda: 0 keeps the audio embedding, 1 replaces it."""
     compat: Literal["paper", "upstream"] = "paper"
@@ -42,11 +44,12 @@ class SantaConfig(StrictConfig):
     it, not normalised, and with clusters smaller than L filled up with their first row. Its
     ``temperature: 10`` multiplies; that is 0.1 here."""
     neighbour_noise_variance: NonNegativeFloat = 0
-    """With compat "upstream": noise on the neighbours at each request (0.015 there), here always the same."""
+    """With compat "upstream": variance of noise on the neighbours at each request. Upstream has 0.015 and
+    draws afresh each time; here the draw is always the same."""
 
     @model_validator(mode="after")
     def only_upstream_draws_at_inference(self) -> "SantaConfig":
-        """The paper noises the memory once, when it is built (``memory.noise_variance``)."""
+        """In the paper noise is added once, when the memory is built (``memory.noise_variance``)."""
         if self.neighbour_noise_variance and self.compat != "upstream":
             raise ValueError(
                 f"neighbour_noise_variance={self.neighbour_noise_variance:g} needs compat: upstream; "

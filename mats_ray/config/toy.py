@@ -12,21 +12,21 @@ class ToyConfig(StrictConfig):
 
     sample_rate: PositiveInt = 16000
     clip_seconds: PositiveInt = 4
-    """Whole ones: CLAP's front end counts its window so."""
+    """Whole seconds, the unit of the window in CLAP's front end."""
     clap_takes: PositiveInt = 100
-    """Renderings of each sound that the tiny CLAP's training clips are put together from."""
+    """Number of renderings of each sound from which the tiny CLAP's training clips are mixed."""
     clap_steps: PositiveInt = 400
     clap_batch_size: PositiveInt = 48
     num_texts: PositiveInt = 6000
-    """Scene descriptions the triplets are made of."""
+    """Number of scene descriptions the triplets are made of."""
     llm_dim: Annotated[PositiveInt, Field(multiple_of=32)] = 192
-    """Attention heads are 32 wide."""
+    """Width; attention heads are 32 wide."""
     llm_layers: PositiveInt = 4
     llm_steps: NonNegativeInt = 400
-    """Pretraining of the tiny LLaMA on plain text."""
+    """Number of steps that pretrain the tiny LLaMA on plain text."""
     llm_batch_size: PositiveInt = 48
-    """Descriptions, each with all that is asked about it."""
+    """Number of descriptions per batch, each with all its questions."""
     num_test_clips: PositiveInt = 200
-    """Held-out audio the demo captions and questions."""
+    """Number of held-out clips the demo captions and asks about."""
     num_audio_train_clips: PositiveInt = 2000
-    """Clips the audio-supervised ceiling is trained on."""
+    """Number of clips for the audio-supervised model, the demo's upper bound."""

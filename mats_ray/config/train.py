@@ -15,7 +15,7 @@ class OptimConfig(StrictConfig):
     lr: PositiveFloat = 3.0e-5
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.05
-    """On matrices only; biases and norms are left alone."""
+    """Applied to matrices only, not to biases and norms."""
     max_grad_norm: PositiveFloat = 1.0
 
 
@@ -27,46 +27,46 @@ class ScheduleConfig(StrictConfig):
 
 
 class EngineConfig(StrictConfig):
-    """What turns a loss into an update."""
+    """The engine that computes updates."""
 
     type: Literal["deepspeed", "torch"] = "deepspeed"
     """"torch" is plain AdamW in one process, for tests and single machines."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """0: nothing is split; 1: optimizer, 2: gradients, 3: weights too, the frozen ones included."""
+    """0: nothing is partitioned; 1: optimizer state; 2: and gradients; 3: and weights, frozen ones too."""
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @model_validator(mode="after")
     def plain_torch_is_fp32(self) -> "EngineConfig":
-        """A precision that would be ignored."""
+        """Refuse a precision that would be ignored."""
         if self.type == "torch" and self.precision != "fp32":
             raise ValueError(f"type 'torch' trains in fp32, precision is {self.precision!r}; use 'deepspeed'")
         return self
 
 
 class CheckpointConfig(StrictConfig):
-    """Small checkpoints of what is trained."""
+    """Checkpoints, which hold trained weights and their optimizer state, nothing that is frozen."""
 
     every_steps: PositiveInt = 1000
     keep: PositiveInt = 2
-    """Newest ones kept in the run's storage; with validation data the best one besides."""
+    """Number of newest checkpoints kept in the run's storage; with validation data the best one, too."""
 
 
 class ValidationConfig(StrictConfig):
-    """What the run is measured by while it goes on."""
+    """Validation during the run."""
 
     data: str | None = None
     """Embedded triplets held out: a file, a folder or an s3:// prefix. Empty: none."""
     every_steps: PositiveInt = 1000
-    """Also measured at every checkpoint, and at the end."""
+    """Steps between validations; there is also one at every checkpoint and at the end."""
     num_rows: PositiveInt = 256
-    """Drawn by seed."""
+    """Number of rows, drawn with the seed."""
     num_samples: NonNegativeInt = 4
-    """Of them, questions whose answers are generated and logged."""
+    """Number of these rows whose answers are generated and logged."""
     max_new_tokens: PositiveInt = 40
 
 
 class TrainConfig(StrictConfig):
-    """One run."""
+    """Steps, batch sizes and everything else of one run."""
 
     num_steps: PositiveInt = 1000
     global_batch_size: PositiveInt = 96
@@ -75,9 +75,10 @@ class TrainConfig(StrictConfig):
     """Samples per forward pass of one worker; the rest is accumulated."""
     log_every: PositiveInt = 10
     max_failures: NonNegativeInt = 2
-    """Restarts of the worker group after lost workers before the run gives up."""
+    """Number of restarts of the worker group after lost workers before the run fails."""
     stall_seconds: PositiveFloat = 900
-    """A worker longer than that in one stage (loading the model is one) ends the run; the error names it."""
+    """Seconds that a worker may spend in one stage, e.g. loading the model; beyond it the run fails with an
+    error that names the stage."""
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     """Besides ``metrics.jsonl``; "wandb" and "mlflow" need their packages."""
     optim: OptimConfig = OptimConfig()
@@ -88,7 +89,7 @@ class TrainConfig(StrictConfig):
 
     @model_validator(mode="after")
     def warmup_fits(self) -> "TrainConfig":
-        """Warm-up longer than the run would never reach the learning rate asked for."""
+        """Refuse a warm-up longer than the run, which would never reach ``lr``."""
         if self.schedule.warmup_steps >= self.num_steps:
             raise ValueError(
                 f"schedule.warmup_steps={self.schedule.warmup_steps} must be below num_steps={self.num_steps}"

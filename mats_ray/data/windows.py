@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mats_ray.models.windows import Windows
+from mats_ray.models.window_grid import WindowGrid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def cut_blocks(blocks: Iterable[np.ndarray], sample_rate: int, cut: Cut) -> Iter
     What iterating the blocks raises comes after all windows that were whole before it.
     """
     size, hop = (max(1, round(seconds * sample_rate)) for seconds in (cut.seconds, cut.hop))
-    windows = Windows.of(size, sample_rate, hop=hop)
+    windows = WindowGrid.of(size, sample_rate, hop=hop)
     held, num_held, start = list[np.ndarray](), 0, 0
     for block_T in blocks:
         held.append(block_T)

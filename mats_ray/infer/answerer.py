@@ -1,6 +1,6 @@
 """Embeddings and instructions to text: Santa, the prompt, and the language model of this process.
 
-An answer depends neither on its batch nor on chance.
+An answer depends neither on its batch nor on randomness.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Answerer:
 
     @classmethod
     def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "Answerer":
-        """The same with the settings already read."""
+        """Load a model directory, its settings already read."""
         model, prompts = load_model(info)
         model.llm = merged(model.llm)
         memory = SantaMemory.load(info.directory / SANTA).to(device) if info.santa.enabled else None
@@ -52,20 +52,20 @@ class Answerer:
         return cls(model.to(device), prompts, info.santa, memory, info.generation, device)
 
     def move(self, embeddings: np.ndarray, *, santa: bool | SantaOptions | None = None) -> torch.Tensor:
-        """Santa: move audio embeddings (N, C) towards the texts they resemble; as they are if it is off.
+        """Move audio embeddings (N, C) towards the texts they resemble (Santa), or leave them if it is off.
 
         Args:
             embeddings: (N, C).
-            santa: None: as the model says; False: not; else with other numbers.
+            santa: None: the model's own setting; False: off; else numbers that replace the model's.
 
         Raises:
-            ConfigError: Santa is wanted of a model that has none.
+            ConfigError: Santa is requested from a model without a memory.
         """
         audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
         if santa is False or (santa is None and self.memory is None):
             return audio_NC
         if self.memory is None:
-            raise ConfigError("santa is asked for, but this model was made without a Santa memory")
+            raise ConfigError("santa is requested, but this model was made without a Santa memory")
         numbers = self.santa.model_dump(include={"num_neighbours", "temperature", "mix"})
         if isinstance(santa, SantaOptions):
             numbers |= santa.model_dump(exclude_none=True)
@@ -87,7 +87,7 @@ class Answerer:
         Args:
             embeddings: (N, C) audio embeddings.
             instructions: N instruction texts (see ``tasks.instruction_for``).
-            generation: Decoding; the model's own by default.
+            generation: Settings; the model's own by default.
             moved: The embeddings already lie on the text side: leave Santa out.
 
         Raises:
@@ -112,9 +112,9 @@ class Answerer:
     def check(
         self, embedding_C: np.ndarray, instruction: str, generation: GenerationConfig | None = None
     ) -> list[int]:
-        """Find out whether a prompt can be answered; returns the ids of its second half.
+        """Check that a prompt can be answered; returns the ids of its second half.
 
-        Nothing is shortened to fit: neither what the model reads nor what it may answer.
+        Nothing is shortened to fit, neither the prompt nor the answer.
 
         Raises:
             AnswerError: ``not_finite`` or ``prompt_too_long``.
@@ -138,7 +138,7 @@ class Answerer:
         return after_ids
 
     def count_prompt(self, instruction: str) -> int:
-        """Count the tokens the model reads before it answers, the audio prefix among them."""
+        """Return the number of positions of a prompt, the audio prefix among them."""
         return self._count(self.prompts.after(instruction))
 
     def _count(self, after_ids: Sequence[int]) -> int:

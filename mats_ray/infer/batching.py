@@ -2,8 +2,8 @@
 
 Requests wait in a queue until a place in the batch is free, never for the batch to end. A failure that comes
 from one request (its prompt, its text, its listener) ends that one alone. If a step produces nothing but
-failures, the model itself is tried; where that fails too, or something happens that belongs to no request,
-the engine stops for good: every open request gets an error, later ones are refused.
+failures, the model itself is tried; where that fails, too, or an error belongs to no request, the engine
+stops for good: every open request gets an error, later ones are refused.
 
 Shapes: N new requests, C CLAP dim.
 """
@@ -41,10 +41,10 @@ from mats_ray.models.splice import pad_left
 _log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 5.0
-"""An idle engine keeps its thread so long; without one it is freed with its last reference."""
+"""Seconds that an idle engine keeps its thread; without one it is freed with its last reference."""
 
 Outcome = TextDelta | Exception
-"""What a step yields for a request: more text, or the error that ended it."""
+"""Result of a step for a request: more text, or the error that ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Running:
     detokenizer: IncrementalDetokenizer
 
     def outcome(self) -> Outcome | None:
-        """Return what the last step yielded."""
+        """Return the result of the last step."""
         if self.sequence.error is not None:
             return self.sequence.error
         try:
@@ -68,7 +68,7 @@ class _Running:
 class RunningBatch:
     """The requests that are being answered; a failure that comes from one of them ends that one alone.
 
-    Answers equal ``Answerer.answer``'s, token for token in float32, whatever else is in the batch.
+    Answers equal ``Answerer.answer``'s, token for token in float32, in any batch.
 
     Example::
 
@@ -116,7 +116,7 @@ class RunningBatch:
     def _start(
         self, clap_NC: torch.Tensor, after_ids: Sequence[Sequence[int]], sequences: Sequence[TokenSequence]
     ) -> None:
-        """Read prompts together; a model whose cache we do not know answers one after the other, whole."""
+        """Read prompts together; a model whose cache is not supported answers one after the other, whole."""
         model = self._answerer.model
         if model.can_step:
             self._batch.add(pad_left(model.prompt(clap_NC, after_ids)), sequences)
@@ -178,7 +178,7 @@ def _search_settings(options: AnswerOptions, generation: GenerationConfig) -> Se
 
 
 def check_model(answerer: Answerer) -> None:
-    """Compute one token for an arbitrary prompt; raises whatever the model fails with."""
+    """Compute one token for an arbitrary prompt; raises the model's exceptions."""
     options = AnswerOptions(profile="fast", max_new_tokens=1, santa=False)
     embedding_C = np.ones(answerer.model.connector.clap_dim, np.float32)
     request = GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
@@ -334,7 +334,7 @@ class BatchingEngine(GenerationEngine):
         """Add requests together; if that fails, in halves, so that only those at fault fail."""
         try:
             return self._batch.add(requests)
-        except Exception as error:  # noqa: BLE001  whatever it is, it may come from one of them
+        except Exception as error:  # noqa: BLE001  it may come from one of them
             if len(requests) == 1:
                 return [(requests[0].id, error)]
         middle = len(requests) // 2
@@ -378,7 +378,7 @@ def _deliver_to(listener: Listener, event: GenerationEvent) -> bool:
     """Call a listener; one that raises ends its own answer, no other."""
     try:
         listener(event)
-    except Exception:  # noqa: BLE001  whatever it is
+    except Exception:  # noqa: BLE001  listeners may raise anything
         _log.exception("a listener failed; its answer is given up")
         return False
     return True

@@ -1,4 +1,4 @@
-"""Classification with any labels: how near each is to a sound in CLAP's space, without a language model.
+"""Classification with any labels, by similarity to the audio in CLAP's space; without a language model.
 
 Shapes: N labels, C CLAP dim.
 """
@@ -17,7 +17,7 @@ TEMPERATURE = 0.07
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """How well a label fits."""
+    """Score of one label."""
 
     label: str
     score: float
@@ -27,7 +27,7 @@ class Match:
 
 
 def match(embedding_C: np.ndarray, labels_NC: np.ndarray, labels: Sequence[str]) -> list[Match]:
-    """Compare a sound with labels, the best first; equal ones stay in their order."""
+    """Compare an audio embedding with labels, the best first; equal ones keep their order."""
     unit_C = embedding_C / np.linalg.norm(embedding_C)
     similarity_N = labels_NC @ unit_C / np.linalg.norm(labels_NC, axis=1)
     weight_N = np.exp((similarity_N - similarity_N.max()) / TEMPERATURE)
@@ -39,7 +39,7 @@ def match(embedding_C: np.ndarray, labels_NC: np.ndarray, labels: Sequence[str])
 
 
 def read_labels(path: str) -> list[str]:
-    """Read a text file, local or remote, of one label a line; empty lines are skipped.
+    """Read a text file, local or remote, with one label per line; empty lines are skipped.
 
     Raises:
         DataError: It cannot be read, or names fewer than two labels, or one twice.

@@ -1,4 +1,4 @@
-"""Growing ids to growing text: text that has been emitted is never changed."""
+"""Ids of a growing answer to text, step by step; emitted text is never changed."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 class IncrementalDetokenizer:
-    """Text of one answer.
+    """Detokenizes one answer.
 
     Args:
         decode: Ids to text, without surrounding white space.
@@ -24,8 +24,8 @@ class IncrementalDetokenizer:
     def push(self, ids: Sequence[int]) -> TextDelta | None:
         """Detokenize all ids so far; returns the text that is new and certain, None if there is none.
 
-        Held back are incomplete characters, white space that may be the end, and what may become a stop
-        text. The delta has the answer if a stop text ended it.
+        Incomplete characters, white space at the end and a possible start of a stop text are held back. The
+        delta has the answer if a stop text ended it.
         """
         if len(ids) == self._num_ids:
             return None

@@ -1,4 +1,4 @@
-"""Clips to CLAP embeddings: the first half of the pipeline, which may have a process of its own."""
+"""Clips to CLAP embeddings: the first half of the pipeline, which may run in its own process."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ class AudioEncoder:
     """Clips to CLAP embeddings.
 
     Args:
-        clap: Encodes.
+        clap: The encoder.
         expected: The CLAP the model was trained with.
-        long_audio: Which part of a clip longer than CLAP's window is embedded.
-        normalize: To length 1; upstream's Santa takes embeddings as CLAP gives them.
+        long_audio: Part of a clip longer than CLAP's window to embed.
+        normalize: Scale embeddings to length 1; upstream's Santa uses them as CLAP computes them.
 
     Raises:
         ModelError: The CLAP at hand is not the one the model was trained with.
@@ -47,7 +47,7 @@ class AudioEncoder:
 
     @classmethod
     def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "AudioEncoder":
-        """The same with the settings already read."""
+        """Load the CLAP of a model directory, its settings already read."""
         clap = build_clap(info.model.clap).to(device)
         return cls(
             clap,
@@ -59,11 +59,11 @@ class AudioEncoder:
     def encode(
         self, clips: Sequence[AudioClip], *, before_batch: Callable[[], None] = lambda: None
     ) -> np.ndarray:
-        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised unless made otherwise.
+        """Embed clips of any length and sample rate: (N, C) float32, L2-normalised if ``normalize`` is set.
 
         Args:
             clips: Any number.
-            before_batch: Called before each forward pass; what it raises ends the work.
+            before_batch: Called before each forward pass; its exceptions end the call.
 
         Raises:
             AudioError: A clip is empty, or its samples or its embedding are not finite; its name is given.

@@ -1,7 +1,7 @@
-"""The seam between those who want text generated and what generates it.
+"""Interface between the code that needs generated text and the engines that generate it.
 
-The pipeline, the caption job and the service submit requests and listen; whether the language model runs on a
-thread of this process (``batching.py``) or elsewhere is the engine's own business. This module is torch-free.
+The pipeline, the caption job and the service submit requests and receive events; the engine decides whether
+the language model runs on a thread of this process (``batching.py``) or elsewhere. This module is torch-free.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,14 @@ class GenerationRequest:
     instruction: str
     options: AnswerOptions = field(default_factory=AnswerOptions)
     stream: bool = True
-    """False: only the whole answer is wanted, which saves detokenizing at every step."""
+    """False: only the whole answer is reported, which saves detokenizing at every step."""
     id: str = field(default_factory=lambda: uuid4().hex)
-    """Names the request in every process; no two open requests of an engine share it."""
+    """Id of the request in every process; no two open requests of an engine share it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
-    """Text that an answer has grown by."""
+    """New text of an answer."""
 
     text: str
     answer: Answer | None = None
@@ -46,7 +46,7 @@ class Generation:
 
     answer: Answer
     prompt_tokens: int
-    """Number of positions the prompt takes, the audio prefix among them."""
+    """Number of positions of the prompt, the audio prefix among them."""
     queue_seconds: float
     """Time between submission and the request's first forward pass."""
     batch_size: int
@@ -113,7 +113,7 @@ class GenerationEngine(Protocol):
 
 
 def generate(engine: GenerationEngine, requests: Sequence[GenerationRequest]) -> list[Generation | Exception]:
-    """Submit requests and wait for all; returns what each ended with, in order.
+    """Submit requests and wait for all; returns the generation or error of each, in order.
 
     Raises:
         EngineError: The engine has stopped.

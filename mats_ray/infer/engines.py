@@ -1,4 +1,4 @@
-"""The engines there are: another one is a file that implements ``GenerationEngine`` and a row here."""
+"""Table of engines: another one is a file that implements ``GenerationEngine`` and a row here."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,13 +15,13 @@ def _batching(info: ModelInfo, device: str, max_requests: int) -> GenerationEngi
 
 
 ENGINES: Mapping[str, Callable[[ModelInfo, str, int], GenerationEngine]] = {"batching": _batching}
-"""Builders by name; each takes a model directory's settings, a device and the number of requests at once."""
+"""Builders by name: (settings of a model directory, device, number of requests at once) to an engine."""
 
 
 def build_engine(
     info: ModelInfo, *, device: str = "cpu", max_requests: int, engine: str = "batching"
 ) -> GenerationEngine:
-    """Load a model into an engine; what requests leave open is decided by ``info.generation``.
+    """Load a model into an engine; ``info.generation`` applies where requests set nothing.
 
     Raises:
         ModelError: The model is incomplete, or the engine cannot run it.

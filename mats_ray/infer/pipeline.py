@@ -19,7 +19,7 @@ from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import Answer, AudioClip, Request
 
 _MAX_REQUESTS = 64
-"""Requests that are answered at once; more wait for their turn."""
+"""Number of requests that are answered at once; more wait in the queue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class MATSPipeline:
 
         Raises:
             AnswerError: One of them cannot be answered, e.g. its question is too long for the model.
-            ValueError: A question is missing, or given to a task that takes none.
+            ValueError: A question is missing, or given to a task without questions.
             AudioError: A clip cannot be embedded (see ``AudioEncoder.encode``).
         """
         instructions = [instruction_for(request.task, request.question) for request in requests]

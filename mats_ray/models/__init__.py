@@ -1,1 +1,1 @@
-"""The model, in plain PyTorch: knows neither Ray nor DeepSpeed nor torch.distributed."""
+"""The model, in plain PyTorch: without Ray, DeepSpeed and torch.distributed."""

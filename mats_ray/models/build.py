@@ -1,4 +1,4 @@
-"""Configuration to modules: the one place where a fresh model is put together."""
+"""Configuration to modules: fresh models are built here and nowhere else."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def build_clap(config: CLAPConfig) -> CLAP:
 
 
 def clap_window_seconds(config: CLAPConfig) -> float:
-    """Say how much the CLAP of a configuration hears at once; where its settings say so, without loading it.
+    """Return the window length of a configuration's CLAP in seconds, without loading it where possible.
 
     Raises:
         ModelError: See ``load_clap``.
@@ -67,9 +67,9 @@ def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, 
     """Build a model to train: pretrained language model, fresh connector, fresh LoRA.
 
     Args:
-        config: Its widths and what is trained.
-        llm_path: Resolved place of the language model.
-        seed: Every fresh weight follows from it.
+        config: Widths, base models, and which parts are trained.
+        llm_path: Resolved path of the language model.
+        seed: Seed of all fresh weights.
 
     Raises:
         ModelError: The language model cannot be loaded or adapted.

@@ -40,17 +40,17 @@ CONFIG, MAPPER, GENERATION, SANTA = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """What ``config.json`` and ``generation_config.json`` of a model directory say."""
+    """Content of ``config.json`` and ``generation_config.json`` of a model directory."""
 
     name: str
     version: str
-    """Of the mats_ray that wrote it."""
+    """Version of the mats_ray that wrote it."""
     model: ModelConfig
-    """``clap.ref`` and ``llm.path`` are resolved: they can be opened from anywhere."""
+    """``clap.ref`` and ``llm.path`` are resolved: they are valid in any working directory."""
     santa: SantaConfig
     generation: GenerationConfig
     clap: CLAPIdentity
-    """Of the embeddings it was trained on; a loader refuses another."""
+    """CLAP of the embeddings it was trained on; a loader refuses another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,11 @@ class ModelInfo(ModelSettings):
 
     directory: Path
     model_id: str
-    """Name and content hash of the trained parts; stands in every batch row."""
+    """Name and content hash of the trained parts; written into every row of a batch job."""
 
     @property
     def space(self) -> str:
-        """What embeds its sounds; embeddings of two spaces have nothing to do with each other."""
+        """Name of the space of its audio embeddings; those of two spaces cannot be compared."""
         scale = "as upstream" if self.santa.compat == "upstream" else "normalised"
         return f"{self.clap}, long audio by {self.model.clap.long_audio}, {scale}"
 
@@ -77,15 +77,15 @@ def save_model(
     home: str | None = None,
     trained: "Mapping[str, Tensor] | None" = None,
 ) -> None:
-    """Write the trained parts in float32; the caller puts Santa memory and model card beside them.
+    """Write the trained parts in float32; the caller adds Santa memory and model card.
 
     Args:
-        directory: Made if absent.
+        directory: Created if absent.
         model: Its connector and adapter (or whole language model) are stored.
         prompts: Its tokenizer is stored.
         settings: Stored as JSON, references to local base models relative to the model's home.
-        home: Where the directory will finally live, if not at ``directory``.
-        trained: What is trained, by parameter name, where the model itself holds it rounded or in pieces.
+        home: Final place of the directory, if not ``directory``.
+        trained: Trained parameters by name, where the model itself holds them rounded or partitioned.
     """
     directory.mkdir(parents=True, exist_ok=True)
     connector = dict(model.named_parameters()) if trained is None else trained
@@ -169,7 +169,7 @@ def load_model(info: ModelInfo) -> "tuple[MATS, PromptTokenizer]":
 
 
 def _check_base(info: ModelInfo) -> None:
-    """Compare what the adapter says it belongs to with what the settings load."""
+    """Compare the adapter's base model with the one in the settings."""
     from mats_ray.models.llm import ADAPTER_CONFIG
 
     base = _read_json(info.directory, ADAPTER_CONFIG).get("base_model_name_or_path")
@@ -181,7 +181,7 @@ def _check_base(info: ModelInfo) -> None:
 
 
 def _below(prefix: str, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """Of one part of the model, float32, by its own names."""
+    """Return the parameters of one part of the model in float32, named without the prefix."""
     return {
         name.removeprefix(prefix): tensor.detach().float().cpu().contiguous()
         for name, tensor in tensors.items()
@@ -201,7 +201,7 @@ def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[st
     if is_adapted(llm):
         for adapter in llm.peft_config.values():
             adapter.base_model_name_or_path = base
-        # or peft looks the base up, on a hub if need be, to see whether its vocabulary has changed
+        # by default peft would look up the base model, even on a hub, to compare vocabularies
         llm.save_pretrained(str(directory), save_embedding_layers=False, state_dict=tensors)
         (directory / "README.md").unlink(missing_ok=True)  # peft's own card template; ours follows
         return
@@ -209,7 +209,7 @@ def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[st
 
 
 def _stored(ref: str | None, home: str) -> str | None:
-    """Local base models relative to the model directory, hub ids and models bound for S3 as they are."""
+    """Return a local base model relative to the model directory; hub ids, and all refs on S3, as is."""
     if ref is None:
         return None
     path = Path(ref).expanduser()

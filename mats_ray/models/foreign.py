@@ -1,7 +1,7 @@
-"""Read other people's files: one error whatever is wrong, and nothing that is hidden in them is run.
+"""Read files of others: every failure is one ModelError, and no code in them is run.
 
 ``torch.load(weights_only=True)`` comes first. It cannot read LAION's files (numpy scalars, pickle
-protocol 4), so an unpickler that knows tensor-rebuilding names and nothing else comes second.
+protocol 4), so an unpickler that allows only names for rebuilding tensors comes second.
 """
 
 import _codecs
@@ -25,7 +25,7 @@ from mats_ray.models.weights import read_safetensors, refuse_repeated
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
-# What pickled numpy values name; asked of numpy itself, because the modules they live in have moved.
+# Functions that pickled numpy values name; found through numpy, because their modules have moved.
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 _NUMPY_ARRAY = np.zeros(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -44,10 +44,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 @contextmanager
 def one_error(source: str) -> Iterator[None]:
-    """Turn whatever a library raises over a file into one line.
+    """Turn any exception of a library about a file into one line.
 
     Args:
-        source: What the line calls the file.
+        source: Name of the file in that line.
 
     Raises:
         ModelError: Something was raised; kept as it is if it is one already.
@@ -58,8 +58,8 @@ def one_error(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
-        says_what = isinstance(error, (OSError, ValueError, RuntimeError, ImportError)) and lines
-        kind = "" if says_what else f"{type(error).__name__} "
+        is_clear = isinstance(error, (OSError, ValueError, RuntimeError, ImportError)) and lines
+        kind = "" if is_clear else f"{type(error).__name__} "
         reason = abbreviated(
             [" ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])], width=300
         )
@@ -80,12 +80,12 @@ def _load(stream: Any, **options: Any) -> Any:
     return _TensorUnpickler(stream, **options).load()
 
 
-# torch.load asks its pickle module for these names only.
+# torch.load uses these names of its pickle module only.
 _TENSOR_PICKLE = SimpleNamespace(__name__="tensor_pickle", Unpickler=_TensorUnpickler, load=_load)
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read a file that ``torch.save`` wrote, tensors on the CPU.
+    """Read a file written by ``torch.save``, tensors on the CPU.
 
     Raises:
         ModelError: It is something else, cut off, or holds more than tensors and plain values.
@@ -117,33 +117,33 @@ def _load_restricted(path: Path, *, in_place: bool) -> Any:
 
 
 def unwrap(content: Any, *, source: str) -> dict[str, Tensor]:
-    """Unwrap what training code wrapped around the weights.
+    """Remove what training code wraps around the weights.
 
     Raises:
-        ModelError: There is something else than a state dict in it.
+        ModelError: It does not contain a state dict.
     """
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
         raise ModelError(f"{source} holds a {type(content).__name__}, not a state dict")
-    strange = [
+    other = [
         str(name)
         for name, value in content.items()
         if not (isinstance(name, str) and isinstance(value, Tensor))
     ]
-    if strange:
-        raise ModelError(f"{source}: {len(strange)} entries are not tensors: {abbreviated(strange)}")
+    if other:
+        raise ModelError(f"{source}: {len(other)} entries are not tensors: {abbreviated(other)}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Find a directory's weights in the order of their names: safetensors, else what ``torch.save`` wrote."""
+    """Find a directory's weight files, sorted by name: safetensors, else files of ``torch.save``."""
     return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def read_weight_files(files: list[Path]) -> dict[str, Tensor]:
-    """Read what ``weight_files`` found.
+    """Read the files that ``weight_files`` found.
 
     Raises:
         ModelError: A file cannot be read, or two hold the same tensor.

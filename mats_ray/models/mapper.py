@@ -68,7 +68,7 @@ class _Transformer(nn.Module):
 
 
 class TransformerMapper(nn.Module):
-    """Expand an embedding to ``content_length`` vectors, append learned queries, keep what they become.
+    """Expand an embedding to ``content_length`` vectors, append learned queries, return their outputs.
 
     (B, C) -> (B, P, D).
     """
@@ -154,11 +154,11 @@ def init_connector(connector: Connector, *, generator: torch.Generator, output_s
     must undo.
 
     The projection starts so that prefix vectors have the size of the LLM's own input embeddings; a prefix
-    a hundred times larger than any word makes the first steps of a frozen LLM useless.
+    a hundred times larger than any word embedding makes the first steps of a frozen LLM useless.
 
     Args:
         connector: Its parameters are overwritten in place.
-        generator: The only source of chance.
+        generator: Random generator of all draws.
         output_std: Standard deviation of the LLM's input embeddings.
     """
     with torch.no_grad():
@@ -166,7 +166,7 @@ def init_connector(connector: Connector, *, generator: torch.Generator, output_s
             if name.endswith("prefix_const"):
                 parameter.normal_(std=0.02, generator=generator)
             elif name.endswith("audio_mapper.linear.weight"):
-                parameter.normal_(generator=generator)  # unit vectors come in: features of size 1 go out
+                parameter.normal_(generator=generator)  # of unit vectors it makes features of size 1
             elif parameter.dim() == 2:
                 nn.init.xavier_uniform_(parameter, generator=generator)
             else:

@@ -20,10 +20,10 @@ from mats_ray.models.mapper import Connector
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
 
 _OWN_DECODING = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
-"""Arguments of ``generate`` that our search knows."""
+"""Arguments of ``generate`` that our search supports."""
 
 _STRETCHED = frozenset({"linear", "dynamic", "yarn", "longrope"})
-"""Kinds of rotary positions that reach further than the model was trained at first."""
+"""Kinds of rotary positions that reach further than the model's pre-training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class TrainBatch:
 
     @property
     def num_answer_tokens(self) -> int:
-        """Positions that carry loss."""
+        """Number of positions that carry loss."""
         return int((self.labels_BT != IGNORED).sum())
 
     @property
     def num_text_tokens(self) -> int:
-        """Positions that are not padding, the audio prefix left out."""
+        """Number of positions that are not padding, without the audio prefix."""
         return int(self.mask_BT.sum())
 
 
@@ -92,7 +92,7 @@ class MATS(nn.Module):
         A sum, not a mean: the caller divides by the answer tokens of the whole global batch, so the result
         does not depend on how the batch was split. Logits exist only at columns where some row has a label;
         they are the model's own: some architectures scale or cap what their output layer gives. There is no
-        mask: padding is at the right end, where causal attention never looks; flash attention takes none.
+        mask: padding is at the right end, where causal attention never looks; flash attention accepts none.
         """
         spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
         columns_U = (batch.labels_BT != IGNORED).any(dim=0).nonzero()[:, 0]
@@ -111,7 +111,7 @@ class MATS(nn.Module):
     def generate(
         self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]], *, max_new_tokens: int, **decoding: Any
     ) -> list[Generated]:
-        """Do what ``answer`` does, in inference mode: nothing it touches can be trained afterwards."""
+        """Do what ``answer`` does, in inference mode: its tensors cannot be used in training."""
         return self.answer(clap_BC, after_ids, max_new_tokens=max_new_tokens, **decoding)
 
     @torch.no_grad()
@@ -155,16 +155,16 @@ class MATS(nn.Module):
     def generate_by_transformers(
         self, prompts: Spliced, *, max_new_tokens: int, **decoding: Any
     ) -> list[Generated]:
-        """Answer prompts, padded left, by transformers' ``generate``: slower, for every model it knows.
+        """Answer prompts, padded left, by transformers' ``generate``: slower, for any model.
 
         Penalties are ours: transformers 5.23 lets its repetition penalty skip as many ids at the front as a
         row has padding. Behind ``inputs_embeds`` there is no padding among the ids, so it would spare the
-        first words of every answer whose prompt is not the longest of its batch.
+        first tokens of every answer whose prompt is not the longest of its batch.
 
         Raises:
             AnswerError: Some logits are NaN or infinite.
         """
-        off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}  # also what a model's own defaults say
+        off = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}  # also overrides a model's own defaults
         penalties = Penalties(**{name: decoding[name] for name in off if name in decoding})
         ids_BT = self.llm.generate(  # pyright: ignore[reportCallIssue]
             inputs_embeds=prompts.embeds_BSL,
@@ -185,10 +185,10 @@ class MATS(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """Number of positions a prompt and its answer may take together; None: there is no limit.
+        """Number of positions that a prompt and its answer may have together; None: there is no limit.
 
         transformers leaves ``max_position_embeddings`` at the length of pre-training where rotary positions
-        are stretched by a factor. A sliding window limits what is seen of the past, not its length.
+        are stretched by a factor. A sliding window limits the visible past, not its length.
         """
         config = self._base().config
         positions: int | None = getattr(config, "max_position_embeddings", None)
@@ -211,7 +211,7 @@ class MATS(nn.Module):
         return splice(embed(self.before_F), self.connector(clap_BC), embed(after_BT), mask_BT)
 
     def _base(self) -> Any:
-        """The transformers model itself, without peft around it (LoRA lives inside its layers)."""
+        """Return the transformers model itself, without peft around it (LoRA lives inside its layers)."""
         return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm  # pyright: ignore[reportCallIssue]
 
 

@@ -1,4 +1,4 @@
-"""The Gaussian step that makes text-only training work: e~ = norm(norm(e) + eps), eps ~ N(0, variance I).
+"""Gaussian noise on text embeddings for text-only training: e~ = norm(norm(e) + eps), eps ~ N(0, variance I).
 
 Shapes: N rows, C CLAP dim.
 """
@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mats_ray.config.model import NOISE_VARIANCE
+
 
 def inject_noise(
-    text_NC: Tensor, *, variance: float = 0.015, generator: torch.Generator | None = None
+    text_NC: Tensor, *, variance: float = NOISE_VARIANCE, generator: torch.Generator | None = None
 ) -> Tensor:
     """Add isotropic noise to embeddings and put them back on the unit sphere.
 
     Args:
         text_NC: (N, C) float embeddings; normalised here first.
-        variance: Of each component, as in upstream's code (the paper writes sigma for the same number).
-        generator: Source of the draw, on the device of ``text_NC``; ``None`` uses torch's global one.
+        variance: Variance per component, as in upstream's code (the paper writes sigma for the same number).
+        generator: Random generator, on the device of ``text_NC``; ``None`` uses torch's global one.
 
     Returns:
         (N, C) float32, L2-normalised.
@@ -32,7 +34,7 @@ def inject_noise(
 
 
 def add_noise(text_NC: Tensor, noise_NC: Tensor, *, variance: float) -> Tensor:
-    """The same with the standard normal draw given: norm(norm(e) + sqrt(variance) * noise)."""
+    """Do the same with a given standard normal draw: norm(norm(e) + sqrt(variance) * noise)."""
     if variance < 0:
         raise ValueError(f"noise variance must not be negative, got {variance}")
     unit_NC = normalize(text_NC.float(), dim=-1)
@@ -42,13 +44,13 @@ def add_noise(text_NC: Tensor, noise_NC: Tensor, *, variance: float) -> Tensor:
 def row_noise(row_ids: Sequence[int], dim: int, *, seed: int, epoch: int) -> Tensor:
     """Draw standard normal noise that depends on (seed, epoch, row id) and on nothing else.
 
-    So a row gets the same noise whatever worker, batch or restart brings it.
+    So a row gets the same noise in any worker, in any batch and after any restart.
 
     Args:
         row_ids: Non-negative 64-bit ids, one per row.
         dim: C.
-        seed: Of the run.
-        epoch: Fresh noise every pass over the data.
+        seed: Seed of the run.
+        epoch: Number of the pass over the data; each has fresh noise.
 
     Returns:
         (N, C) float32.

@@ -1,4 +1,4 @@
-"""Prompts as token ids: what stands before the audio prefix, after it, and the answer.
+"""Prompts as token ids: the half before the audio prefix, the half after it, and the answer.
 
 Both prompt halves and the answer are tokenised on their own, without special tokens (upstream); BOS is put
 in front once, EOS behind the answer. A padding token is neither needed nor added: padding is masked.
@@ -18,7 +18,7 @@ from mats_ray.tasks import prompt_halves
 
 @dataclass(frozen=True, slots=True)
 class SampleTokens:
-    """What follows the audio prefix of one training sample: prompt half, then the answer with EOS."""
+    """Tokens after the audio prefix of one training sample: prompt half, then the answer with EOS."""
 
     prompt: list[int]
     answer: list[int]
@@ -31,7 +31,7 @@ def load_prompts(path: str, llm: nn.Module) -> "PromptTokenizer":
 
     Args:
         path: Its directory, hub id or GGUF file.
-        llm: What looks its ids up.
+        llm: The language model.
 
     Raises:
         ModelError: There is none, it has no EOS token, or ids that the model has no embedding for.
@@ -45,8 +45,8 @@ class PromptTokenizer:
     """Turns instructions and answers into ids for one language model.
 
     Args:
-        tokenizer: Of the language model; needs an EOS token. Without a BOS token (GPT-2 has one and the same
-            for both) EOS stands in.
+        tokenizer: Tokenizer of the language model; needs an EOS token. Without a BOS token (GPT-2 has one
+            token for both) EOS is used.
 
     Raises:
         ModelError: The tokenizer has no EOS token.
@@ -65,30 +65,31 @@ class PromptTokenizer:
         self._answer_start = "" if tokenizer.tokenize("a")[0].startswith("\u2581") else " "
 
     def before(self) -> list[int]:
-        """BOS and the prompt half in front of the audio prefix."""
+        """Return BOS and the prompt half before the audio prefix."""
         return [self.bos_id, *self._ids(prompt_halves("")[0])]
 
     def after(self, instruction: str) -> list[int]:
-        """The prompt half behind the audio prefix."""
+        """Return the prompt half after the audio prefix."""
         return self._ids(prompt_halves(instruction)[1])
 
     def sample(self, instruction: str, answer: str, *, max_text_tokens: int) -> SampleTokens:
-        """Tokenise a training sample; instruction and answer together take at most ``max_text_tokens``.
+        """Tokenise a training sample; instruction and answer have at most ``max_text_tokens`` together.
 
-        What is too long loses the end of its instruction, never a word of its answer: a model that learns
-        from answers cut in half learns to stop in the middle.
+        A sample that is too long loses the end of its instruction, never a part of its answer: a model
+        trained on truncated answers learns to stop in the middle.
 
         Raises:
-            ModelError: The answer alone takes more.
+            ModelError: The answer alone has more.
         """
         ids = [*self._ids(self._answer_start + answer), self.eos_id]
         prompt = self.after(instruction)
         if len(prompt) + len(ids) <= max_text_tokens:
             return SampleTokens(prompt, ids, truncated=False)
-        words = self._ids(instruction)
-        keep = max(0, len(words) - (len(prompt) + len(ids) - max_text_tokens))
+        instruction_ids = self._ids(instruction)
+        keep = max(0, len(instruction_ids) - (len(prompt) + len(ids) - max_text_tokens))
         while len(prompt) + len(ids) > max_text_tokens and keep >= 0:
-            prompt = self.after(self.decode(words[:keep]))  # again: text cut elsewhere may take more tokens
+            # tokenised again: cut text may have more tokens than it was cut to
+            prompt = self.after(self.decode(instruction_ids[:keep]))
             keep -= 1
         if len(prompt) + len(ids) > max_text_tokens:
             raise ModelError(
@@ -99,13 +100,13 @@ class PromptTokenizer:
         return SampleTokens(prompt, ids, truncated=True)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of an answer, without special tokens."""
+        """Return the text of an answer, without special tokens."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         assert isinstance(text, str)
         return text.strip()
 
     def _ids(self, text: str) -> list[int]:
-        # what a user writes is text: "</s>" ends no prompt, "[PAD]" looks up no row that is not there
+        # user input is plain text: "</s>" does not end a prompt, "[PAD]" is not looked up as a token
         encoded = self.tokenizer(
             text,
             add_special_tokens=False,

@@ -17,15 +17,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
+from mats_ray.config.santa import MemoryConfig, SantaConfig
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.foreign import one_error
 from mats_ray.models.kmeans import KMeansResult, assign, kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.weights import NativeName, check_tensors, dim, read_safetensors, safetensors_metadata
 
+_MEMORY, _SANTA = MemoryConfig(), SantaConfig()
+"""Defaults of the numbers below."""
 _FORMAT = "mats_santa_memory"
 _TEMPERATURES = (1e-30, 1e30)
-"""What lies beyond weighs as the bound does, but no longer fits into float32."""
+"""Bounds of the temperature: beyond them the weights stay the same, but numbers leave float32."""
 _CHUNK_ROWS = 65_536  # noised at a time: of millions of rows there is one copy beside those given
 
 
@@ -38,7 +41,7 @@ class SantaMemory:
     """Cluster k owns rows offsets[k] to offsets[k + 1]; (K + 1,) int64."""
     centroids_KC: Tensor
     provenance: dict[str, str] = field(default_factory=dict)
-    """What the memory was made of: CLAP identity, noise, seed. Kept in the file's metadata."""
+    """Origin of the memory: CLAP identity, noise, seed. Stored in the file's metadata."""
 
     @property
     def dim(self) -> int:
@@ -50,9 +53,9 @@ class SantaMemory:
         cls,
         embeddings: Tensor,
         *,
-        num_clusters: int = 100,
-        noise_variance: float = 0.015,
-        num_iterations: int = 10,
+        num_clusters: int = _MEMORY.num_clusters,
+        noise_variance: float = _MEMORY.noise_variance,
+        num_iterations: int = _MEMORY.num_iterations,
         seed: int = 0,
         provenance: dict[str, str] | None = None,
     ) -> "SantaMemory":
@@ -61,9 +64,9 @@ class SantaMemory:
         Args:
             embeddings: (N, C) text embeddings.
             num_clusters: K, at most N.
-            noise_variance: Per component; 0 keeps the embeddings as they are, normalised.
-            num_iterations: Of K-means.
-            seed: Of the noise and of K-means.
+            noise_variance: Variance per component; 0 keeps the embeddings as they are, normalised.
+            num_iterations: Number of K-means iterations.
+            seed: Seed of the noise and of K-means.
             provenance: Free text pairs stored with the memory.
 
         Raises:
@@ -103,7 +106,7 @@ class SantaMemory:
 
     @classmethod
     def load(cls, path: str | Path) -> "SantaMemory":
-        """Read what ``save`` wrote.
+        """Read a file written by ``save``.
 
         Raises:
             ModelError: The file is missing, cut off, or not a Santa memory: see ``check_tensors``.
@@ -123,7 +126,7 @@ class SantaMemory:
                 NativeName("centroids"): torch.empty(num_clusters, width),
             }
         check_tensors(expected, tensors, source=f"the Santa memory {path}")
-        # cloned into memory aligned as torch aligns: the last bit of a product hangs on it
+        # cloned into memory aligned as torch aligns: the last bit of a product depends on it
         embeddings_NC, centroids_KC = (tensors[name].float().clone() for name in ("embeddings", "centroids"))
         offsets_K1 = tensors["offsets"].clone()
         if not (offsets_K1[0] == 0 < num_rows == offsets_K1[-1] and bool((offsets_K1.diff() >= 0).all())):
@@ -145,9 +148,9 @@ class SantaMemory:
         self,
         audio_embeddings: Tensor,
         *,
-        num_neighbours: int = 32,
-        temperature: float = 0.1,
-        mix: float = 0.3,
+        num_neighbours: int = _SANTA.num_neighbours,
+        temperature: float = _SANTA.temperature,
+        mix: float = _SANTA.mix,
     ) -> Tensor:
         """Move audio embeddings towards their nearest texts.
 
@@ -156,12 +159,12 @@ class SantaMemory:
 
         Args:
             audio_embeddings: (B, C); normalised here first.
-            num_neighbours: L; a smaller cluster gives all it has, whatever L is.
+            num_neighbours: L; all members of the cluster if it has fewer.
             temperature: tau.
             mix: lambda.
 
         Returns:
-            (B, C) float32, L2-normalised. A row does not depend on those beside it.
+            (B, C) float32, L2-normalised. A row does not depend on the others.
 
         Raises:
             ValueError: The embeddings are of another width than the memory.
@@ -191,7 +194,7 @@ class SantaMemory:
         return [self.embeddings_NC[first : first + size] for first, size in spans]
 
     def _nearest_clusters(self, audio_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """First row and number of rows of the non-empty cluster nearest to each embedding."""
+        """Return first row and number of rows of the non-empty cluster nearest to each embedding."""
         if audio_BC.shape[-1] != self.dim:
             raise ValueError(f"embeddings are {audio_BC.shape[-1]}-d, the Santa memory is {self.dim}-d")
         sizes_K = self.offsets_K1.diff()
@@ -214,8 +217,8 @@ class SantaMemory:
         zeros, size = audio_BC.new_zeros(num_members), (len(order_B), len(self.embeddings_NC))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-            asked_BN = torch.sparse_csr_tensor(ends_B1, members, zeros, size, check_invariants=False)
-        found = torch.sparse.sampled_addmm(asked_BN, audio_BC[order_B], self.embeddings_NC.T, beta=0.0)
+            members_BN = torch.sparse_csr_tensor(ends_B1, members, zeros, size, check_invariants=False)
+        found = torch.sparse.sampled_addmm(members_BN, audio_BC[order_B], self.embeddings_NC.T, beta=0.0)
         width = int(self.offsets_K1.diff().max())
         is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
         similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
@@ -223,10 +226,10 @@ class SantaMemory:
 
 
 def soft_weights(similarity_BL: Tensor, temperature: float) -> Tensor:
-    """softmax(similarity / temperature): a temperature near 0 leaves the most similar, a high one all alike.
+    """softmax(similarity / temperature): low temperatures leave the most similar, high ones weigh all alike.
 
     Args:
-        similarity_BL: (..., L), below 1e8; minus infinity weighs nothing.
+        similarity_BL: (..., L), below 1e8; minus infinity gets the weight 0.
         temperature: Any positive number.
     """
     lowest, highest = _TEMPERATURES

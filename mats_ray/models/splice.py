@@ -19,7 +19,7 @@ class Spliced:
     embeds_BSL: Tensor
     mask_BS: Tensor
     positions_BS: Tensor
-    """0, 1, 2 ... over real tokens, so that padding changes nothing."""
+    """Position of each real token, 0, 1, 2 ..., not counting padding."""
 
 
 def splice(before_FL: Tensor, prefix_BPL: Tensor, after_BTL: Tensor, after_mask_BT: Tensor) -> Spliced:
@@ -35,7 +35,7 @@ def splice(before_FL: Tensor, prefix_BPL: Tensor, after_BTL: Tensor, after_mask_
         after_mask_BT: 1 at real tokens of ``after_BTL``.
 
     Returns:
-        (B, S, L) embeddings in the precision of the words, with mask and positions.
+        (B, S, L) embeddings in the precision of the word embeddings, with mask and positions.
     """
     batch = len(prefix_BPL)
     before_BFL = before_FL.expand(batch, -1, -1)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def without_garbage_collection(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that imports libraries and loads a model: it makes objects and no garbage.
+    """Decorate a function that imports libraries and loads a model: it creates objects and no garbage.
 
     Of 600,000 objects nearly all stay, but the collector searches them again and again, an eighth of the
     time. Those that are there afterwards are not searched any more.

@@ -1,6 +1,6 @@
-"""Tensors of model files: each one named is there, each one there is used, or it is a ModelError.
+"""Tensors of model files: a tensor that is missing, unused or of the wrong shape or type is a ModelError.
 
-One comparison, ``refuse_misfits``, stands in every load: CLAP, connector, memory, adapter, language model.
+Every load makes one comparison, ``refuse_misfits``: CLAP, connector, memory, adapter, language model.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from mats_ray.errors import ModelError, abbreviated
 
-# Constants of the architecture: files of different ages have them or not; their values are never in doubt.
+# Constants of the architecture, which only some versions of a file contain.
 CONSTANTS = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
 
-# What weights are stored in; of other numbers, quantised ones, the scale is not known here.
+# Types of stored weights; of others, quantised ones, the scale is not known here.
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _FLOAT_CODES = {"F16", "BF16", "F32", "F64"}  # as the header of a safetensors file names them
 
@@ -27,11 +27,11 @@ INDEX = "model.safetensors.index.json"
 
 
 class NativeName(NamedTuple):
-    """Where in a published file a tensor of ours comes from."""
+    """Place in a published file of one of our tensors."""
 
     name: str
     third: int | None = None
-    """Which third of its rows, for a query, key or value that the file keeps fused."""
+    """Index of the third of its rows, for a query, key or value that the file keeps fused."""
 
 
 def load_weights(
@@ -47,7 +47,7 @@ def load_weights(
     Args:
         module: Filled in place.
         state: Tensors under the file's names.
-        source: What error messages call the file.
+        source: Name of the file in error messages.
         native_name: Name of the file's tensor behind one of the module's.
         unused: Pattern of names in the file that the module has no use for.
 
@@ -76,14 +76,14 @@ def check_tensors(expected: Mapping[NativeName, Tensor], state: Mapping[str, Ten
     """Compare tensors of a file with those of the model they are for.
 
     Args:
-        expected: The model's own, of which names, shapes and kinds of number count; may be on "meta".
+        expected: The model's own; only names, shapes and types are compared, so they may be on "meta".
         state: Tensors under the file's names.
-        source: What the error message calls the file.
+        source: Name of the file in the error message.
 
     Raises:
-        ModelError: A tensor is missing, unknown, mis-shaped, of another kind of number, or not finite.
+        ModelError: A tensor is missing, unknown, mis-shaped, of another type, or not finite.
     """
-    wanted = {
+    required = {
         native.name: (
             tuple(own.shape) if native.third is None else (3 * own.shape[0], *own.shape[1:]),
             own.dtype,
@@ -92,27 +92,27 @@ def check_tensors(expected: Mapping[NativeName, Tensor], state: Mapping[str, Ten
         if not native.name.endswith(CONSTANTS)
     }
     given = {name: tensor for name, tensor in state.items() if not name.endswith(CONSTANTS)}
-    shared = sorted(wanted.keys() & given.keys())
+    shared = sorted(required.keys() & given.keys())
     refuse_misfits(
         source,
-        missing=wanted.keys() - given.keys(),
-        unknown=given.keys() - wanted.keys(),
+        missing=required.keys() - given.keys(),
+        unknown=given.keys() - required.keys(),
         misshaped=[
-            f"{name} is {tuple(given[name].shape)}, not {wanted[name][0]}"
+            f"{name} is {tuple(given[name].shape)}, not {required[name][0]}"
             for name in shared
-            if tuple(given[name].shape) != wanted[name][0]
+            if tuple(given[name].shape) != required[name][0]
         ],
         mistyped=[
             f"{name} is {_type_name(given[name])}"
             for name in shared
-            if not _holds(given[name].dtype, wanted[name][1])
+            if not _is_compatible(given[name].dtype, required[name][1])
         ],
         not_finite=not_finite({name: given[name] for name in shared}),
     )
 
 
-def _holds(given: torch.dtype, wanted: torch.dtype) -> bool:
-    return given in _FLOATS if wanted in _FLOATS else given == wanted
+def _is_compatible(given: torch.dtype, required: torch.dtype) -> bool:
+    return given in _FLOATS if required in _FLOATS else given == required
 
 
 def _type_name(tensor: Tensor) -> str:
@@ -140,17 +140,17 @@ def refuse_misfits(
         "of the wrong type": mistyped,
         "not finite": not_finite,
     }
-    complaints = [
+    misfits = [
         f"{len(names)} tensors {what}: {abbreviated(names)}"
         for what, names in ((what, sorted(names)) for what, names in kinds.items())
         if names
     ]
-    if complaints:
-        raise ModelError(f"{source} does not fit its model: {'; '.join(complaints)}")
+    if misfits:
+        raise ModelError(f"{source} does not fit its model: {'; '.join(misfits)}")
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Name the tensors with NaN or an infinity in them; of others, of whatever size, no copy is made."""
+    """Name the tensors with NaN or an infinity in them, without copying any."""
     return [
         name
         for name, tensor in tensors.items()
@@ -162,7 +162,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def dim(state: Mapping[str, Tensor], name: str, axis: int, *, default: int) -> int:
-    """Read a size off a tensor; a missing tensor is complained about later, with all others."""
+    """Read a size from a tensor; ``default`` for a missing one, which is reported later with all others."""
     return state[name].shape[axis] if name in state and state[name].ndim > axis else default
 
 
@@ -197,7 +197,7 @@ def refuse_repeated(names: Iterable[str], *, file: Path) -> None:
 
 
 def safetensors_metadata(file: Path) -> dict[str, str]:
-    """Read what a safetensors file says about itself.
+    """Read the metadata of a safetensors file.
 
     Raises:
         ModelError: The file is missing, cut off or no safetensors file.
@@ -218,7 +218,7 @@ def _opened(file: Path) -> Any:
 def check_shards(folder: Path) -> None:
     """Compare a model folder's safetensors files with its index: all named are there, all there are used.
 
-    ``pytorch_model.bin`` beside safetensors is the hub's habit: the same weights once more, never read.
+    ``pytorch_model.bin`` beside safetensors is common on the hub: the same weights again, never read.
 
     Raises:
         ModelError: A file or tensor is named that is not there, or is there and would not be read.

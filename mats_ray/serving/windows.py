@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.models.windows import Windows
+from mats_ray.models.window_grid import WindowGrid
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.types import ClipWindow
 from mats_ray.types import Answer, AudioClip
@@ -24,7 +24,7 @@ def cut_windows(clip: AudioClip, seconds: float | None, *, max_windows: int) -> 
     if seconds is None:
         return [ClipWindow(clip=clip, start_seconds=0.0, end_seconds=clip.seconds)]
     size = max(1, round(seconds * clip.sample_rate))
-    count = Windows.of(size, clip.sample_rate).count(len(clip.samples))
+    count = WindowGrid.of(size, clip.sample_rate).count(len(clip.samples))
     if count > max_windows:
         raise RequestError(
             f"window={seconds:g} cuts {clip.seconds:.0f} s into {count} windows, at most {max_windows} "

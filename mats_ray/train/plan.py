@@ -54,7 +54,7 @@ class Assumptions:
     """Inputs of a plan that the configuration does not contain."""
 
     gpu: GPU
-    num_gpus: int
+    num_gpus: int = 1
     text_tokens: int = 100
     """Number of tokens of instruction and answer per sample, without the audio prefix."""
     mfu: float = 0.40

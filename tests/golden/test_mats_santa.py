@@ -85,7 +85,7 @@ def test_upstreams_code_with_its_noise(golden, memory, audio, options):
 
 def test_upstreams_code_without_clusters(golden, audio, options):
     rows = torch.from_numpy(golden["memory"])
-    flat = SantaMemory.of_clusters(rows, kmeans(rows, num_clusters=1))
+    flat = SantaMemory.of_clusters(rows, kmeans(rows, num_clusters=1, num_iterations=10))
 
     assert_near(
         transfer_as_upstream(flat, audio, **options), golden["santa_flat"], TOLERANCE, "upstream, flat"

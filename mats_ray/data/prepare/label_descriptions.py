@@ -65,7 +65,7 @@ class Endpoint:
             raise DataError(f"{url} does not answer as an OpenAI-compatible endpoint: {error!r}") from error
 
 
-def describe(labels: Sequence[str], endpoint: Endpoint, out: Path, *, count: int = 50) -> int:
+def describe(labels: Sequence[str], endpoint: Endpoint, out: Path, *, count: int) -> int:
     """Write descriptions of the labels a file lacks; return the number of labels that were missing.
 
     Raises:

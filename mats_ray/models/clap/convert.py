@@ -17,16 +17,16 @@ REPORT = "conversion.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionReport:
-    """What ``convert_clap`` did; also written into the directory."""
+    """Result of ``convert_clap``; also written into the directory."""
 
     family: str
     source: str
     source_hash: str
     num_tensors: int
     left_out: list[str]
-    """Native tensors that embeddings do not need."""
+    """Names of the file's tensors that embeddings do not need."""
     tokenizer: str | None
-    """Where the tokenizer in the directory came from, if it has one."""
+    """Origin of the tokenizer in the directory, if it has one."""
 
     def __str__(self) -> str:
         """Summarise in one paragraph."""

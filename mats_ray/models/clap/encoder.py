@@ -1,4 +1,4 @@
-"""CLAP as the rest of the package sees it: texts and waveforms in, embeddings of one joint space out.
+"""The interface of every CLAP: texts and waveforms in, embeddings of one joint space out.
 
 Shapes: N clips, B batch, P pieces of clips, W pieces of one clip, T samples, C joint space.
 """
@@ -20,15 +20,15 @@ from mats_ray.types import CLAPIdentity
 
 
 class CLAP(ABC):
-    """A frozen CLAP: (N, C) float32 embeddings of texts and of audio, L2-normalised unless told otherwise.
+    """A frozen CLAP: (N, C) float32 embeddings of texts and of audio, L2-normalised by default.
 
     Results are deterministic, and do not depend on what an input was batched with.
 
     Attributes:
-        identity: Which CLAP this is; stored beside every embedding.
+        identity: Family and checkpoint; stored beside every embedding.
         dim: C, width of the joint space.
-        sample_rate: Rate the audio tower listens at, in Hz; other rates are resampled.
-        window_seconds: Length the audio tower hears at once.
+        sample_rate: Sample rate of the audio tower, in Hz; other rates are resampled.
+        window_seconds: Length of the audio tower's input.
 
     Example:
         >>> clap = load_clap("toy/clap")  # doctest: +SKIP
@@ -81,13 +81,13 @@ class CLAP(ABC):
         Args:
             waveforms: Mono clips (T,) float32 in [-1, 1], each of any length but zero.
             sample_rate: Their rate in Hz.
-            names: What error messages call them; by default "clip 1" and so on.
-            long_audio: What is heard of a clip longer than ``window_seconds``: "windows" (the mean over fixed
+            names: Their names in error messages; by default "clip 1" and so on.
+            long_audio: Part of a clip longer than ``window_seconds`` to embed: "windows" (the mean over fixed
                 windows, each weighted by the seconds it covers), "first" or "center" (one window; of LAION's
                 fusion models, the whole clip and one chunk of each third).
             batch_size: Windows per forward pass.
-            normalize: Scale each embedding to length 1 (and each window's, before their mean is taken).
-            before_batch: Called before each forward pass; what it raises ends the work.
+            normalize: Scale each embedding to length 1 (and each window's, before they are averaged).
+            before_batch: Called before each forward pass; its exceptions end the call.
 
         Raises:
             AudioError: A clip is empty ("empty"), or its samples or embedding are not finite ("not_finite").
@@ -130,7 +130,7 @@ class CLAP(ABC):
 
     @abstractmethod
     def _embed_pieces(self, pieces: Sequence[np.ndarray], *, center: bool) -> Tensor:
-        """Embed a batch of pieces, not normalised: (B, C). None is longer than a window, but for fusion."""
+        """Embed a batch of pieces, not normalised: (B, C). Without fusion none is longer than a window."""
 
 
 def _is_usable(embeddings_NC: Tensor) -> Tensor:

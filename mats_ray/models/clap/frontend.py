@@ -1,9 +1,10 @@
 """CLAP's audio front end: waveform -> fixed windows -> log-mel spectrogram, on the model's device.
 
 The published packages (LAION, MS-CLAP) compute the Fourier transform as a float32 convolution with windowed
-sine and cosine kernels, and on the CPU so does this: its rounding noise in near-empty mel bands is part of
-the reference (``torch.stft`` is up to 0.1 dB off there, which moves embeddings by 1e-6). Transformers'
-extractor takes a float64 FFT, and so does this for its models, in a quarter of the time.
+sine and cosine kernels, and so does this module on the CPU: the rounding noise in near-empty mel bands is
+part of the reference (``torch.stft`` is up to 0.1 dB off there, which moves embeddings by 1e-6).
+Transformers' extractor computes a float64 FFT, and so does this module for its models, in a quarter of the
+time.
 
 Shapes: B batch, T samples, F frames, K frequency bins, M mel bands.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
-from mats_ray.models.windows import Windows
+from mats_ray.models.window_grid import WindowGrid
 
 MelScale = Literal["slaney", "htk"]
 Padding = Literal["repeatpad", "repeat", "pad"]
@@ -94,7 +95,7 @@ class LogMel(nn.Module):
         on_cpu = waveforms_BT.device.type == "cpu"
         if on_cpu and self.convolve:
             power_BKF = self._convolved(waveforms_BT)
-        elif on_cpu:  # one by one: what a batch needs in float64 does not fit into a processor's cache
+        elif on_cpu:  # one by one: a batch in float64 does not fit into a processor's cache
             power_BKF = torch.cat([self._transformed(one_1T) for one_1T in waveforms_BT.split(1)])
         else:
             power_BKF = self._transformed(waveforms_BT)
@@ -121,7 +122,7 @@ def _fourier_kernels(n_fft: int) -> Tensor:
     """Windowed cosine and minus-sine kernels, (2K, 1, n_fft)."""
     time = torch.arange(n_fft)
     frequency = torch.arange(n_fft // 2 + 1)[:, None]
-    # The modulo is taken on integers: in float64 the phase of high bins would lose digits.
+    # The modulo is computed on integers: in float64 the phase of high bins would lose digits.
     phase = 2 * torch.pi * (frequency * time % n_fft).double() / n_fft
     hann = torch.hann_window(n_fft, dtype=torch.float64)
     return torch.cat([phase.cos() * hann, -phase.sin() * hann]).float()[:, None]
@@ -151,15 +152,15 @@ def quantize_int16(samples: np.ndarray) -> np.ndarray:
 def cut_windows(
     samples: np.ndarray, num_samples: int, sample_rate: int, long_audio: LongAudio
 ) -> list[np.ndarray]:
-    """Cut a clip into pieces of at most ``num_samples`` samples, never by chance.
+    """Cut a clip into pieces of at most ``num_samples`` samples, never at random places.
 
-    "windows" gives all consecutive pieces, as ``models.windows`` says (the last may be short; a rest under
-    10 ms, which belongs to the piece before, is not heard), "first" and "center" one piece.
+    "windows" gives all consecutive pieces, as ``WindowGrid`` places them (the last may be short; a rest under
+    10 ms, which belongs to the piece before, is left out), "first" and "center" one piece.
     """
     if len(samples) <= num_samples:
         return [samples]
     if long_audio == "windows":
-        bounds = Windows.of(num_samples, sample_rate).bounds(len(samples))
+        bounds = WindowGrid.of(num_samples, sample_rate).bounds(len(samples))
         return [samples[start : min(end, start + num_samples)] for start, end in bounds]
     start = (len(samples) - num_samples) // 2 if long_audio == "center" else 0
     return [samples[start : start + num_samples]]

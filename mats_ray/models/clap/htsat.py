@@ -40,7 +40,7 @@ def native_name(name: str) -> NativeName:
 
 
 def htsat_config(state: Mapping[str, Tensor], prefix: str) -> ClapAudioConfig:
-    """Read the sizes of an HTSAT off its tensors; where one is missing, HTSAT-tiny's size stands in."""
+    """Read the sizes of an HTSAT off its tensors; where one is missing, HTSAT-tiny's size is assumed."""
     width = dim(state, f"{prefix}patch_embed.proj.weight", 0, default=96)
     stages = 1 + max(numbers_in(state, rf"{prefix}layers\.(\d+)\."), default=3)
     depths, heads = [], []

@@ -1,4 +1,4 @@
-"""Files of a hub id: from the local cache, only where they are not there from the hub; and which to avoid."""
+"""Files of a hub id: from the local cache, else from the hub; and models that are refused."""
 
 import re
 from collections.abc import Sequence
@@ -9,18 +9,19 @@ from huggingface_hub import snapshot_download
 from mats_ray.errors import ModelError
 
 _UNTRAINED = re.compile(r"(.*/)?(models--laion--)?larger_clap_music(/snapshots/[^/]*)?/*", re.IGNORECASE)
-"""By its name on the hub, in the hub's cache, or of a folder it was put into."""
+"""Pattern of the untrained model's name: on the hub, in the hub's cache, or of a folder."""
 
 
 def is_hub_id(ref: str) -> bool:
-    """Tell "owner/name" from a path."""
+    """Whether a reference is "owner/name", not a path."""
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref) is not None
 
 
 def fetch(ref: str, patterns: Sequence[str]) -> Path:
-    """Find or download the files of a hub id that match the patterns; the first one tells a cached copy.
+    """Find or download the files of a hub id that match the patterns.
 
-    Not left to transformers, which retries an unreachable hub for most of a minute.
+    A cached copy is recognised by the first pattern. Not left to transformers, which retries an unreachable
+    hub for most of a minute.
 
     Raises:
         OSError: They are not in the cache and the hub does not give them.
@@ -36,10 +37,10 @@ def fetch(ref: str, patterns: Sequence[str]) -> Path:
 
 
 def refuse_untrained(*names: str) -> None:
-    """Refuse LAION's larger_clap_music as the hub has it, which retrieves at chance level (0.1 % R@1).
+    """Refuse LAION's larger_clap_music in the hub's version, which retrieves at chance level (0.1 % R@1).
 
     Args:
-        *names: What the model is called, as a reference, path or in its config.json.
+        *names: Names of the model: as a reference, as a path, in its config.json.
 
     Raises:
         ModelError: One of them is its name.

@@ -1,4 +1,4 @@
-"""LAION's published checkpoints (``630k-audioset-best.pt`` and its kin) as a ``transformers.ClapModel``."""
+"""LAION's published checkpoints (``630k-audioset-best.pt`` and others) as a ``transformers.ClapModel``."""
 
 import re
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""LAION's own package as a backend, for those who want its numbers rather than ours.
+"""LAION's own package as a backend, for comparison with its numbers.
 
 Its import downloads a tokenizer and its loader prints; neither happens unless this backend is chosen.
 """
@@ -59,12 +59,12 @@ def load_laion_reference(path: Path) -> LAIONReference:
         ModelError: The package is absent or cannot start, or the file is not one of LAION's.
     """
     if not path.is_file():
-        raise ModelError(f"no CLAP at {path}: laion_clap takes one of LAION's .pt files")
-    # Reading it here also refuses whatever is hidden in it besides tensors: the package would run that.
+        raise ModelError(f"no CLAP at {path}: laion_clap reads one of LAION's .pt files")
+    # Reading it here also refuses pickled code in it, which the package would run.
     family, state = read_checkpoint(path)
     audio = htsat.htsat_config(state, "audio_branch.")
     if family is not laion.LAION or audio.patch_embeds_hidden_size not in _AUDIO_TOWERS:
-        raise ModelError(f"{path} holds no CLAP that laion_clap knows")
+        raise ModelError(f"{path} holds no CLAP that laion_clap supports")
     with contextlib.redirect_stdout(io.StringIO()):
         module = _package().CLAP_Module(
             enable_fusion=audio.enable_fusion,
@@ -72,7 +72,7 @@ def load_laion_reference(path: Path) -> LAIONReference:
             amodel=_AUDIO_TOWERS[audio.patch_embeds_hidden_size],
         )
         module.load_ckpt(str(path))
-    # Fusion is the package's affair: it gets windows only. It rounds to 16 bits itself.
+    # No fusion here: the package gets windows only, and rounds to 16 bits itself.
     settings = laion.front_end(fusion=False) | {"quantize_int16": False}
     dim = state["audio_projection.2.weight"].shape[0]
     return LAIONReference(
@@ -87,8 +87,8 @@ def _package() -> Any:
         return importlib.import_module("laion_clap")
     except ImportError as error:
         raise ModelError(
-            f"clap.implementation: laion_clap needs LAION's package ({error}); it wants numpy<2, so install"
-            " 'mats-ray[laion]' in an environment of its own, or use clap.implementation: native"
+            f"clap.implementation: laion_clap needs LAION's package ({error}); it requires numpy<2, so"
+            " install 'mats-ray[laion]' in an environment of its own, or use clap.implementation: native"
         ) from error
     except OSError as error:
         raise ModelError(

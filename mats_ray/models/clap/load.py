@@ -78,7 +78,7 @@ def _load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool |
 
 
 def local_hash(ref: str | Path) -> str | None:
-    """Return the checkpoint hash of a CLAP that lies here, without loading it; None for a hub id."""
+    """Return the checkpoint hash of a local CLAP without loading it; None for a hub id."""
     path = Path(ref)
     files = [path] if path.is_file() else weight_files(path)
     return hash_files(files) if files else None

@@ -23,7 +23,7 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int, method: Resample
     Args:
         samples: (T,) float32.
         from_rate: Its rate in Hz.
-        to_rate: The wanted rate in Hz.
+        to_rate: Rate of the result in Hz.
         method: "soxr" or "sinc".
     """
     if from_rate == to_rate:
@@ -42,7 +42,7 @@ def _resample_sinc(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndar
     padded = np.pad(samples, (reach, reach))
     blocks = []
     # Output sample q * new + p reads input samples from q * old + first[p] on. In blocks, because the gather
-    # takes `reach` times the memory of its output.
+    # needs `reach` times the memory of its output.
     for start in range(0, num_out, _BLOCK_SAMPLES):
         frame, phase = np.divmod(np.arange(start, min(start + _BLOCK_SAMPLES, num_out)), new)
         begin = frame * old + first[phase] + reach

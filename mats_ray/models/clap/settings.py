@@ -29,7 +29,7 @@ _OURS = {"resampler"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSettings:
-    """How a family turns a waveform of any rate and length into what its mel front end takes."""
+    """How a family turns a waveform of any rate and length into the input of its mel front end."""
 
     sample_rate: int
     window_samples: int
@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_front_end(folder: Path) -> tuple[dict[str, Any], Path]:
-    """Read a directory's front end, and say from which file.
+    """Read a directory's front end; returns it and the file it is in.
 
     It is ``preprocessor_config.json``, or a part of the ``processor_config.json`` that ``ClapProcessor`` of
     transformers 5 writes in its place.
@@ -91,7 +91,7 @@ def read_front_end(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def check_front_end(settings: Mapping[str, Any], *, source: str) -> None:
-    """Check that a front end is complete and every value in it can be one.
+    """Check that a front end is complete and every value in it is allowed.
 
     Raises:
         ModelError: Names what is missing, or a value and what is allowed.

@@ -19,11 +19,11 @@ _TOKENIZER_FILES = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.js
 
 
 class TextTokens:
-    """A tokenizer that loads when the first text comes: answering about audio alone needs none.
+    """A tokenizer that is loaded with the first text; encoding audio needs none.
 
     Args:
         ref: Directory or hub id of a tokenizer.
-        owner: What error messages call the CLAP it belongs to.
+        owner: Name in error messages of the CLAP it belongs to.
         vocab_size: Rows of the text tower's embedding table.
         max_tokens: Longer texts are cut, special tokens kept.
         pad_id: Id that fills short rows up.

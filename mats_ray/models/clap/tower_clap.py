@@ -48,7 +48,7 @@ class Family(Generic[TowersT]):
     name: str
     """``CLAPIdentity.family``, stored beside embeddings."""
     title: str
-    """In error messages, with an article."""
+    """Name in error messages, with an article."""
     recognises: Callable[[Collection[str]], bool]
     """Whether tensors of these names are of this family."""
     build: Callable[[Mapping[str, Tensor], str], tuple[TowersT, list[str]]]
@@ -118,7 +118,7 @@ class TowerCLAP(CLAP):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.log_mel.kernels.device
 
     def _embed_texts(self, texts: Sequence[str], *, batch_size: int) -> Tensor:
@@ -165,7 +165,7 @@ class TowerCLAP(CLAP):
 
 
 def fuse(mel_FM: Tensor, num_frames: int, starts: Sequence[int]) -> Tensor:
-    """Stack what LAION's fusion models take: the shrunk clip and chunks from the given frames, (4, W, M).
+    """Stack the input of LAION's fusion models: the shrunk clip and chunks from the given frames, (4, W, M).
 
     Shrinking does not smooth first, as in the torchvision the models were trained with.
     """

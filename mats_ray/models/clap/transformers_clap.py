@@ -21,7 +21,7 @@ from mats_ray.models.weights import hash_files, load_weights
 from mats_ray.types import CLAPIdentity
 
 MAX_TEXT_TOKENS = 77
-"""LAION trained on texts of at most so many tokens."""
+"""Number of tokens that LAION cut its training texts to."""
 
 
 class TransformersTowers(Towers):
@@ -46,7 +46,7 @@ class TransformersTowers(Towers):
 
 
 def roberta_tokens(ref: str, towers: TransformersTowers, owner: str) -> TextTokens:
-    """Tokenise as LAION does, within what the text tower can take."""
+    """Tokenise as LAION does, within the positions of the text tower."""
     text: Any = towers.clap.config.text_config
     # RoBERTa counts positions from pad_token_id + 1.
     positions = text.max_position_embeddings - text.pad_token_id - 1
@@ -74,7 +74,7 @@ def load_transformers(
         tree: Content of its config.json.
         files: Its weights.
         tokenizer: Directory or hub id; the directory's own where None.
-        quantize_int16: As its front end says where None.
+        quantize_int16: None: as set in its front end.
 
     Raises:
         ModelError: Something is missing or does not fit; the message names it.
@@ -90,7 +90,7 @@ def load_transformers(
     towers = TransformersTowers(clap)
     return TowerCLAP(
         towers,
-        # only what was converted from LAION's files says how it quantises: it convolves as that package does
+        # only models converted from LAION's files have this key: they convolve as that package does
         log_mel=LogMel.from_settings(settings, convolve="quantize_int16" in settings),
         clips=ClipSettings.of(settings, quantize_int16=quantize_int16),
         tokens=roberta_tokens(tokenizer or str(path), towers, str(path)),

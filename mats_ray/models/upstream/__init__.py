@@ -1,1 +1,1 @@
-"""What the authors of MATS released: their checkpoint files, and their code's own way with Santa."""
+"""The release of the authors of MATS: their checkpoint files, and Santa as their code computes it."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mats_ray.config.generation import GenerationConfig
-from mats_ray.config.model import CLAPConfig, LLMConfig, ModelConfig
+from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_connector
@@ -23,7 +23,7 @@ from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.keys import Parts, mapper_config, sort_keys
-from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
+from mats_ray.models.upstream.llm import architecture, attach_lora, base_model, lora_config
 from mats_ray.models.upstream.santa_memory import UPSTREAM_NOISE_VARIANCE, build_memory, read_rows
 from mats_ray.models.weights import CONSTANTS, hash_files, load_weights, read_safetensors
 from mats_ray.version import __version__
@@ -37,32 +37,32 @@ tags: [audio-captioning, audio-question-answering, text-only-training]
 # {name}
 
 Converted from a checkpoint of upstream MATS (Wang et al., ICML 2025, arXiv 2502.13433); `conversion.json`
-tells what became of each tensor. Base models, whose licences apply: CLAP `{clap}`, language model `{llm}`.
+lists what became of each tensor. Base models, whose licences apply: CLAP `{clap}`, language model `{llm}`.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamOptions:
-    """What a released checkpoint does not say about itself."""
+    """Facts that a released checkpoint does not contain."""
 
     clap: str
-    """The CLAP it was trained with: anything ``load_clap`` takes."""
+    """The CLAP it was trained with: anything ``load_clap`` loads."""
     clap_tokenizer: str | None = None
-    """Of its text tower, where no hub can be asked for the family's own; the model directory keeps it."""
+    """Tokenizer of the CLAP's text tower where no hub has the family's own; kept in the model directory."""
     llm: str
     """The language model it was trained on: directory or hub id in transformers' format."""
     santa: Path | None = None
     """Upstream's memory file; without one, Santa is off, as in upstream's released settings."""
     compat: Literal["paper", "upstream"] = "paper"
-    """Whose Santa."""
-    lora_alpha: float = 32
+    """Santa as in the paper, or as in upstream's code."""
+    lora_alpha: float = LoRAConfig().alpha
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the language model's frozen weights."""
+    """Precision of the language model's frozen weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamReport:
-    """What ``convert_upstream`` did with each tensor; also written into the directory."""
+    """Result of ``convert_upstream`` for each tensor; also written into the directory."""
 
     source: str
     source_hash: str
@@ -107,7 +107,7 @@ def convert_upstream(checkpoint: str | Path, out_dir: str | Path, options: Upstr
     Args:
         checkpoint: The file.
         out_dir: The directory; it must not exist or be empty.
-        options: Base models, Santa memory, and what else the file does not tell.
+        options: Base models, Santa memory, and what else the file does not contain.
 
     Raises:
         ModelError: Names every tensor that is unknown, missing or mis-shaped; or the directory is not empty.
@@ -160,14 +160,14 @@ def _assemble(
     llm = architecture(options.llm)
     connector = build_connector(mapper, clap_dim=clap_dim, llm_dim=embedding_table(llm).shape[1])
     load_weights(connector, parts.connector, source=source)
-    adapted = put_on(llm, parts.lora, lora, source=source)
+    adapted = attach_lora(llm, parts.lora, lora, source=source)
     path, different = base_model(parts.llm, options.llm, out_dir / "llm", source=source)
     config = ModelConfig(
         clap=CLAPConfig(ref=options.clap, dim=clap_dim, tokenizer=options.clap_tokenizer),
         mapper=mapper,
         llm=LLMConfig(path=path, dtype=options.dtype, lora=lora),
     )
-    # the prompt is the tokenizer's affair; a model that only gets saved needs none
+    # the prompt comes from the tokenizer; a model that is only saved needs none
     return MATS(connector, adapted, before_ids=[], eos_id=0), config, different
 
 
@@ -192,7 +192,7 @@ def _write(out_dir: Path, model: MATS, config: ModelConfig, clap: CLAP, options:
 
 
 def _differing(tensors: Mapping[str, Tensor], ref: str) -> list[str]:
-    """Name the tensors of the checkpoint's CLAP that the one referred to has otherwise."""
+    """Name the tensors of the checkpoint's CLAP that differ in the one referred to."""
     path = Path(ref)
     if not tensors or not path.exists():
         return []

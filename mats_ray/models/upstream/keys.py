@@ -15,7 +15,7 @@ from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.weights import numbers_in
 
 NUM_HEADS = 8
-"""Always, upstream; nothing in a file tells."""
+"""Number of attention heads in every release; files do not contain it."""
 
 _UNUSED = re.compile(r"ln_audio\.(weight|bias)|llama_model\..*rotary_emb\.inv_freq")
 _CONNECTOR = re.compile(r"audio_mapper\..+|audio_llama_proj\.(weight|bias)")
@@ -33,7 +33,7 @@ class Parts:
     lora: dict[str, Tensor] = field(default_factory=dict)
     """peft's names, ``base_model.model...lora_A.default.weight``."""
     llm: dict[str, Tensor] = field(default_factory=dict)
-    """transformers' names, whatever wrapper of whatever version of peft was around the module."""
+    """transformers' names, without the wrappers of peft's versions."""
     clap: dict[str, Tensor] = field(default_factory=dict)
     """MS-CLAP's names."""
     unused: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Parts:
 
 
 def sort_keys(state: Mapping[str, Tensor], *, source: str) -> Parts:
-    """Tell a checkpoint's tensors apart by name.
+    """Sort a checkpoint's tensors by name into parts of the model.
 
     Raises:
         ModelError: Names every tensor that belongs to nothing known.
@@ -68,7 +68,7 @@ def sort_keys(state: Mapping[str, Tensor], *, source: str) -> Parts:
 
 
 def mapper_config(connector: Mapping[str, Tensor], *, source: str) -> tuple[MapperConfig, int]:
-    """Read the mapper's sizes off its tensors: the configuration, and the width of CLAP.
+    """Read the mapper's sizes from its tensors: the configuration, and the width of CLAP.
 
     Raises:
         ModelError: The mapper is of no known kind.

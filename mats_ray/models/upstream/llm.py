@@ -16,7 +16,7 @@ from mats_ray.models.llm import load_llm, load_tokenizer
 from mats_ray.models.weights import NativeName, check_tensors
 
 DROPOUT = 0.1
-"""Upstream's; a file does not tell, and inference does not ask."""
+"""Upstream's value: files do not contain it, inference does not use it."""
 
 
 def architecture(path: str) -> PreTrainedModel:
@@ -32,7 +32,7 @@ def architecture(path: str) -> PreTrainedModel:
 
 
 def lora_config(lora: Mapping[str, Tensor], *, alpha: float, source: str) -> LoRAConfig:
-    """Read rank and targets off the tensors.
+    """Read rank and targets from the tensors.
 
     Raises:
         ModelError: There are none, or they are of several ranks.
@@ -45,7 +45,9 @@ def lora_config(lora: Mapping[str, Tensor], *, alpha: float, source: str) -> LoR
     return LoRAConfig(rank=ranks[0], alpha=alpha, dropout=DROPOUT, target_modules=tuple(targets))
 
 
-def put_on(llm: PreTrainedModel, lora: Mapping[str, Tensor], config: LoRAConfig, *, source: str) -> PeftModel:
+def attach_lora(
+    llm: PreTrainedModel, lora: Mapping[str, Tensor], config: LoRAConfig, *, source: str
+) -> PeftModel:
     """Put a checkpoint's adapter on the architecture it was trained on.
 
     Raises:
@@ -74,17 +76,17 @@ def put_on(llm: PreTrainedModel, lora: Mapping[str, Tensor], config: LoRAConfig,
 
 
 def base_model(llm: Mapping[str, Tensor], path: str, out: Path, *, source: str) -> tuple[str, list[str]]:
-    """Say which language model a checkpoint means: the one at ``path``, or a copy with its own base weights.
+    """Return a checkpoint's language model: the one at ``path``, or a copy with the checkpoint's weights.
 
     A checkpoint may carry base weights. Equal ones need no second copy. The row that upstream adds to both
-    embedding tables for its token ``[PAD]`` is left out: nothing here ever embeds padding, and a model
-    without the row cannot say ``[PAD]``.
+    embedding tables for its token ``[PAD]`` is left out: padding is never embedded here, and a model
+    without the row cannot generate ``[PAD]``.
 
     Args:
         llm: Base weights in the checkpoint, by transformers' names.
         path: The language model the checkpoint was trained on.
-        out: Where a copy goes if one is needed.
-        source: What error messages call the checkpoint.
+        out: Directory of the copy, if one is needed.
+        source: Name of the checkpoint in error messages.
 
     Returns:
         Path of the model, and the names of weights in which the checkpoint's differs from ``path``.

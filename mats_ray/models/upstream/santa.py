@@ -1,4 +1,4 @@
-"""Santa as upstream's released code computes it, for those who want its numbers (``santa.compat: upstream``).
+"""Santa as upstream's released code computes it (``santa.compat: upstream``).
 
 Shapes: B audio batch, C CLAP dim, M rows of one cluster, L neighbours.
 
@@ -19,9 +19,9 @@ def transfer_as_upstream(
     memory: SantaMemory,
     audio_embeddings: Tensor,
     *,
-    num_neighbours: int = 32,
-    temperature: float = 0.1,
-    mix: float = 0.3,
+    num_neighbours: int,
+    temperature: float,
+    mix: float,
     noise_variance: float = 0.0,
     noise_BLC: Tensor | None = None,
 ) -> Tensor:
@@ -29,11 +29,11 @@ def transfer_as_upstream(
 
     Args:
         memory: Upstream's is built without noise.
-        audio_embeddings: (B, C), taken as they are. MS-CLAP's are about 32 long: little of Santa remains.
+        audio_embeddings: (B, C), not normalised. MS-CLAP's have a norm of about 32: Santa has little effect.
         num_neighbours: L; a smaller cluster is filled up with copies of its first row, to 1024 rows at most.
         temperature: tau; upstream's factor of 10 is a tau of 0.1.
         mix: lambda.
-        noise_variance: Of noise on the neighbours; 0 leaves them as they are.
+        noise_variance: Variance of noise on the neighbours; 0 leaves them as they are.
         noise_BLC: Its standard normal draw. By default it is the same for every embedding and call, so that
             answers stay reproducible (upstream draws afresh).
 

@@ -14,11 +14,11 @@ from mats_ray.models.foreign import read_torch_file
 from mats_ray.models.santa import SantaMemory
 
 UPSTREAM_NOISE_VARIANCE = 0.015
-"""Which upstream draws at every request."""
+"""Variance of the noise that upstream draws at every request."""
 
 
 def read_rows(path: Path, *, dim: int) -> Tensor:
-    """Read what upstream's builder saves: a tensor (N, C), or a list of N vectors.
+    """Read a memory of upstream's builder: a tensor (N, C), or a list of N vectors.
 
     Raises:
         ModelError: It is something else, or of another CLAP's width.
@@ -35,9 +35,9 @@ def read_rows(path: Path, *, dim: int) -> Tensor:
 
 
 def build_memory(rows_NC: Tensor, *, compat: str, source: str) -> SantaMemory:
-    """Cluster the rows; the paper's noise goes in now, upstream's is drawn at inference.
+    """Cluster the rows; the paper's noise is added here, upstream's at inference.
 
-    Of more rows than the paper keeps, as many are drawn. (Upstream shuffles first, with a function that
+    Of more rows than ``memory.num_rows`` that many are drawn. (Upstream shuffles first, with a function that
     overwrites rows of a tensor with each other.)
     """
     settings = MemoryConfig()

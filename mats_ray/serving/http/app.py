@@ -19,7 +19,7 @@ from mats_ray.serving.http.audio_routes import answer_routes, encoder_routes
 from mats_ray.serving.http.audio_url import AudioURLs
 from mats_ray.serving.http.authentication import Authentication, KeyRing, RateLimit
 from mats_ray.serving.http.chat_routes import CHAT, chat_routes
-from mats_ray.serving.http.errors import Problem, problem_of, problem_response, validation_error
+from mats_ray.serving.http.errors import MAX_MESSAGE, Problem, problem_of, problem_response, validation_error
 from mats_ray.serving.http.middleware import (
     BodyLimit,
     ConcurrencyLimit,
@@ -147,7 +147,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """Respond to errors of the router and the form parser: 404, 405, 400."""
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "malformed_body")
-    message = str(error.detail)[:1000]
+    message = str(error.detail)[:MAX_MESSAGE]
     if code == "route_not_found":
         routes = sorted(request.app.openapi()["paths"])
         message = f"no route {shown(request.url.path)}; there are {', '.join(routes)}"

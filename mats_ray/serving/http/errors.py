@@ -48,7 +48,7 @@ _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_err
 _RETRY_AFTER_SECONDS = {429: 1, 503: 2}
 OWN_SENTENCE = "own_sentence"
 """Type of a validation error whose message is complete by itself."""
-_MAX_MESSAGE = 1000
+MAX_MESSAGE = 1000
 """Longest message, in characters."""
 
 
@@ -191,4 +191,4 @@ async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send
 
 def _bounded(error: Exception) -> str:
     text = str(error)
-    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 3]}..."
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 3]}..."

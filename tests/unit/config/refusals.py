@@ -8,7 +8,7 @@ from mats_ray.errors import ConfigError
 
 
 def refusal(kind: type[BaseModel], change: str) -> str:
-    """Return what is said of ``change``, an ``a.b=c`` override, without the place it stands at."""
+    """Return the error message for ``change``, an ``a.b=c`` override, without its place."""
     with pytest.raises(ConfigError) as caught:
         validate(kind, override(change), where="here")
     return str(caught.value).removeprefix("here: ")

@@ -62,7 +62,7 @@ def test_a_value_is_quoted_in_a_few_characters_that_can_be_printed(value):
 
 
 @pytest.mark.parametrize(
-    ("tree", "said"),
+    ("tree", "expected"),
     [
         ({"name": "a", "bedd": 1}, "unknown key bedd = 1; allowed here: bed, guest, name"),
         ({"name": "a", "bed": {"wide": 2}}, "unknown key bed.wide = 2; allowed here: filling, firm, width"),
@@ -81,11 +81,11 @@ def test_a_value_is_quoted_in_a_few_characters_that_can_be_printed(value):
         ({"name": "a", "bed": "wide\nand soft"}, r"bed = 'wide\nand soft' is not allowed: input should be"),
     ],
 )
-def test_a_fault_is_one_line_with_key_value_and_what_is_allowed(tree, said):
+def test_a_fault_is_one_line_with_key_value_and_what_is_allowed(tree, expected):
     message = fault(tree)
 
     assert message.startswith("hotel.yaml: ")
-    assert said in message
+    assert expected in message
     assert "\n" not in message
     assert len(message) < 200
 
@@ -146,11 +146,11 @@ def test_an_override_that_is_no_yaml_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
-        ("a: 1\nb: 2\na: 3\n", "{path}: key 'a' stands twice in one mapping (line 1)"),
-        ("a:\n  b: 1\n  b: 2\n", "{path}: key 'b' stands twice in one mapping (line 2)"),
-        ("a: {b: {c: 1, c: 1}}", "{path}: key 'c' stands twice in one mapping (line 1)"),
+        ("a: 1\nb: 2\na: 3\n", "{path}: key 'a' occurs twice in one mapping (line 1)"),
+        ("a:\n  b: 1\n  b: 2\n", "{path}: key 'b' occurs twice in one mapping (line 2)"),
+        ("a: {b: {c: 1, c: 1}}", "{path}: key 'c' occurs twice in one mapping (line 1)"),
         ("- a\n", "{path} must hold a mapping of sections, holds list"),
         ("", "{path} must hold a mapping of sections, holds NoneType"),
         ("just words", "{path} must hold a mapping of sections, holds str"),
@@ -160,13 +160,13 @@ def test_an_override_that_is_no_yaml_is_refused():
     ],
     ids=["twice", "nested", "flow", "list", "empty", "text", "unclosed", "python object", "two documents"],
 )
-def test_a_file_that_is_no_plain_mapping_is_refused_in_one_line(text, said, tmp_path):
+def test_a_file_that_is_no_plain_mapping_is_refused_in_one_line(text, expected, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(text)
 
     message = refusal_of(path)
 
-    assert message.startswith(said.format(path=path))
+    assert message.startswith(expected.format(path=path))
     assert "\n" not in message
 
 

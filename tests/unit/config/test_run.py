@@ -37,7 +37,7 @@ def test_one_file_needs_no_list(toy):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             "training.num_steps=3",
@@ -58,12 +58,12 @@ def test_one_file_needs_no_list(toy):
         ),
     ],
 )
-def test_a_fault_names_file_override_key_value_and_what_is_allowed(toy, change, said):
+def test_a_fault_names_file_override_key_value_and_what_is_allowed(toy, change, expected):
     with pytest.raises(ConfigError) as caught:
         load_config(toy, [change])
 
     message = str(caught.value)
-    assert message.startswith(f"{toy}, --set {change}: {said}")
+    assert message.startswith(f"{toy}, --set {change}: {expected}")
     assert "\n" not in message
 
 

@@ -96,7 +96,7 @@ def test_an_answer_in_a_batch_is_the_answer_alone(pipeline, answerer, profile, m
 
     assert together == [pipeline([request])[0] for request in REQUESTS]
     assert together[::-1] == pipeline(REQUESTS[::-1])
-    assert len({answer.text for answer in together}) > 5  # the clips are told apart at all
+    assert len({answer.text for answer in together}) > 5  # the model distinguishes the clips
 
 
 def test_the_same_question_has_the_same_answer(pipeline):

@@ -55,7 +55,8 @@ def test_upstreams_santa_gets_what_clap_computes(upstream):
 
     raw = encoder.clap.encode_audio([CLIP.samples], SAMPLE_RATE, normalize=False)
     np.testing.assert_array_equal(embedding, raw.numpy())
-    moved = transfer_as_upstream(answerer.memory, raw, num_neighbours=4, noise_variance=0.015)
+    numbers = {"num_neighbours": 4, "temperature": 0.1, "mix": 0.3}
+    moved = transfer_as_upstream(answerer.memory, raw, **numbers, noise_variance=0.015)
     assert torch.equal(answerer.move(embedding), moved)
 
 

@@ -41,10 +41,10 @@ def test_every_key_of_clap_reaches_its_loader(tmp_path):
     save_tokenizer(tmp_path / "tokenizer")
 
     plain = build_clap(CLAPConfig(ref=file))
-    told = build_clap(CLAPConfig(ref=file, tokenizer=str(tmp_path / "tokenizer"), quantize_int16=False))
+    overridden = build_clap(CLAPConfig(ref=file, tokenizer=str(tmp_path / "tokenizer"), quantize_int16=False))
 
-    assert (plain.clips.quantize_int16, told.clips.quantize_int16) == (True, False)
-    assert told.encode_text(["a dog barks"]).shape == (1, 24)
+    assert (plain.clips.quantize_int16, overridden.clips.quantize_int16) == (True, False)
+    assert overridden.encode_text(["a dog barks"]).shape == (1, 24)
     with pytest.raises(ModelError, match="roberta-base"):
         plain.encode_text(["a dog barks"])
 

@@ -34,9 +34,9 @@ def test_it_is_lloyds_algorithm():
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 64, 299, 300, 1000])
 def test_the_result_does_not_depend_on_the_chunks(chunk_rows):
-    whole = kmeans(rows(), num_clusters=10, seed=4)
+    whole = kmeans(rows(), num_clusters=10, num_iterations=10, seed=4)
 
-    chunked = kmeans(rows(), num_clusters=10, seed=4, chunk_rows=chunk_rows)
+    chunked = kmeans(rows(), num_clusters=10, num_iterations=10, seed=4, chunk_rows=chunk_rows)
 
     assert torch.equal(chunked.centroids_KC, whole.centroids_KC)
     assert torch.equal(chunked.assignment_N, whole.assignment_N)
@@ -52,11 +52,13 @@ def test_half_precision_rows_are_clustered_without_a_copy_of_them_all(monkeypatc
             yield chunk
 
     monkeypatch.setattr(module, "_chunks", spy)
-    result = kmeans(rows().half(), num_clusters=5, chunk_rows=50)
+    result = kmeans(rows().half(), num_clusters=5, num_iterations=10, chunk_rows=50)
 
     assert max(sizes) == 50
     assert result.centroids_KC.dtype == torch.float32
-    assert torch.equal(result.assignment_N, kmeans(rows().half().float(), num_clusters=5).assignment_N)
+    assert torch.equal(
+        result.assignment_N, kmeans(rows().half().float(), num_clusters=5, num_iterations=10).assignment_N
+    )
 
 
 def test_a_row_between_two_centroids_belongs_to_the_first():
@@ -68,14 +70,14 @@ def test_a_row_between_two_centroids_belongs_to_the_first():
 def test_an_empty_cluster_keeps_its_centroid():
     x = torch.tensor([[0.0], [0.0], [1.0]])
 
-    result = kmeans(x, num_clusters=3, initial_rows_K=torch.tensor([0, 1, 2]))
+    result = kmeans(x, num_clusters=3, num_iterations=10, initial_rows_K=torch.tensor([0, 1, 2]))
 
     assert result.centroids_KC.tolist() == [[0.0], [0.0], [1.0]]
     assert result.assignment_N.tolist() == [0, 0, 2]
 
 
 def test_as_many_clusters_as_rows_give_each_row_its_own():
-    result = kmeans(rows(20), num_clusters=20)
+    result = kmeans(rows(20), num_clusters=20, num_iterations=10)
 
     assert sorted(result.assignment_N.tolist()) == list(range(20))
 
@@ -83,7 +85,7 @@ def test_as_many_clusters_as_rows_give_each_row_its_own():
 @pytest.mark.parametrize("num_clusters", [0, 301])
 def test_more_clusters_than_rows_or_none_are_refused(num_clusters):
     with pytest.raises(ValueError, match=f"num_clusters={num_clusters} must lie between 1 and"):
-        kmeans(rows(), num_clusters=num_clusters)
+        kmeans(rows(), num_clusters=num_clusters, num_iterations=10)
 
 
 def test_the_start_is_seeded_and_has_no_row_twice():
@@ -113,7 +115,9 @@ def test_a_start_among_equal_rows_takes_the_first_ones_left():
 def test_of_very_many_rows_the_start_looks_at_a_sample(monkeypatch):
     monkeypatch.setattr(module, "MAX_START_ROWS", 30)
 
-    first, second = (kmeans(rows(), num_clusters=10, seed=1, chunk_rows=size) for size in (300, 11))
+    first, second = (
+        kmeans(rows(), num_clusters=10, num_iterations=10, seed=1, chunk_rows=size) for size in (300, 11)
+    )
 
     assert torch.equal(first.assignment_N, second.assignment_N)
     assert first.assignment_N.unique().tolist() == list(range(10))

@@ -110,17 +110,17 @@ def test_no_padding_token_is_added(llama):
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "vicuna"])
-@pytest.mark.parametrize("said", ["[PAD]", "<s>", "</s>", "a</s>b", "<|endoftext|>", "<unk>"])
-def test_what_a_user_writes_is_text(family, said, request):
-    """Nobody ends a prompt with a question, or looks up a row that the embedding tables do not have."""
+@pytest.mark.parametrize("text", ["[PAD]", "<s>", "</s>", "a</s>b", "<|endoftext|>", "<unk>"])
+def test_what_a_user_writes_is_text(family, text, request):
+    """Special tokens in a question neither end the prompt nor look up rows that the embedding tables lack."""
     tokenizer = request.getfixturevalue(family)
     prompts = PromptTokenizer(tokenizer)
 
-    ids = prompts.after(said)
+    ids = prompts.after(text)
 
     special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     assert not special & set(ids)
-    assert said in tokenizer.decode(ids)
+    assert text in tokenizer.decode(ids)
 
 
 def test_gpt2s_end_token_stands_in_for_bos(gpt2):
@@ -155,9 +155,9 @@ def test_what_is_too_long_loses_the_end_of_its_instruction(prompts, less):
     assert sample.truncated
     assert sample.answer == whole.answer
     assert room - 3 <= len(sample.prompt) + len(sample.answer) <= room
-    said = prompts.decode(sample.prompt)
-    assert said.startswith("</Speech> What is")
-    assert said.endswith("\nASSISTANT:")
+    decoded = prompts.decode(sample.prompt)
+    assert decoded.startswith("</Speech> What is")
+    assert decoded.endswith("\nASSISTANT:")
 
 
 def test_an_answer_that_alone_is_too_long_is_refused(prompts):

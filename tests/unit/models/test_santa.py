@@ -114,7 +114,7 @@ def test_the_memory_is_noised_once_when_it_is_built():
     memory = SantaMemory.build(texts, num_clusters=4, noise_variance=0.02, seed=5)
 
     noised = inject_noise(texts, variance=0.02, generator=generator)
-    clusters = kmeans(noised, num_clusters=4, seed=5)
+    clusters = kmeans(noised, num_clusters=4, num_iterations=10, seed=5)
     assert torch.equal(memory.embeddings_NC, noised[clusters.assignment_N.argsort(stable=True)])
     assert torch.equal(memory.offsets_K1.diff(), clusters.assignment_N.bincount(minlength=4))
 

@@ -47,8 +47,8 @@ def endpoint(chat, **more):
 def test_every_label_is_asked_once_and_the_file_serves_prepare(chat, tmp_path):
     out = tmp_path / "own.jsonl"
 
-    assert describe(["Dog_bark", "rain", "Dog_bark"], endpoint(chat, api_key="k"), out) == 2
-    assert describe(["Dog_bark", "siren"], endpoint(chat), out) == 1
+    assert describe(["Dog_bark", "rain", "Dog_bark"], endpoint(chat, api_key="k"), out, count=50) == 2
+    assert describe(["Dog_bark", "siren"], endpoint(chat), out, count=50) == 1
 
     assert [path for path, _, _ in chat.asked] == ["/v1/chat/completions"] * 3
     assert chat.asked[0][1] == "Bearer k"
@@ -64,14 +64,14 @@ def test_talk_around_the_list_is_left_out():
 
 def test_what_goes_wrong_is_one_line_and_what_came_before_stays(chat, tmp_path):
     out = tmp_path / "own.jsonl"
-    describe(["rain"], endpoint(chat), out)
+    describe(["rain"], endpoint(chat), out, count=50)
 
     chat.answer = ""
     with pytest.raises(DataError, match="llama gave no sentence for the label 'dog'"):
-        describe(["dog"], endpoint(chat), out)
+        describe(["dog"], endpoint(chat), out, count=50)
     chat.status = 500
     with pytest.raises(DataError, match="/v1/chat/completions does not answer: HTTP Error 500"):
-        describe(["dog"], endpoint(chat), out)
+        describe(["dog"], endpoint(chat), out, count=50)
     assert list(read_descriptions(str(out))) == ["rain"]
 
 
@@ -80,4 +80,4 @@ def test_other_protocols_and_foreign_files_are_refused(tmp_path):
         Endpoint("file:///etc/passwd", "x")
     (tmp_path / "x.jsonl").write_text("nope")
     with pytest.raises(DataError, match=r"x\.jsonl is no file of descriptions"):
-        describe(["a"], Endpoint("http://localhost:1", "x"), tmp_path / "x.jsonl")
+        describe(["a"], Endpoint("http://localhost:1", "x"), tmp_path / "x.jsonl", count=50)

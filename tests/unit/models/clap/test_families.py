@@ -1,4 +1,4 @@
-"""Published files are told apart by their tensors; whatever they are wrapped in comes off."""
+"""Published files are recognised by their tensors; wrappers around the state dict are removed."""
 
 import re
 from dataclasses import replace

@@ -152,7 +152,7 @@ def test_an_unknown_tensor_is_refused_by_name_and_nothing_is_written(home, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             {"audio_mapper.transformer.layers.1.norm2.bias": None},
@@ -163,10 +163,10 @@ def test_an_unknown_tensor_is_refused_by_name_and_nothing_is_written(home, tmp_p
     ],
     ids=["missing", "extra", "mis-shaped"],
 )
-def test_a_mapper_that_does_not_fit_is_refused_by_name(home, tmp_path, change, said):
+def test_a_mapper_that_does_not_fit_is_refused_by_name(home, tmp_path, change, expected):
     state = {name: tensor for name, tensor in (state_of(home[2]) | change).items() if tensor is not None}
 
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=expected):
         convert(tmp_path, home, state)
     assert not (tmp_path / "out").exists()
 

@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from mats_ray.errors import ModelError
 from mats_ray.models.llm import load_llm, load_tokenizer
-from mats_ray.models.upstream.llm import architecture, base_model, lora_config, put_on
+from mats_ray.models.upstream.llm import architecture, attach_lora, base_model, lora_config
 from tests.world import tiny_llm
 
 
@@ -46,19 +46,19 @@ def test_rank_and_targets_are_read_off_the_tensors():
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "expected"),
     [({}, "no LoRA"), (lora(2, ("q_proj",)) | lora(3, ("v_proj",)), r"LoRA of ranks 2, 3")],
     ids=["none", "two ranks"],
 )
-def test_anything_but_one_adapter_is_refused(tensors, said):
-    with pytest.raises(ModelError, match=f"F holds {said}"):
+def test_anything_but_one_adapter_is_refused(tensors, expected):
+    with pytest.raises(ModelError, match=f"F holds {expected}"):
         lora_config(tensors, alpha=32, source="F")
 
 
 def test_the_adapter_sits_on_its_model(path):
     tensors = lora()
 
-    wrapped = put_on(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
+    wrapped = attach_lora(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
 
     assert isinstance(wrapped, PeftModel)
     theirs = dict(wrapped.named_parameters())
@@ -68,13 +68,13 @@ def test_the_adapter_sits_on_its_model(path):
 def test_half_precision_adapters_are_kept_in_single(path):
     tensors = {name: tensor.half() for name, tensor in lora().items()}
 
-    wrapped = put_on(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
+    wrapped = attach_lora(architecture(path), tensors, lora_config(tensors, alpha=32, source="F"), source="F")
 
     assert {p.dtype for name, p in wrapped.named_parameters() if ".lora_" in name} == {torch.float32}
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "expected"),
     [
         (dict(list(lora().items())[:-1]), r"1 tensors missing: .*layers\.1\.self_attn\.v_proj\.lora_B"),
         (
@@ -85,11 +85,11 @@ def test_half_precision_adapters_are_kept_in_single(path):
     ],
     ids=["missing", "another width", "another architecture"],
 )
-def test_an_adapter_of_another_model_is_refused_by_name(path, tensors, said):
+def test_an_adapter_of_another_model_is_refused_by_name(path, tensors, expected):
     config = lora_config(tensors, alpha=32, source="F")
 
-    with pytest.raises(ModelError, match=said):
-        put_on(architecture(path), tensors, config, source="F")
+    with pytest.raises(ModelError, match=expected):
+        attach_lora(architecture(path), tensors, config, source="F")
 
 
 def test_without_base_weights_the_model_is_referred_to(path, tmp_path):
@@ -131,7 +131,7 @@ def test_other_base_weights_become_a_model_of_their_own(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "expected"),
     [
         ({"model.layers.9.mlp.up_proj.weight": torch.zeros(64, 32)}, r"1 tensors unknown: model\.layers\.9"),
         (
@@ -141,6 +141,6 @@ def test_other_base_weights_become_a_model_of_their_own(path, tmp_path):
     ],
     ids=["unknown", "another shape"],
 )
-def test_base_weights_of_another_model_are_refused_by_name(path, tmp_path, tensors, said):
-    with pytest.raises(ModelError, match=said):
+def test_base_weights_of_another_model_are_refused_by_name(path, tmp_path, tensors, expected):
+    with pytest.raises(ModelError, match=expected):
         base_model(tensors, path, tmp_path / "llm", source="F")

@@ -1,14 +1,14 @@
-"""Where windows lie."""
+"""Positions of windows."""
 
 import pytest
 
-from mats_ray.models.windows import Windows
+from mats_ray.models.window_grid import WindowGrid
 
 
 @pytest.mark.parametrize("num_samples", [1, 99, 100, 101, 102, 199, 200, 201, 202, 250, 1000])
 @pytest.mark.parametrize("hop", [100, 60, 1])
 def test_windows_reach_over_all_samples(num_samples, hop):
-    windows = Windows.of(100, 100, hop=hop)
+    windows = WindowGrid.of(100, 100, hop=hop)
     bounds = windows.bounds(num_samples)
 
     assert len(bounds) == windows.count(num_samples)
@@ -21,5 +21,5 @@ def test_windows_reach_over_all_samples(num_samples, hop):
 
 
 def test_a_rest_of_under_ten_milliseconds_is_no_window():
-    assert Windows.of(160_000, 16_000).bounds(160_016) == [(0, 160_016)]
-    assert Windows.of(160_000, 16_000).bounds(160_161) == [(0, 160_000), (160_000, 160_161)]
+    assert WindowGrid.of(160_000, 16_000).bounds(160_016) == [(0, 160_016)]
+    assert WindowGrid.of(160_000, 16_000).bounds(160_161) == [(0, 160_000), (160_000, 160_161)]
