@@ -165,7 +165,7 @@ def outcome_of(source: bytes | Path) -> str:
 
 
 def main() -> int:
-    """Run children over all inputs and print what came out, also when told to stop before the end."""
+    """Run children over all inputs and print the results, also when stopped before the end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--start", type=int, default=0)

@@ -41,7 +41,7 @@ MAPPERS = {
     "tiny": MapperConfig(hidden_dim=32, num_layers=2, num_heads=2, prefix_length=8, content_length=8),
 }
 INSTRUCTION_TOKENS, CAPTION_MEAN, CAPTION_SD = 16, 13, 5
-"""Of LLaMA's tokenizer: the caption instruction with its frame, and AudioCaps captions (about 9 words)."""
+"""Numbers of LLaMA tokens: the caption instruction with its frame, AudioCaps captions (about 9 words)."""
 
 
 def build(size: str, device: str, dtype: torch.dtype) -> MATS:

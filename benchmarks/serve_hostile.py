@@ -1,4 +1,4 @@
-"""Requests that nobody means well with: made from openapi.json by schemathesis, and a corpus of bad audio."""
+"""Hostile requests: made from openapi.json by schemathesis, and a corpus of bad audio."""
 
 import base64
 import contextlib
@@ -62,7 +62,7 @@ class Result:
 def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Callable[[], float]) -> Result:
     """Send hostile requests: two thirds made from the description, then odd ones, much work, bad audio."""
     result, started = Result(), time.monotonic()
-    with watched(ingress_mb, result):
+    with sampled_memory(ingress_mb, result):
         result.memory_mb.append(memory_mb())
         by_description(url, 2 * number // 3, result)
         result.memory_mb.append(memory_mb())
@@ -75,19 +75,19 @@ def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Ca
 
 
 INGRESS_MB = 1_540
-"""What docs/serving.md names for the default settings."""
+"""Limit on the memory of an ingress that docs/serving.md names for the default settings."""
 
 
 @contextmanager
-def watched(ingress_mb: Callable[[], float], result: Result) -> Iterator[None]:
-    """Look at the memory of the ingress twenty times a second."""
+def sampled_memory(ingress_mb: Callable[[], float], result: Result) -> Iterator[None]:
+    """Sample the memory of the ingress twenty times a second."""
     ended = threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not ended.wait(0.05):
             result.ingress_mb = max(result.ingress_mb, ingress_mb())
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield
@@ -252,7 +252,7 @@ def by_corpus(url: str, number: int, result: Result) -> None:
 def by_work(url: str, number: int, result: Result) -> None:
     """Requests that mean much work or memory, 24 at a time; some clients are slow, some leave."""
     requests_ = list(heavy())
-    clients = (patient, patient, patient, leaving, slow)
+    clients = (wait_for_reply, wait_for_reply, wait_for_reply, disconnect, slow)
 
     def one(index: int) -> None:
         name, path, content_type, body = requests_[index % len(requests_)]
@@ -294,7 +294,7 @@ def heavy() -> Iterator[tuple[str, str, str, bytes]]:
     yield "many values", CHAT, "application/json", b"[" + b"[]," * 900_000 + b"[]]"
 
 
-def patient(url: str, path: str, content_type: str, body: bytes) -> int:
+def wait_for_reply(url: str, path: str, content_type: str, body: bytes) -> int:
     """Send a request and wait for its answer."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
     with closing(connection):
@@ -302,8 +302,8 @@ def patient(url: str, path: str, content_type: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
-def leaving(url: str, path: str, content_type: str, body: bytes) -> int:
-    """Send a request and go away."""
+def disconnect(url: str, path: str, content_type: str, body: bytes) -> int:
+    """Send a request and close the connection."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
     with closing(connection):
         connection.request("POST", path, body, {"Content-Type": content_type})

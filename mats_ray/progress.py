@@ -41,7 +41,7 @@ class Progress:
         self._draw(final=True)
 
     def start_at(self, done: int) -> None:
-        """Begin counting from work an earlier run finished; it does not count towards the rate."""
+        """Count from work an earlier run finished; it does not count towards the rate."""
         self.done = self._offset = done
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
@@ -56,7 +56,7 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the work began."""
+        """Seconds since the start of the work."""
         return time.monotonic() - self._started
 
     def line(self) -> str:

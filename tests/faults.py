@@ -27,7 +27,7 @@ _ERRORS = {
 def faults(
     endpoint: str, choose: Callable[[str, int], Fault | None], *, methods: Collection[str] = ("GET",)
 ) -> Iterator[Counter[str]]:
-    """Point the AWS environment at a proxy; ``choose(key, attempt)`` names what goes wrong with a request.
+    """Point the AWS environment at a proxy; ``choose(key, attempt)`` names the fault of a request.
 
     Yields the attempts per key.
     """
@@ -77,7 +77,7 @@ class _Proxy(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_any
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _pass_on(self, fault: Fault | None) -> None:
         body = self._body()

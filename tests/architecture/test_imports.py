@@ -1,4 +1,4 @@
-"""Who may import what, and what an import may do."""
+"""Rules for imports between modules, and for the effects of an import."""
 
 import ast
 import subprocess

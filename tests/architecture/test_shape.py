@@ -1,4 +1,4 @@
-"""Files, folders and functions of a size to survey, thin jobs, a sentence for everything public."""
+"""Limits on the size of files, folders and functions; thin jobs; a docstring for everything public."""
 
 import ast
 from collections import Counter
@@ -16,7 +16,7 @@ ONE_FILE_EACH = {
 SHORT_FILES = {
     "mats_ray/version.py": "imported from every layer, and by the build",
 }
-"""Why each of these stands alone: anything else as short belongs into the file of the idea it is part of."""
+"""Short files, each with the reason why it is a file: any other belongs into the file of its idea."""
 MODULES = [path for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common"}
 
@@ -75,15 +75,15 @@ def test_a_job_is_a_sentence():
     assert not long, listed(long)
 
 
-def test_everything_public_says_what_it_is():
-    silent = [
+def test_everything_public_has_a_docstring():
+    undocumented = [
         f"{name_of(path)} {name}"
         for path in PACKAGE + JOBS + SERVE
         for name, node in [("(the module)", tree_of(path)), *public_definitions(tree_of(path))]
         if ast.get_docstring(node) is None
     ]
 
-    assert not silent, listed(silent)
+    assert not undocumented, listed(undocumented)
 
 
 def public_definitions(parent, prefix=""):

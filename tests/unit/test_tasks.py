@@ -15,7 +15,7 @@ def test_every_task_but_qa_has_an_instruction_of_its_own(task):
     assert instruction_for(task) == INSTRUCTIONS[task]
 
 
-def test_instructions_tell_tasks_apart():
+def test_instructions_of_tasks_differ():
     assert len(set(INSTRUCTIONS.values())) == len(Task) - 1
 
 

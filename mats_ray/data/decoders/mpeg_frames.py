@@ -58,7 +58,7 @@ class Frame:
     num_samples: int
     rate: int
     tag_at: int = 0
-    """Where the count of frames would stand in an MP3; 0: in no other kind."""
+    """Offset of the tag with the count of frames in an MP3; 0 for other kinds."""
 
     @property
     def stream(self) -> tuple[object, ...]:
@@ -132,7 +132,9 @@ def frames_segment(stream: BinaryIO, start: int, size: int, name: str, limits: L
         place, count = place + frame.num_bytes, count + 1
         limits.check_length(count * frame.num_samples, frame.rate, name)
         following = _next(stream, place, first)
-        on = _over_a_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
+        on = (
+            _resume_after_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
+        )
         if on is not None:
             runs.append(range(run_start, place))
             run_start = place = on
@@ -164,8 +166,10 @@ def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
     return frame
 
 
-def _over_a_gap(stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int) -> int | None:
-    """Find where the stream goes on behind a tag, or damage so short that a decoder may step over it."""
+def _resume_after_gap(
+    stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int
+) -> int | None:
+    """Find where the stream continues behind a tag, or behind damage so short that a decoder may skip it."""
     on: int | None = place
     while on is not None and (num_bytes := tag_bytes(stream, on)):
         on += num_bytes

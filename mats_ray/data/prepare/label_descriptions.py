@@ -41,7 +41,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"the endpoint {self.url!r} must begin with http:// or https://")
+            raise ConfigError(f"the endpoint {self.url!r} must start with http:// or https://")
 
     def complete(self, prompt: str) -> str:
         """Send one request.

@@ -1,4 +1,4 @@
-"""The ledger knows which rows are missing, which are there, and which to remove."""
+"""The ledger: which rows are missing, which are there, and which to remove."""
 
 import dataclasses
 

@@ -15,7 +15,7 @@ from mats_ray.errors import ConfigError, DataError
 WEIGHTS = {"clotho": 40, "macs": 50.0, "openaqa": 12.5}
 
 
-def test_each_deck_holds_every_source_exactly_as_often_as_its_weight_says():
+def test_each_cycle_holds_every_source_exactly_in_proportion_to_its_weight():
     mixture = Mixture(WEIGHTS, seed=0)
 
     assert mixture.copies == {"clotho": 16, "macs": 20, "openaqa": 5}
@@ -102,7 +102,7 @@ def test_a_weight_of_a_source_without_rows_is_named():
 
 
 def shares_of(mixture):
-    """Of the batches of one cycle, by source."""
+    """Number of batches of each source in one cycle."""
     dealt = Counter(source for source, _ in mixture.batches(0, len(mixture.cycle)))
     return {source: count / len(mixture.cycle) for source, count in dealt.items()}
 

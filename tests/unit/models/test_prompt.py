@@ -59,7 +59,7 @@ def test_bos_stands_once_and_first(prompts):
     assert prompts.bos_id not in ids[1:]
 
 
-def test_the_halves_say_what_the_prompt_says(prompts):
+def test_the_halves_make_up_the_prompt(prompts):
     decode = prompts.tokenizer.decode
 
     assert decode(prompts.before()[1:]).strip() == "USER: <Speech>"

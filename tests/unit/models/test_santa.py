@@ -144,7 +144,7 @@ def test_embeddings_of_another_clap_are_refused(memory):
         memory.transfer(draw(2, dim=8))
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path):
+def test_the_error_of_a_missing_file_names_the_command(tmp_path):
     with pytest.raises(ModelError, match=r"no Santa memory at .*; make one with `mats memory`"):
         SantaMemory.load(tmp_path / "memory.safetensors")
 

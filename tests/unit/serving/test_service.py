@@ -41,7 +41,7 @@ class Queue:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            await asyncio.sleep(0)  # as a remote call, it does not end in the turn in which it begins
+            await asyncio.sleep(0)  # as a remote call, it does not end in the turn in which it starts
             if number == self.fail:
                 raise RequestError("no", code="unavailable")
             if number > self._num_free:
@@ -153,12 +153,12 @@ def test_labels_are_sorted_by_how_well_they_fit():
     assert sum(match.score for match in matches) == pytest.approx(1)
 
 
-def test_the_warm_up_goes_all_the_way():
+def test_the_warm_up_runs_every_stage():
     assert asyncio.run(service().warm_up()).id == "toy-0123"
 
 
 def rolling_out(**options):
-    """A service in the middle of a roll-out, with a new card for the model it knows."""
+    """A service in the middle of a roll-out, whose cached model card is that of the old model."""
     one = service(retry_seconds=60, **options)
     one._card = replace(CARD, id="old", version="0")
     return one
@@ -174,7 +174,7 @@ def test_an_embedding_of_another_clap_is_made_again():
     assert len(one.answerer.options) == 3
 
 
-def test_a_stream_begins_anew_with_an_embedding_of_its_own_clap():
+def test_a_stream_starts_again_with_an_embedding_of_its_own_clap():
     one = rolling_out()
     one.encoder.spaces = ["another CLAP"]
 
@@ -277,7 +277,7 @@ def test_a_stream_of_windows_given_up_leaves_nothing_running():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_audio_beyond_what_can_be_embedded_in_time_is_refused_before_its_work_begins(name):
+def test_audio_too_long_to_embed_in_time_is_refused_before_decoding(name):
     async def scenario():
         one = service(max_seconds_in_flight=100)
         encoding = Queue(one.encoder, "encode")

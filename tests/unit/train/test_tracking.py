@@ -30,7 +30,7 @@ def track(config):
 
 
 def all_events(folder):
-    """What TensorBoard would read: ((tag, step), value) of every event, texts as bytes."""
+    """Return ((tag, step), value) of every event as TensorBoard reads it, texts as bytes."""
     from tensorboardX.proto.event_pb2 import Event
 
     for file in folder.glob("events.*"):
@@ -99,7 +99,7 @@ def test_a_package_that_is_not_there_is_named_before_anything_starts(name, tmp_p
         check_trackers(configured(tmp_path, name))
 
 
-def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
+def test_wandb_resumes_the_same_run(tmp_path, monkeypatch):
     calls = []
     run = SimpleNamespace(
         log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished"), step=0

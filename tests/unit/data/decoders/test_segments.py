@@ -30,7 +30,7 @@ def test_a_seek_to_where_no_file_reaches_does_nothing(offset, whence):
     assert view.seek(offset, whence) == view.tell() == 7
 
 
-def test_a_failed_read_is_kept_for_who_can_raise_it():
+def test_a_failed_read_is_raised_by_the_view():
     class Broken(io.BytesIO):
         def readinto(self, buffer):
             raise OSError(5, "Input/output error")

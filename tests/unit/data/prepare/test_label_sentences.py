@@ -18,17 +18,17 @@ def test_every_kind_has_fifty_frames_at_least_all_different(kind):
 
 @pytest.mark.parametrize("kind", LabelKind)
 def test_a_label_gets_fifty_different_sentences_and_is_named_in_each(kind):
-    said = {sentence(("Dog_bark",), kind, seed=0, row_id=f"row {n}") for n in range(2_000)}
+    sentences = {sentence(("Dog_bark",), kind, seed=0, row_id=f"row {n}") for n in range(2_000)}
 
-    assert len(said) >= 50
-    assert all("dog bark" in one.lower() for one in said)
-    assert all(one[0].isupper() or not one[0].isalpha() for one in said)
+    assert len(sentences) >= 50
+    assert all("dog bark" in one.lower() for one in sentences)
+    assert all(one[0].isupper() or not one[0].isalpha() for one in sentences)
 
 
 def test_all_labels_of_a_clip_are_in_the_sentence():
-    said = sentence(("Electric_guitar", "Guitar", "Music"), LabelKind.SOUND, seed=0, row_id="fsd50k/train/1")
+    text = sentence(("Electric_guitar", "Guitar", "Music"), LabelKind.SOUND, seed=0, row_id="fsd50k/train/1")
 
-    assert "electric guitar, guitar and music" in said.lower()
+    assert "electric guitar, guitar and music" in text.lower()
 
 
 def test_sentences_follow_from_seed_and_row_alone():

@@ -1,4 +1,4 @@
-"""A tokenizer loads with the first text; where there is none, the error says what to do."""
+"""A tokenizer loads with the first text; where there is none, the error names the remedy."""
 
 import time
 

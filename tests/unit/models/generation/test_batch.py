@@ -1,4 +1,4 @@
-"""Answers that join and leave a batch at any time are those of transformers' generate, token for token."""
+"""Answers added to and removed from a batch at any time are those of transformers' generate, token for token."""
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def add(batch, model, clap, prompts, sequences):
 
 
 def by_transformers(model, clap_1C, prompt, *, max_new_tokens, **decoding):
-    """What ``generate`` answers: ids up to EOS, and whether there is one."""
+    """Return the ids that ``generate`` gives up to EOS, and whether there is one."""
     with torch.no_grad():
         prompts = pad_left(model.prompt(clap_1C, [prompt]))
         (found,) = model.generate_by_transformers(prompts, max_new_tokens=max_new_tokens, **decoding)
@@ -141,7 +141,7 @@ def test_latecomers_change_nothing(model, clap, profile):
 
 
 def answers_are_those_of_transformers(model, clap, profile):
-    """Let answers join and leave a batch at different steps."""
+    """Add answers to a batch at different steps; each is removed when it is finished."""
     limits = [12, 3, 9, 1, 12]
     sequences = [sequence(profile, limit) for limit in limits]
     published = [[] for _ in sequences]
@@ -244,7 +244,7 @@ def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, mon
 
 
 @pytest.mark.parametrize("step", ["step", "selected"])
-def test_answers_that_fail_by_themselves_all_leave_with_their_error(model, clap, monkeypatch, step):
+def test_answers_that_fail_by_themselves_are_removed_with_their_error(model, clap, monkeypatch, step):
     sequences = [sequence("fast", 9) for _ in PROMPTS]
     batch = ContinuousBatch(model.llm, eos_id=EOS)
     add(batch, model, clap, PROMPTS, sequences)

@@ -1,4 +1,4 @@
-"""What sets upstream's Santa apart from the paper's."""
+"""Differences between upstream's Santa and the paper's."""
 
 import pytest
 import torch

@@ -157,7 +157,7 @@ def test_a_file_that_is_no_audio_is_refused_and_the_next_is_decoded():
     assert clip.seconds == 0.5
 
 
-def test_a_decoder_that_takes_too_long_is_killed_and_replaced():
+def test_a_decoder_that_exceeds_its_limit_is_killed_and_replaced():
     stuck, warm = Stuck(), DecoderProcess()
     request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
     warm.decode(request, wav(), acquire_memory=int)  # imports take their time

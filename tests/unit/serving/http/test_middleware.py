@@ -168,7 +168,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_takes_no_more_memory_than_is_held_for_it(name):
+def test_a_body_uses_no_more_memory_than_its_budget(name):
     """The numbers of copies in ``middleware`` are measured here, on the app itself."""
     memory = Recording(10**9, "bytes")
     service = AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder())
@@ -232,7 +232,7 @@ def test_a_place_is_given_back_when_the_app_fails():
     assert admission.in_flight == 0
 
 
-def test_an_answer_that_takes_too_long_is_408(make_client, encoder):
+def test_a_request_that_exceeds_its_time_is_408(make_client, encoder):
     client = make_client(request_timeout_seconds=0.05)
     encoder.gate = threading.Event()
 
@@ -313,10 +313,10 @@ class PendingRequest:
     """A request under way in a thread of its own."""
 
     def __init__(self, client):
-        self._thread = threading.Thread(target=self._ask, args=(client,), daemon=True)
+        self._thread = threading.Thread(target=self._post, args=(client,), daemon=True)
         self._thread.start()
 
-    def _ask(self, client):
+    def _post(self, client):
         self._response = client.post(CAPTIONS, files=CLIP)
 
     def response(self):

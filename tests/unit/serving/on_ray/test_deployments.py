@@ -1,4 +1,4 @@
-"""What the deployments are configured to; no cluster."""
+"""The configuration of the deployments; no cluster."""
 
 import asyncio
 import subprocess
