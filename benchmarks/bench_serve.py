@@ -111,8 +111,8 @@ def bare_stages(model: str) -> dict[str, float]:
         times.append(time.perf_counter())
         answerer.answer(embeddings, [instruction])
         times.append(time.perf_counter())
-        for name, began, ended in zip(took, times, times[1:], strict=False):
-            took[name].append(1e3 * (ended - began))
+        for name, started, ended in zip(took, times, times[1:], strict=False):
+            took[name].append(1e3 * (ended - started))
     return {name: statistics.median(values) for name, values in took.items()}
 
 

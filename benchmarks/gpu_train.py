@@ -89,11 +89,11 @@ def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
     for _ in range(repeats + 1):
         if device == "cuda":
             torch.cuda.synchronize()
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
 
 

@@ -118,15 +118,15 @@ def _explore(strategy: object, share: int, url: str, result: Result) -> None:
     )
     @given(case=strategy)
     def explore(case: schemathesis.Case) -> None:
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
         try:
             status = case.call(base_url=url, session=session, timeout=60).status_code
         except Exception as error:  # noqa: BLE001  what no client can send is no request
             if "Invalid" in type(error).__name__ or isinstance(error, (UnicodeError, ValueError)):
                 return
-            result.note(0, time.perf_counter() - began, f"{type(error).__name__} {error}")
+            result.note(0, time.perf_counter() - started, f"{type(error).__name__} {error}")
             return
-        result.note(status, time.perf_counter() - began, f"{case.method} {case.path}")
+        result.note(status, time.perf_counter() - started, f"{case.method} {case.path}")
 
     session = requests.Session()
     try:
@@ -152,10 +152,10 @@ def by_odd_requests(url: str, number: int, result: Result) -> None:
             path = paths[index // 2 % len(paths)]
         else:
             path, body, content_type = bodies[index // 2 % len(bodies)]
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
         with contextlib.suppress(OSError, ValueError, IndexError):
             status = exchange(url, path, body, content_type)
-        result.note(status, time.perf_counter() - began, f"{path} {body[-80:]!r}")
+        result.note(status, time.perf_counter() - started, f"{path} {body[-80:]!r}")
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(number)))
@@ -232,7 +232,7 @@ def by_corpus(url: str, number: int, result: Result) -> None:
     def one(index: int) -> None:
         name, data = files[index % len(files)]
         data = spoiled(data, random.Random(index)) if index >= len(files) else data  # noqa: S311
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
         try:
             if index % 2:
                 status = client.post(url + CAPTIONS, files={"file": (name, data)}).status_code
@@ -243,7 +243,7 @@ def by_corpus(url: str, number: int, result: Result) -> None:
                 status = client.post(url + CHAT, json=body).status_code
         except httpx.HTTPError as error:
             name = f"{name} {type(error).__name__}"
-        result.note(status, time.perf_counter() - began, name)
+        result.note(status, time.perf_counter() - started, name)
 
     with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(number)))
@@ -257,12 +257,12 @@ def by_work(url: str, number: int, result: Result) -> None:
     def one(index: int) -> None:
         name, path, content_type, body = requests_[index % len(requests_)]
         send = clients[index % len(clients)]
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             status = send(url, path, content_type, body)
         except OSError as error:
             status, name = 0, f"{name} {type(error).__name__}"
-        result.note(status, time.perf_counter() - began, f"{name}, {send.__name__} client")
+        result.note(status, time.perf_counter() - started, f"{name}, {send.__name__} client")
 
     with ThreadPoolExecutor(24) as threads:
         list(threads.map(one, range(number)))

@@ -41,9 +41,9 @@ def main() -> None:
         }
         scores = {"floor": systems.majority_baseline(clips, text_triplets(config, split_of(config)))}
         for name in args.systems:
-            began = time.monotonic()
+            started = time.monotonic()
             scores[name] = systems.evaluate(model, embeddings[name](), clips)
-            print(f"{name}: {scores[name]} in {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{name}: {scores[name]} in {time.monotonic() - started:.0f} s", flush=True)
     print(f"| system, {len(clips)} held-out clips | " + " | ".join(MEASURES.values()) + " |")
     print("|---" * (1 + len(MEASURES)) + "|")
     for name in [*args.systems, "floor"]:

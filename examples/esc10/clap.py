@@ -67,9 +67,9 @@ def fit_clap(
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
         model, head = ClapModel(clap_config(tokenizer)).train(), nn.Linear(DIM, len(NAMES))
-    began, rng = time.monotonic(), np.random.default_rng(seed)
+    started, rng = time.monotonic(), np.random.default_rng(seed)
     teacher = fit_teacher(mels_NFM, torch.tensor(kinds_N), seed=seed)
-    print(f"teacher: {time.monotonic() - began:.0f} s")
+    print(f"teacher: {time.monotonic() - started:.0f} s")
     optimizers, labels_NK = _optimizers(model, head), one_hot(torch.tensor(kinds_N), len(NAMES)).float()
     for step in range(steps):
         for optimizer, lr in optimizers:
@@ -88,7 +88,7 @@ def fit_clap(
         for optimizer, _ in optimizers:
             optimizer.step()
         if step % 100 == 99:
-            print(f"CLAP step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - began:.0f} s")
+            print(f"CLAP step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - started:.0f} s")
     for part in (model.eval(), tokenizer, FRONT_END):
         part.save_pretrained(directory)
 

@@ -119,11 +119,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with esc10/ and annotations/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mats")
     args = parser.parse_args()
-    config, began = load_config(CONFIG, args.set), time.monotonic()
+    config, started = load_config(CONFIG, args.set), time.monotonic()
     result = stages[args.stage](config, args.data)
     if result is not None:
         print(json.dumps(result, indent=2))
-    print(f"{args.stage}: {time.monotonic() - began:.0f} s")
+    print(f"{args.stage}: {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

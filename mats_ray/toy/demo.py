@@ -45,9 +45,9 @@ class Stages:
     def run(self, name: str, work: Callable[[], T]) -> T:
         """Run one stage."""
         self._announce(f"== {name}")
-        began = time.monotonic()
+        started = time.monotonic()
         result = work()
-        self.seconds[name] = round(time.monotonic() - began, 1)
+        self.seconds[name] = round(time.monotonic() - started, 1)
         return result
 
 

@@ -18,10 +18,10 @@ SHORT_FILES = {
 }
 """Short files, each with the reason why it is a file: any other belongs into the file of its idea."""
 MODULES = [path for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
-DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common"}
+CATCH_ALL_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 
-def test_a_file_fits_in_the_head():
+def test_a_file_is_short_enough():
     lines = {name_of(path): len(path.read_text().splitlines()) for path in PACKAGE + SERVE}
 
     long = [f"{name}: {count} lines" for name, count in lines.items() if count > MAX_FILE_LINES]
@@ -41,7 +41,7 @@ def test_a_file_is_no_fragment():
     assert SHORT_FILES.keys() <= short, listed(SHORT_FILES.keys() - short)
 
 
-def test_a_folder_can_be_surveyed():
+def test_a_folder_has_few_files():
     counts = Counter(folder_of(name_of(path)) for path in MODULES)
 
     full = [
@@ -68,7 +68,7 @@ def test_a_function_fits_on_a_screen():
     assert not long, listed(long)
 
 
-def test_a_job_is_a_sentence():
+def test_a_job_is_short():
     lines = {name_of(path): len(path.read_text().splitlines()) for path in JOBS}
 
     long = [f"{name}: {count} lines" for name, count in lines.items() if count > MAX_JOB_LINES]
@@ -97,7 +97,7 @@ def public_definitions(parent, prefix=""):
             yield from public_definitions(node, prefix)
 
 
-def test_no_module_is_a_drawer_for_odds_and_ends():
-    drawers = [name_of(path) for path in PACKAGE if DRAWERS & {path.stem, path.parent.name}]
+def test_no_module_has_a_catch_all_name():
+    offenders = [name_of(path) for path in PACKAGE if CATCH_ALL_NAMES & {path.stem, path.parent.name}]
 
-    assert not drawers, listed(drawers)
+    assert not offenders, listed(offenders)

@@ -146,7 +146,7 @@ def test_a_recording_is_sent(open_page):
     assert page.locator("#problem").text_content() == ""
 
 
-def test_it_fits_a_phone_in_the_dark(open_page):
+def test_it_fits_a_phone_in_dark_mode(open_page):
     page = open_page(width=360, height=740, color_scheme="dark", has_touch=True)
 
     page.get_by_role("button", name="a siren and a dog").tap()

@@ -36,7 +36,7 @@ def test_qa_without_a_question_is_refused(question):
 
 
 def test_a_question_for_another_task_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"'caption' takes no question, got 'What\?'"):
+    with pytest.raises(ValueError, match=r"'caption' accepts no question, got 'What\?'"):
         instruction_for(Task.CAPTION, "What?")
 
 

@@ -57,7 +57,7 @@ def test_a_record_crosses_processes(record):
     assert repr(arrived) == repr(record)
 
 
-def test_a_clip_knows_its_length():
+def test_a_clip_has_a_duration():
     assert CLIP.seconds == 0.5
 
 

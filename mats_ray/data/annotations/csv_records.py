@@ -23,7 +23,7 @@ MAX_RECORD_LINES = 32
 """Largest number of lines of one record; captions with line breaks have a few."""
 MAX_TEXT_CHARACTERS = 20_000
 """A longer text is not put together any further: it is no caption."""
-CONTINUES_ON_NEXT_LINE = "goes on in the next line, which has too few columns"
+CONTINUES_ON_NEXT_LINE = "continues in the next line, which has too few columns"
 """Why a record is rejected that may be half of one."""
 
 Record = tuple[int, dict[str, str]]

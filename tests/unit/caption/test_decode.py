@@ -314,7 +314,7 @@ def test_pooled_windows_weigh_what_they_cover(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["cut=Cut(seconds=60, hop=60)", "long_cut=lambda: Cut(seconds=60, hop=60)"])
-def test_three_hours_take_no_more_memory_than_a_batch(tmp_path, how):
+def test_three_hours_need_no_more_memory_than_a_batch(tmp_path, how):
     """The peak of a process that decodes three hours in windows; whole, they would take 345 MB."""
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 8_000, 1) as file:
         for _ in range(18):  # ten minutes each

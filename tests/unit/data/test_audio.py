@@ -99,7 +99,7 @@ def test_more_than_one_block_is_the_same_as_one(monkeypatch):
         np.testing.assert_array_equal(decoded(encoded(tone(), **how)).samples, whole[kind])
 
 
-def test_a_flac_that_does_not_know_its_length_is_decoded():
+def test_a_flac_without_a_declared_length_is_decoded():
     flac = bytearray(encoded(tone(70.0), format="FLAC"))
     stream_info = int.from_bytes(flac[18:26], "big")
     flac[18:26] = (stream_info & ~(2**36 - 1)).to_bytes(8, "big")
@@ -128,7 +128,7 @@ def test_a_stream_is_read_like_bytes(tmp_path):
     np.testing.assert_array_equal(read_audio(path).samples, streamed.samples)
 
 
-def test_the_extension_may_lie_about_the_format(tmp_path):
+def test_the_extension_does_not_decide_the_format(tmp_path):
     path = tmp_path / "really a flac # 100% ü.wav"
     path.write_bytes(encoded(tone(), format="FLAC"))
 
@@ -246,7 +246,7 @@ def test_float_samples_may_go_beyond_full_scale(peak):
 
 
 @pytest.mark.parametrize(("peak", "bits"), [(2**15, 16), (20_000, 16), (2**23 - 1, 24), (2**31, 32)])
-def test_floats_that_are_integers_say_so(peak, bits):
+def test_the_error_of_integers_stored_as_floats_names_them(peak, bits):
     error = refusal(scaled(float(peak)))
 
     assert error.code == "unsupported"
@@ -285,7 +285,7 @@ def test_a_length_just_at_the_limit_is_accepted():
     assert decoded(encoded(tone(2.0)), max_seconds=2).seconds == 2.0
 
 
-def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(monkeypatch):
+def test_too_long_is_seen_while_decoding_when_the_header_declares_no_length(monkeypatch):
     monkeypatch.setattr("mats_ray.data.decoders.libsndfile.BLOCK_VALUES", RATE)
 
     error = refusal(without_xing(encoded(noise(20.0), **SNDFILE_KINDS["mp3"])), max_seconds=2)
@@ -370,7 +370,7 @@ def test_an_iterator_that_is_left_early_has_read_no_more(tmp_path):
             pass
 
 
-def test_ten_hours_take_no_more_memory_than_a_block(tmp_path):
+def test_ten_hours_need_no_more_memory_than_a_block(tmp_path):
     path = tmp_path / "ten hours.wav"
     with path.open("wb") as file:  # a hole: no space on disk
         file.write(wav_header(data_bytes=2 * 1_000 * 36_000, rate=1_000))
@@ -442,7 +442,7 @@ def test_limits_hold_for_files_too(tmp_path):
         assert caught.value.code == code
 
 
-def test_an_error_survives_the_way_between_processes():
+def test_an_error_survives_pickling():
     error = pickle.loads(pickle.dumps(refusal(b"")))
 
     assert (error.code, "empty" in str(error)) == ("empty", True)

@@ -110,7 +110,7 @@ def test_a_file_that_is_cut_off_is_one_clear_line(tmp_path, keep):
     assert "\n" not in message
 
 
-def test_triplets_without_embeddings_say_what_to_run(tmp_path):
+def test_the_error_of_triplets_without_embeddings_names_the_command(tmp_path):
     pq.write_table(pa.Table.from_pylist([], schema=SCHEMA), tmp_path / "a.parquet")
 
     with pytest.raises(DataError, match="run `mats embed` first"):

@@ -100,7 +100,7 @@ def test_a_memory_without_a_clap_identity_is_accepted(out):
     check_memory(config, OURS)
 
 
-def test_a_memory_that_is_cut_off_is_refused_before_anyone_trains(out):
+def test_a_memory_that_is_cut_off_is_refused_before_training(out):
     config = configured(out)
     build_memory(config)
     path = out / "santa_memory.safetensors"

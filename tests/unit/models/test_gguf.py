@@ -299,7 +299,7 @@ def test_divisors_of_frequencies_scale_as_llama_3_does():
         (GPT2Config(), {"rope.scaling.factor": 2.0}, "rope.scaling.type cannot be put into a gpt2 model"),
     ],
 )
-def test_a_key_that_transformers_cannot_say_is_named(config, metadata, complaint):
+def test_a_key_that_transformers_does_not_support_is_named(config, metadata, complaint):
     with pytest.raises(ModelError, match=rf"^x\.gguf: .*{complaint}"):
         completed(config, metadata)
 

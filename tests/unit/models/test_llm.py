@@ -181,7 +181,7 @@ def test_tied_weights_are_stored_once_and_load(path, tmp_path):
     assert llm.lm_head.weight is llm.model.embed_tokens.weight
 
 
-def test_gpt2s_causal_masks_of_old_are_no_weights(tmp_path):
+def test_old_causal_masks_of_gpt2_are_no_weights(tmp_path):
     gpt2 = tiny_gpt2()
     gpt2.save_pretrained(tmp_path)
     mask = {"transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64, dtype=torch.uint8)}

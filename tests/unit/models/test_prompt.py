@@ -75,7 +75,7 @@ def test_an_answer_ends_with_eos_and_comes_back_as_text(prompts):
     assert not sample.truncated
 
 
-def test_the_answer_is_tokenised_as_generation_will_say_it(prompts):
+def test_the_answer_is_tokenised_as_it_is_generated(prompts):
     """A space stands between "ASSISTANT:" and the answer, as in the plain text the model has read."""
     whole = prompts.tokenizer.decode(
         prompts.after("Q") + prompts.sample("Q", "yes", max_text_tokens=99).answer[:-1]

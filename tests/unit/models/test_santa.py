@@ -42,7 +42,7 @@ def test_transfer_is_the_papers_equations(memory, num_neighbours):
 
 
 @pytest.mark.parametrize("num_neighbours", [2_000_000_000, 2**62])
-def test_more_neighbours_than_there_are_take_no_memory(memory, num_neighbours):
+def test_more_neighbours_than_there_are_need_no_memory(memory, num_neighbours):
     audio = draw(16, seed=1)
 
     assert torch.equal(

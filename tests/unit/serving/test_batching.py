@@ -38,7 +38,7 @@ def test_only_the_bad_items_fail_and_the_order_stays():
             outcome.unwrap()
 
 
-def test_neighbours_of_a_bad_item_still_share_batches(sizes):
+def test_items_beside_a_bad_one_still_share_batches(sizes):
     isolate(work, [-1, 2, 3, 4, 5, 6, 7, 8])
 
     assert sorted(sizes) == [1, 2, 4]
@@ -166,7 +166,7 @@ def test_a_bad_item_raises_for_its_caller_only():
     assert str(bad) == "-1 is negative"
 
 
-def test_an_idle_thread_can_wait_for_company(sizes):
+def test_an_idle_thread_can_wait_for_more_items(sizes):
     thread = BatchThread(work, max_items=3, wait_seconds=20)
 
     async def scenario():

@@ -104,7 +104,7 @@ def test_haproxy_is_put_in_front_unless_the_environment_decides_otherwise():
     assert free["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
-def test_two_services_on_a_machine_do_not_want_the_same_ports():
+def test_two_services_on_a_machine_use_different_ports():
     one, other = {}, {}
 
     put_haproxy_in_front(one)

@@ -30,14 +30,14 @@ class Queue:
         self._call, self._size, self.fail, self._num_free = getattr(model, method), size, fail, num_free
         self.gate = asyncio.Event()
         self.gate.set()
-        self.under_way = self.most = self.begun = 0
+        self.under_way = self.most = self.started = 0
         setattr(model, method, self)
 
     async def __call__(self, *args):
         if self.under_way >= self._size:
             raise RequestError("too many", code="overloaded")
-        self.begun += 1
-        number = self.begun
+        self.started += 1
+        number = self.started
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -220,7 +220,7 @@ def test_an_idle_server_answers_any_number_of_windows_through_a_small_queue(name
         encoding = Queue(one.encoder, "encode", size=MAX_CONCURRENT_WINDOWS)
         answering = Queue(one.answerer, "answer", size=MAX_CONCURRENT_WINDOWS)
         await CALLS[name](one)
-        return encoding.begun, answering.begun
+        return encoding.started, answering.started
 
     assert asyncio.run(scenario()) in {(40, 40), (40, 0)}
 
@@ -271,7 +271,7 @@ def test_a_stream_of_windows_given_up_leaves_nothing_running():
         await anext(events)
         await until(lambda: answering.under_way == MAX_CONCURRENT_WINDOWS)
         await events.aclose()
-        return answering.under_way, answering.begun < 40
+        return answering.under_way, answering.started < 40
 
     assert asyncio.run(scenario()) == (0, True)
 
@@ -289,7 +289,7 @@ def test_audio_too_long_to_embed_in_time_is_refused_before_decoding(name):
         encoding.gate.set()
         await first
         await CALLS[name](one)
-        return caught.value.code, str(caught.value), encoding.begun > 1
+        return caught.value.code, str(caught.value), encoding.started > 1
 
     code, message, again = asyncio.run(scenario())
 
@@ -328,7 +328,7 @@ def test_an_answerer_scaled_to_zero_starts_while_the_encoder_does(call, monkeypa
         encode, describe = Queue(one.encoder, "encode"), Queue(one.answerer, "describe")
         encode.gate.clear()
         task = asyncio.create_task(CALLS[call](one))
-        await until(lambda: describe.begun)
+        await until(lambda: describe.started)
         encode.gate.set()
         await task
 
@@ -341,6 +341,6 @@ def test_the_answerer_is_not_called_beside_a_request_that_is_fast():
         describe = Queue(one.answerer, "describe")
         await one.answer(request())
         await asyncio.sleep(0)
-        return describe.begun
+        return describe.started
 
     assert asyncio.run(run()) == 0

@@ -162,7 +162,7 @@ def test_a_store_without_conditional_requests(bucket, monkeypatch):
 
 
 @pytest.mark.usefixtures("bucket")
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
 
     for place, reason in {f"{tmp_path}/file": "File exists", "s3://gone/x": "no bucket of that name"}.items():

@@ -121,7 +121,7 @@ def test_a_folder_is_copied_and_replaces_what_was_there(base, tmp_path):
     assert names_of(f"{base}/models") == ["m/config.json", "m/llm/weights"]
 
 
-def test_a_place_that_cannot_be_written_is_named(bucket, tmp_path):
+def test_a_path_that_cannot_be_written_is_named(bucket, tmp_path):
     (tmp_path / "file").touch()
     reasons = {
         str(tmp_path / "file" / "x"): "(Not a directory|File exists)",

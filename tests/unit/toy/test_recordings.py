@@ -21,7 +21,7 @@ def recordings():
 
 
 def mean_levels(mels_NFM, half=slice(None)):
-    """Mean level of each band (M,), the clip's own level taken out."""
+    """Mean level of each band (M,), without the clip's own level."""
     mean_M = mels_NFM[:, half].mean(dim=(0, 1))
     return mean_M - mean_M.mean()
 

@@ -81,7 +81,7 @@ def test_each_wrong_answer_counts_once(clips):
     assert result.questions_right == pytest.approx(1 - 1 / result.num_questions)
 
 
-def test_answering_without_listening_stays_far_below(world, clips):
+def test_answers_without_audio_score_far_below(world, clips):
     blind = majority_baseline(clips, text_triplets(world, split_of(world)))
 
     assert blind.caption_all_sounds < 0.3

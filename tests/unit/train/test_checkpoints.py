@@ -233,7 +233,7 @@ def test_a_failed_upload_is_raised_by_the_next_one(tmp_path, full_disk):
         uploader.submit(write_checkpoint(tmp_path, 2), 2)
 
 
-def test_no_failure_of_an_upload_is_silent(tmp_path, monkeypatch):
+def test_every_failure_of_an_upload_is_raised(tmp_path, monkeypatch):
     """Also an unexpected one: training would continue without checkpoints."""
     uploader = CheckpointUploader(store_at(tmp_path / "store"))
     monkeypatch.setattr(CheckpointStore, "put", lambda *_: [].pop())

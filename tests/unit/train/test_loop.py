@@ -160,7 +160,7 @@ def test_workers_of_one_step_draw_different_dropout(config):
     assert losses_and_norms(first) != losses_and_norms(second)
 
 
-def test_two_workers_take_half_the_micro_batches_each(config):
+def test_two_workers_train_on_half_the_micro_batches_each(config):
     batches = stream(config)
 
     fit(fresh_engine(config), batches, LocalContext(num_workers=2), config)

@@ -166,7 +166,7 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(found, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_three_workers_go_on_from_the_state_of_one(found, reference, stage):
+def test_three_workers_resume_from_the_state_of_one(found, reference, stage):
     assert found[stage]["after_torch"] == pytest.approx(reference[0][2:], rel=1e-4)
 
 

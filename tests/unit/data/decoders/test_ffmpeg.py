@@ -122,7 +122,7 @@ def test_too_long_is_seen_in_the_header(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["aac", "amr"])
-def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(kind, monkeypatch):
+def test_too_long_is_seen_while_decoding_when_the_header_declares_no_length(kind, monkeypatch):
     monkeypatch.setattr("mats_ray.data.decoders.ffmpeg.BLOCK_VALUES", 8_000)
     data = sound(kind, seconds=10.0)
 

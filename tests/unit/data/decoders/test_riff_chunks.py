@@ -143,7 +143,7 @@ def test_an_odd_chunk_in_front_of_the_samples(padding):
 
 
 @pytest.mark.parametrize("mask", [0, 1, 0x3F, 0x8000_0000, 0xFFFF_FFFF])
-def test_a_channel_mask_is_not_believed(mask):
+def test_a_channel_mask_is_ignored(mask):
     data = sndfile_bytes(np.stack([SOUND] * 2, axis=1), RATE, format="WAVEX")
 
     is_whole(sized(data, 40, mask, 4, "little"))

@@ -42,7 +42,7 @@ def test_a_failed_read_is_raised_by_the_view():
         raise AudioDecodeError("what the reader made of it", code="truncated")
 
 
-def test_patched_bytes_take_the_place_of_others():
+def test_patched_bytes_replace_others():
     pieces = patched(10, 20, {(15, 15): b"\0", (12, 14): b"ab"})
 
     assert View(io.BytesIO(FILE), pieces).read() == FILE[10:12] + b"ab" + FILE[14:15] + b"\0" + FILE[15:20]

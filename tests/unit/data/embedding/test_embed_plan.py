@@ -131,7 +131,7 @@ def test_folders_beside_each_other_are_apart():
     assert make_plan(DataConfig(), (), IDENTITY, triplets="a/b", out="a/bc").out == "a/bc"
 
 
-def test_a_folder_with_files_of_somebody_else_is_not_written_to(tmp_path):
+def test_a_folder_with_foreign_files_is_not_written_to(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     mine = tmp_path / "embedded" / "deep" / "part-00000.parquet"
     write_triplets(mine.parent, rows_of(5, texts=3))

@@ -102,7 +102,7 @@ def test_online_rows_come_in_the_same_order_without_embeddings_or_clap(tmp_path)
     )
 
 
-def test_another_clap_than_the_plan_began_with_is_refused(tmp_path):
+def test_another_clap_than_the_plans_is_refused(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     clap = CountingCLAP()
     clap.identity = CLAPIdentity(family="laion", checkpoint_hash="f" * 16, dim=8)

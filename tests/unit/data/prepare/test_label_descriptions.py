@@ -58,7 +58,7 @@ def test_every_label_is_requested_once_and_the_file_serves_prepare(chat, tmp_pat
     assert read_descriptions(str(out)) == {"dog bark": texts, "rain": texts, "siren": texts}
 
 
-def test_talk_around_the_list_is_left_out():
+def test_text_around_the_list_is_left_out():
     assert sentences_in(ANSWER) == ["A dog barks.", "A hound howls at the moon."]
 
 

@@ -53,7 +53,7 @@ def test_a_question_is_its_own_instruction():
     assert made[1:5] == ("A dog.", "Is it loud?", "Yes.", "qa")
 
 
-def test_splits_and_licences_drop_and_say_why():
+def test_splits_and_licences_drop_records_with_a_reason():
     row = Row(1, "a", text="x", split="test")
 
     assert builder_of("clotho")(row) == Dropped(1, "split test")

@@ -240,7 +240,7 @@ def test_a_caption_on_two_lines_without_quotes_is_put_together(tmp_path):
 
 def test_half_a_caption_is_never_a_caption(tmp_path):
     header = "audiocap_id,youtube_id,start_time,caption\n"
-    # nobody can tell whether the comma in "talk, then rain" belongs to the text
+    # it is unclear whether the comma in "talk, then rain" belongs to the text
     rows = "11,a,30,a motor hums with\ntalk, then rain\n12,b,30,rain\n"
 
     read = Read("audiocaps2", write(tmp_path, "train.csv", header + rows))

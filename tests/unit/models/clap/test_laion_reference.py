@@ -66,7 +66,7 @@ def test_the_package_is_imported_only_where_it_is_chosen(package, tiny_file):
     assert "laion_clap" in sys.modules
 
 
-def test_the_package_answers_in_our_words_and_silently(package, tiny_file, capsys):
+def test_the_package_is_a_clap_like_any_other_and_prints_nothing(package, tiny_file, capsys):
     clap = load_clap(tiny_file, implementation="laion_clap")
     texts = ["a", "abc", "ab"]
     clips = noise(1000, 700_000)

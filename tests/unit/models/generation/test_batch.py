@@ -1,4 +1,4 @@
-"""Answers added to and removed from a batch at any time are those of transformers' generate, token for token."""
+"""Answers added to and removed from a batch are those of transformers' generate, token for token."""
 
 import pytest
 import torch
@@ -136,7 +136,7 @@ def test_recurrent_layers_are_left_to_transformers(clap):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_latecomers_change_nothing(model, clap, profile):
+def test_answers_added_later_change_no_other(model, clap, profile):
     answers_are_those_of_transformers(model, clap, profile)
 
 
@@ -187,7 +187,7 @@ def test_one_that_is_dropped_leaves_the_others_as_they_are(model, clap):
         assert sequences[n].ids == expected
 
 
-def test_the_batch_shrinks_when_the_longest_has_left(model, clap):
+def test_the_batch_shrinks_when_the_longest_is_removed(model, clap):
     short, long = sequence("fast", 12), sequence("fast", 1)
     batch = ContinuousBatch(model.llm, eos_id=EOS)
 
@@ -225,7 +225,7 @@ def scarce(original, limit):
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("step", ["step", "selected", "joined"])
-def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, monkeypatch, step, profile):
+def test_where_memory_is_short_answers_continue_in_smaller_batches(model, clap, monkeypatch, step, profile):
     sequences = [sequence(profile, 9) for _ in PROMPTS]
     one_answer = PROFILES[profile].num_beams
     monkeypatch.setattr(KVCache, step, scarce(getattr(KVCache, step), one_answer))

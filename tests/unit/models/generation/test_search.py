@@ -134,7 +134,7 @@ def test_beams_keep_the_best_two_and_publish_only_what_is_settled():
     assert not search.answer.ended
 
 
-def test_a_beam_that_ends_is_kept_beside_those_that_go_on():
+def test_a_finished_beam_is_kept_beside_unfinished_ones():
     search = beam(max_new_tokens=9)
     sure, end = [-50.0, 9, 0, -50], [-50.0, -50, -50, 9]
 

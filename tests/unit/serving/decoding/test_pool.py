@@ -209,10 +209,10 @@ def test_a_cancelled_caller_leaves_no_decoder_busy():
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         asking.cancel()
-        begun = time.monotonic()
+        start = time.monotonic()
         clip = await one.decode(wav(), name="a")
         one.close()
-        return clip, time.monotonic() - begun
+        return clip, time.monotonic() - start
 
     clip, seconds = asyncio.run(scenario())
 
@@ -233,7 +233,7 @@ def test_a_decoding_process_inherits_no_secret(monkeypatch):
     process = DecoderProcess()
     try:
         request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
-        process.decode(request, wav(), acquire_memory=int)  # then it is certain to have begun
+        process.decode(request, wav(), acquire_memory=int)  # then it is certain to have started
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.close()

@@ -31,7 +31,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread():
     assert app.read == []
 
 
-def test_a_body_that_lies_about_its_length_is_cut_off_while_it_is_read():
+def test_a_body_longer_than_declared_is_cut_off_while_it_is_read():
     app = App()
 
     sent = drive(BodyLimit(app, max_bytes=10, memory=MEMORY), [b"x" * 6, b"y" * 6, b"z" * 6])
@@ -263,7 +263,7 @@ def test_a_stream_without_end_is_broken_off():
         drive(Timeout(app, seconds=60, stream_seconds=0.05), [b""])
 
 
-def test_a_response_that_has_begun_is_broken_off_not_answered_twice():
+def test_a_started_response_is_broken_off_not_sent_twice():
     async def app(_scope, _receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("half-way")
