@@ -3,7 +3,7 @@
     mats demo --config configs/toy.yaml         # first: the world, and the model the variants are made of
     python benchmarks/fidelity.py [--tables santa answers training]
 
-Every line changes one thing and answers for the demo's 200 held-out clips, captions and questions: the share of
+Every line changes one thing and captions and questions the demo's 200 held-out clips: the share of
 captions that name all sounds, of questions answered right, and both against the first line of its table.
 Differences of two or three hundredths are chance: the last Santa lines show as much from another seed alone.
 The table ``training`` trains a model for each line (``fidelity_training.py``), a minute or two each.

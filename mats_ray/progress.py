@@ -66,9 +66,9 @@ class Progress:
         of = f"/{self.total}" if self.total is not None else ""
         left = ""
         if self.total is not None and rate > 0 and self.done < self.total:
-            left = f"  {clock((self.total - self.done) / rate)} left"
+            left = f"  {format_seconds((self.total - self.done) / rate)} left"
         note = f"  {self.note}" if self.note else ""
-        speed = f"{rate:.3g} {self.unit}s/s  {clock(elapsed)}"
+        speed = f"{rate:.3g} {self.unit}s/s  {format_seconds(elapsed)}"
         return f"{self.label} {self.done}{of} {self.unit}s  {speed}{left}{note}"
 
     def _draw(self, *, final: bool = False) -> None:
@@ -83,7 +83,7 @@ class Progress:
             self._stream.flush()
 
 
-def clock(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Format seconds as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -4,7 +4,7 @@ from contextlib import suppress
 import pytest
 
 from mats_ray import progress
-from mats_ray.progress import Progress, clock
+from mats_ray.progress import Progress, format_seconds
 
 
 class Terminal(io.StringIO):
@@ -129,7 +129,7 @@ def test_progress_goes_to_stderr(capsys):
     ("seconds", "text"), [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3_599, "59:59"), (3_725, "1:02:05")]
 )
 def test_a_clock_reads_minutes_or_hours(seconds, text):
-    assert clock(seconds) == text
+    assert format_seconds(seconds) == text
 
 
 def test_elapsed_seconds_are_counted_from_the_start(now):

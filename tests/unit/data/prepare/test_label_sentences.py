@@ -2,7 +2,13 @@
 
 import pytest
 
-from mats_ray.data.prepare.label_sentences import FRAMES, in_sentence, joined, plain, sentence
+from mats_ray.data.prepare.label_sentences import (
+    FRAMES,
+    join_labels,
+    label_in_sentence,
+    readable_label,
+    sentence,
+)
 from mats_ray.data.sources.registry import LabelKind
 
 
@@ -58,7 +64,7 @@ def test_these_words_never_change():
     ],
 )
 def test_labels_are_written_as_people_do(label, expected):
-    assert plain(label) == expected
+    assert readable_label(label) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,10 +72,10 @@ def test_labels_are_written_as_people_do(label, expected):
     [("Electric guitar", "electric guitar"), ("DJ set", "DJ set"), ("A capella", "a capella")],
 )
 def test_only_abbreviations_keep_their_capitals(label, expected):
-    assert in_sentence(label) == expected
+    assert label_in_sentence(label) == expected
 
 
 def test_labels_are_listed_as_in_a_sentence():
-    assert joined(("Dog",)) == "dog"
-    assert joined(("Dog", "Rain")) == "dog and rain"
-    assert joined(("Dog", "Rain", "Wind")) == "dog, rain and wind"
+    assert join_labels(("Dog",)) == "dog"
+    assert join_labels(("Dog", "Rain")) == "dog and rain"
+    assert join_labels(("Dog", "Rain", "Wind")) == "dog, rain and wind"
