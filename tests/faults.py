@@ -66,7 +66,7 @@ class _Proxy(BaseHTTPRequestHandler):
             body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
             self._answer(status, {"Content-Type": "application/xml"}, body)
         elif fault == "timeout":
-            self.rfile.read(1)  # comes back when the other side has had enough
+            self.rfile.read(1)  # returns when the other side closes the connection
             self.close_connection = True
         elif fault == "reset":
             self.close_connection = True

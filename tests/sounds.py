@@ -81,7 +81,7 @@ def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, codec=None, op
 
 
 def decoded(data, name="clip", *, sample_rate=None, **limits):
-    """Decode from memory and from a file, which must come to the same clip, or to the same error."""
+    """Decode from memory and from a file, which must give the same clip, or the same error."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()

@@ -24,7 +24,7 @@ def memories(draw):
     num_rows = draw(st.integers(1, 50))
     rows = torch.randn(num_rows, 6, generator=torch.Generator().manual_seed(draw(st.integers(0, 1000))))
     if draw(st.booleans()):
-        rows[num_rows // 2 :] = rows[: num_rows - num_rows // 2].clone()  # texts that say the same
+        rows[num_rows // 2 :] = rows[: num_rows - num_rows // 2].clone()  # equal texts
     return SantaMemory.build(
         rows,
         num_clusters=draw(st.integers(1, num_rows)),

@@ -136,7 +136,7 @@ def test_every_key_is_explained():
         if re.match(r"\s*(- )?[\w./~]+:( |$)", line)
         and "#" not in line
         and not lines[number - 2].strip().startswith("#")
-        # A section may speak for itself where its keys do.
+        # A section needs no comment where its keys have one.
         and not lines[number].strip().startswith("#")
     ]
 

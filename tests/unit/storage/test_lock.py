@@ -48,7 +48,7 @@ def test_the_error_of_a_second_job_names_the_holder(base):
             DataError, match=f"^{base} is in use: `mats embed` on .*, process {os.getpid()}, since "
         ):
             acquire(base)
-        with pytest.raises(DataError, match="is in use"):  # and did not take it away
+        with pytest.raises(DataError, match="is in use"):  # and did not remove it
             acquire(f"{base}/")
 
 
