@@ -131,14 +131,12 @@ def frames_segment(stream: BinaryIO, start: int, size: int, name: str, limits: L
             break
         place, count = place + frame.num_bytes, count + 1
         limits.check_length(count * frame.num_samples, frame.rate, name)
-        following = _next(stream, place, first)
-        on = (
-            _resume_after_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
-        )
+        following = _frame_at(stream, place, first)
+        on = _skip_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
         if on is not None:
             runs.append(range(run_start, place))
             run_start = place = on
-            following = _next(stream, place, first)
+            following = _frame_at(stream, place, first)
         frame = following
     runs.append(range(run_start, place))
     count -= info is not None
@@ -157,7 +155,7 @@ def frames_segment(stream: BinaryIO, start: int, size: int, name: str, limits: L
     )
 
 
-def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
+def _frame_at(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
     """Return the frame at a place, if it is one of the same stream."""
     head = read_at(stream, place, _TAG_BYTES if first.tag_at else HEAD_BYTES)
     frame = frame_of(head[:HEAD_BYTES])
@@ -166,9 +164,7 @@ def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
     return frame
 
 
-def _resume_after_gap(
-    stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int
-) -> int | None:
+def _skip_gap(stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int) -> int | None:
     """Find where the stream continues behind a tag, or behind damage so short that a decoder may skip it."""
     on: int | None = place
     while on is not None and (num_bytes := tag_bytes(stream, on)):
@@ -178,7 +174,7 @@ def _resume_after_gap(
             return None  # the end, much damage, or another stream
         reach = math.ceil(TOLERANCE_SECONDS * frame.rate / frame.num_samples * frame.num_bytes)
         on = search(stream, place, size, reach=reach)
-    return on if on is not None and _next(stream, on, frame) else None
+    return on if on is not None and _frame_at(stream, on, frame) else None
 
 
 def _info(head: bytes, frame: Frame) -> _Info | None:
