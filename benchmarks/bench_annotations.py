@@ -40,7 +40,7 @@ SPLITS = ["train", "val", "test"]
 
 
 def sources_of(folder: Path, *, splits: list[str] | None = None) -> list[dict[str, object]]:
-    """What ``data.prepare.sources`` says of every file; rows of its own split are kept, or those of some."""
+    """Return ``data.prepare.sources`` of every file; rows of its own split are kept, or of given splits."""
     return [
         {"source": source, "path": str(folder / name), "split": split, "splits": splits or [split]}
         for source, name, split, _ in FILES

@@ -43,7 +43,7 @@ def requests_of(dim: int, number: int) -> list[GenerationRequest]:
 
 
 class WholeBatches:
-    """One thread; a batch begins when the last one is done."""
+    """One thread; a batch starts when the last one is done."""
 
     def __init__(self, answerer: Answerer, places: int) -> None:
         self._answerer, self._places = answerer, places

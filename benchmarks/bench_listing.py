@@ -21,7 +21,7 @@ PAGE = 1_000
 
 
 class Store(BaseHTTPRequestHandler):
-    """As many keys as it is told, below ``clips/``."""
+    """A store that lists a given number of keys below ``clips/``."""
 
     protocol_version = "HTTP/1.1"
     num_objects = 0
@@ -63,7 +63,7 @@ def serve(num_objects: int, port: Any) -> None:
 
 
 def peak_mb() -> float:
-    """Of this process, so far."""
+    """Return the peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 

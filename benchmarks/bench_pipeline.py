@@ -27,7 +27,7 @@ for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_he
     os.environ.setdefault(name, value)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 LOG = os.environ.setdefault("MATS_BENCH_LOG", tempfile.mkdtemp(prefix="bench_pipeline_"))
-"""Where the processes of a job, which inherit this, write what they did when."""
+"""Folder where the processes of a job, which inherit this, log the times of their batches."""
 
 import numpy as np
 import psutil
@@ -78,17 +78,17 @@ def note(stage: str, started: float, num_rows: int = 0) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What a job did."""
+class JobResult:
+    """Result and timing of a job."""
 
     rows: list[dict[str, Any]]
     total_s: float
     working_s: float
-    """From the first batch that was begun to the last one that was ended, of the models' processes."""
+    """Seconds from the start of the first batch to the end of the last one, in the models' processes."""
     busy: dict[str, float]
     """Share of their time that the processes of a stage work, from its first to its last batch."""
     peak_mb: float
-    """Of the machine, above what it held before."""
+    """Peak memory of the machine, above that before the job."""
 
     @property
     def rate(self) -> float:
@@ -96,7 +96,7 @@ class Ran:
         return len(self.rows) / self.working_s
 
 
-def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_size: int = 32) -> Ran:
+def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_size: int = 32) -> JobResult:
     """Caption a folder into a new one."""
     shutil.rmtree(LOG)
     Path(LOG).mkdir()
@@ -118,7 +118,9 @@ def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_siz
     lasted = {stage: span[:, 1].max() - span[:, 0].min() for stage, span in spans.items()}
     workers = {"decode": decoders, "answer": models}
     busy = {s: float((t[:, 1] - t[:, 0]).sum() / lasted[s] / workers[s]) for s, t in spans.items()}
-    return Ran(rows=rows, total_s=total, working_s=float(lasted["answer"]), busy=busy, peak_mb=peak.megabytes)
+    return JobResult(
+        rows=rows, total_s=total, working_s=float(lasted["answer"]), busy=busy, peak_mb=peak.megabytes
+    )
 
 
 class Peak:
@@ -219,12 +221,12 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def shape(args: argparse.Namespace) -> dict[str, int]:
-    """How many of what."""
+    """Return the numbers of actors and the batch size."""
     return {"decoders": args.decoders, "models": args.models, "batch_size": args.batch_size}
 
 
-def busy_words(ran: Ran) -> str:
-    """Say how busy the stages are."""
+def busy_words(ran: JobResult) -> str:
+    """Format the busy share of each stage."""
     return "busy: " + ", ".join(f"{stage} {share:.0%}" for stage, share in ran.busy.items())
 
 

@@ -29,7 +29,7 @@ WORDS = (
     "while_people_talk before_it_stops after_a_pause over_music under_wind near_water in_a_hall on_a_street",
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen",
 )
-ASKED = (
+QUESTION_TEXTS = (
     "What can be heard?",
     "Where might this be?",
     "Is it loud?",
@@ -48,7 +48,7 @@ def caption(number: int) -> str:
 
 
 def generate(work: Path, rows: int) -> None:
-    """Write the raw files, and a tiny CLAP that knows the words."""
+    """Write the raw files, and a tiny CLAP whose tokenizer was trained on the words."""
     import torch
     from transformers import ClapModel
 
@@ -85,11 +85,11 @@ def items(clip: int) -> list[str]:
     rows += [
         {
             **base,
-            "instruction": asked,
+            "instruction": question,
             "task": "open-ended question",
             "output": f"{text.split(',')[0]} ({n}).",
         }
-        for n, asked in enumerate(ASKED)
+        for n, question in enumerate(QUESTION_TEXTS)
     ]
     return [json.dumps(row) for row in rows]
 
@@ -159,7 +159,7 @@ def run_stage(stage: str, work: Path, rows: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the stages asked for at every size, then print what there is."""
+    """Run the chosen stages at every size, then print what there is."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

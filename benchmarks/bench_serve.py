@@ -70,7 +70,7 @@ def overhead(model: str) -> None:
 
 
 def stages(model: str) -> None:
-    """Where the time of a request goes, from the service's own spans; and the same parts in one process."""
+    """Time of a request by stage, from the service's own spans; and the same stages in one process."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MATS_SPANS"] = f"{folder}/spans"
         os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -111,8 +111,8 @@ def bare_stages(model: str) -> dict[str, float]:
         times.append(time.perf_counter())
         answerer.answer(embeddings, [instruction])
         times.append(time.perf_counter())
-        for name, began, ended in zip(took, times, times[1:], strict=False):
-            took[name].append(1e3 * (ended - began))
+        for name, started, ended in zip(took, times, times[1:], strict=False):
+            took[name].append(1e3 * (ended - started))
     return {name: statistics.median(values) for name, values in took.items()}
 
 
@@ -143,7 +143,7 @@ def throughput(model: str, seconds: float = 20) -> None:
     ours = rates.pop("continuous, 16 clients")
     for name, rate in rates.items():
         print(f"| continuous / {name} | {ours / rate:.2f} x | |")
-    equal = all(len(said) == 1 for said in texts.values())
+    equal = all(len(answers) == 1 for answers in texts.values())
     print(f"| answers equal on all sides | {len(texts)} requests of the series | {equal} |")
 
 
@@ -164,11 +164,11 @@ def overload(model: str, seconds: float = 120) -> None:
         watch = every(10, lambda _: memory.append(server.memory_mb()))
         load = asyncio.run(open_loop(server.url, 5 * calm.rate, seconds, each_second=watch))
         after = asyncio.run(closed_loop(server.url, 1, 3))
-    rejected, strange = load.of(429, 503), [r for r in load.replies if r.status not in {200, 429, 503}]
+    rejected, unexpected = load.of(429, 503), [r for r in load.replies if r.status not in {200, 429, 503}]
     plain = [reply for reply in rejected if (reply.code or "").startswith("no JSON")]
     calm_99, busy_99 = milliseconds(calm.of(200), 99), milliseconds(load.of(200), 99)
     print(f"| overload, {5 * calm.rate:.0f} requests/s for {seconds:.0f} s | {load.counts()} | |")
-    print(f"| neither 200 nor 429/503 | {len(strange)} of {len(load.replies)} | {strange[:2]} |")
+    print(f"| neither 200 nor 429/503 | {len(unexpected)} of {len(load.replies)} | {unexpected[:2]} |")
     print(f"| rejected without our JSON | {len(plain)} of {len(rejected)} | {plain[:1]} |")
     print(
         f"| rejected in | p50 {milliseconds(rejected, 50):.0f} ms | p99 {milliseconds(rejected, 99):.0f} ms |"
@@ -191,13 +191,13 @@ def kill(model: str, seconds: float = 120) -> None:
         calm = asyncio.run(closed_loop(server.url, 16, 10))
         deaths: list[tuple[float, str]] = []
 
-        def strike(second: int) -> None:
+        def kill_one(second: int) -> None:
             name = ("Answerer", "Encoder", "Ingress")[len(deaths) % 3]
             for process in server.replicas(name)[:1]:
                 process.kill()
                 deaths.append((second, name))
 
-        load = asyncio.run(open_loop(server.url, calm.rate / 2, seconds, each_second=every(10, strike)))
+        load = asyncio.run(open_loop(server.url, calm.rate / 2, seconds, each_second=every(10, kill_one)))
         after = asyncio.run(closed_loop(server.url, 1, 3))
     failed = [reply for reply in load.replies if reply.status != 200]
     print(f"| {len(deaths)} replicas killed at {calm.rate / 2:.0f} requests/s | {load.counts()} | |")
@@ -214,9 +214,9 @@ def kill(model: str, seconds: float = 120) -> None:
 
 
 def victim_of(reply: Reply, deaths: list[tuple[float, str]]) -> str:
-    """Who was killed last before a request ended."""
+    """Return the kind of replica that was killed last before a request ended."""
     before = [name for second, name in deaths if second <= reply.at + reply.seconds]
-    return before[-1] if before else "nobody"
+    return before[-1] if before else "none"
 
 
 def every(seconds: int, do: Callable[[int], object]) -> Callable[[int], None]:
@@ -234,10 +234,10 @@ def scale(model: str, seconds: float = 60) -> None:
     with serving(model, f"answerer.autoscaling={SCALING % 1}") as (server, cold):
         print(f"| cold start to the first answer | {cold:.1f} s | |", flush=True)
         calm = asyncio.run(closed_loop(server.url, 8, 5))
-        watch = Watch(server)
-        load = asyncio.run(open_loop(server.url, 0.8 * calm.rate, seconds, each_second=watch.look))
+        scale_up = ScaleUp(server)
+        load = asyncio.run(open_loop(server.url, 0.8 * calm.rate, seconds, each_second=scale_up.check))
         step = f"a step to {0.8 * calm.rate:.0f} requests/s"
-        print(f"| second answerer serves after {step} | {watch.said} | {load.counts()} |")
+        print(f"| second answerer serves after {step} | {scale_up.result} | {load.counts()} |")
         gone = seconds_until(lambda: len(server.replicas("Answerer")) == 1, at_most=90)
         print(f"| and has gone after the load's end | {gone} | |", flush=True)
 
@@ -254,24 +254,24 @@ def zero(model: str) -> None:
         print(f"| first answer from zero | {first.seconds:.1f} s | status {first.status} |")
 
 
-class Watch:
-    """When the second answerer began to serve."""
+class ScaleUp:
+    """Seconds until the second answerer serves."""
 
     def __init__(self, server: Server) -> None:
         self._server, self._since = server, time.monotonic()
         self._before = self._started()
-        self.said = "not while the load lasted"
+        self.result = "not while the load lasted"
 
     def _started(self) -> int:
         return self._server.logged("Answerer", "started successfully")
 
-    def look(self, _: int) -> None:
-        if self.said.startswith("not") and self._started() > self._before:
-            self.said = f"{time.monotonic() - self._since:.0f} s"
+    def check(self, _: int) -> None:
+        if self.result.startswith("not") and self._started() > self._before:
+            self.result = f"{time.monotonic() - self._since:.0f} s"
 
 
 def seconds_until(condition: Callable[[], bool], *, at_most: float) -> str:
-    """Wait for something; say how long it took."""
+    """Wait for a condition; return how long it took."""
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > at_most:
@@ -281,7 +281,7 @@ def seconds_until(condition: Callable[[], bool], *, at_most: float) -> str:
 
 
 def hostile(model: str, number: int = 10_000) -> None:
-    """Requests nobody means well with; see serve_hostile.py."""
+    """Hostile requests; see serve_hostile.py."""
     from serve_hostile import INGRESS_MB, attack
 
     settings = ("max_audio_seconds=60", "max_upload_bytes=3000000", *ONE_REPLICA)
@@ -302,7 +302,7 @@ def hostile(model: str, number: int = 10_000) -> None:
 
 
 def same_answers(before: Load, after: Load) -> bool:
-    """One client asks a fixed series, so replies compare by their place in it."""
+    """One client sends a fixed series, so replies compare by their place in it."""
     pairs = zip(before.replies[:15], after.replies[:15], strict=False)
     return all(a.text == b.text and a.text is not None for a, b in pairs)
 

@@ -196,7 +196,7 @@ def run_ours(config, variant: str) -> list[dict]:
 
 
 def run_plain(config) -> list[dict]:
-    """What one writes first: a wrapper that splices and computes a loss, peft, and transformers' Trainer."""
+    """The simplest way: a wrapper that splices and computes a loss, peft, and transformers' Trainer."""
     import numpy as np
     import torch
     from torch import nn

@@ -1,9 +1,9 @@
-"""What each deliberate difference from the paper and from upstream does to the toy (docs/fidelity.md).
+"""The effect of each deliberate difference from the paper and from upstream on the toy (docs/fidelity.md).
 
     mats demo --config configs/toy.yaml         # first: the world, and the model the variants are made of
     python benchmarks/fidelity.py [--tables santa answers training]
 
-Every line changes one thing and asks the demo's 200 held-out clips for captions and answers: the share of
+Every line changes one thing and captions and questions the demo's 200 held-out clips: the share of
 captions that name all sounds, of questions answered right, and both against the first line of its table.
 Differences of two or three hundredths are chance: the last Santa lines show as much from another seed alone.
 The table ``training`` trains a model for each line (``fidelity_training.py``), a minute or two each.
@@ -70,7 +70,7 @@ class World:
     def santa(self, **changes) -> SantaConfig:
         return self.answerer.santa.model_copy(update=changes)
 
-    def ask(self, embeddings_NC: np.ndarray | None = None, **changes) -> Score:
+    def score(self, embeddings_NC: np.ndarray | None = None, **changes) -> Score:
         """Score a changed answerer, Santa and all, on the test clips."""
         answerer = replace(self.answerer, **changes)
         moved_NC = answerer.move(self.audio_NC if embeddings_NC is None else embeddings_NC).numpy()
@@ -118,22 +118,22 @@ def santa_lines(world: World) -> list[Line]:
     )
     return [
         ("ours", world.ask),
-        ("Santa off", lambda: world.ask(memory=None)),
-        ("the paper's mix of 0.3", lambda: world.ask(santa=world.santa(mix=0.3))),
-        ("upstream: audio as long as CLAP gives it", lambda: world.ask(world.raw_NC, santa=upstream)),
-        ("upstream: clusters filled up with copies", lambda: world.ask(santa=upstream)),
-        ("upstream: noise on the neighbours", lambda: world.ask(santa=noisy, memory=clustered(clean))),
+        ("Santa off", lambda: world.score(memory=None)),
+        ("the paper's mix of 0.3", lambda: world.score(santa=world.santa(mix=0.3))),
+        ("upstream: audio as long as CLAP gives it", lambda: world.score(world.raw_NC, santa=upstream)),
+        ("upstream: clusters filled up with copies", lambda: world.score(santa=upstream)),
+        ("upstream: noise on the neighbours", lambda: world.score(santa=noisy, memory=clustered(clean))),
         (
             "upstream: no clusters",
-            lambda: world.ask(santa=upstream, memory=clustered(world.noised(), num_clusters=1)),
+            lambda: world.score(santa=upstream, memory=clustered(world.noised(), num_clusters=1)),
         ),
-        ("upstream: random.shuffle", lambda: world.ask(memory=shuffled_as_upstream(world))),
+        ("upstream: random.shuffle", lambda: world.score(memory=shuffled_as_upstream(world))),
         (
             "upstream: K-means from random rows",
-            lambda: world.ask(memory=clustered(world.noised(), start=start)),
+            lambda: world.score(memory=clustered(world.noised(), start=start)),
         ),
-        ("other texts drawn, other noise (seed 1)", lambda: world.ask(memory=clustered(world.noised(1)))),
-        ("other texts drawn, other noise (seed 2)", lambda: world.ask(memory=clustered(world.noised(2)))),
+        ("other texts drawn, other noise (seed 1)", lambda: world.score(memory=clustered(world.noised(1)))),
+        ("other texts drawn, other noise (seed 2)", lambda: world.score(memory=clustered(world.noised(2)))),
     ]
 
 
@@ -146,14 +146,14 @@ def answer_lines(world: World) -> list[Line]:
     fast = GenerationConfig(profile="fast", max_new_tokens=world.config.generation.max_new_tokens)
     return [
         ("ours: beam 4, no bigram twice, penalty 2", world.ask),
-        ("profile fast: greedy", lambda: world.ask(generation=fast)),
+        ("profile fast: greedy", lambda: world.score(generation=fast)),
         ("transformers' penalty behind inputs_embeds", lambda: transformers_penalty(world)),
         ("upstream: a batch ends with its first row", lambda: ends_with_the_first(world)),
         ("str.capitalize() on the answer", lambda: capitalized(world)),
         ("language model in float16", lambda: in_half(world, "float16")),
         ("language model in bfloat16", lambda: in_half(world, "bfloat16")),
-        ("CLAP: lowest frequency 0 Hz", lambda: world.ask(heard(world, frequency_min=0))),
-        ("CLAP: audio rounded to 16 bits", lambda: world.ask(heard(world, quantize_int16=True))),
+        ("CLAP: lowest frequency 0 Hz", lambda: world.score(encode_with(world, frequency_min=0))),
+        ("CLAP: audio rounded to 16 bits", lambda: world.score(encode_with(world, quantize_int16=True))),
     ]
 
 
@@ -162,7 +162,7 @@ def transformers_penalty(world: World) -> Score:
     ours = mats.MATS.answer
     mats.MATS.answer = _answer_as_transformers
     try:
-        return world.ask()
+        return world.score()
     finally:
         mats.MATS.answer = ours
 
@@ -184,7 +184,7 @@ def answers(world: World) -> tuple[list[str], list[str]]:
     """Captions and answers, and the same with each batch cut to the length of its first."""
     moved_NC = world.answerer.move(world.audio_NC).numpy()
     rows = prompts_of(world.clips)
-    said, ends = [], []
+    generated, ends = [], []
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
         ids = world.answerer.model.generate(
@@ -193,10 +193,10 @@ def answers(world: World) -> tuple[list[str], list[str]]:
             max_new_tokens=world.config.generation.max_new_tokens,
             **PROFILES["paper"].as_kwargs(),
         )
-        said += [one.ids for one in ids]
+        generated += [one.ids for one in ids]
         ends += [len(ids[0].ids)] * len(ids)
-    texts = [world.answerer.prompts.decode(ids) for ids in said]
-    cut = [world.answerer.prompts.decode(ids[:end]) for ids, end in zip(said, ends, strict=True)]
+    texts = [world.answerer.prompts.decode(ids) for ids in generated]
+    cut = [world.answerer.prompts.decode(ids[:end]) for ids, end in zip(generated, ends, strict=True)]
     return texts, cut
 
 
@@ -221,10 +221,10 @@ def in_half(world: World, dtype: str) -> Score:
     return answer_clips(other, world.answerer.move(world.audio_NC).numpy(), world.clips)
 
 
-def heard(
+def encode_with(
     world: World, *, frequency_min: int | None = None, quantize_int16: bool | None = None
 ) -> np.ndarray:
-    """The clips through a CLAP with another front end."""
+    """Encode the clips by a CLAP with another front end."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(shutil.copytree(world.config.clap_ref, Path(scratch) / "clap"))
         settings = json.loads((folder / "preprocessor_config.json").read_text())

@@ -119,7 +119,7 @@ class Mutator:
         data[place : place + length] = self.draw.bytes(length)
 
     def splice(self, data: bytearray) -> None:
-        """It goes on as another file."""
+        """Continue as another file."""
         _, other = self.files[self.draw.integers(len(self.files))]
         data[self.place(data) :] = other[int(self.draw.integers(len(other))) :]
 
@@ -165,7 +165,7 @@ def outcome_of(source: bytes | Path) -> str:
 
 
 def main() -> int:
-    """Run children over all inputs and print what came out, also when told to stop before the end."""
+    """Run children over all inputs and print the results, also when stopped before the end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--start", type=int, default=0)
@@ -177,14 +177,14 @@ def main() -> int:
         decode_range(args.seed, args.start, stop, args.child)
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began, failures, results = time.monotonic(), [], []
+    started, failures, results = time.monotonic(), [], []
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         start = args.start
         while start < stop and run_child(args.seed, start, stop, Path(folder) / "index", results) != 0:
             failures.append(int((Path(folder) / "index").read_text()))
             print(f"failed: input {failures[-1]}")
             start = failures[-1] + 1
-    report(results, seconds=time.monotonic() - began)
+    report(results, seconds=time.monotonic() - started)
     print(f"failures: {len(failures)} {failures or ''}")
     return 1 if failures else 0
 

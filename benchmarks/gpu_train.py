@@ -41,7 +41,7 @@ MAPPERS = {
     "tiny": MapperConfig(hidden_dim=32, num_layers=2, num_heads=2, prefix_length=8, content_length=8),
 }
 INSTRUCTION_TOKENS, CAPTION_MEAN, CAPTION_SD = 16, 13, 5
-"""Of LLaMA's tokenizer: the caption instruction with its frame, and AudioCaps captions (about 9 words)."""
+"""Numbers of LLaMA tokens: the caption instruction with its frame, AudioCaps captions (about 9 words)."""
 
 
 def build(size: str, device: str, dtype: torch.dtype) -> MATS:
@@ -89,11 +89,11 @@ def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
     for _ in range(repeats + 1):
         if device == "cuda":
             torch.cuda.synchronize()
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
 
 

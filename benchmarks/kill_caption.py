@@ -4,7 +4,7 @@
 
 Decoders, model processes, drivers and nodes get SIGKILL at moments drawn by chance; a killed driver is
 started again, a killed node is replaced. Whenever a job ends by itself its rows are compared with those of an
-unbroken one, and another job begins. Prints a line per event and one at the end; other rows are an error.
+unbroken one, and another job starts. Prints a line per event and one at the end; other rows are an error.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from tests.kills import Job, Kill
 from tests.world import tiny_model_dir
 
 KINDS = ["decoder", "model", "model", "node", "node", "driver"]
-"""As often as here: after a driver all begins anew, which takes longest."""
+"""Kinds of process to kill, as often as listed: a killed driver costs a job most time."""
 FAST_DEATH = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
     "health_check_failure_threshold": 4,
 }
-"""How soon a dead node counts as one; Ray's own settings take half a minute."""
+"""Settings that detect a dead node early; Ray's own settings take half a minute."""
 
 
 class Nodes:

@@ -1,4 +1,4 @@
-"""Requests that nobody means well with: made from openapi.json by schemathesis, and a corpus of bad audio."""
+"""Hostile requests: made from openapi.json by schemathesis, and a corpus of bad audio."""
 
 import base64
 import contextlib
@@ -62,7 +62,7 @@ class Result:
 def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Callable[[], float]) -> Result:
     """Send hostile requests: two thirds made from the description, then odd ones, much work, bad audio."""
     result, started = Result(), time.monotonic()
-    with watched(ingress_mb, result):
+    with sampled_memory(ingress_mb, result):
         result.memory_mb.append(memory_mb())
         by_description(url, 2 * number // 3, result)
         result.memory_mb.append(memory_mb())
@@ -75,19 +75,19 @@ def attack(url: str, number: int, memory_mb: Callable[[], float], ingress_mb: Ca
 
 
 INGRESS_MB = 1_540
-"""What docs/serving.md names for the default settings."""
+"""Limit on the memory of an ingress that docs/serving.md names for the default settings."""
 
 
 @contextmanager
-def watched(ingress_mb: Callable[[], float], result: Result) -> Iterator[None]:
-    """Look at the memory of the ingress twenty times a second."""
+def sampled_memory(ingress_mb: Callable[[], float], result: Result) -> Iterator[None]:
+    """Sample the memory of the ingress twenty times a second."""
     ended = threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not ended.wait(0.05):
             result.ingress_mb = max(result.ingress_mb, ingress_mb())
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield
@@ -118,15 +118,15 @@ def _explore(strategy: object, share: int, url: str, result: Result) -> None:
     )
     @given(case=strategy)
     def explore(case: schemathesis.Case) -> None:
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
         try:
             status = case.call(base_url=url, session=session, timeout=60).status_code
         except Exception as error:  # noqa: BLE001  what no client can send is no request
             if "Invalid" in type(error).__name__ or isinstance(error, (UnicodeError, ValueError)):
                 return
-            result.note(0, time.perf_counter() - began, f"{type(error).__name__} {error}")
+            result.note(0, time.perf_counter() - started, f"{type(error).__name__} {error}")
             return
-        result.note(status, time.perf_counter() - began, f"{case.method} {case.path}")
+        result.note(status, time.perf_counter() - started, f"{case.method} {case.path}")
 
     session = requests.Session()
     try:
@@ -152,10 +152,10 @@ def by_odd_requests(url: str, number: int, result: Result) -> None:
             path = paths[index // 2 % len(paths)]
         else:
             path, body, content_type = bodies[index // 2 % len(bodies)]
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
         with contextlib.suppress(OSError, ValueError, IndexError):
             status = exchange(url, path, body, content_type)
-        result.note(status, time.perf_counter() - began, f"{path} {body[-80:]!r}")
+        result.note(status, time.perf_counter() - started, f"{path} {body[-80:]!r}")
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(number)))
@@ -232,7 +232,7 @@ def by_corpus(url: str, number: int, result: Result) -> None:
     def one(index: int) -> None:
         name, data = files[index % len(files)]
         data = spoiled(data, random.Random(index)) if index >= len(files) else data  # noqa: S311
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
         try:
             if index % 2:
                 status = client.post(url + CAPTIONS, files={"file": (name, data)}).status_code
@@ -243,7 +243,7 @@ def by_corpus(url: str, number: int, result: Result) -> None:
                 status = client.post(url + CHAT, json=body).status_code
         except httpx.HTTPError as error:
             name = f"{name} {type(error).__name__}"
-        result.note(status, time.perf_counter() - began, name)
+        result.note(status, time.perf_counter() - started, name)
 
     with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(number)))
@@ -252,17 +252,17 @@ def by_corpus(url: str, number: int, result: Result) -> None:
 def by_work(url: str, number: int, result: Result) -> None:
     """Requests that mean much work or memory, 24 at a time; some clients are slow, some leave."""
     requests_ = list(heavy())
-    clients = (patient, patient, patient, leaving, slow)
+    clients = (wait_for_reply, wait_for_reply, wait_for_reply, disconnect, slow)
 
     def one(index: int) -> None:
         name, path, content_type, body = requests_[index % len(requests_)]
         send = clients[index % len(clients)]
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             status = send(url, path, content_type, body)
         except OSError as error:
             status, name = 0, f"{name} {type(error).__name__}"
-        result.note(status, time.perf_counter() - began, f"{name}, {send.__name__} client")
+        result.note(status, time.perf_counter() - started, f"{name}, {send.__name__} client")
 
     with ThreadPoolExecutor(24) as threads:
         list(threads.map(one, range(number)))
@@ -294,7 +294,7 @@ def heavy() -> Iterator[tuple[str, str, str, bytes]]:
     yield "many values", CHAT, "application/json", b"[" + b"[]," * 900_000 + b"[]]"
 
 
-def patient(url: str, path: str, content_type: str, body: bytes) -> int:
+def wait_for_reply(url: str, path: str, content_type: str, body: bytes) -> int:
     """Send a request and wait for its answer."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
     with closing(connection):
@@ -302,8 +302,8 @@ def patient(url: str, path: str, content_type: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
-def leaving(url: str, path: str, content_type: str, body: bytes) -> int:
-    """Send a request and go away."""
+def disconnect(url: str, path: str, content_type: str, body: bytes) -> int:
+    """Send a request and close the connection."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
     with closing(connection):
         connection.request("POST", path, body, {"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""What bench_serve.py drives: a server in processes of its own, and clients that time every reply."""
+"""Server and clients of bench_serve.py: a server in its own processes, clients that time every reply."""
 
 import asyncio
 import base64
@@ -33,14 +33,14 @@ class Reply:
     text: str | None = None
     code: str | None = None
     at: float = 0.0
-    """Seconds after the load began."""
+    """Seconds after the start of the load."""
     number: int = 0
-    """Which of the series was asked."""
+    """Index of the request in the series."""
 
 
 @dataclass
 class Load:
-    """Replies of a while."""
+    """Replies during one measurement."""
 
     replies: list[Reply] = field(default_factory=list)
     seconds: float = 0.0
@@ -89,7 +89,7 @@ class Server:
         return max(sizes, default=0.0)
 
     def logged(self, *words: str) -> int:
-        """How many lines of Serve's controller hold all of these words."""
+        """Return the number of log lines of Serve's controller that hold all of these words."""
         raylet = next(one for one in self.process.children(recursive=True) if one.name() == "raylet")
         session = next(arg for arg in raylet.cmdline() if arg.startswith("--session_dir=")).partition("=")[2]
         logs = Path(session).glob("logs/serve/controller_*.log")
@@ -167,10 +167,10 @@ async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
             seconds = time.perf_counter() - started
             if response.content_type != "application/json":
                 return Reply(response.status, seconds, code=f"no JSON: {raw[:60]!r}")
-            said = json.loads(raw)
+            parsed = json.loads(raw)
             if response.status == 200:
-                return Reply(200, seconds, text=said["choices"][0]["message"]["content"])
-            return Reply(response.status, seconds, code=(said or {}).get("error", {}).get("code"))
+                return Reply(200, seconds, text=parsed["choices"][0]["message"]["content"])
+            return Reply(response.status, seconds, code=(parsed or {}).get("error", {}).get("code"))
     except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
         return Reply(0, time.perf_counter() - started, code=type(error).__name__)
 

@@ -35,15 +35,15 @@ def main() -> None:
         encoder = AudioEncoder.from_pretrained(str(model))
         audio_NC = systems.encode_clips(encoder, clips)
         embeddings = {
-            "text_noise_santa": lambda: systems.santa_moved(model, audio_NC),
+            "text_noise_santa": lambda: systems.apply_santa(model, audio_NC),
             "text_noise": lambda: audio_NC,
             "text_embedding": lambda: systems.encode_descriptions(encoder.clap, clips),
         }
-        scores = {"floor": systems.floor(clips, text_triplets(config, split_of(config)))}
+        scores = {"floor": systems.majority_baseline(clips, text_triplets(config, split_of(config)))}
         for name in args.systems:
-            began = time.monotonic()
+            started = time.monotonic()
             scores[name] = systems.evaluate(model, embeddings[name](), clips)
-            print(f"{name}: {scores[name]} in {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{name}: {scores[name]} in {time.monotonic() - started:.0f} s", flush=True)
     print(f"| system, {len(clips)} held-out clips | " + " | ".join(MEASURES.values()) + " |")
     print("|---" * (1 + len(MEASURES)) + "|")
     for name in [*args.systems, "floor"]:

@@ -97,7 +97,7 @@ class EngineError(MATSError):
         return (_rebuild_engine_error, (str(self), self.in_flight))
 
 
-def _rebuild_engine_error(message: str, in_flight: bool) -> EngineError:  # noqa: FBT001 (pickle knows no keywords)
+def _rebuild_engine_error(message: str, in_flight: bool) -> EngineError:  # noqa: FBT001 (pickle passes no keywords)
     return EngineError(message, in_flight=in_flight)
 
 
@@ -125,7 +125,7 @@ class NotFiniteError(TrainingError):
         return (_rebuild_not_finite, (str(self), self.certain))
 
 
-def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa: FBT001 (pickle knows no keywords)
+def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa: FBT001 (pickle passes no keywords)
     return NotFiniteError(message, certain=certain)
 
 

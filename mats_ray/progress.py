@@ -41,7 +41,7 @@ class Progress:
         self._draw(final=True)
 
     def start_at(self, done: int) -> None:
-        """Begin counting from work an earlier run finished; it does not count towards the rate."""
+        """Count from work an earlier run finished; it does not count towards the rate."""
         self.done = self._offset = done
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
@@ -56,7 +56,7 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the work began."""
+        """Seconds since the start of the work."""
         return time.monotonic() - self._started
 
     def line(self) -> str:
@@ -66,9 +66,9 @@ class Progress:
         of = f"/{self.total}" if self.total is not None else ""
         left = ""
         if self.total is not None and rate > 0 and self.done < self.total:
-            left = f"  {clock((self.total - self.done) / rate)} left"
+            left = f"  {format_seconds((self.total - self.done) / rate)} left"
         note = f"  {self.note}" if self.note else ""
-        speed = f"{rate:.3g} {self.unit}s/s  {clock(elapsed)}"
+        speed = f"{rate:.3g} {self.unit}s/s  {format_seconds(elapsed)}"
         return f"{self.label} {self.done}{of} {self.unit}s  {speed}{left}{note}"
 
     def _draw(self, *, final: bool = False) -> None:
@@ -83,7 +83,7 @@ class Progress:
             self._stream.flush()
 
 
-def clock(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Format seconds as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

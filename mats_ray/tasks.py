@@ -43,7 +43,7 @@ def instruction_for(task: Task, question: str | None = None) -> str:
         check_unicode(question, "the question")
         return question.strip()
     if question is not None:
-        raise ValueError(f"the task '{task.value}' takes no question, got {question!r}; use 'qa'")
+        raise ValueError(f"the task '{task.value}' accepts no question, got {question!r}; use 'qa'")
     return INSTRUCTIONS[task]
 
 

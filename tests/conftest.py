@@ -36,14 +36,14 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Put tests of the service last, as it runs until they end; one of several processes begins with jobs."""
+    """Put tests of the service last, as it runs until they end; one of several processes starts with jobs."""
     parallel = hasattr(config, "workerinput")
     places = {"service": 2, "jobs": 0 if parallel else 1}
     items.sort(key=lambda item: places.get(piece_of(item.nodeid), 1))
 
 
 def piece_of(nodeid):
-    """Name what a test shares a process with: its file, or all tests with the same needs."""
+    """Return the unit of scheduling of a test: its file, or all tests on one cluster or service."""
     file = nodeid.split("::")[0]
     if file.startswith("tests/integration/test_serving"):
         return "service"
@@ -52,7 +52,7 @@ def piece_of(nodeid):
 
 @pytest.fixture(autouse=True)
 def storage_environment(monkeypatch):
-    """End with a test what it adopts of another process's environment (``storage.Environment.use``)."""
+    """Undo after a test what it adopts of another process's environment (``storage.Environment.use``)."""
     use = Environment.use
 
     def use_until_the_end(environment):

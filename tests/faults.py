@@ -27,7 +27,7 @@ _ERRORS = {
 def faults(
     endpoint: str, choose: Callable[[str, int], Fault | None], *, methods: Collection[str] = ("GET",)
 ) -> Iterator[Counter[str]]:
-    """Point the AWS environment at a proxy; ``choose(key, attempt)`` names what goes wrong with a request.
+    """Point the AWS environment at a proxy; ``choose(key, attempt)`` names the fault of a request.
 
     Yields the attempts per key.
     """
@@ -66,7 +66,7 @@ class _Proxy(BaseHTTPRequestHandler):
             body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
             self._answer(status, {"Content-Type": "application/xml"}, body)
         elif fault == "timeout":
-            self.rfile.read(1)  # comes back when the other side has had enough
+            self.rfile.read(1)  # returns when the other side closes the connection
             self.close_connection = True
         elif fault == "reset":
             self.close_connection = True
@@ -77,7 +77,7 @@ class _Proxy(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_any
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _pass_on(self, fault: Fault | None) -> None:
         body = self._body()

@@ -21,7 +21,7 @@ from mats_ray.config.generation import GenerationConfig
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"decoder": "DecodeStage", "model": "AnswerStage"}
-"""What Ray writes into the titles of the processes at work on a stage."""
+"""Titles that Ray gives to the processes at work on a stage."""
 LONGEST_WAIT_S = 1.5
 MOST_ROWS = 60
 DEADLINE_S = 240
@@ -95,7 +95,7 @@ class Job:
             subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as driver,
         ):
             try:
-                while (kill := next(kills, None)) and self._carry_out(kill, driver):
+                while (kill := next(kills, None)) and self._execute(kill, driver):
                     num_hits += 1
                     if kill.kind == "driver":
                         return num_hits, False
@@ -108,7 +108,7 @@ class Job:
         self.log(f"the job {ended}, {num_rows(self.out)} rows written")
         return num_hits, driver.returncode == 0
 
-    def _carry_out(self, kill: Kill, driver: subprocess.Popen[bytes]) -> bool:
+    def _execute(self, kill: Kill, driver: subprocess.Popen[bytes]) -> bool:
         """Kill what is to be killed; False if the job ended before."""
         stage, before = STAGES.get(kill.kind, STAGES["decoder"]), num_rows(self.out)
         _until(lambda: _at_work(stage) or num_rows(self.out) > before, driver)
@@ -137,7 +137,7 @@ def num_rows(out: str) -> int:
 
 
 def _until(found: Callable[[], Any], driver: subprocess.Popen[bytes]) -> Any:
-    """Look until there is something; nothing if the driver ends before."""
+    """Poll until a value is found; None if the driver ends before."""
     deadline = time.monotonic() + DEADLINE_S
     while driver.poll() is None:
         if what := found():
@@ -159,7 +159,7 @@ def _title(process: psutil.Process) -> str:
 
 
 def main() -> None:
-    """Be the driver."""
+    """Run the job as its driver."""
     import ray
 
     from mats_ray.caption import on_ray

@@ -1,4 +1,4 @@
-"""Training runs seen from outside: another one in the same world, its losses, its processes, its driver."""
+"""Helpers for training runs: another one in the same world, its losses, its processes, its driver."""
 
 import contextlib
 import os

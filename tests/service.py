@@ -1,4 +1,4 @@
-"""The service seen from outside: the shipped configuration deployed, a client of it, sounds to send."""
+"""Helpers for the service: the shipped configuration deployed, a client of it, sounds to send."""
 
 import io
 import socket
@@ -33,7 +33,7 @@ class Client(httpx.Client):
 def deployed(folder: Path, **args) -> Iterator[Client]:
     """Deploy ``serve/config.yaml`` on the cluster of this process, below a prefix and with a key.
 
-    One replica of each deployment, so that a test knows which process answers.
+    One replica of each deployment, so that it is certain which process answers.
     """
     config = yaml.safe_load(CONFIG.read_text())
     port = config["http_options"]["port"] = free_port()

@@ -1,4 +1,4 @@
-"""Sound files made on the fly: what soundfile writes, and through PyAV what only FFmpeg reads."""
+"""Sound files made on the fly: by soundfile, and by PyAV those that only FFmpeg reads."""
 
 import io
 import tempfile
@@ -43,7 +43,7 @@ FFMPEG_KINDS = {
 """Container and codec, as FFmpeg names them."""
 
 RATES = {"3gp": 8_000, "amr": 8_000, "webm": 48_000}
-"""Where not every one will do."""
+"""FFmpeg kinds that need a given codec or rate."""
 
 
 def tone(seconds=2.0, rate=16_000):
@@ -57,7 +57,7 @@ def sndfile_bytes(samples, rate, **kind):
 
 
 def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, codec=None, options=None, video_seconds=0):
-    """Encode mono samples; with ``video_seconds`` a grey picture goes along."""
+    """Encode mono samples; with ``video_seconds`` a grey video track is added."""
     container, codec = FFMPEG_KINDS[kind][0], codec or FFMPEG_KINDS[kind][1]
     rate = rate or RATES.get(kind, 44_100)
     buffer = io.BytesIO()
@@ -81,7 +81,7 @@ def ffmpeg_bytes(samples_T, kind="m4a", *, rate=None, channels=1, codec=None, op
 
 
 def decoded(data, name="clip", *, sample_rate=None, **limits):
-    """Decode from memory and from a file, which must come to the same clip, or to the same error."""
+    """Decode from memory and from a file, which must give the same clip, or the same error."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()

@@ -85,7 +85,7 @@ def tiny_llm(directory: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=512,
-        initializer_range=0.4,  # loud, so that logits lie apart and differ from clip to clip
+        initializer_range=0.4,  # large, so that logits lie apart and differ from clip to clip
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
@@ -115,7 +115,7 @@ def tiny_model_dir(
     clap = load_clap(clap_dir)
     with torch.no_grad():
         model, prompts = build_mats(config, llm_path=str(llm_dir), seed=seed)
-        # random queries drown what a clip sounds like; tests want answers that differ from clip to clip
+        # random queries outweigh the clip; tests need answers that differ from clip to clip
         model.connector.audio_mapper.prefix_const.mul_(0.1)
         model.connector.audio_mapper.linear.weight.mul_(10)
     settings = ModelSettings(

@@ -1,8 +1,8 @@
 """A small CLAP fitted to ESC-10's folds 1 to 3 and real captions: a ``ClapModel`` that ``load_clap`` reads.
 
 Both towers start from nothing, so they learn two things at once: to match, a clip with every caption of its
-class, and to name the class, by one linear head for both. What the head says of a clip shall be what a CNN
-says of it (``teacher.py``). Fold 4 is never read here.
+class, and to name the class, by one linear head for both. The head's target for a clip is the output
+of a CNN (``teacher.py``). Fold 4 is never read here.
 
 Shapes: N clips, B batch, F frames, M mel bands, C joint dim, K classes.
 """
@@ -26,10 +26,10 @@ from mats_ray.train.optim import learning_rate
 
 DIM, BATCH_SIZE = 128, 32
 MATRIX_LEARNING_RATE, LEARNING_RATE = 1e-2, 2e-3
-"""Of Muon for the layers' matrices, with which so small a tower learns in a third of the steps; of AdamW."""
+"""Learning rates: of Muon for the layers' matrices, which a third of the steps suffice with; of AdamW."""
 SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
 SOFTNESS = 2.0
-"""Temperature at which the teacher is listened to: what it half hears counts, too (Hinton et al., 2015)."""
+"""Temperature of the teacher's distribution: classes of low probability count, too (Hinton et al., 2015)."""
 SCALE = 8.0
 """Unit vectors are small inputs for a classifier."""
 
@@ -61,15 +61,15 @@ def fit_clap(
         kinds_N: Their classes.
         texts: Texts of each class.
         tokenizer: Saved with the model.
-        steps: Of training.
-        seed: Of weights and order.
+        steps: Number of training steps.
+        seed: Seed of weights and order.
     """
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
         model, head = ClapModel(clap_config(tokenizer)).train(), nn.Linear(DIM, len(NAMES))
-    began, rng = time.monotonic(), np.random.default_rng(seed)
+    started, rng = time.monotonic(), np.random.default_rng(seed)
     teacher = fit_teacher(mels_NFM, torch.tensor(kinds_N), seed=seed)
-    print(f"teacher: {time.monotonic() - began:.0f} s")
+    print(f"teacher: {time.monotonic() - started:.0f} s")
     optimizers, labels_NK = _optimizers(model, head), one_hot(torch.tensor(kinds_N), len(NAMES)).float()
     for step in range(steps):
         for optimizer, lr in optimizers:
@@ -80,15 +80,15 @@ def fit_clap(
         kinds_B = rng.integers(len(NAMES), size=BATCH_SIZE)
         batch = [texts[kind][rng.integers(len(texts[kind]))] for kind in kinds_B]
         with torch.no_grad():
-            said_BK = teacher(mels_BFM)
-        loss = _loss(model, head, (mels_BFM, labels_BK, said_BK), (batch, kinds_B), tokenizer)
+            teacher_BK = teacher(mels_BFM)
+        loss = _loss(model, head, (mels_BFM, labels_BK, teacher_BK), (batch, kinds_B), tokenizer)
         model.zero_grad(), head.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, _ in optimizers:
             optimizer.step()
         if step % 100 == 99:
-            print(f"CLAP step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - began:.0f} s")
+            print(f"CLAP step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - started:.0f} s")
     for part in (model.eval(), tokenizer, FRONT_END):
         part.save_pretrained(directory)
 
@@ -110,12 +110,12 @@ def _loss(
     text: tuple[list[str], np.ndarray],
     tokenizer: PreTrainedTokenizerFast,
 ) -> Tensor:
-    mels_BFM, audio_labels_BK, said_BK = audio
+    mels_BFM, audio_labels_BK, teacher_BK = audio
     tokens = tokenizer(text[0], padding=True, truncation=True, return_tensors="pt")
     audio_BC = _unit(model.get_audio_features(input_features=mels_BFM[:, None]))
     text_BC = _unit(model.get_text_features(**tokens))
     text_labels_BK = one_hot(torch.from_numpy(text[1]), len(NAMES)).float()
-    names = _as_the_teacher(head(SCALE * audio_BC), said_BK) + cross_entropy(
+    names = _distillation_loss(head(SCALE * audio_BC), teacher_BK) + cross_entropy(
         head(SCALE * text_BC), text_labels_BK
     )
     logits_BB = model.logit_scale_a.exp().clamp(max=30) * audio_BC @ text_BC.T
@@ -123,10 +123,10 @@ def _loss(
     return names + (_match(logits_BB, same_BB) + _match(logits_BB.T, same_BB.T)) / 2
 
 
-def _as_the_teacher(heard_BK: Tensor, said_BK: Tensor) -> Tensor:
+def _distillation_loss(student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
     """Divergence from the teacher's softened distribution, scaled back to the size of a cross-entropy."""
-    heard_BK, said_BK = ((one / SOFTNESS).log_softmax(1) for one in (heard_BK, said_BK))
-    return SOFTNESS**2 * kl_div(heard_BK, said_BK, log_target=True, reduction="batchmean")
+    student_BK, teacher_BK = ((one / SOFTNESS).log_softmax(1) for one in (student_BK, teacher_BK))
+    return SOFTNESS**2 * kl_div(student_BK, teacher_BK, log_target=True, reduction="batchmean")
 
 
 def _match(logits_BB: Tensor, same_BB: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The ten classes of ESC-10: what their clips are called, and which real captions speak of them alone."""
+"""The ten classes of ESC-10: what their clips are called, and which real captions describe them alone."""
 
 import csv
 import re
@@ -12,8 +12,8 @@ class SoundClass:
     """One class.
 
     Attributes:
-        label: The answer asked for.
-        words: What a caption that speaks of it matches.
+        label: The expected answer.
+        words: Regular expression that matches the captions that describe it.
     """
 
     label: str
@@ -54,7 +54,7 @@ CAPTION_FILES = {
 
 
 def captions_by_class(annotations: Path) -> dict[str, list[tuple[str, str]]]:
-    """Find the captions that speak of exactly one class: (source, caption) by class, in the files' order."""
+    """Find the captions that describe exactly one class: (source, caption) by class, in the files' order."""
     patterns = {name: re.compile(rf"\b{one.words}\b", re.IGNORECASE) for name, one in CLASSES.items()}
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for source, (file, columns) in CAPTION_FILES.items():

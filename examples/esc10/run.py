@@ -53,20 +53,20 @@ def texts(config: RunConfig, data: Path) -> None:
 
 
 def clap(config: RunConfig, data: Path) -> None:
-    """Fit the CLAP that MATS takes as given."""
+    """Fit the CLAP that MATS uses."""
     paths, kinds = zip(*clips_of(data / "esc10", TRAIN_FOLDS), strict=True)
-    said = texts_of(captions_by_class(data / "annotations"))
+    class_texts = texts_of(captions_by_class(data / "annotations"))
     tokenizer = AutoTokenizer.from_pretrained(_tokenizer(config))
     where, seed = Path(config.clap_ref), config.seed
-    fit_clap(where, log_mels(paths), kinds, said, tokenizer, steps=CLAP_STEPS, seed=seed)
+    fit_clap(where, log_mels(paths), kinds, class_texts, tokenizer, steps=CLAP_STEPS, seed=seed)
 
 
 def llm(config: RunConfig, data: Path) -> None:
-    """Fit the language model that MATS takes as given: it reads a text and answers as the triplets do."""
+    """Fit the language model that MATS uses: it reads a text and answers as the triplets do."""
     rows = triplets(captions_by_class(data / "annotations"), seed=config.seed)
     tokenizer = AutoTokenizer.from_pretrained(_tokenizer(config))
-    lessons = [list(lesson) for _, lesson in groupby(rows, lambda row: row.text)]
-    pretrain_llm(Path(config.llm_path), lessons, tokenizer, LANGUAGE_MODEL, seed=config.seed)
+    dialogues = [list(dialogue) for _, dialogue in groupby(rows, lambda row: row.text)]
+    pretrain_llm(Path(config.llm_path), dialogues, tokenizer, LANGUAGE_MODEL, seed=config.seed)
 
 
 def _tokenizer(config: RunConfig) -> str:
@@ -74,7 +74,7 @@ def _tokenizer(config: RunConfig) -> str:
 
 
 def report(config: RunConfig, data: Path) -> dict[str, object]:
-    """Ask the trained model about fold 4, with Santa and without."""
+    """Evaluate the trained model on fold 4, with Santa and without."""
     paths, kinds = zip(*clips_of(data / "esc10", TEST_FOLDS), strict=True)
     clips = [read_audio(path) for path in paths]
     encoder, answerer = (one.from_pretrained(config.model_dir) for one in (AudioEncoder, Answerer))
@@ -100,7 +100,7 @@ def report(config: RunConfig, data: Path) -> dict[str, object]:
 
 
 def _zero_shot(clap: CLAP, audio_NC: np.ndarray) -> np.ndarray:
-    """The class whose label sentences lie nearest: what CLAP knows without a language model."""
+    """The class whose label sentences lie nearest: the accuracy of CLAP without a language model."""
     sentences = [sentence for name in NAMES for sentence in label_sentences(name)]
     text_KC = clap.encode_text(sentences).view(len(NAMES), -1, clap.dim).mean(1)
     return np.argmax(audio_NC @ normalize(text_KC, dim=1).numpy().T, axis=1)
@@ -119,11 +119,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with esc10/ and annotations/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mats")
     args = parser.parse_args()
-    config, began = load_config(CONFIG, args.set), time.monotonic()
+    config, started = load_config(CONFIG, args.set), time.monotonic()
     result = stages[args.stage](config, args.data)
     if result is not None:
         print(json.dumps(result, indent=2))
-    print(f"{args.stage}: {time.monotonic() - began:.0f} s")
+    print(f"{args.stage}: {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ESC-10's recordings as log-mel spectrograms, and ways to hear each differently every time.
+"""ESC-10's recordings as log-mel spectrograms, and random augmentations of them.
 
 Shapes: N clips, B batch, F frames, M mel bands, K classes.
 """
@@ -31,7 +31,7 @@ MAX_GAIN_DB, MAX_TILT_DB, MAX_BANDS, MAX_FRAMES = 10.0, 6.0, 10, 40
 
 
 def clips_of(folder: Path, folds: Sequence[int]) -> list[tuple[Path, int]]:
-    """List the clips of some folds and their class; a file's name begins with its fold."""
+    """List the clips of some folds and their class; a file's name starts with its fold."""
     return [
         (path, kind)
         for kind, name in enumerate(NAMES)

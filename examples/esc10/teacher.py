@@ -1,8 +1,8 @@
-"""A small CNN that hears the ten classes: what CLAP's audio tower is taught by.
+"""A small CNN that classifies the ten classes: the teacher of CLAP's audio tower.
 
 From 240 clips a Swin transformer learns a class more slowly than a CNN, to which neighbourhood is built in.
-So the CNN learns from the clips first; the transformer then learns, from endless mixtures of them, what the
-CNN says (a patient and consistent teacher: Beyer et al., CVPR 2022, arXiv 2106.05237).
+So the CNN learns from the clips first; the transformer then learns the CNN's output
+on endless mixtures of them (a patient and consistent teacher: Beyer et al., CVPR 2022, arXiv 2106.05237).
 
 Shapes: N clips, B batch, F frames, M mel bands, K classes.
 """
@@ -39,9 +39,9 @@ class Teacher(nn.Module):
         self.head = nn.Linear(WIDTHS[-1], len(NAMES))
 
     def forward(self, mels_BFM: Tensor) -> Tensor:
-        """Say, as logits, which class a clip is of."""
-        heard = self.blocks(mels_BFM[:, None]).mean(3)  # over mel bands: what it is, not how high
-        return self.head(dropout(heard.mean(2) + heard.amax(2), 0.3, self.training))
+        """Return the logits of the classes."""
+        features = self.blocks(mels_BFM[:, None]).mean(3)  # over mel bands: what it is, not how high
+        return self.head(dropout(features.mean(2) + features.amax(2), 0.3, self.training))
 
 
 def fit_teacher(mels_NFM: Tensor, kinds_N: Tensor, *, seed: int) -> Teacher:

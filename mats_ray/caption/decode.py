@@ -19,7 +19,7 @@ import pyarrow as pa
 from mats_ray.caption.rows import RowError
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
-from mats_ray.data.audio_files import local_path, look_at
+from mats_ray.data.audio_files import local_path, stat_audio
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
 from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote
@@ -258,5 +258,5 @@ def _checked_at_end(blocks: Iterator[np.ndarray], path: str, etag: str) -> Itera
 
 
 def _check_unchanged(path: str, etag: str) -> None:
-    if etag and look_at(path).etag not in ("", etag):
+    if etag and stat_audio(path).etag not in ("", etag):
         raise AudioError(f"{path} changed while it was read", code="changed")

@@ -18,7 +18,7 @@ from mats_ray.caption.rows import Provenance
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
-from mats_ray.data.audio_files import AudioObject, counted, list_audio
+from mats_ray.data.audio_files import AudioObject, format_left_out, list_audio
 from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
@@ -222,7 +222,7 @@ def _files_and_prompts(
         paths = {*per_file, *questions}
         per_file = {path: [*per_file.get(path, ()), *questions.get(path, ())] for path in paths}
     prompts = plan_prompts([file.path for file in objects], shared=shared, per_file=per_file, labels=labels)
-    return objects, prompts, counted(skipped)
+    return objects, prompts, format_left_out(skipped)
 
 
 def _provenance(

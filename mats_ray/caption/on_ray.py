@@ -27,7 +27,7 @@ from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
-from mats_ray.storage import held
+from mats_ray.storage import lock_folder
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def caption(
         ModelError: The model directory or its weights cannot be used.
         DataError: No audio, output folder unusable or in use, rows lost, too many error rows (all written).
     """
-    with held(out, by="mats caption"):
+    with lock_folder(out, by="mats caption"):
         job = CaptionJob.plan(
             settings, generation, audio=audio, out=out, model=model, questions=questions, labels=labels
         )

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the resolved YAML, or say that it is valid.
+    """Print the resolved YAML, or that the configuration is valid.
 
     Raises:
         ConfigError: It is not valid; one line names key, value and what is allowed.

@@ -11,9 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--endpoint", required=True, metavar="URL", help="for example http://localhost:8000/v1"
     )
-    parser.add_argument("--model", required=True, help="the name the endpoint knows it by")
+    parser.add_argument("--model", required=True, help="name of the model at the endpoint")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="JSONL", help="labels in it are not asked again"
+        "--out", type=Path, required=True, metavar="JSONL", help="labels in it are not requested again"
     )
     parser.add_argument("--count", type=int, default=50, help="sentences per label (default 50)")
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds a key")

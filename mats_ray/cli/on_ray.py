@@ -1,4 +1,4 @@
-"""Where commands run: the cluster a job was submitted to, or a local one that ends with the command."""
+"""The cluster a command runs on: that of a submitted job, or a local one that ends with the command."""
 
 import contextlib
 import logging

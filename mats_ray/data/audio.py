@@ -131,7 +131,7 @@ def decode_audio(
     Args:
         data: The whole file.
         name: Name in error messages.
-        max_seconds: Longer audio is refused, whatever its header says.
+        max_seconds: Longer audio is refused, whatever its header declares.
         max_bytes: More encoded bytes are refused.
         max_decoded_bytes: More bytes of mono float32 samples are refused.
         sample_rate: Resample to it (soxr); the file's own by default.
@@ -173,7 +173,7 @@ def _decoded(stream: BinaryIO, segment: Segment, name: str, limits: Limits) -> I
 
 
 def _opened(stack: ExitStack, view: View, segment: Segment, name: str, limits: Limits) -> _Decoder:
-    """Open with the first reader that knows what is in a segment."""
+    """Open a segment with the first reader that recognises its content."""
     refusals = []
     for reader in segment.readers:
         try:
@@ -184,7 +184,7 @@ def _opened(stack: ExitStack, view: View, segment: Segment, name: str, limits: L
             if error.code in {"too_long", "too_large"}:
                 raise
             refusals.append(error)
-    # the first knows the container better, the last knows more of what may be in it
+    # the first reader parses the container better, the last one supports more codecs
     raise refusals[-1 if "unsupported" in {error.code for error in refusals} else 0]
 
 
@@ -219,16 +219,16 @@ def _checked(decoder: _Decoder, view: View, name: str) -> Iterator[np.ndarray]:
             decoded += block_TH.size
             peak = max(float(block_TH.max()), -float(block_TH.min()))
             if not peak <= MAX_PEAK:
-                raise _absurd(block_TH, peak, decoded, name)
+                raise _amplitude_error(block_TH, peak, decoded, name)
             yield block_TH[:, 0] if block_TH.shape[1] == 1 else block_TH.mean(axis=1, dtype=np.float32)
 
 
-def _absurd(block_TH: np.ndarray, peak: float, decoded: int, name: str) -> AudioDecodeError:
+def _amplitude_error(block_TH: np.ndarray, peak: float, decoded: int, name: str) -> AudioDecodeError:
     if num_bad := block_TH.size - int(np.isfinite(block_TH).sum()):
         return AudioDecodeError(
             f"{name}: {num_bad} of {decoded} samples are NaN or infinite", code="not_finite"
         )
-    reach = f"{name}: samples reach {peak:.4g}, but lie within [-1, 1] (up to {MAX_PEAK:g} is taken)"
+    reach = f"{name}: samples reach {peak:.4g}, but lie within [-1, 1] (up to {MAX_PEAK:g} is accepted)"
     for bits in _INTEGER_BITS:
         if 2 ** (bits - 3) < peak <= 2 ** (bits - 1):
             hint = f"they look like {bits}-bit integers: divide by {2 ** (bits - 1)}"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mats_ray.data.decoders.containers import HEAD_BYTES, begins_like_audio
+from mats_ray.data.decoders.containers import HEAD_BYTES, has_audio_signature
 from mats_ray.errors import DataError, StorageError
 from mats_ray.storage import is_remote, list_files, local_etag, locate, read_bytes, stat
 
@@ -89,11 +89,11 @@ def list_audio(root: str, *, left_out: Counter[str] | None = None) -> list[Audio
         return [other]
     audio += _by_content(unknown, left_out)
     if not audio:
-        raise DataError(f"no audio below {root}: {num_files} files ({counted(left_out) or 'none'})")
+        raise DataError(f"no audio below {root}: {num_files} files ({format_left_out(left_out) or 'none'})")
     return sorted(audio, key=lambda one: one.path)
 
 
-def counted(left_out: Counter[str]) -> str:
+def format_left_out(left_out: Counter[str]) -> str:
     """Format counts by extension: ``3 .txt, 1 without extension``; empty where there are none."""
     often = sorted(left_out.items(), key=lambda one: (-one[1], one[0]))[:8]
     shown = [f"{count} {extension or 'without extension'}" for extension, count in often]
@@ -102,9 +102,9 @@ def counted(left_out: Counter[str]) -> str:
 
 
 def _by_content(unknown: list[AudioObject], left_out: Counter[str]) -> Iterable[AudioObject]:
-    """Yield those that begin like audio; one whose first bytes cannot be read is audio until it is read."""
+    """Yield those whose first bytes are those of audio, and unreadable ones: their rows have the error."""
     with ThreadPoolExecutor(HEAD_READERS) as pool:
-        found = pool.map(_begins_like_audio, unknown)
+        found = pool.map(_has_audio_signature, unknown)
         for one, is_audio in zip(unknown, found, strict=True):
             if is_audio:
                 yield one
@@ -112,17 +112,17 @@ def _by_content(unknown: list[AudioObject], left_out: Counter[str]) -> Iterable[
                 left_out[_extension(one.path)] += 1
 
 
-def _begins_like_audio(one: AudioObject) -> bool:
+def _has_audio_signature(one: AudioObject) -> bool:
     path = one.path if is_remote(one.path) else local_path(one.path)
     try:
         head = read_bytes(path, first=HEAD_BYTES) if one.size else b""
     except StorageError:
         return True
-    return begins_like_audio(head)
+    return has_audio_signature(head)
 
 
-def look_at(path: str) -> AudioObject:
-    """Return one file or object by its path; one that does not exist, or cannot be reached, has no etag."""
+def stat_audio(path: str) -> AudioObject:
+    """Return one file or object with its size and etag; without an etag if it cannot be reached."""
     if not is_remote(path):
         return _local_object(Path(local_path(path)))
     try:

@@ -23,7 +23,7 @@ class AudioTIAFile:
 FILES = (
     AudioTIAFile("emotion_close_gpt4", 16, 70, ("crema_d", "ravdess")),
     AudioTIAFile(
-        "vocalsound_tr_gpt4", 16, 20, ("vocalsound",), "its configuration says 7 classes, VocalSound has 6"
+        "vocalsound_tr_gpt4", 16, 20, ("vocalsound",), "its configuration has 7 classes, VocalSound has 6"
     ),
     AudioTIAFile("as_strong_train_cla", 101, 50, ("audioset_strong",)),
     AudioTIAFile("fsd50k_tr_val_gpt4", 77, 50, ("fsd50k",), "one sentence per clip: 41 K"),
@@ -51,7 +51,7 @@ FILES = (
         465,
         180,
         (),
-        "made by a chat model from a list nobody published; `nsynth` and `musiccaps_aspects` are of its kind",
+        "made by a chat model from an unpublished list; `nsynth` and `musiccaps_aspects` are of its kind",
     ),
     AudioTIAFile("MusicCaps_train", 2.6, 50, ("musiccaps",)),
     AudioTIAFile("captioning_music_close", 26, 50, ("magnatagatune",)),

@@ -89,7 +89,7 @@ def inspect(
         for i in range(metadata.num_row_groups):
             group = RowGroup(file, i, metadata.row_group(i).num_rows)
             if splits is not None:
-                group = _of_splits(group, metadata, tuple(splits), left_out)
+                group = _select_splits(group, metadata, tuple(splits), left_out)
             groups += [group] * (group.num_rows > 0 or not group.splits)
     assert identity is not None
     if len(stored) > 1:
@@ -99,7 +99,7 @@ def inspect(
     )
 
 
-def _of_splits(
+def _select_splits(
     group: RowGroup,
     metadata: pq.FileMetaData,
     splits: tuple[str, ...],
@@ -131,10 +131,10 @@ def read_group(group: RowGroup, columns: list[str]) -> pa.Table:
         if not group.splits:
             return file.read_row_group(group.index, columns=columns)
         table = file.read_row_group(group.index, columns=[*columns, SPLIT])
-    return _of_used_splits(table, group.splits).select(columns)
+    return _filter_splits(table, group.splits).select(columns)
 
 
-def _of_used_splits(table: pa.Table, splits: Sequence[str] | None) -> pa.Table:
+def _filter_splits(table: pa.Table, splits: Sequence[str] | None) -> pa.Table:
     if splits is None:
         return table
     used = pc.call_function("is_in", [table.column(SPLIT)], pc.SetLookupOptions(pa.array(["", *splits])))
@@ -152,21 +152,21 @@ def rows_by_source(path: str, *, splits: Sequence[str] | None = None) -> dict[st
         DataError: No files, or one that is cut off.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        counts = pool.map(lambda file: _sources_in(file.path, splits), parquet_files(path))
+        counts = pool.map(lambda file: _count_sources(file.path, splits), parquet_files(path))
         return dict(sorted(sum(counts, Counter[str]()).items()))
 
 
-def as_text(rows: Mapping[str, int]) -> str:
+def format_rows(rows: Mapping[str, int]) -> str:
     """Write counts of rows by source on one line."""
     return f"{sum(rows.values())} rows: {', '.join(f'{count} {source}' for source, count in rows.items())}"
 
 
-def _sources_in(file: str, splits: Sequence[str] | None) -> Counter[str]:
+def _count_sources(file: str, splits: Sequence[str] | None) -> Counter[str]:
     found = Counter[str]()
     try:
         with open_input(file) as source:
             for batch in pq.ParquetFile(source).iter_batches(columns=[SOURCE, SPLIT]):
-                sources = _of_used_splits(pa.Table.from_batches([batch]), splits).column(SOURCE)
+                sources = _filter_splits(pa.Table.from_batches([batch]), splits).column(SOURCE)
                 pairs = sources.value_counts().to_pylist()
                 found.update({str(pair["values"]): pair["counts"] for pair in pairs})
     except StorageError:
@@ -182,13 +182,13 @@ def distinct_texts(path: str, *, num_rows: int, seed: int, splits: Sequence[str]
     Raises:
         DataError: See ``inspect``; or there are no rows.
     """
-    data = _with_rows(path, splits)
+    data = _inspect_not_empty(path, splits)
     kept: dict[str, None] = {}
     for group in data.groups:
         kept.update(dict.fromkeys(read_group(group, ["text"]).column("text").to_pylist()))
         if len(kept) > 2 * num_rows:
-            kept = dict(_smallest(kept, num_rows, seed))
-    return [text for text, _ in _smallest(kept, num_rows, seed)]
+            kept = dict(_draw_by_hash(kept, num_rows, seed))
+    return [text for text, _ in _draw_by_hash(kept, num_rows, seed)]
 
 
 def distinct_embeddings(
@@ -205,7 +205,7 @@ def distinct_embeddings(
     Raises:
         DataError: See ``inspect``; or there are no rows.
     """
-    data = _with_rows(path, splits)
+    data = _inspect_not_empty(path, splits)
     kept: dict[str, np.ndarray] = {}
     for group in data.groups:
         table = read_group(group, ["text", EMBEDDING])
@@ -214,12 +214,12 @@ def distinct_embeddings(
         # copies: a view would keep its whole row group in memory
         kept.update({text: matrix[row].copy() for row, text in enumerate(texts) if text not in kept})
         if len(kept) > 2 * num_rows:
-            kept = dict(_smallest(kept, num_rows, seed))
-    chosen = _smallest(kept, num_rows, seed)
+            kept = dict(_draw_by_hash(kept, num_rows, seed))
+    chosen = _draw_by_hash(kept, num_rows, seed)
     return np.stack([embedding for _, embedding in chosen]), data.identity
 
 
-def _with_rows(path: str, splits: Sequence[str] | None) -> EmbeddedTriplets:
+def _inspect_not_empty(path: str, splits: Sequence[str] | None) -> EmbeddedTriplets:
     data = inspect(path, splits=splits)
     check_rows(data, where=path)
     return data
@@ -236,7 +236,7 @@ def check_rows(data: EmbeddedTriplets, *, where: str) -> None:
         raise DataError(f"the embedded triplets at {where} hold no rows{only}")
 
 
-def _smallest(kept: dict[str, _Value], count: int, seed: int) -> list[tuple[str, _Value]]:
+def _draw_by_hash(kept: dict[str, _Value], count: int, seed: int) -> list[tuple[str, _Value]]:
     return sorted(kept.items(), key=lambda item: row_key(f"{seed}:{item[0]}"))[:count]
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mats_ray.data.audio_files import AudioObject, look_at
+from mats_ray.data.audio_files import AudioObject, stat_audio
 from mats_ray.errors import DataError, abbreviated
 from mats_ray.storage import is_remote, locate, read_bytes
 from mats_ray.text import is_valid_unicode
@@ -54,7 +54,7 @@ def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[str]]]:
     if not questions:
         raise DataError(f"{path} names no files")
     with ThreadPoolExecutor(NUM_LOOKUP_THREADS) as pool:
-        objects = list(pool.map(look_at, sorted(questions)))
+        objects = list(pool.map(stat_audio, sorted(questions)))
     return objects, {named: own for named, own in questions.items() if own}
 
 

@@ -1,4 +1,4 @@
-"""The paper's mixture: every batch comes from one source, each source as often as its weight says.
+"""The paper's mixture: every batch comes from one source, each source in proportion to its weight.
 
 Batches follow cycles. A cycle holds each source in proportion to its weight and is shuffled anew each time:
 all cycles have the same shares, and the source of batch b is a pure function of (seed, weights, b). Each

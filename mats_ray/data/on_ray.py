@@ -57,7 +57,7 @@ def _spans(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dat
     reader = SpanReader(config, data, place)
     if config.data.mixture.by == "source":  # an actor, which keeps what it has read of each source
         return spans.map_batches(
-            _SpanActor,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+            _SpanActor,  # pyright: ignore[reportArgumentType]  (a dict, by batch_format)
             fn_constructor_args=[reader],
             compute=ActorPoolStrategy(size=1),
             **settings,
@@ -73,7 +73,7 @@ def _spans(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dat
 def _embedded_online(config: RunConfig, dataset: Dataset) -> Dataset:
     settings = config.data.embed
     return dataset.map_batches(
-        _OnlineEmbedder,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        _OnlineEmbedder,  # pyright: ignore[reportArgumentType]  (a table, by batch_format)
         fn_constructor_args=[config],
         batch_size=settings.batch_size,
         batch_format="pyarrow",

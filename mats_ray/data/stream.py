@@ -28,7 +28,7 @@ TEXT_COLUMNS = ["id", "instruction", "answer"]
 EPOCH = "epoch"
 """Column of a row's epoch, between reading and noise."""
 CHUNKS_PER_SPAN = 2
-"""A span begins and ends inside a row group, which is read again for the next span: one in two, with two."""
+"""Row groups per span. A span ends inside a row group, which is read again for the next one."""
 
 Span = tuple[int, int]
 """Samples [start, stop) of the stream, whole global batches."""

@@ -31,7 +31,7 @@ def triplet_table(triplets: Iterable[Triplet]) -> pa.Table:
 
 
 def embedded_schema(identity: CLAPIdentity) -> pa.Schema:
-    """Schema of embedded triplets; the metadata says which CLAP made the embeddings."""
+    """Schema of embedded triplets; the metadata names the CLAP that made the embeddings."""
     field = pa.field(EMBEDDING, pa.list_(pa.float16(), identity.dim), nullable=False)
     return shuffled_schema(identity).append(field)
 

@@ -21,23 +21,23 @@ class Cut:
     hop: float
 
     def __str__(self) -> str:
-        """Name it in the rows."""
+        """Return the name of the cut as rows hold it."""
         return f"windows of {self.seconds:g} s every {self.hop:g} s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """A part of a file."""
+    """A window: a part of an audio file."""
 
     samples: np.ndarray
-    """(T,) float32."""
+    """Samples, (T,) float32."""
     start_s: float
     end_s: float
     is_last: bool
 
     @property
     def seconds(self) -> float:
-        """Length."""
+        """Duration in seconds."""
         return self.end_s - self.start_s
 
 
@@ -56,8 +56,8 @@ def cut_blocks(blocks: Iterable[np.ndarray], sample_rate: int, cut: Cut) -> Iter
             continue
         joined_T = held[0] if len(held) == 1 else np.concatenate(held)
         *whole, (rest, _) = windows.bounds(num_held)
-        for begin, end in whole:
-            yield _window(joined_T[begin:end], start + begin, sample_rate, is_last=False)
+        for first, end in whole:
+            yield _window(joined_T[first:end], start + first, sample_rate, is_last=False)
         held, num_held, start = [joined_T[rest:]], num_held - rest, start + rest
     if num_held:
         yield _window(np.concatenate(held), start, sample_rate, is_last=True)

@@ -1,1 +1,1 @@
-"""What every layer that uses Ray shares: running Ray Data quietly, finding our own error inside Ray's."""
+"""Shared by all that uses Ray: running Ray Data without its output, finding our own error inside Ray's."""

@@ -1,11 +1,11 @@
 """Files in local folders and below s3:// (gs://, ...) prefixes: opened, listed, written in one step, retried.
 
-Whatever fails is a ``StorageError`` that names path and cause; it knows no Ray and no torch.
+Whatever fails is a ``StorageError`` that names path and cause; it imports neither Ray nor torch.
 """
 
 from mats_ray.storage.access import Environment, is_remote, locate
 from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
-from mats_ray.storage.lock import held
+from mats_ray.storage.lock import lock_folder
 from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files
 from mats_ray.storage.reading import download, fetch_into, open_input, read_bytes
 from mats_ray.storage.retries import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
@@ -32,11 +32,11 @@ __all__ = [
     "download",
     "exists",
     "fetch_into",
-    "held",
     "is_remote",
     "list_files",
     "local_etag",
     "locate",
+    "lock_folder",
     "make_folder",
     "name_of",
     "open_input",

@@ -11,7 +11,7 @@ from typing import Any, cast
 from fsspec.spec import AbstractFileSystem
 
 from mats_ray.storage.access import is_remote, locate
-from mats_ray.storage.retries import named, retry
+from mats_ray.storage.retries import retry, storage_errors
 
 _ETAGS = ("ETag", "etag", "md5Hash", "crc32c")
 
@@ -39,7 +39,7 @@ def stat(path: str) -> StoredFile | None:
         StorageError: The storage cannot be reached.
     """
     files, key = locate(path)
-    with named(path, "reached"):
+    with storage_errors(path, "reached"):
         if not is_remote(path):
             return _local_file(key, name_of(key)) if os.path.isfile(key) else None  # noqa: PTH113
         try:
@@ -65,7 +65,7 @@ def list_files(path: str, *, recursive: bool = True) -> Iterator[StoredFile]:
         StorageError: It cannot be listed.
     """
     files, key = locate(path)
-    with named(path, "listed"):
+    with storage_errors(path, "listed"):
         if not is_remote(path):
             yield from _local_files(key, recursive=recursive)
             return

@@ -25,7 +25,7 @@ from mats_ray.errors import DataError, MissingError, StorageError
 from mats_ray.storage.access import is_remote, locate
 from mats_ray.storage.listing import stat
 from mats_ray.storage.reading import fetch_into, read_bytes
-from mats_ray.storage.retries import ChangedError, code_of, named, retry
+from mats_ray.storage.retries import ChangedError, code_of, retry, storage_errors
 from mats_ray.storage.writing import make_folder, remove, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _UNCONDITIONAL = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest"}
 
 
 @contextlib.contextmanager
-def held(folder: str, *, by: str) -> Iterator[None]:
+def lock_folder(folder: str, *, by: str) -> Iterator[None]:
     """Hold a folder, which is made, for one job.
 
     Args:
@@ -49,20 +49,20 @@ def held(folder: str, *, by: str) -> Iterator[None]:
         by: Command, for the error of another job.
 
     Raises:
-        DataError: Another job holds it; or has taken it over, after this one had no heartbeat for long.
+        DataError: Another job holds it; or acquired it after this one had sent no heartbeat for long.
         StorageError: It cannot be written.
     """
     make_folder(folder)
     lock = _Lock(folder.rstrip("/"), by)
     lock.acquire()
     stop = threading.Event()
-    heart = threading.Thread(target=lock.beat_until, args=(stop,), daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=lock.refresh_until, args=(stop,), daemon=True)
+    heartbeat.start()
     try:
         yield
     finally:
         stop.set()
-        heart.join()
+        heartbeat.join()
         lock.release()
     if lock.is_lost:
         raise DataError(lock.loss)
@@ -93,7 +93,7 @@ class _Lock:
             raise DataError(self._refusal(_holder(_read(self._path)[0])))
         self._version = written
 
-    def beat_until(self, stop: threading.Event) -> None:
+    def refresh_until(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS) and not self.is_lost:
             try:
                 written = _replace(self._path, self._version, self._content())
@@ -176,13 +176,13 @@ def _read(path: str) -> tuple[bytes, str]:
 def _replace(path: str, version: str, content: bytes) -> str | None:
     """Write the lock if it is still of a version; returns the new one, None if another process was faster."""
     if not is_remote(path):
-        with named(path, "written"), contextlib.suppress(FileNotFoundError):
+        with storage_errors(path, "written"), contextlib.suppress(FileNotFoundError):
             return _swap_local(locate(path)[1], version, content)
         return None
     if _read(path)[1] != version:
         return None
     faster = (ChangedError, MissingError) if version else (ChangedError,)
-    with contextlib.suppress(*faster), named(path, "written"), contextlib.suppress(FileExistsError):
+    with contextlib.suppress(*faster), storage_errors(path, "written"), contextlib.suppress(FileExistsError):
         retry(partial(_put, path, version, content))
     found, current = _read(path)  # also where the answer to a request was lost that had its effect
     return current if found == content else None
@@ -207,7 +207,7 @@ def _put(path: str, version: str, content: bytes) -> None:
 
 def _drop(path: str, version: str) -> None:
     if not is_remote(path):
-        with named(path, "removed"), contextlib.suppress(FileNotFoundError):
+        with storage_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
             _swap_local(locate(path)[1], version, b"")
     elif _read(path)[1] == version:
         remove(path)

@@ -12,7 +12,7 @@ from fsspec.spec import AbstractFileSystem
 
 from mats_ray.storage.access import is_remote, locate
 from mats_ray.storage.listing import StoredFile, list_files, stat
-from mats_ray.storage.retries import ChangedError, named, retry
+from mats_ray.storage.retries import ChangedError, retry, storage_errors
 
 CHUNK_BYTES = 16 * 2**20
 """Size of the ranges that larger objects are read in; a broken connection loses one of them."""
@@ -26,7 +26,7 @@ def read_bytes(path: str, *, first: int | None = None) -> bytes:
         StorageError: It cannot be read.
     """
     files, key = locate(path)
-    with named(path, "read"):
+    with storage_errors(path, "read"):
         if not is_remote(path):
             with open(key, "rb") as file:  # noqa: PTH123
                 return file.read(first)
@@ -48,7 +48,7 @@ def fetch_into(sink: BinaryIO, path: str, *, size: int, etag: str = "") -> None:
         StorageError: The last attempt failed.
     """
     files, key = locate(path)
-    with named(path, "read"):
+    with storage_errors(path, "read"):
         for start in range(0, max(size, 1), CHUNK_BYTES):
             span = (start, min(start + CHUNK_BYTES, size))
             sink.write(retry(lambda span=span: _range(files, key, span, size=size, etag=etag)))
@@ -90,7 +90,7 @@ def open_input(path: str) -> pa.NativeFile:
         StorageError: It cannot be opened; later, ``ChangedError`` if it is replaced while it is read.
     """
     files, key = locate(path)
-    with named(path, "read"):
+    with storage_errors(path, "read"):
         if not is_remote(path):
             return pa.OSFile(key)
         if (file := stat(path)) is None:
@@ -122,7 +122,7 @@ class _Ranges(io.RawIOBase):
         stop = min(start + len(buffer), size)
         if start >= stop:
             return 0
-        with named(self._file.path, "read"):
+        with storage_errors(self._file.path, "read"):
             data = retry(
                 lambda: _range(self._files, self._key, (start, stop), size=size, etag=self._file.etag)
             )
@@ -144,5 +144,5 @@ def download(path: str, folder: Path) -> None:
             with target.open("wb") as sink:
                 fetch_into(sink, file.path, size=file.size, etag=file.etag)
         else:
-            with named(path, "read"):
+            with storage_errors(path, "read"):
                 shutil.copyfile(file.path, target)

@@ -64,7 +64,7 @@ def _is_permanent(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def named(path: str, what: str) -> Iterator[None]:
+def storage_errors(path: str, what: str) -> Iterator[None]:
     """Raise any failure as an error that names path and cause, in one line.
 
     Raises:

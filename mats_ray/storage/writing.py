@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from mats_ray.errors import StorageError
 from mats_ray.storage.access import is_remote, locate
 from mats_ray.storage.listing import list_files
-from mats_ray.storage.retries import ATTEMPTS, named, reason_of, retry
+from mats_ray.storage.retries import ATTEMPTS, reason_of, retry, storage_errors
 
 PENDING = ".pending"
 """Suffix of a local file while it is written."""
@@ -25,7 +25,7 @@ def write_bytes(path: str, data: bytes, *, attempts: int = ATTEMPTS) -> None:
         StorageError: It cannot be written.
     """
     files, key = locate(path)
-    with named(path, "written"):
+    with storage_errors(path, "written"):
         if is_remote(path):  # one PUT
             retry(lambda: files.pipe_file(key, data), attempts=attempts, warn=path)
         else:
@@ -39,7 +39,7 @@ def write_file(path: str, source: Path, *, attempts: int = ATTEMPTS) -> None:
         StorageError: It cannot be written.
     """
     files, key = locate(path)
-    with named(path, "written"):
+    with storage_errors(path, "written"):
         if is_remote(path):
             retry(lambda: files.put_file(str(source), key), attempts=attempts, warn=path)
         else:
@@ -108,7 +108,7 @@ def make_folder(path: str) -> None:
         StorageError: It cannot be made.
     """
     if not is_remote(path):
-        with named(path, "written"):
+        with storage_errors(path, "written"):
             Path(locate(path)[1]).mkdir(parents=True, exist_ok=True)
 
 
@@ -119,7 +119,7 @@ def remove(path: str) -> None:
         StorageError: It cannot be removed.
     """
     files, key = locate(path)
-    with named(path, "removed"), contextlib.suppress(FileNotFoundError):
+    with storage_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
         retry(lambda: files.rm_file(key), warn=path)
 
 
@@ -133,7 +133,7 @@ def remove_folder(path: str) -> None:
         for file in list_files(path):
             remove(file.path)
         return
-    with named(path, "removed"), contextlib.suppress(FileNotFoundError):
+    with storage_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(locate(path)[1])
 
 

@@ -25,7 +25,7 @@ MAX_POINTS = 400
 """Drawn of each set of embeddings; the plane is fitted to all of them."""
 _SIZE_INCHES = (4.6, 3.6)  # narrow, so that the lettering is still readable on a phone
 
-# matplotlib wants real colours. These stand for variables of the page and are replaced in the finished SVG.
+# matplotlib accepts real colours only: these are replaced by variables of the page in the finished SVG.
 _INK, _LINE = "#000001", "#000002"
 _SERIES = ("#000011", "#000012", "#000013", "#000014")
 _VARIABLES = {_INK: "var(--ink)", _LINE: "var(--line)"} | {

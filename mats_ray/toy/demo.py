@@ -45,9 +45,9 @@ class Stages:
     def run(self, name: str, work: Callable[[], T]) -> T:
         """Run one stage."""
         self._announce(f"== {name}")
-        began = time.monotonic()
+        started = time.monotonic()
         result = work()
-        self.seconds[name] = round(time.monotonic() - began, 1)
+        self.seconds[name] = round(time.monotonic() - started, 1)
         return result
 
 
@@ -100,7 +100,7 @@ def _compare(
     method = Path(config.model_dir)
     audio_NC = systems.encode_clips(encoder, clips)
     text_NC = systems.encode_descriptions(encoder.clap, clips)
-    moved_NC = systems.santa_moved(method, audio_NC)
+    moved_NC = systems.apply_santa(method, audio_NC)
     scores = {
         "text_noise_santa": score(clips, *outputs),
         "text_noise": systems.evaluate(method, audio_NC, clips),
@@ -108,7 +108,7 @@ def _compare(
         "text_only": systems.evaluate(models[NO_NOISE], audio_NC, clips),
         "audio_supervised": systems.evaluate(models[SUPERVISED], audio_NC, clips),
         "text_embedding": systems.evaluate(method, text_NC, clips),
-        "floor": systems.floor(clips, text_triplets(config, split_of(config))),
+        "floor": systems.majority_baseline(clips, text_triplets(config, split_of(config))),
     }
     return scores, {"text": text_NC, "audio": audio_NC, "moved": moved_NC}
 

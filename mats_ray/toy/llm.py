@@ -31,7 +31,7 @@ from mats_ray.types import Triplet
 
 SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
 MATRIX_LEARNING_RATE, LEARNING_RATE = 2e-2, 2e-3
-"""Muon's for the layers' matrices, AdamW's for embeddings and norms."""
+"""Learning rates: Muon's for the layers' matrices, AdamW's for embeddings and norms."""
 INITIALIZER_RANGE = 0.06
 """For narrow layers; with transformers' 0.02, made for thousands of units, it needs twice the steps."""
 
@@ -62,7 +62,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    """Each dialogue goes on where the description ended, as if it were the only one."""
+    """Each dialogue continues where the description ended, as if it were the only one."""
     segments: list[int] = field(default_factory=list)
     """0 for the description, then the number of the dialogue."""
 

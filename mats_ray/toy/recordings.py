@@ -71,11 +71,11 @@ class Recordings:
         num_recordings = self.power_SNFM.shape[1]
         chosen = [(_INDEX[name], int(rng.integers(num_recordings))) for name in clip.scene.sounds]
         one_after_the_other = clip.scene.kind == "then"
-        mixed_FM, peak = self._joined(chosen, rng) if one_after_the_other else self._blended(chosen)
+        mixed_FM, peak = self._concatenated(chosen, rng) if one_after_the_other else self._mixed(chosen)
         level = (draw_peak(rng) / peak) ** 2
         return 10 * ((mixed_FM + self.background_M) * level).clamp(min=_POWER_FLOOR).log10()
 
-    def _joined(self, chosen: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
+    def _concatenated(self, chosen: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
         """First half, second half."""
         first_FM, second_FM = (self.power_SNFM[index] for index in chosen)
         end, start = (round(len(first_FM) * place) for place in draw_border(rng))
@@ -84,7 +84,7 @@ class Recordings:
         joined_FM[start:] = second_FM[: len(second_FM) - start]
         return joined_FM, max(self.peak_SN[index] for index in chosen)
 
-    def _blended(self, chosen: list[tuple[int, int]]) -> tuple[Tensor, float]:
+    def _mixed(self, chosen: list[tuple[int, int]]) -> tuple[Tensor, float]:
         """All at once; peaks add up like the powers do, they rarely meet."""
         gains = [float(self.gain_SN[index]) for index in chosen]
         powers = [self.power_SNFM[index] * gain**2 for index, gain in zip(chosen, gains, strict=True)]

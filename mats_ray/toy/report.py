@@ -149,12 +149,12 @@ def _results(metrics: dict[str, Any]) -> str:
     rows = []
     for system, label in SYSTEMS.items():
         scores = metrics["systems"][system]
-        judge = _against_bar if system == METHOD else lambda _, share: _share(share)
-        rows.append((escape(label), *(judge(measure, scores[measure]) for measure in MEASURES)))
+        format_share = _share_against_bar if system == METHOD else lambda _, share: _share(share)
+        rows.append((escape(label), *(format_share(measure, scores[measure]) for measure in MEASURES)))
     return _table(("system", *MEASURES.values()), rows, style="numbers")
 
 
-def _against_bar(measure: str, share: float) -> str:
+def _share_against_bar(measure: str, share: float) -> str:
     mark = _mark(good=share >= BARS[measure], words=("pass", "fail"))
     return f"{mark} {_share(share)}<br><small>bar {BARS[measure]:.2f}</small>"
 
@@ -172,7 +172,7 @@ def _chance(metrics: dict[str, Any]) -> str:
 def _contradictions(metrics: dict[str, Any]) -> str:
     found = contradictions(metrics)
     if not found:
-        return "<p>None: noise helps, Santa helps and narrows the gap, and training on audio stays ahead.</p>"
+        return "<p>None: noise helps, Santa helps and narrows the gap, and training on audio stays best.</p>"
     return f"<ul>{''.join(f'<li>{escape(sentence, quote=False)}</li>' for sentence in found)}</ul>"
 
 

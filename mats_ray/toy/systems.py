@@ -46,7 +46,7 @@ def evaluate(model: Path, embeddings_NC: np.ndarray, clips: Sequence[TestClip]) 
 def answer_clips(
     answerer: Answerer, embeddings_NC: np.ndarray, clips: Sequence[TestClip], *, name: str = "the toy"
 ) -> Score:
-    """Do the same with a loaded model."""
+    """Caption and question every clip with a loaded model."""
     rows = prompts_of(clips)
     texts: list[str] = []
     with Progress(f"evaluate {name}", total=len(rows), unit="answer") as progress:
@@ -72,7 +72,7 @@ def score_texts(clips: Sequence[TestClip], texts: Sequence[str]) -> Score:
     return score(clips, texts[: len(clips)], [[next(answers) for _ in clip.questions] for clip in clips])
 
 
-def floor(clips: Sequence[TestClip], training: Sequence[Triplet]) -> Score:
+def majority_baseline(clips: Sequence[TestClip], training: Sequence[Triplet]) -> Score:
     """Score the most frequent training answers, one for captions, one for questions, whatever the audio."""
     caption = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
     answer = _most_frequent([row.answer for row in training if row.task is Task.QA])
@@ -84,7 +84,7 @@ def modality_gap(audio_NC: np.ndarray, text_NC: np.ndarray) -> float:
     return float(np.linalg.norm(audio_NC.mean(axis=0) - text_NC.mean(axis=0)))
 
 
-def santa_moved(model: Path, audio_NC: np.ndarray) -> np.ndarray:
+def apply_santa(model: Path, audio_NC: np.ndarray) -> np.ndarray:
     """Audio embeddings after Santa, (N, C)."""
     with torch.inference_mode():
         return Answerer.from_pretrained(model).move(audio_NC).cpu().numpy()

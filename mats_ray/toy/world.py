@@ -76,7 +76,7 @@ def ensure_world(config: RunConfig, *, parts: Sequence[Part] = PARTS) -> None:
     if config.toy is None:
         return
     if "triplets" in parts:
-        _check_there(("data.triplets", config.data.triplets))
+        _check_exist(("data.triplets", config.data.triplets))
     missing: list[Part] = [part for part in parts if part not in _named_parts(config)]
     if not missing:
         return
@@ -85,7 +85,7 @@ def ensure_world(config: RunConfig, *, parts: Sequence[Part] = PARTS) -> None:
     folder = Path(config.toy_dir).expanduser()
     marker = folder / MARKER
     wanted = _fingerprint(config, config.toy)
-    built = _built(marker, wanted)
+    built = _built_parts(marker, wanted)
     missing = [part for part in missing if part not in built]
     if not missing:
         return
@@ -115,7 +115,7 @@ def ensure_training_data(config: RunConfig) -> None:
     if config.toy is None:
         return
     memory = config.memory.path if config.santa.enabled else None
-    _check_there(("data.embedded", config.data.embedded), ("memory.path", memory))
+    _check_exist(("data.embedded", config.data.embedded), ("memory.path", memory))
     if config.data.embedded is None:
         ensure_world(config)
         embed(config)  # does nothing where these triplets are embedded with this CLAP
@@ -125,7 +125,7 @@ def ensure_training_data(config: RunConfig) -> None:
         build_memory(config)
 
 
-def _check_there(*named: tuple[str, str | None]) -> None:
+def _check_exist(*named: tuple[str, str | None]) -> None:
     for key, path in named:
         if path is not None and not exists(path):
             raise DataError(
@@ -143,7 +143,7 @@ def _named_parts(config: RunConfig) -> set[Part]:
     return {part for part, value in named.items() if value}
 
 
-def _built(marker: Path, fingerprint: str) -> list[Part]:
+def _built_parts(marker: Path, fingerprint: str) -> list[Part]:
     """Return which parts of a world are there."""
     tree = json.loads(marker.read_text("utf-8")) if marker.is_file() else {}
     return tree.get("parts", []) if tree.get("fingerprint") == fingerprint else []
@@ -161,7 +161,9 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
 
 def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part]) -> None:
     split = split_of(config)
-    clips_with_triplets = [(clip, all_triplets(clip, prefix)) for clip, prefix in _described(config, split)]
+    clips_with_triplets = [
+        (clip, all_triplets(clip, prefix)) for clip, prefix in _clips_with_prefix(config, split)
+    ]
     dialogues = [rows for _, rows in clips_with_triplets]
     tokenizer = train_tokenizer(
         text
@@ -176,13 +178,15 @@ def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part
         pretrain_llm(folder / "llm", dialogues, tokenizer, toy, seed=config.seed)
     if "triplets" in parts:
         (folder / "triplets").mkdir(exist_ok=True)
-        rows = [row for clip, one in clips_with_triplets for row in _drawn(one, clip)]
+        rows = [row for clip, one in clips_with_triplets for row in _draw_question(one, clip)]
         pq.write_table(triplet_table(rows), folder / "triplets" / "toy.parquet")
 
 
 def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:
     """Write the text world MATS is trained on: one varied description per drawn training scene."""
-    return [row for clip, prefix in _described(config, split) for row in training_triplets(clip, prefix)]
+    return [
+        row for clip, prefix in _clips_with_prefix(config, split) for row in training_triplets(clip, prefix)
+    ]
 
 
 def all_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
@@ -197,10 +201,10 @@ def training_triplets(clip: SceneClip, id_prefix: str) -> list[Triplet]:
     A caption describes its sounds better than any answer, and what the language model can answer about a text
     it mostly can about an embedding in its place.
     """
-    return _drawn(all_triplets(clip, id_prefix), clip)
+    return _draw_question(all_triplets(clip, id_prefix), clip)
 
 
-def _drawn(rows: list[Triplet], clip: SceneClip) -> list[Triplet]:
+def _draw_question(rows: list[Triplet], clip: SceneClip) -> list[Triplet]:
     caption, *questions = rows
     by_kind = {kind: list(group) for kind, group in itertools.groupby(questions, lambda row: kind_of(row.id))}
     rng = clip.rng(3)
@@ -208,7 +212,7 @@ def _drawn(rows: list[Triplet], clip: SceneClip) -> list[Triplet]:
     return [caption, of_kind[int(rng.integers(len(of_kind)))]]
 
 
-def _described(config: RunConfig, split: Split) -> Iterator[tuple[SceneClip, str]]:
+def _clips_with_prefix(config: RunConfig, split: Split) -> Iterator[tuple[SceneClip, str]]:
     assert config.toy is not None
     clips = split.clips(TEXT_STREAM, count=config.toy.num_texts, seed=config.seed)
     return ((clip, f"toy/{index}") for index, clip in enumerate(clips))

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from mats_ray.config import RunConfig
-from mats_ray.data.embedded import EmbeddedTriplets, as_text, check_rows, inspect, rows_by_source
+from mats_ray.data.embedded import EmbeddedTriplets, check_rows, format_rows, inspect, rows_by_source
 from mats_ray.data.mixture import check_layout, mixture_of
 from mats_ray.data.santa_memory import check_memory
 from mats_ray.errors import ConfigError, DataError
@@ -52,7 +52,7 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         inspect(config.train.validation.data, expected=data.identity)
     check_checkpoints(config, run_inputs(data))
     data = replace(data, sources=rows_by_source(config.embedded_path, splits=config.data.splits))
-    logger.info("training on %s of %s", as_text(data.sources), config.embedded_path)
+    logger.info("training on %s of %s", format_rows(data.sources), config.embedded_path)
     return data
 
 

@@ -28,7 +28,7 @@ from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.on_ray.errors import failure_reason
-from mats_ray.storage import Environment, held, is_remote, locate
+from mats_ray.storage import Environment, is_remote, locate, lock_folder
 from mats_ray.train.checkpoints import CheckpointStore, CheckpointUploader, open_store, restore
 from mats_ray.train.dataloader import Prefetcher, micro_batches
 from mats_ray.train.engine import EngineState, build_engine
@@ -69,7 +69,7 @@ def train(config: RunConfig) -> TrainResult:
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    with held(run_dir(config), by="mats train"):
+    with lock_folder(run_dir(config), by="mats train"):
         return _train_and_export(config, data)
 
 

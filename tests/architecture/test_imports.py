@@ -1,4 +1,4 @@
-"""Who may import what, and what an import may do."""
+"""Rules for imports between modules, and for the effects of an import."""
 
 import ast
 import subprocess
@@ -83,7 +83,7 @@ print(*events, sep="\\n", end="\\n" if events else "")
     assert not events, listed(events)
 
 
-def test_the_watch_above_sees_what_it_should():
+def test_the_hooks_detect_every_effect():
     """The same hooks on code that does all of it: a test that cannot fail proves nothing."""
     seen = run_python(
         """

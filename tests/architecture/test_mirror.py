@@ -1,7 +1,7 @@
 """Every module has its tests where a reader looks for them.
 
 ``mats_ray/train/loop.py`` is tested in ``tests/unit/train/test_loop.py``. A module that only makes sense on a
-running cluster, or only together with others, is tested elsewhere; the table says where.
+running cluster, or only together with others, is tested elsewhere; the table names the place.
 """
 
 from tests.architecture.source import PACKAGE, ROOT, listed, name_of

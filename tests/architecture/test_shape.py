@@ -1,4 +1,4 @@
-"""Files, folders and functions of a size to survey, thin jobs, a sentence for everything public."""
+"""Limits on the size of files, folders and functions; thin jobs; a docstring for everything public."""
 
 import ast
 from collections import Counter
@@ -16,12 +16,12 @@ ONE_FILE_EACH = {
 SHORT_FILES = {
     "mats_ray/version.py": "imported from every layer, and by the build",
 }
-"""Why each of these stands alone: anything else as short belongs into the file of the idea it is part of."""
+"""Short files, each with the reason why it is a file: any other belongs into the file of its idea."""
 MODULES = [path for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
-DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common"}
+CATCH_ALL_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 
-def test_a_file_fits_in_the_head():
+def test_a_file_is_short_enough():
     lines = {name_of(path): len(path.read_text().splitlines()) for path in PACKAGE + SERVE}
 
     long = [f"{name}: {count} lines" for name, count in lines.items() if count > MAX_FILE_LINES]
@@ -41,7 +41,7 @@ def test_a_file_is_no_fragment():
     assert SHORT_FILES.keys() <= short, listed(SHORT_FILES.keys() - short)
 
 
-def test_a_folder_can_be_surveyed():
+def test_a_folder_has_few_files():
     counts = Counter(folder_of(name_of(path)) for path in MODULES)
 
     full = [
@@ -68,22 +68,22 @@ def test_a_function_fits_on_a_screen():
     assert not long, listed(long)
 
 
-def test_a_job_is_a_sentence():
+def test_a_job_is_short():
     lines = {name_of(path): len(path.read_text().splitlines()) for path in JOBS}
 
     long = [f"{name}: {count} lines" for name, count in lines.items() if count > MAX_JOB_LINES]
     assert not long, listed(long)
 
 
-def test_everything_public_says_what_it_is():
-    silent = [
+def test_everything_public_has_a_docstring():
+    undocumented = [
         f"{name_of(path)} {name}"
         for path in PACKAGE + JOBS + SERVE
         for name, node in [("(the module)", tree_of(path)), *public_definitions(tree_of(path))]
         if ast.get_docstring(node) is None
     ]
 
-    assert not silent, listed(silent)
+    assert not undocumented, listed(undocumented)
 
 
 def public_definitions(parent, prefix=""):
@@ -97,7 +97,7 @@ def public_definitions(parent, prefix=""):
             yield from public_definitions(node, prefix)
 
 
-def test_no_module_is_a_drawer_for_odds_and_ends():
-    drawers = [name_of(path) for path in PACKAGE if DRAWERS & {path.stem, path.parent.name}]
+def test_no_module_has_a_catch_all_name():
+    offenders = [name_of(path) for path in PACKAGE if CATCH_ALL_NAMES & {path.stem, path.parent.name}]
 
-    assert not drawers, listed(drawers)
+    assert not offenders, listed(offenders)

@@ -1,4 +1,4 @@
-"""What each kind of process loads until it can work: every module is time, in every start of each.
+"""The modules that each kind of process loads until it can work: each costs time in every start.
 
 A bound is a tenth above what was there when it was set. What torch and transformers load of their own accord
 is not ours to bound; that they are loaded at all is.

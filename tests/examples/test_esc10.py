@@ -50,7 +50,7 @@ def test_a_caption_belongs_to_the_one_class_it_names(captions):
     assert all(captions[name] for name in NAMES)
 
 
-def test_every_class_is_said_and_asked_as_often(captions):
+def test_every_class_has_equally_many_captions_and_questions(captions):
     rows = triplets(captions, seed=0)
 
     labels = Counter(row.answer for row in rows if row.task == "classification")

@@ -19,7 +19,7 @@ def world(ray_cluster, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def unbroken(world):
-    """The run's result, and its configuration."""
+    """Return the result of an undisturbed run, and its configuration."""
     return train(world), world
 
 

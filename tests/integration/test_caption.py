@@ -27,7 +27,7 @@ from mats_ray.data.audio import read_audio
 from mats_ray.errors import DataError, ModelError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.on_ray.data import execution
-from mats_ray.storage import held
+from mats_ray.storage import lock_folder
 from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server
 from tests.world import tiny_model_dir
@@ -152,7 +152,7 @@ def test_captions_are_the_pipelines_own(captioned, model_dir):
             assert row["model_id"] == pipeline.model_id
 
 
-def test_a_finished_job_does_nothing_and_says_so(captioned, mixed, model_dir, monkeypatch):
+def test_a_finished_job_does_nothing_and_reports_it(captioned, mixed, model_dir, monkeypatch):
     _, out = captioned
     before = parts_of(out)
     monkeypatch.setattr(on_ray, "write_missing_rows", None)  # would fail if it were called
@@ -188,7 +188,7 @@ on_ray.caption(config(batch_size=1), audio=sys.argv[2], out=sys.argv[3], model=s
 """
 
 
-def test_a_killed_job_goes_on_and_ends_like_an_unbroken_one(
+def test_a_killed_job_resumes_and_ends_like_an_unbroken_one(
     captioned, mixed, ray_cluster, model_dir, tmp_path
 ):
     command = [
@@ -314,7 +314,7 @@ def test_another_model_replaces_rows_and_a_broken_one_does_not(captioned, mixed,
     assert len(rows_at(out)) == NUM_FILES
 
 
-def test_buckets_on_a_cluster_that_knows_nothing_of_them(captioned, mixed, model_dir):
+def test_buckets_on_a_cluster_without_their_settings(captioned, mixed, model_dir):
     with s3_server("sounds") as files:
         for path in sorted(mixed.iterdir())[:6]:
             files.put_file(str(path), f"sounds/in/deep/{path.name}")
@@ -334,7 +334,7 @@ def test_buckets_on_a_cluster_that_knows_nothing_of_them(captioned, mixed, model
         assert row["caption"] == local.get(row["path"].rsplit("/")[-1])
 
 
-def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluster, model_dir, tmp_path):
+def test_the_job_script_joins_the_cluster_and_prints_where_the_rows_are(ray_cluster, model_dir, tmp_path):
     folder = write_good(tmp_path / "clips", 2)
     arguments = ["--audio", str(folder), "--out", str(tmp_path / "out"), "--model", str(model_dir)]
 
@@ -364,7 +364,7 @@ def test_the_job_script_joins_the_cluster_and_says_where_the_rows_are(ray_cluste
 def test_a_second_job_on_one_folder_is_refused_and_changes_nothing(ray_cluster, mixed, model_dir, tmp_path):
     pending = tmp_path / ".part-0.parquet.0123abcd.pending"
 
-    with held(str(tmp_path), by="mats caption"):
+    with lock_folder(str(tmp_path), by="mats caption"):
         pending.write_bytes(b"of the first job")
         with pytest.raises(DataError, match=f"^{tmp_path} is in use: `mats caption` on .*, process "):
             caption(config(), audio=str(mixed), out=str(tmp_path), model=str(model_dir))

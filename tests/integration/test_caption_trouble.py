@@ -25,8 +25,8 @@ NAMES = [f"good {n}" for n in range(NUM_GOOD)]
 NAMES += [f"once {fault}" for fault in PASSING] + [f"always {fault}" for fault in LASTING]
 
 
-class Trouble:
-    """What goes wrong with the storage; can be healed."""
+class NamedFaults:
+    """Faults by the name of a file, until ``healed`` is set."""
 
     healed = False
 
@@ -77,7 +77,7 @@ def rows_in(files):
 
 @pytest.mark.slow
 def test_trouble_is_retried_or_an_error_row_and_the_next_run_retries_that(ray_cluster, model_dir):
-    trouble = Trouble()
+    trouble = NamedFaults()
     with (
         bucket_of(NAMES) as bucket,
         faults(os.environ["AWS_ENDPOINT_URL"], trouble, methods=("GET", "PUT")) as attempts,

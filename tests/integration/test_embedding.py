@@ -23,7 +23,7 @@ from mats_ray.data.stream import SpanReader, StreamPlace, spans_of
 from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.errors import DataError
 from mats_ray.models.clap import load_clap
-from mats_ray.storage import held, open_input, parquet_files
+from mats_ray.storage import lock_folder, open_input, parquet_files
 from mats_ray.toy.world import ensure_world
 from tests.toy import tiny_config
 
@@ -90,7 +90,7 @@ def test_two_workers_share_the_stream_of_one(embedded):
     assert pa.concat_tables(turns).equals(whole)
 
 
-def test_a_stream_goes_on_where_it_was_left(embedded):
+def test_a_stream_resumes_at_any_step(embedded):
     config, summary = embedded
     size = config.train.global_batch_size
     start = (summary.num_rows // size - 2) * size
@@ -131,8 +131,8 @@ def test_a_finished_embedding_run_again_does_nothing(embedded):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embedded, tmp_path):
-    """What a kill leaves (see test_partition.py) is made here by hand: three of thirty partitions."""
+def test_a_killed_job_resumes_and_repeats_no_finished_partition(embedded, tmp_path):
+    """The state after a kill (see test_partition.py) is made here by hand: three of thirty partitions."""
     config, summary = embedded
     broken = config.replace(data={"embedded": str(tmp_path / "broken"), "embed": {"num_partitions": 30}})
     clap = load_clap(broken.clap_ref)
@@ -150,7 +150,7 @@ def test_a_job_that_was_killed_goes_on_and_redoes_nothing_that_was_finished(embe
     times = {one: one.stat().st_mtime_ns for one in (tmp_path / "broken").glob("*.parquet")}
 
     with (
-        held(broken.embedded_path, by="mats embed"),
+        lock_folder(broken.embedded_path, by="mats embed"),
         pytest.raises(DataError, match="is in use: `mats embed` on "),
     ):
         embed(broken)

@@ -1,4 +1,4 @@
-"""A language model of any precision, the whole way: trained in bf16, stored, loaded, answering everywhere."""
+"""A language model of any precision end to end: trained in bf16, stored, loaded, answering everywhere."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.ray
 
 
 class OneFile:
-    """Stands in for the decoding processes, which know no precision."""
+    """Replaces the decoding processes, which do not depend on precision."""
 
     def __init__(self, path):
         self.clip = read_audio(path)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-
 
 
 class SlowAnswerer(FakeAnswerer):
-    """Waits before the last word until it may go on."""
+    """Waits at a gate before the last word."""
 
     def __init__(self):
         super().__init__()
@@ -100,7 +100,7 @@ def open_page(browser, site):
     assert wrong == []
 
 
-def test_an_example_is_heard_seen_and_asked_about(open_page, answerer):
+def test_an_example_is_played_drawn_and_questioned(open_page, answerer):
     page = open_page()
     page.get_by_text("toy-0123").wait_for()
     assert page.get_by_role("button", name="Ask").is_disabled()
@@ -146,7 +146,7 @@ def test_a_recording_is_sent(open_page):
     assert page.locator("#problem").text_content() == ""
 
 
-def test_it_fits_a_phone_in_the_dark(open_page):
+def test_it_fits_a_phone_in_dark_mode(open_page):
     page = open_page(width=360, height=740, color_scheme="dark", has_touch=True)
 
     page.get_by_role("button", name="a siren and a dog").tap()
@@ -182,7 +182,7 @@ def test_keyboard_and_screen_reader_find_everything(open_page):
     assert page.locator("html[lang]").count() == 1
 
 
-def test_a_refusal_is_shown_in_the_servers_words(open_page, tmp_path):
+def test_a_refusal_is_shown_with_the_servers_message(open_page, tmp_path):
     page = open_page()
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound at all")
@@ -214,7 +214,7 @@ def test_the_documentation_needs_no_other_host(open_page):
 
 
 def colours(page, canvas):
-    """How many colours a canvas shows."""
+    """Return the number of colours of a canvas."""
     return page.evaluate(
         "canvas => new Set(new Uint32Array(document.querySelector(canvas).getContext('2d')"
         ".getImageData(0, 0, 1200, 150).data.buffer)).size",

@@ -9,7 +9,7 @@ from mats_ray.config import RunConfig
 from mats_ray.data.prepare.on_ray import prepare
 from mats_ray.data.triplets import SCHEMA
 from mats_ray.errors import DataError
-from mats_ray.storage import UNFINISHED, held, open_input, parquet_files
+from mats_ray.storage import UNFINISHED, lock_folder, open_input, parquet_files
 from tests.s3 import s3_server
 from tests.unit.data.sources.reading import write
 
@@ -61,7 +61,7 @@ def test_files_become_triplets_with_a_report_and_a_list_of_rejects(ray_cluster, 
     assert not (triplets / UNFINISHED).exists()
 
 
-def test_a_dry_run_says_the_same_and_leaves_nothing(ray_cluster, tmp_path):
+def test_a_dry_run_reports_the_same_and_writes_nothing(ray_cluster, tmp_path):
     config = config_of(tmp_path / "out", *raw(tmp_path), license_allow=["CC BY-NC 3.0"])
 
     report = prepare(config, dry_run=True)
@@ -72,11 +72,11 @@ def test_a_dry_run_says_the_same_and_leaves_nothing(ray_cluster, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_job_on_one_folder_is_told_and_spoils_nothing(ray_cluster, tmp_path):
+def test_a_second_job_on_one_folder_is_refused_and_changes_nothing(ray_cluster, tmp_path):
     config, triplets = config_of(tmp_path / "out", *raw(tmp_path)), tmp_path / "out" / "triplets"
     write(triplets, "clotho-00000000-00000.parquet", "the first job's")
 
-    with held(str(triplets), by="mats prepare"):
+    with lock_folder(str(triplets), by="mats prepare"):
         with pytest.raises(DataError, match=f"^{triplets} is in use: `mats prepare` on .*, process "):
             prepare(config)
         assert (triplets / "clotho-00000000-00000.parquet").read_text() == "the first job's"
@@ -85,7 +85,7 @@ def test_a_second_job_on_one_folder_is_told_and_spoils_nothing(ray_cluster, tmp_
     assert prepare(config).total.written == len(rows_at(triplets))
 
 
-def test_too_many_bad_rows_end_the_job_and_what_is_there_is_not_taken_for_all(ray_cluster, tmp_path):
+def test_too_many_bad_rows_end_the_job_and_its_output_stays_unfinished(ray_cluster, tmp_path):
     write(tmp_path, "esc50.csv", "filename,category\n1.wav,dog\n2.wav,\n")
     source = {"source": "esc50", "path": str(tmp_path / "esc50.csv")}
 

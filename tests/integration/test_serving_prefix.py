@@ -32,7 +32,7 @@ ray.shutdown()
 
 @pytest.fixture(scope="module", params=["HAProxy", "Serve's proxy"])
 def client(request):
-    """Sends no key."""
+    """A client without a key."""
     address = request.getfixturevalue("haproxy") if request.param == "HAProxy" else None
     with httpx.Client(base_url=address or request.getfixturevalue("server").base_url, timeout=60) as client:
         wait_until_ready(client)
@@ -62,7 +62,7 @@ def haproxy(model_dir, tmp_path_factory):
     "path", ["/v1/models", "/metrics", "//metrics", "/%6detrics", "/health/../metrics", "/metrics/", "/none"]
 )
 def test_without_a_key_nothing_but_the_open_routes_answers(client, prefix, path):
-    """As raw bytes: a client would put the path into order."""
+    """As raw bytes: a client would normalise the path."""
     status, body = get(client.base_url.port, prefix + path)
 
     assert status in {401, 404}

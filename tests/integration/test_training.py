@@ -17,7 +17,7 @@ from mats_ray.data.audio import read_audio
 from mats_ray.errors import ConfigError, DataError, TrainingError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.llm import load_llm
-from mats_ray.storage import held
+from mats_ray.storage import lock_folder
 from mats_ray.toy.testset import write_test_set
 from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
@@ -166,7 +166,7 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(unbroken):
     _, config = unbroken
 
     with (
-        held(run_dir(config), by="mats train"),
+        lock_folder(run_dir(config), by="mats train"),
         pytest.raises(DataError, match="is in use: `mats train` on "),
     ):
         train(config)
@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(world):
         train(config)
 
 
-def test_a_stage_that_takes_too_long_is_named_and_ends_the_run(world):
+def test_a_stage_that_exceeds_its_limit_is_named_and_ends_the_run(world):
     """No machine imports DeepSpeed and loads a model in a tenth of a second."""
     train_changes = {"stall_seconds": 0.1, "max_failures": 0}
     config = other_run(world, "stuck", train=train_changes, scaling={"num_workers": 1})

@@ -105,7 +105,7 @@ def test_no_limit_is_passed(sound, seconds, decoded):
 
 @MANY
 @given(sounds, st.sampled_from([16_000, 44_100, 48_000]), st.integers(100, 20_000))
-def test_resampling_keeps_the_time_and_takes_any_blocks(sound, wanted, block_values):
+def test_resampling_keeps_the_duration_for_blocks_of_any_size(sound, wanted, block_values):
     data = written(drawn(sound["seed"], sound["length"], sound["channels"]), sound["rate"], *sound["kind"])
     length = sound["length"] * wanted / sound["rate"]
     assume(length >= 1)

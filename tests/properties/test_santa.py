@@ -24,7 +24,7 @@ def memories(draw):
     num_rows = draw(st.integers(1, 50))
     rows = torch.randn(num_rows, 6, generator=torch.Generator().manual_seed(draw(st.integers(0, 1000))))
     if draw(st.booleans()):
-        rows[num_rows // 2 :] = rows[: num_rows - num_rows // 2].clone()  # texts that say the same
+        rows[num_rows // 2 :] = rows[: num_rows - num_rows // 2].clone()  # equal texts
     return SantaMemory.build(
         rows,
         num_clusters=draw(st.integers(1, num_rows)),
@@ -49,7 +49,7 @@ def test_a_clip_moves_the_same_alone_and_in_any_order(memory, santa):
 
 @settings(deadline=None, max_examples=100)
 @given(memories(), numbers, st.floats(0.1, 100))
-def test_it_stays_on_the_sphere_and_asks_for_no_length(memory, santa, scale):
+def test_santa_returns_unit_vectors_for_input_of_any_length(memory, santa, scale):
     moved = memory.transfer(clips(), **santa)
 
     torch.testing.assert_close(moved.norm(dim=-1), torch.ones(5))

@@ -1,4 +1,4 @@
-"""cluster.yaml by the judgement of those who will read it: Ray's schema and bootstrap, EC2's API (moto)."""
+"""cluster.yaml is valid for its readers: Ray's schema and bootstrap, EC2's API (moto)."""
 
 import copy
 import importlib.metadata
@@ -26,7 +26,7 @@ def cluster():
     return yaml.safe_load(TEXT)
 
 
-def judge(cluster):
+def validate(cluster):
     validate_config(prepare_config(copy.deepcopy(cluster)))
 
 
@@ -51,7 +51,7 @@ def ec2(monkeypatch, tmp_path):
 
 
 def test_ray_accepts_the_file(cluster):
-    judge(cluster)
+    validate(cluster)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_ray_refuses_what_is_wrong(cluster, path, wrong, complaint):
     section[path[-1]] = wrong
 
     with pytest.raises((ValidationError, ValueError), match=complaint):
-        judge(cluster)
+        validate(cluster)
 
 
 def test_ec2_starts_every_node_type(cluster, ec2):
@@ -105,7 +105,7 @@ def test_ec2_starts_gpu_nodes_with_the_commented_efa_interfaces(ec2):
     live = live.replace("subnet-...", subnet["SubnetId"]).replace("sg-...", group)
     cluster = yaml.safe_load(TEXT.replace(block, live))
 
-    judge(cluster)
+    validate(cluster)
     node = ec2(cluster)["gpu"]
 
     assert node.instance_type == "p4d.24xlarge"
@@ -136,14 +136,14 @@ def test_every_key_is_explained():
         if re.match(r"\s*(- )?[\w./~]+:( |$)", line)
         and "#" not in line
         and not lines[number - 2].strip().startswith("#")
-        # A section may speak for itself where its keys do.
+        # A section needs no comment where its keys have one.
         and not lines[number].strip().startswith("#")
     ]
 
     assert not silent
 
 
-def test_every_node_asks_for_the_same_token(cluster):
+def test_every_node_requires_the_same_token(cluster):
     assert "/home/ubuntu/.ray/auth_token" in cluster["file_mounts"]
     assert any("RAY_AUTH_MODE=token" in command for command in cluster["initialization_commands"])
 

@@ -35,7 +35,7 @@ def test_an_error_arrives_whole_from_another_process(kind):
     assert vars(arrived) == vars(sent)
 
 
-def test_an_audio_error_must_say_its_code():
+def test_an_audio_error_requires_a_code():
     with pytest.raises(TypeError, match="code"):
         AudioError("clip.wav is empty")
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 import pytest
 
 from mats_ray import progress
-from mats_ray.progress import Progress, clock
+from mats_ray.progress import Progress, format_seconds
 
 
 class Terminal(io.StringIO):
@@ -23,7 +23,7 @@ def now(monkeypatch):
     return Now
 
 
-def test_a_line_says_how_much_how_fast_and_how_long_still(now):
+def test_a_line_has_count_rate_and_remaining_time(now):
     bar = Progress("train", total=600, unit="step", stream=io.StringIO())
     now.seconds += 10
     bar.update(120, note="loss 0.81")
@@ -31,7 +31,7 @@ def test_a_line_says_how_much_how_fast_and_how_long_still(now):
     assert bar.line() == "train 120/600 steps  12 steps/s  0:10  0:40 left  loss 0.81"
 
 
-def test_work_of_unknown_size_promises_no_end(now):
+def test_work_of_unknown_size_has_no_remaining_time(now):
     bar = Progress("embed", total=None, unit="text", stream=io.StringIO())
     now.seconds += 2
     bar.advance(64)
@@ -39,7 +39,7 @@ def test_work_of_unknown_size_promises_no_end(now):
     assert bar.line() == "embed 64 texts  32 texts/s  0:02"
 
 
-def test_nothing_done_yet_promises_no_end(now):
+def test_without_finished_units_there_is_no_remaining_time(now):
     bar = Progress("train", total=600, unit="step", stream=io.StringIO())
     now.seconds += 2
 
@@ -129,10 +129,10 @@ def test_progress_goes_to_stderr(capsys):
     ("seconds", "text"), [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3_599, "59:59"), (3_725, "1:02:05")]
 )
 def test_a_clock_reads_minutes_or_hours(seconds, text):
-    assert clock(seconds) == text
+    assert format_seconds(seconds) == text
 
 
-def test_elapsed_seconds_are_counted_from_the_beginning(now):
+def test_elapsed_seconds_are_counted_from_the_start(now):
     bar = Progress("prepare", total=None, unit="row", stream=io.StringIO())
     now.seconds += 7
 

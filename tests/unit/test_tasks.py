@@ -15,7 +15,7 @@ def test_every_task_but_qa_has_an_instruction_of_its_own(task):
     assert instruction_for(task) == INSTRUCTIONS[task]
 
 
-def test_instructions_tell_tasks_apart():
+def test_instructions_of_tasks_differ():
     assert len(set(INSTRUCTIONS.values())) == len(Task) - 1
 
 
@@ -36,7 +36,7 @@ def test_qa_without_a_question_is_refused(question):
 
 
 def test_a_question_for_another_task_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"'caption' takes no question, got 'What\?'"):
+    with pytest.raises(ValueError, match=r"'caption' accepts no question, got 'What\?'"):
         instruction_for(Task.CAPTION, "What?")
 
 

@@ -42,7 +42,7 @@ def test_a_record_cannot_be_changed(record):
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
-def test_a_record_takes_names_not_positions(record):
+def test_a_record_accepts_keywords_only(record):
     values = [getattr(record, field.name) for field in dataclasses.fields(record)]
 
     with pytest.raises(TypeError, match="positional"):
@@ -57,11 +57,11 @@ def test_a_record_crosses_processes(record):
     assert repr(arrived) == repr(record)
 
 
-def test_a_clip_knows_its_length():
+def test_a_clip_has_a_duration():
     assert CLIP.seconds == 0.5
 
 
-def test_a_request_asks_for_a_caption_unless_told():
+def test_a_request_is_for_a_caption_by_default():
     request = Request(audio=CLIP)
 
     assert request.task is Task.CAPTION

@@ -1,1 +1,1 @@
-"""Annotation files to records: tables, JSON, cell values, and what a reader takes and yields."""
+"""Annotation files to records: tables, JSON, cell values, and the input and output types of readers."""

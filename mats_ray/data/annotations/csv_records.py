@@ -1,11 +1,11 @@
 """CSV and TSV files, record by record, where one broken record costs one record.
 
-Python's reader takes an unclosed quote for a field that goes on to the end of the file. Here a record is a
+Python's reader treats an unclosed quote as a field that extends to the end of the file. Here a record is a
 line, joined with the next ones while its quotes are odd; where that fails, the first line alone is rejected
 and reading continues at the second.
 
 No record is kept in part: where the last column is needed, a line without a delimiter is the rest of a text
-that was written without quotes, and another line with too few columns may be, unless it begins as records do
+that was written without quotes, and another line with too few columns may be, unless it starts as records do
 (an id): the record before it is rejected, too.
 """
 
@@ -20,10 +20,10 @@ from mats_ray.data.annotations.reader import AnnotationFile, Rejected
 from mats_ray.errors import DataError, abbreviated
 
 MAX_RECORD_LINES = 32
-"""Captions with line breaks have a few."""
+"""Largest number of lines of one record; captions with line breaks have a few."""
 MAX_TEXT_CHARACTERS = 20_000
 """A longer text is not put together any further: it is no caption."""
-CONTINUES_ON_NEXT_LINE = "goes on in the next line, which has too few columns"
+CONTINUES_ON_NEXT_LINE = "continues in the next line, which has too few columns"
 """Why a record is rejected that may be half of one."""
 
 Record = tuple[int, dict[str, str]]
@@ -49,7 +49,7 @@ def table_records(
         delimiter: Between cells.
         quoted: Cells may stand in double quotes; otherwise a quote is a character like others.
         space_after_comma: Quotes may follow a space (AudioSet).
-        comment: Lines that begin so are skipped.
+        comment: Lines that start with it are skipped.
         encoding: Encoding of records that are not UTF-8; "utf-8" rejects them.
 
     Raises:
@@ -58,7 +58,7 @@ def table_records(
     dialect = {"delimiter": delimiter, "skipinitialspace": space_after_comma} if quoted else None
     lines, form = _Lines(file.lines(), comment), _Form(delimiter, dialect, encoding, bool(names))
     columns = list(names) or _header(lines, form, needed, file)
-    yield from _records(lines, form, columns, goes_on=not names and bool(set(columns[-1:]) & set(needed)))
+    yield from _records(lines, form, columns, continues=not names and bool(set(columns[-1:]) & set(needed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +71,22 @@ class _Form:
 
 
 def _records(
-    lines: "_Lines", form: _Form, columns: list[str], *, goes_on: bool
+    lines: "_Lines", form: _Form, columns: list[str], *, continues: bool
 ) -> Iterator[Record | Rejected]:
-    """Yield records; ``goes_on``: the last column is needed, and its text may go on in the next line."""
-    whole: tuple[int, list[str]] | None = None  # a record whose next line is not known yet
+    """Yield records; ``continues``: the last column is needed, and its text may continue in the next line."""
+    whole: tuple[int, list[str]] | None = None  # a record that is complete unless the next line continues it
     while (line := lines.next()) is not None:
         number, cells = lines.number, _cells(line, lines, form)
         fault = _fault(cells, columns, may_be_short=form.may_be_short)
         if cells is not None and fault:
-            lines.back(number)
+            lines.rewind(number)
         may_be_rest = (
             fault
-            and goes_on
+            and continues
             and line.count(form.delimiter) < len(columns) - 1
-            and not (whole and cells and _begin_alike(whole[1][0], cells[0]))
+            and not (whole and cells and _same_kind(whole[1][0], cells[0]))
         )
-        if whole and may_be_rest and _joined(whole[1], cells):
+        if whole and may_be_rest and _append_rest(whole[1], cells):
             continue
         if whole:
             yield (
@@ -109,7 +109,7 @@ def _fault(cells: list[str] | None, columns: list[str], *, may_be_short: bool) -
     return f"{len(cells)} columns instead of {len(columns)}"
 
 
-def _begin_alike(first: str, second: str) -> bool:
+def _same_kind(first: str, second: str) -> bool:
     """Whether both cells are numbers or names with one extension: then a short line is a record cut off."""
     if first.strip().isdecimal() and second.strip().isdecimal():
         return True
@@ -117,8 +117,8 @@ def _begin_alike(first: str, second: str) -> bool:
     return bool(extension) and PurePosixPath(second.strip()).suffix == extension
 
 
-def _joined(record: list[str], rest: list[str] | None) -> bool:
-    """Put the rest of a text behind its beginning, where it is certain to be that."""
+def _append_rest(record: list[str], rest: list[str] | None) -> bool:
+    """Append the rest of a text that a line break split, where it certainly is that; return whether it is."""
     if rest is None or len(rest) != 1 or len(record[-1]) > MAX_TEXT_CHARACTERS:
         return False
     record[-1] += f" {rest[0]}"
@@ -160,7 +160,7 @@ def _cells(line: str, lines: "_Lines", form: _Form) -> list[str] | None:
     try:
         return next(csv.reader([record], strict=True, **form.dialect))  # pyright: ignore[reportArgumentType]
     except (csv.Error, StopIteration):
-        lines.back(number)
+        lines.rewind(number)
         return None
 
 
@@ -196,8 +196,8 @@ class _Lines:
             if line and not (self._comment and line.startswith(self._comment)):
                 return line
 
-    def back(self, number: int) -> None:
-        """Go back to just after a line."""
+    def rewind(self, number: int) -> None:
+        """Put back the lines after a given one."""
         while self._seen and self._seen[-1][0] > number:
             self._again.appendleft(self._seen.pop())
         self.number = number

@@ -1,7 +1,7 @@
 """JSON files whose one long list or mapping is read item by item: some have gigabytes.
 
 What lies between items is skipped. An item that cannot be read, or holds a string that is not valid Unicode,
-costs that item: reading continues where the next one seems to begin.
+costs that item: reading continues where the next one seems to start.
 """
 
 import io
@@ -84,7 +84,7 @@ class _Buffer:
         self._fill()
 
     def skip(self, pattern: re.Pattern[str]) -> bool:
-        """Skip the beginning of the file."""
+        """Skip the start of the file."""
         found = pattern.match(self._buffer)
         self._place = found.end() if found else 0
         return found is not None
@@ -119,7 +119,7 @@ class _Buffer:
             return item
 
     def resynchronise(self) -> None:
-        """Go to where the next item seems to begin."""
+        """Skip to where the next item seems to start."""
         while True:
             if found := _NEXT_ITEM.search(self._buffer, self._place):
                 self._place = found.end()

@@ -96,7 +96,7 @@ class AnnotationFile:
             return paths
         raise DataError(f"{self.path} needs {what}: name it in companions: {{{role}: PATH}}")
 
-    def beside(self, path: str) -> "AnnotationFile":
+    def companion(self, path: str) -> "AnnotationFile":
         """Return a companion as a file of its own."""
         return AnnotationFile(path, self.split)
 

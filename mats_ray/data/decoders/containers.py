@@ -84,7 +84,7 @@ def split_segments(stream: BinaryIO, size: int, name: str, limits: Limits) -> It
 
 
 def _check_gap(stream: BinaryIO, before: Segment | None, segment: Segment, place: int, name: str) -> None:
-    """Refuse frames that go on behind a gap, where no count would show that some of them are lost."""
+    """Refuse frames that continue behind a gap, where no count would show that some of them are lost."""
     is_gap = before is not None and before.frames and not segment.has_frame_count and place > before.end
     if before is not None and is_gap and not tag_bytes(stream, before.end):
         raise broken(name, f"{place - before.end} bytes within it are no sound", at_end=False)
@@ -132,7 +132,7 @@ _PARSERS: dict[bytes, SegmentParser] = {
 }
 
 
-def begins_like_audio(head: bytes) -> bool:
+def has_audio_signature(head: bytes) -> bool:
     """Whether a file's first ``HEAD_BYTES`` are those of a container, read or not, of a frame or of a tag."""
     magics = (*riff_chunks.RIFF_MAGICS, *_PARSERS, *_UNREAD, b"ID3")
     is_aiff = head[:4] == b"FORM" and head[8:11] == b"AIF"

@@ -164,7 +164,7 @@ def _opened(view: View, name: str, container: str) -> InputContainer:
             format=container,
             options=dict(_RESTRICTIONS),
             metadata_errors="replace",
-            io_open=_no_other_file,
+            io_open=_refuse_other_files,
         )
     except (FFmpegError, ValueError) as error:
         raise broken(name, _reason(error), at_end=not view.read(1)) from error
@@ -172,7 +172,7 @@ def _opened(view: View, name: str, container: str) -> InputContainer:
     return file
 
 
-def _no_other_file(url: str, flags: int, options: Mapping[str, str]) -> BinaryIO:  # noqa: ARG001
+def _refuse_other_files(url: str, flags: int, options: Mapping[str, str]) -> BinaryIO:  # noqa: ARG001
     raise PermissionError(f"an audio file may not open {url!r}")
 
 

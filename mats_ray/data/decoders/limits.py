@@ -62,7 +62,7 @@ def check_format(channels: int, sample_rate: int, name: str) -> None:
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise AudioDecodeError(
             f"{name} claims a sample rate of {sample_rate} Hz; "
-            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz are taken",
+            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz are accepted",
             code="unsupported",
         )
 

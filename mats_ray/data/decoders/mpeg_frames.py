@@ -58,7 +58,7 @@ class Frame:
     num_samples: int
     rate: int
     tag_at: int = 0
-    """Where the count of frames would stand in an MP3; 0: in no other kind."""
+    """Offset of the tag with the count of frames in an MP3; 0 for other kinds."""
 
     @property
     def stream(self) -> tuple[object, ...]:
@@ -131,12 +131,12 @@ def frames_segment(stream: BinaryIO, start: int, size: int, name: str, limits: L
             break
         place, count = place + frame.num_bytes, count + 1
         limits.check_length(count * frame.num_samples, frame.rate, name)
-        following = _next(stream, place, first)
-        on = _over_a_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
+        following = _frame_at(stream, place, first)
+        on = _skip_gap(stream, place, size, frame, num_before=len(runs)) if following is None else None
         if on is not None:
             runs.append(range(run_start, place))
             run_start = place = on
-            following = _next(stream, place, first)
+            following = _frame_at(stream, place, first)
         frame = following
     runs.append(range(run_start, place))
     count -= info is not None
@@ -155,7 +155,7 @@ def frames_segment(stream: BinaryIO, start: int, size: int, name: str, limits: L
     )
 
 
-def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
+def _frame_at(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
     """Return the frame at a place, if it is one of the same stream."""
     head = read_at(stream, place, _TAG_BYTES if first.tag_at else HEAD_BYTES)
     frame = frame_of(head[:HEAD_BYTES])
@@ -164,8 +164,8 @@ def _next(stream: BinaryIO, place: int, first: Frame) -> Frame | None:
     return frame
 
 
-def _over_a_gap(stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int) -> int | None:
-    """Find where the stream goes on behind a tag, or damage so short that a decoder may step over it."""
+def _skip_gap(stream: BinaryIO, place: int, size: int, frame: Frame, *, num_before: int) -> int | None:
+    """Find where the stream continues behind a tag, or behind damage so short that a decoder may skip it."""
     on: int | None = place
     while on is not None and (num_bytes := tag_bytes(stream, on)):
         on += num_bytes
@@ -174,7 +174,7 @@ def _over_a_gap(stream: BinaryIO, place: int, size: int, frame: Frame, *, num_be
             return None  # the end, much damage, or another stream
         reach = math.ceil(TOLERANCE_SECONDS * frame.rate / frame.num_samples * frame.num_bytes)
         on = search(stream, place, size, reach=reach)
-    return on if on is not None and _next(stream, on, frame) else None
+    return on if on is not None and _frame_at(stream, on, frame) else None
 
 
 def _info(head: bytes, frame: Frame) -> _Info | None:

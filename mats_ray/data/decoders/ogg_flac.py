@@ -26,7 +26,7 @@ class _Page:
     """Empty where a page is cut off within its head."""
     number: int
     codec: bytes
-    """What its first packet starts with."""
+    """First bytes of its first packet."""
 
 
 def ogg_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:

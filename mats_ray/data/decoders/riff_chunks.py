@@ -118,18 +118,18 @@ def caf_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
 
 
 def au_segment(stream: BinaryIO, start: int, size: int, name: str) -> Segment:
-    """Parse a Sun or NeXT file: a head that says where the samples start and how many bytes they are."""
+    """Parse a Sun or NeXT file: its header holds the offset of the samples and their number of bytes."""
     head = read_at(stream, start, 12)
     order: Order = "big" if head[:4] == b".snd" else "little"
     if len(head) < 12:
         raise broken(name, "its head is incomplete", at_end=True)
-    begin, declared = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
-    begin, rest = start + begin, max(0, size - start - begin)
+    offset, declared = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
+    first, rest = start + offset, max(0, size - start - offset)
     patches: Patches = {}
     if _is_unknown(declared, rest, 4):
         declared = rest
         patches[start + 8, start + 12] = min(rest, 2**32 - 1).to_bytes(4, order)
-    data = _Data(start=begin, declared=declared, end=begin + declared, patches=patches)
+    data = _Data(start=first, declared=declared, end=first + declared, patches=patches)
     return _segment(data, start, size, "au")
 
 

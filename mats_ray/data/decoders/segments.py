@@ -39,7 +39,7 @@ class Segment:
     missing: float = 0.0
     """Data declared beyond the end of the file, as a share of those that are there; infinite: not known."""
     declared_frames: int = 0
-    """Number of samples per channel in its header; 0: not declared, or the reader knows."""
+    """Number of samples per channel in its header; 0: not declared, or read by the reader."""
     has_duration: bool = False
     """The duration that FFmpeg reports is stored in the file, and is no estimate of its own."""
     frames: tuple[object, ...] = ()
@@ -109,12 +109,12 @@ class View(io.RawIOBase):
         index = bisect.bisect_right(self._starts, self._place) - 1
         if index == len(self._pieces):
             return 0
-        piece, begin = self._pieces[index], self._place - self._starts[index]
-        count = min(len(room), len(piece) - begin)
+        piece, offset = self._pieces[index], self._place - self._starts[index]
+        count = min(len(room), len(piece) - offset)
         if isinstance(piece, bytes):
-            room[:count] = piece[begin : begin + count]
+            room[:count] = piece[offset : offset + count]
             return count
-        self._stream.seek(piece.start + begin)
+        self._stream.seek(piece.start + offset)
         return self._stream.readinto(room[:count])  # type: ignore[attr-defined]
 
 

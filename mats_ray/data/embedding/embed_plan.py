@@ -113,7 +113,7 @@ def make_plan(
     Raises:
         ConfigError: Triplets and embedded triplets would lie in each other.
     """
-    _check_apart(triplets, out)
+    _check_separate_folders(triplets, out)
     settings = data.embed
     num_rows = sum(file.num_rows for file in files)
     return EmbedPlan(
@@ -128,7 +128,7 @@ def make_plan(
     )
 
 
-def _check_apart(triplets: str, embedded: str) -> None:
+def _check_separate_folders(triplets: str, embedded: str) -> None:
     """Either folder is read with all below it, and files of earlier jobs are removed from the second."""
     source, target = (locate(path)[1].rstrip("/") + "/" for path in (triplets, embedded))
     if source.startswith(target) or target.startswith(source):

@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from mats_ray.config import RunConfig
 from mats_ray.config.data import EmbedConfig
 from mats_ray.config.model import CLAPConfig
-from mats_ray.data.embedded import as_text, rows_by_source
+from mats_ray.data.embedded import format_rows, rows_by_source
 from mats_ray.data.embedding.embed_plan import (
     EmbedLedger,
     EmbedPlan,
@@ -26,7 +26,7 @@ from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
-from mats_ray.storage import Environment, held
+from mats_ray.storage import Environment, lock_folder
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,13 @@ def embed(config: RunConfig) -> EmbedSummary:
     started = time.monotonic()
     files = triplet_files(config.triplets_path)  # first: without triplets there is no need for a CLAP
     sources = rows_by_source(config.triplets_path)
-    logger.info("embedding %s of %s", as_text(sources), config.triplets_path)
+    logger.info("embedding %s of %s", format_rows(sources), config.triplets_path)
     identity = build_clap(config.clap).identity
     plan = make_plan(config.data, files, identity, triplets=config.triplets_path, out=config.embedded_path)
     ledger = EmbedLedger(plan)
     done, encoded = ledger.completed(), 0
     if done is None:
-        with held(plan.out, by="mats embed"):
+        with lock_folder(plan.out, by="mats embed"):
             done, encoded = _run(plan, ledger, config, sources)
     rows, texts = sum(one.num_rows for one in done), sum(one.num_texts for one in done)
     assert rows == plan.num_rows, f"{rows} rows were written of {plan.num_rows}"
@@ -96,7 +96,7 @@ def _scatter_all(plan: EmbedPlan, ledger: EmbedLedger) -> None:
         return
     with execution(), Progress("shuffle", total=plan.num_rows, unit="row") as progress:
         dataset = _items(missing).map_batches(
-            _scatter,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+            _scatter,  # pyright: ignore[reportArgumentType]  (a dict, by batch_format)
             fn_kwargs={"plan": plan, "environment": Environment()},
             batch_size=1,
             batch_format="numpy",
@@ -152,10 +152,10 @@ class _PartitionWriter:
             self.clap = build_clap(clap).to("cuda" if settings.gpus_per_actor else "cpu")
 
     def __call__(self, batch: dict[str, Any]) -> pa.Table:
-        done = [self._one(int(index)) for index in batch["item"]]
+        done = [self._write_partition(int(index)) for index in batch["item"]]
         return pa.table({"num_rows": [o.num_rows for o in done], "num_texts": [o.num_texts for o in done]})
 
-    def _one(self, partition: int) -> FinishedPartition:
+    def _write_partition(self, partition: int) -> FinishedPartition:
         done = write_partition(self.plan, partition, self.clap, batch_size=self.batch_size)
         EmbedLedger(self.plan).record(done)
         return done

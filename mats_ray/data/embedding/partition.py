@@ -54,7 +54,7 @@ def write_partition(
     if plan.stored:
         assert clap is not None, "stored embeddings need a CLAP"
         if clap.identity != plan.identity:
-            raise DataError(f"the CLAP became {clap.identity}, the job began with {plan.identity}")
+            raise DataError(f"the CLAP became {clap.identity}, the job started with {plan.identity}")
         embeddings_MC = embed_texts(clap, texts, batch_size=batch_size)
     files = tuple(
         _write(plan, name, table.take(pa.array(rows)), row_of_text[rows], embeddings_MC)

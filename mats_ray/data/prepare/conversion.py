@@ -27,7 +27,7 @@ RECORDS_PER_REPORT = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ConversionProgress:
-    """What was read since the last report."""
+    """Records read since the last report."""
 
     source: str
     counts: Counts

@@ -39,7 +39,7 @@ class InputFile:
         return f"{self.source}-{hashlib.sha256(f'{self.path}:{self.split}'.encode()).hexdigest()[:8]}"
 
     def open(self) -> AnnotationFile:
-        """Return the file as its source's reader takes it."""
+        """Return the file as the input of its source's reader."""
         return AnnotationFile(self.path, self.split, self.companions)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mats_ray.data.prepare.label_sentences import plain
+from mats_ray.data.prepare.label_sentences import readable_label
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.progress import Progress
 
@@ -41,7 +41,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"the endpoint {self.url!r} must begin with http:// or https://")
+            raise ConfigError(f"the endpoint {self.url!r} must start with http:// or https://")
 
     def complete(self, prompt: str) -> str:
         """Send one request.
@@ -72,7 +72,9 @@ def describe(labels: Sequence[str], endpoint: Endpoint, out: Path, *, count: int
         DataError: The endpoint fails, or gives nothing usable for a label; what came before is in the file.
     """
     done = _labels_in(out)
-    missing = [label for label in dict.fromkeys(plain(one) for one in labels) if label and label not in done]
+    missing = [
+        label for label in dict.fromkeys(readable_label(one) for one in labels) if label and label not in done
+    ]
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         out.open("a", encoding="utf-8") as sink,
@@ -101,7 +103,9 @@ def _labels_in(out: Path) -> set[str]:
         return set()
     try:
         return {
-            plain(json.loads(line)["label"]) for line in out.read_text("utf-8").splitlines() if line.strip()
+            readable_label(json.loads(line)["label"])
+            for line in out.read_text("utf-8").splitlines()
+            if line.strip()
         }
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{out} is no file of descriptions: {error!r}") from error

@@ -159,26 +159,26 @@ def sentence(labels: tuple[str, ...], kind: LabelKind, *, seed: int, row_id: str
         seed: Seed of the data set.
         row_id: Id of the triplet.
     """
-    named = joined(tuple(plain(label) for label in labels))
-    if kind is LabelKind.SCENE and in_sentence(named) not in _PLACES_WITHOUT_ARTICLE:
+    named = join_labels(tuple(readable_label(label) for label in labels))
+    if kind is LabelKind.SCENE and label_in_sentence(named) not in _PLACES_WITHOUT_ARTICLE:
         named = f"the {named}"
     filled = pick(FRAMES[kind], "frame", seed=seed, row_id=row_id).replace("{x}", named)
     return filled[0].upper() + filled[1:]
 
 
-def plain(label: str) -> str:
+def readable_label(label: str) -> str:
     """Normalise a label: ``Bark_and_howl`` -> ``Bark and howl``, ``cafe/bar`` -> ``cafe or bar``."""
     label = _CAMEL.sub(" ", label.replace("_", " ")).replace("/", " or ")
     return _SPACES.sub(" ", label).strip(" '\"")
 
 
-def in_sentence(label: str) -> str:
+def label_in_sentence(label: str) -> str:
     """Return a label in the form it has inside a sentence: lower case but for abbreviations and the like."""
     words = label.split(" ")
     return " ".join(word.lower() if word[1:].islower() or len(word) == 1 else word for word in words)
 
 
-def joined(labels: tuple[str, ...]) -> str:
+def join_labels(labels: tuple[str, ...]) -> str:
     """Join labels the way a sentence lists things."""
-    names = [in_sentence(label) for label in labels]
+    names = [label_in_sentence(label) for label in labels]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

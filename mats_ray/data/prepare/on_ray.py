@@ -21,8 +21,8 @@ from mats_ray.storage import (
     UNFINISHED,
     Environment,
     clear_pending,
-    held,
     list_files,
+    lock_folder,
     remove,
     remove_folder,
     write_bytes,
@@ -46,7 +46,7 @@ def prepare(config: RunConfig, *, dry_run: bool = False) -> PrepareReport:
     inputs = find_input_files(config.data.prepare)
     report = PrepareReport(config.triplets_path, not dry_run)
     folder = _OutputFolder(config.triplets_path)
-    with nullcontext() if dry_run else held(config.triplets_path, by="mats prepare"):
+    with nullcontext() if dry_run else lock_folder(config.triplets_path, by="mats prepare"):
         if not dry_run:
             folder.mark_unfinished()
         written = _convert_all(config, inputs, report, write=not dry_run)
@@ -66,7 +66,7 @@ def _convert_all(
     num_bytes = sum(input_file.num_bytes for input_file in inputs)
     with Progress("prepare", total=None, unit="row") as progress:
         for message in _messages(config, inputs, write=write):
-            counts = Counts.of_dict(message["counts"])
+            counts = Counts.from_dict(message["counts"])
             report.sources.setdefault(message["source"], Counts()).add(counts)
             if message["example"]:
                 report.examples.setdefault(message["source"], message["example"])
@@ -86,7 +86,7 @@ def _messages(config: RunConfig, inputs: list[InputFile], *, write: bool) -> Ite
         # a message is a block: it arrives at once, not when its task ends
         context.target_max_block_size = 1
         dataset = ray.data.from_items(list(range(len(inputs))), override_num_blocks=len(inputs)).map_batches(
-            _convert,  # pyright: ignore[reportArgumentType]  (a dict, as batch_format says)
+            _convert,  # pyright: ignore[reportArgumentType]  (a dict, by batch_format)
             fn_kwargs={
                 "inputs": inputs,
                 "config": config,

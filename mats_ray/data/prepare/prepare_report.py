@@ -51,7 +51,7 @@ class Counts:
         }
 
     @classmethod
-    def of_dict(cls, tree: dict[str, Any]) -> "Counts":
+    def from_dict(cls, tree: dict[str, Any]) -> "Counts":
         """Read ``to_dict`` back."""
         return cls(
             written=tree["written"],

@@ -8,7 +8,7 @@ from mats_ray.data.annotations.cell_values import is_missing_text, text_or_missi
 from mats_ray.data.annotations.json_records import json_lines
 from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Rejected, Row
 from mats_ray.data.prepare.instructions import draw_instruction, pick
-from mats_ray.data.prepare.label_sentences import plain, sentence
+from mats_ray.data.prepare.label_sentences import readable_label, sentence
 from mats_ray.data.sources.registry import Source
 from mats_ray.errors import DataError
 from mats_ray.tasks import Task
@@ -58,11 +58,11 @@ class TripletBuilder:
             text = clean(row.text)
             return text, instruction, text
         text = self._description(row.labels, row_id)
-        return text, instruction, "; ".join(plain(label) for label in row.labels)
+        return text, instruction, "; ".join(readable_label(label) for label in row.labels)
 
     def _description(self, labels: tuple[str, ...], row_id: str) -> str:
         assert self.source.kind is not None
-        own = [self.descriptions.get(plain(label).lower()) for label in labels]
+        own = [self.descriptions.get(readable_label(label).lower()) for label in labels]
         if all(own):
             drawn = (
                 pick(texts, f"own {n}", seed=self.seed, row_id=row_id) for n, texts in enumerate(own) if texts
@@ -82,7 +82,7 @@ def _fault(row: Row) -> str | None:
         return "no id"
     if is_missing_text(row.text) and not row.labels:
         return "empty text"
-    if any(is_missing_text(plain(label)) for label in row.labels):
+    if any(is_missing_text(readable_label(label)) for label in row.labels):
         return "empty label"
     if any(len(part) > MAX_CHARACTERS for part in parts):
         return f"longer than {MAX_CHARACTERS} characters"
@@ -106,7 +106,7 @@ def read_descriptions(path: str | None) -> dict[str, tuple[str, ...]]:
         if not texts:
             shape = '{"label": ..., "text": ...} or {"label": ..., "texts": [...]}'
             raise DataError(f"{path} line {number}: expected {shape}, got {json.dumps(item)[:80]}")
-        label = plain(str(item["label"])).lower()
+        label = readable_label(str(item["label"])).lower()
         found[label] = (*found.get(label, ()), *texts)
     return found
 

@@ -1,4 +1,4 @@
-"""AudioCaps: v1, 2.0 and the corrected v1, one format. Ids may begin with ``-``; lines end in CRLF."""
+"""AudioCaps: v1, 2.0 and the corrected v1, one format. Ids may start with ``-``; lines end in CRLF."""
 
 from collections.abc import Iterator
 

@@ -58,7 +58,7 @@ def names_by_id(file: AnnotationFile) -> dict[str, str]:
     what = "AudioSet's label names (class_labels_indices.csv, mid_to_display_name.tsv or ontology.json)"
     names: dict[str, str] = {}
     for path in file.require("names", what):
-        names |= _names(file.beside(path))
+        names |= _names(file.companion(path))
     return names
 
 

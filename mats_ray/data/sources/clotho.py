@@ -31,7 +31,7 @@ def clip_licenses(file: AnnotationFile) -> dict[str, str]:
     """Map clip to licence from the companions ``metadata``: some thousand clips, held in memory."""
     found: dict[str, str] = {}
     for path in file.companions.get("metadata", ()):
-        metadata = file.beside(path)
+        metadata = file.companion(path)
         delimiter = ";" if _is_test_metadata(metadata) else ","
         records = table_records(
             metadata, needed=("file_name", "license"), delimiter=delimiter, encoding="latin-1"

@@ -78,7 +78,7 @@ def _captions(file: AnnotationFile) -> dict[str, list[str]]:
     """Captions by clip: 3,839 clips, held in memory."""
     captions: dict[str, list[str]] = {}
     for path in file.require("captions", "Clotho's captions of its development split"):
-        for row in clotho.read(file.beside(path)):
+        for row in clotho.read(file.companion(path)):
             if isinstance(row, Row):
                 captions.setdefault(row.key.rpartition("/")[0], []).append(row.text)
     return captions

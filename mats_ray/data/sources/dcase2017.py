@@ -1,6 +1,6 @@
 """DCASE 2017 task 4: 17 classes for smart cars. Some class names contain the comma that joins them.
 
-So the classes are taken from the machine ids beside the names.
+So the classes are read from the machine ids beside the names.
 """
 
 from collections.abc import Iterator

@@ -60,7 +60,7 @@ def read_captions(file: AnnotationFile) -> Iterator[Entry]:
 def _fill(file: AnnotationFile, captions: TextLookup, descriptions: dict[str, TextLookup]) -> None:
     """Look up captions given beside, and the file's own descriptions: a clip's rows may stand apart."""
     for path in file.companions.get("captions", ()):
-        for found in json_lines(file.beside(path)):
+        for found in json_lines(file.companion(path)):
             add_caption(captions, found, clip="audio_name")
     for pair in _pairs(file):
         if not isinstance(pair, Rejected) and pair.question.lower() in descriptions:

@@ -1,7 +1,7 @@
 """OpenAQA (LTU): open-ended questions; the closed-ended rows of the same clip hold its caption or labels.
 
 One JSON list of 2.3 GB. It is read twice: captions and labels go to a file on disk by clip, then each
-open-ended question takes its clip's text from there. Neither pass holds more than a window of the list.
+open-ended question gets its clip's text from there. Neither pass holds more than a window of the list.
 """
 
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def _complete(item: Any) -> bool:
 
 def _fill(file: AnnotationFile, captions: TextLookup, labels: TextLookup) -> None:
     for path in file.companions.get("captions", ()):
-        for found in json_lines(file.beside(path)):
+        for found in json_lines(file.companion(path)):
             add_caption(captions, found, clip="audio_id")
     for found in json_items(file):
         if isinstance(found, Rejected) or not _complete(found[1]):

@@ -51,7 +51,7 @@ def blacklist(file: AnnotationFile, part: str) -> frozenset[str]:
     for path in paths:
         if path == NO_BLACKLIST:
             continue
-        with file.beside(path).open() as stream:
+        with file.companion(path).open() as stream:
             try:
                 names.update(clip_name(one) for one in json.load(stream)[part])
             except (ValueError, KeyError, TypeError) as error:

@@ -13,7 +13,7 @@ import soundfile
 from mats_ray.caption import decode
 from mats_ray.caption.decode import BATCH_SCHEMA, FILE_SCHEMA, AudioOpener, DecodeStage, unpack
 from mats_ray.data.audio import Limits
-from mats_ray.data.audio_files import look_at
+from mats_ray.data.audio_files import stat_audio
 from mats_ray.data.windows import Cut
 from mats_ray.storage import Environment, access, reading, retries
 from tests.s3 import s3_server
@@ -27,7 +27,7 @@ def wav(samples, rate=16_000):
 
 def listed(*paths, size=1, etag=""):
     rows = [
-        {"path": str(path), "etag": etag or look_at(str(path)).etag, "size": size, "prompts": [0, 2]}
+        {"path": str(path), "etag": etag or stat_audio(str(path)).etag, "size": size, "prompts": [0, 2]}
         for path in paths
     ]
     return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
@@ -67,7 +67,7 @@ def test_rows_keep_what_they_were_listed_with(paths):
     (batch,) = unpack(next(iter(decoder()(listed(*paths)))))
 
     assert batch.column("path").to_pylist() == [str(path) for path in paths]
-    assert batch.column("etag").to_pylist() == [look_at(str(path)).etag for path in paths]
+    assert batch.column("etag").to_pylist() == [stat_audio(str(path)).etag for path in paths]
     assert batch.column("prompts").to_pylist() == [[0, 2]] * 5
     assert batch.column("sample_rate").to_pylist() == [16_000] * 5
 
@@ -110,7 +110,7 @@ def test_objects_of_a_bucket(monkeypatch):
         files.pipe_file("clips/good name # 1.wav", wav(np.ones(3) / 4))
         files.pipe_file("clips/empty.wav", b"")
         there = pickle.loads(pickle.dumps(decoder()))
-        for name in access._VARIABLES:  # another process knows nothing
+        for name in access._VARIABLES:  # another process has none of them
             monkeypatch.delenv(name, raising=False)
 
         (good,) = outcomes(there(listed("s3://clips/good name # 1.wav", size=len(wav(np.ones(3))))))
@@ -127,7 +127,7 @@ def object_replaced(monkeypatch):
     old, new = (wav(np.full(5_000, level, np.float32)) for level in (0.25, 0.5))
     with s3_server("clips") as files:
         files.pipe_file("clips/a.wav", old)
-        before = look_at("s3://clips/a.wav")
+        before = stat_audio("s3://clips/a.wav")
         part, num_parts = reading._range, []
 
         def replace_after_the_first(*args, **how):
@@ -314,7 +314,7 @@ def test_pooled_windows_weigh_what_they_cover(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["cut=Cut(seconds=60, hop=60)", "long_cut=lambda: Cut(seconds=60, hop=60)"])
-def test_three_hours_take_no_more_memory_than_a_batch(tmp_path, how):
+def test_three_hours_need_no_more_memory_than_a_batch(tmp_path, how):
     """The peak of a process that decodes three hours in windows; whole, they would take 345 MB."""
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 8_000, 1) as file:
         for _ in range(18):  # ten minutes each

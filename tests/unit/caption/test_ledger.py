@@ -1,4 +1,4 @@
-"""The ledger knows which rows are missing, which are there, and which to remove."""
+"""The ledger: which rows are missing, which are there, and which to remove."""
 
 import dataclasses
 
@@ -92,7 +92,7 @@ def test_what_is_out_of_date_is_done_again(ledger, store, stale):
     assert store.read("part-1.parquet").column("path").to_pylist() == ["b"]
 
 
-def test_a_row_that_is_there_twice_goes_once(ledger, store):
+def test_a_duplicate_row_is_removed_once(ledger, store):
     store.write("part-1.parquet", to_table([row("a", text="first")]))
     store.write("part-2.parquet", to_table([row("a", text="second"), row("b")]))
 
@@ -168,7 +168,7 @@ def test_windows_before_trouble_with_the_storage_are_done_again(ledger, store):
     assert store.names() == []
 
 
-def test_windows_that_are_there_twice_go_once(ledger, store):
+def test_duplicate_windows_are_removed_once(ledger, store):
     store.write("part-1.parquet", to_table([*windows("a", 3), *windows("a", 2)]))
 
     remove_outdated(ledger, store)

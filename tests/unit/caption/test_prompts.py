@@ -48,7 +48,7 @@ def test_pairs_are_numbered_file_by_file():
     ]
 
 
-def test_a_question_for_each_of_many_files_takes_no_table():
+def test_a_question_for_each_of_many_files_needs_no_table():
     paths = [str(n) for n in range(50_000)]
     plan = plan_prompts(paths, per_file={path: [f"Is this {path}?"] for path in paths})
 

@@ -12,7 +12,7 @@ def test_what_is_shown_loads_again(capsys, tmp_path):
     assert load_config(shown) == load_config("configs/toy.yaml", ["seed=7"])
 
 
-def test_a_valid_configuration_is_said_to_be_valid(capsys):
+def test_a_valid_configuration_is_reported_as_valid(capsys):
     assert main(["config", "validate", "--config", "configs/mats_llama_7b.yaml"]) == 0
     assert capsys.readouterr().out == "configs/mats_llama_7b.yaml: valid\n"
 

@@ -24,7 +24,7 @@ def test_help_lists_every_command(capsys):
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_explains_itself(command, capsys):
+def test_every_command_has_a_help_text(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
 

@@ -13,7 +13,7 @@ def arguments(tmp_path):
     return ["memory", "--config", str(tmp_path / "run.yaml"), "--set", f"output_dir={tmp_path}"]
 
 
-def test_it_writes_the_memory_and_says_what_it_holds(arguments, tmp_path, capsys):
+def test_it_writes_the_memory_and_prints_its_content(arguments, tmp_path, capsys):
     write(tmp_path / "embedded" / "part-00000.parquet", WORDS)
 
     assert main(arguments) == 0
@@ -24,5 +24,5 @@ def test_it_writes_the_memory_and_says_what_it_holds(arguments, tmp_path, capsys
 
 def test_without_embedded_triplets_it_is_one_line_and_1(arguments, tmp_path, capsys):
     assert main(arguments) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said == f"mats memory: error: no Parquet files at {tmp_path}/embedded"
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"mats memory: error: no Parquet files at {tmp_path}/embedded"

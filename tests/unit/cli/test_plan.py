@@ -38,7 +38,7 @@ def test_what_fits_is_not_what_divides(gpu, num_gpus, micro_batch, expected, cap
     assert expected in capsys.readouterr().out
 
 
-def test_nothing_fits_is_said(capsys):
+def test_a_plan_without_a_fitting_batch_is_reported(capsys):
     assert main(["plan", LLAMA, "--gpu", "a10g", "--gpus", "2", "--set", "model.llm.train=full"]) == 0
 
     out = capsys.readouterr().out

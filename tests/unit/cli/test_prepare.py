@@ -1,4 +1,4 @@
-"""The arguments; what they do is in tests/integration/test_prepare.py."""
+"""The arguments; their effect is tested in tests/integration/test_prepare.py."""
 
 import argparse
 
@@ -17,7 +17,7 @@ def test_licences_can_be_given_several_times():
     assert (args.license_allow, args.dry_run, args.report) == (["MIT", "CC BY 4.0"], True, False)
 
 
-def test_without_sources_it_says_so_before_a_cluster_starts(capsys):
+def test_missing_sources_are_reported_before_a_cluster_starts(capsys):
     assert main(["prepare", "--config", "configs/toy.yaml", "--dry-run"]) == 2
     assert "data.prepare.sources names nothing to read" in capsys.readouterr().err
     assert "sources:" in EPILOG

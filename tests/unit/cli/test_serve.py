@@ -14,7 +14,7 @@ def parse(*words):
     return parser.parse_args(words)
 
 
-def test_it_listens_on_this_machine_only_unless_told():
+def test_it_listens_on_localhost_by_default():
     args = parse()
 
     assert (args.host, args.port) == ("127.0.0.1", 8000)

@@ -39,7 +39,7 @@ class Lamp(StrictConfig):
     typed: Annotated[float, Within(1, 3, strict=False)] = 1
 
 
-def test_bounds_are_allowed_themselves_and_said_together():
+def test_bounds_are_inclusive_and_reported_together():
     assert Lamp(watts=60, warmth=0.5, typed="3").typed == 3
     for bad in (0, 61, 10**100, 1.5, "5", True, float("nan")):
         with pytest.raises(ValidationError, match=r"must be an integer from 1 to 60|should be a number"):

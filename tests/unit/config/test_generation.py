@@ -22,7 +22,7 @@ def test_profiles_are_read_only():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_transformers_knows_every_argument_of_a_profile(profile):
+def test_transformers_accepts_every_argument_of_a_profile(profile):
     TransformersGenerationConfig(**PROFILES[profile].as_kwargs()).validate(strict=True)
 
 

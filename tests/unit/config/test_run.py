@@ -1,4 +1,4 @@
-"""Loading a run's configuration: what wins over what, what is refused, which paths follow."""
+"""Loading a run's configuration: precedence, refused values, derived paths."""
 
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_no_file_at_all_is_refused():
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_a_shipped_file_says_the_same_when_written_out_and_read_again(path, tmp_path):
+def test_a_shipped_file_survives_writing_and_reading(path, tmp_path):
     config = load_config(path)
     (tmp_path / "resolved.yaml").write_text(config.to_yaml())
 

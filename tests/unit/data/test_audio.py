@@ -99,7 +99,7 @@ def test_more_than_one_block_is_the_same_as_one(monkeypatch):
         np.testing.assert_array_equal(decoded(encoded(tone(), **how)).samples, whole[kind])
 
 
-def test_a_flac_that_does_not_know_its_length_is_decoded():
+def test_a_flac_without_a_declared_length_is_decoded():
     flac = bytearray(encoded(tone(70.0), format="FLAC"))
     stream_info = int.from_bytes(flac[18:26], "big")
     flac[18:26] = (stream_info & ~(2**36 - 1)).to_bytes(8, "big")
@@ -128,7 +128,7 @@ def test_a_stream_is_read_like_bytes(tmp_path):
     np.testing.assert_array_equal(read_audio(path).samples, streamed.samples)
 
 
-def test_the_extension_may_lie_about_the_format(tmp_path):
+def test_the_extension_does_not_decide_the_format(tmp_path):
     path = tmp_path / "really a flac # 100% ü.wav"
     path.write_bytes(encoded(tone(), format="FLAC"))
 
@@ -164,7 +164,7 @@ def test_what_is_no_audio(data):
 
 @pytest.mark.parametrize("kind", ["ogg", "opus", "wav", "aiff", "au", "mp3"])
 @pytest.mark.parametrize("kept", [0.9, 0.5])
-def test_a_truncated_file_says_how_much_of_it_is_there(kind, kept):
+def test_the_error_of_a_truncated_file_names_its_length(kind, kept):
     data = encoded(noise(5.0), **SNDFILE_KINDS[kind])
 
     error = refusal(data[: int(len(data) * kept)])
@@ -209,7 +209,7 @@ def test_trailing_junk_after_an_ogg_is_not_a_cut():
 
 
 def test_an_mp3_that_does_not_count_its_frames_is_not_a_cut():
-    quiet = np.zeros(5 * RATE, np.float32)  # takes fewer bytes, so the length guessed from them is wrong
+    quiet = np.zeros(5 * RATE, np.float32)  # fewer bytes, so the length guessed from them is wrong
     data = without_xing(encoded(np.concatenate([quiet, noise(5.0), quiet]), **SNDFILE_KINDS["mp3"]))
     assert abs(soundfile.info(io.BytesIO(data)).duration - 15) > 2
 
@@ -246,7 +246,7 @@ def test_float_samples_may_go_beyond_full_scale(peak):
 
 
 @pytest.mark.parametrize(("peak", "bits"), [(2**15, 16), (20_000, 16), (2**23 - 1, 24), (2**31, 32)])
-def test_floats_that_are_integers_say_so(peak, bits):
+def test_the_error_of_integers_stored_as_floats_names_them(peak, bits):
     error = refusal(scaled(float(peak)))
 
     assert error.code == "unsupported"
@@ -281,11 +281,11 @@ def test_too_long_is_seen_in_the_header():
     assert "2 s" in str(error)
 
 
-def test_a_length_just_at_the_limit_is_taken():
+def test_a_length_just_at_the_limit_is_accepted():
     assert decoded(encoded(tone(2.0)), max_seconds=2).seconds == 2.0
 
 
-def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(monkeypatch):
+def test_too_long_is_seen_while_decoding_when_the_header_declares_no_length(monkeypatch):
     monkeypatch.setattr("mats_ray.data.decoders.libsndfile.BLOCK_VALUES", RATE)
 
     error = refusal(without_xing(encoded(noise(20.0), **SNDFILE_KINDS["mp3"])), max_seconds=2)
@@ -358,7 +358,7 @@ def test_random_damage_is_an_error_or_a_clip_and_nothing_else():
 
 
 def test_an_iterator_that_is_left_early_has_read_no_more(tmp_path):
-    """A recording with a good start and a spoilt end: who hears the start only is not troubled by the end."""
+    """A recording with a good start and a damaged end: reading only the start raises no error."""
     path = tmp_path / "long.wav"
     path.write_bytes(wav_header(data_bytes=400 * RATE) + bytes(200 * RATE))
 
@@ -370,25 +370,25 @@ def test_an_iterator_that_is_left_early_has_read_no_more(tmp_path):
             pass
 
 
-def test_ten_hours_take_no_more_memory_than_a_block(tmp_path):
+def test_ten_hours_need_no_more_memory_than_a_block(tmp_path):
     path = tmp_path / "ten hours.wav"
-    with path.open("wb") as file:  # a hole: takes no space
+    with path.open("wb") as file:  # a hole: no space on disk
         file.write(wav_header(data_bytes=2 * 1_000 * 36_000, rate=1_000))
         file.truncate(44 + 2 * 1_000 * 36_000)
 
     tracemalloc.start()
     with open_audio(path, sample_rate=2_000, limits=Limits(max_seconds=36_000)) as audio:
-        heard = sum(len(block) for block in audio)
+        num_samples = sum(len(block) for block in audio)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert heard == 2_000 * 36_000
+    assert num_samples == 2_000 * 36_000
     assert peak < 40 * 2**20  # whole, it would be 144 MB, and 288 MB resampled
     with pytest.raises(AudioDecodeError, match="lasts 36000 s or more, the limit is 3600 s"):
         read_audio(path)
 
 
-def test_resampled_to_the_rate_asked_for():
+def test_resampled_to_the_requested_rate():
     clip = decoded(encoded(tone(2.0)), sample_rate=48_000)
 
     assert (clip.sample_rate, clip.seconds, clip.samples.dtype) == (48_000, 2.0, np.float32)
@@ -400,14 +400,14 @@ def test_what_is_shorter_than_a_sample_after_resampling_is_empty():
     assert refusal(encoded(np.ones(1, np.float32), 48_000), sample_rate=8_000).code == "empty"
 
 
-def test_an_error_of_who_listens_stays_theirs():
-    def listen():
+def test_an_error_of_the_consumer_is_not_converted():
+    def consume():
         with open_audio(encoded(tone())) as audio:
             for _ in audio:
                 raise FileNotFoundError("my own")
 
     with pytest.raises(FileNotFoundError, match="my own"):
-        listen()
+        consume()
 
 
 def test_missing_file(tmp_path):
@@ -442,7 +442,7 @@ def test_limits_hold_for_files_too(tmp_path):
         assert caught.value.code == code
 
 
-def test_an_error_survives_the_way_between_processes():
+def test_an_error_survives_pickling():
     error = pickle.loads(pickle.dumps(refusal(b"")))
 
     assert (error.code, "empty" in str(error)) == ("empty", True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mats_ray.data import audio_files
-from mats_ray.data.audio_files import counted, list_audio
+from mats_ray.data.audio_files import format_left_out, list_audio
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
@@ -47,7 +47,7 @@ def test_paths_are_absolute_however_the_folder_is_spelled(folder, monkeypatch):
     assert list_audio("x.ogg")[0].path == str(folder / "a" / "x.ogg")
 
 
-def test_one_file_is_taken_whatever_its_name(folder):
+def test_one_file_is_accepted_whatever_its_name(folder):
     assert [one.path for one in list_audio(str(folder / "notes.txt"))] == [str(folder / "notes.txt")]
 
 
@@ -115,7 +115,7 @@ def test_a_prefix_is_searched_like_a_folder(bucket):
     assert len({one.etag for one in found}) == len(found)
 
 
-def test_an_object_is_taken_whatever_its_name(bucket):
+def test_an_object_is_accepted_whatever_its_name(bucket):
     assert [one.path for one in list_audio("s3://sounds/in/notes.txt")] == ["s3://sounds/in/notes.txt"]
 
 
@@ -189,7 +189,7 @@ def test_content_decides_where_the_name_does_not_and_the_rest_is_counted(tmp_pat
     names = {Path(one.path).name for one in found}
     assert names == {*HEADS, *(f"{name}.bin" for name in HEADS)}
     assert left_out == {"": len(OTHERS), ".bin": len(OTHERS), ".txt": 1, ".jpg": 1}
-    assert counted(left_out) == "4 without extension, 4 .bin, 1 .jpg, 1 .txt"
+    assert format_left_out(left_out) == "4 without extension, 4 .bin, 1 .jpg, 1 .txt"
 
 
 def test_content_decides_in_a_bucket_too(bucket):

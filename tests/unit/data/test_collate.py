@@ -1,4 +1,4 @@
-"""Rows to a micro-batch: what is read, what is learnt, what is cut."""
+"""Rows to a micro-batch: inputs, labels, and cut instructions."""
 
 import logging
 
@@ -86,8 +86,8 @@ def test_cut_instructions_are_counted_in_the_log_but_not_one_by_one(prompts, cap
         for _ in range(9):
             collate(CLAP, INSTRUCTIONS, ANSWERS)
 
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [f"{count} instructions cut to max_text_tokens={room}" for count in (1, 2, 4, 8)]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"{count} instructions cut to max_text_tokens={room}" for count in (1, 2, 4, 8)]
 
 
 def test_an_answer_that_does_not_fit_is_refused(prompts):

@@ -1,4 +1,4 @@
-"""Embedded triplets: what the footers tell, what is refused, which texts the memory is drawn from."""
+"""Embedded triplets: content of the footers, refused data, texts drawn for the memory."""
 
 import shutil
 import tracemalloc
@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mats_ray.data.embedded import (
-    as_text,
     distinct_embeddings,
+    format_rows,
     inspect,
     read_group,
     rows_by_source,
@@ -25,7 +25,7 @@ OTHER = CLAPIdentity(family="transformers", checkpoint_hash="fedcba9876543210", 
 
 
 def embedding_of(texts, dim=8):
-    """Of a text, always the same."""
+    """Embeddings that follow from the texts."""
     rows = [np.random.default_rng(list(text.encode())).standard_normal(dim) for text in texts]
     return np.array(rows, np.float32).reshape(-1, dim)
 
@@ -43,7 +43,7 @@ def write(path, texts, *, identity=OURS, row_group_size=4):
 
 
 def texts_of(matrix, candidates):
-    """Which texts some embeddings are of."""
+    """Return the texts whose embeddings the rows are."""
     known = {
         row.tobytes(): text for row, text in zip(half(embedding_of(candidates)), candidates, strict=True)
     }
@@ -54,7 +54,7 @@ def half(matrix):
     return matrix.astype(np.float16).astype(np.float32)
 
 
-def test_footers_tell_rows_groups_and_clap(tmp_path):
+def test_footers_hold_rows_groups_and_clap(tmp_path):
     write(tmp_path / "b.parquet", ["a dog"] * 6)
     write(tmp_path / "a.parquet", ["rain"] * 3)
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_cut_off_is_one_clear_line(tmp_path, keep):
     assert "\n" not in message
 
 
-def test_triplets_without_embeddings_say_what_to_run(tmp_path):
+def test_the_error_of_triplets_without_embeddings_names_the_command(tmp_path):
     pq.write_table(pa.Table.from_pylist([], schema=SCHEMA), tmp_path / "a.parquet")
 
     with pytest.raises(DataError, match="run `mats embed` first"):
@@ -235,7 +235,7 @@ def test_rows_are_counted_by_source_over_all_files(tmp_path):
     assert counts == {"dog": 3, "rain": 1, "wind": 1}
     assert rows_by_source(str(tmp_path), splits=("train",)) == counts
     assert rows_by_source(str(tmp_path), splits=("val",)) == {}
-    assert as_text(counts) == "5 rows: 3 dog, 1 rain, 1 wind"
+    assert format_rows(counts) == "5 rows: 3 dog, 1 rain, 1 wind"
 
 
 def test_a_file_that_is_cut_off_is_named_when_its_rows_are_counted(tmp_path):

@@ -1,4 +1,4 @@
-"""A manifest names files and, where it likes, what they are asked."""
+"""A manifest names files and, optionally, a question for each."""
 
 import csv
 import json
@@ -75,7 +75,7 @@ def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "expected"),
     [
         ("list.csv", "file,question\na.wav,Dog?\n", "has no column 'path', its columns are file, question"),
         (
@@ -92,12 +92,12 @@ def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
         ("list.jsonl", '{"path": "a.wav", "question": 3}', "the question of row 1 is no text: 3"),
     ],
 )
-def test_a_bad_manifest_is_named(tmp_path, name, text, said):
+def test_a_bad_manifest_is_named(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
 
     with pytest.raises(DataError) as caught:
         read_manifest(str(tmp_path / name))
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
 
 

@@ -15,24 +15,24 @@ from mats_ray.errors import ConfigError, DataError
 WEIGHTS = {"clotho": 40, "macs": 50.0, "openaqa": 12.5}
 
 
-def test_each_deck_holds_every_source_exactly_as_often_as_its_weight_says():
+def test_each_cycle_holds_every_source_exactly_in_proportion_to_its_weight():
     mixture = Mixture(WEIGHTS, seed=0)
 
     assert mixture.copies == {"clotho": 16, "macs": 20, "openaqa": 5}
     for cycle in range(3):
-        dealt = Counter(source for source, _ in mixture.batches(41 * cycle, 41 * (cycle + 1)))
-        assert dealt == mixture.copies
+        counts = Counter(source for source, _ in mixture.batches(41 * cycle, 41 * (cycle + 1)))
+        assert counts == mixture.copies
 
 
-def test_the_papers_ratios_come_out_over_one_deck():
+def test_the_papers_ratios_hold_over_one_cycle():
     weights = paper_weights()
     mixture = Mixture(weights, seed=7)
     size = len(mixture.cycle)
 
-    dealt = Counter(source for source, _ in mixture.batches(0, size))
+    counts = Counter(source for source, _ in mixture.batches(0, size))
 
     for source, weight in weights.items():
-        assert dealt[source] / size == pytest.approx(weight / sum(weights.values()), rel=1e-12)
+        assert counts[source] / size == pytest.approx(weight / sum(weights.values()), rel=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,7 +49,7 @@ def test_batches_of_a_source_are_counted_without_a_gap():
     assert of_macs == list(range(len(of_macs)))
 
 
-def test_decks_are_shuffled_anew_and_by_seed():
+def test_cycles_are_shuffled_anew_by_seed():
     def order(seed, cycle):
         return [source for source, _ in Mixture(WEIGHTS, seed=seed).batches(41 * cycle, 41 * cycle + 41)]
 
@@ -102,9 +102,9 @@ def test_a_weight_of_a_source_without_rows_is_named():
 
 
 def shares_of(mixture):
-    """Of the batches of one cycle, by source."""
-    dealt = Counter(source for source, _ in mixture.batches(0, len(mixture.cycle)))
-    return {source: count / len(mixture.cycle) for source, count in dealt.items()}
+    """Number of batches of each source in one cycle."""
+    counts = Counter(source for source, _ in mixture.batches(0, len(mixture.cycle)))
+    return {source: count / len(mixture.cycle) for source, count in counts.items()}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def shares_of(mixture):
     ],
     ids=str,
 )
-def test_a_bounded_deck_has_the_shares_of_any_weights(weights):
+def test_a_bounded_cycle_has_the_shares_of_any_weights(weights):
     mixture = Mixture(weights, seed=0)
 
     assert len(mixture.cycle) <= MAX_CYCLE
@@ -128,7 +128,7 @@ def test_a_bounded_deck_has_the_shares_of_any_weights(weights):
         assert share == pytest.approx(weights[source] / max(weights.values()) / total, abs=1 / MAX_CYCLE)
 
 
-def test_the_smallest_weight_has_a_batch_in_every_deck():
+def test_the_smallest_weight_has_a_batch_in_every_cycle():
     assert Mixture({"a": 0.9996, "b": 0.0004}, seed=0).copies == {"a": 2499, "b": 1}
     assert Mixture({"a": 1, "b": 1e-12, "c": 1e-200}, seed=0).copies == {"a": MAX_CYCLE - 2, "b": 1, "c": 1}
 
@@ -152,7 +152,7 @@ def test_the_order_in_which_weights_are_given_does_not_matter():
     assert cycles[0] == cycles[1]
 
 
-def test_more_sources_than_a_deck_has_cards_are_refused():
+def test_more_sources_than_a_cycle_has_batches_are_refused():
     most = {str(source): 1 / (source + 3) for source in range(MAX_CYCLE)}
 
     assert set(Mixture(most, seed=0).copies.values()) == {1}

@@ -53,11 +53,11 @@ def test_spans_are_whole_batches_without_a_gap(start, num_batches, batch_size, n
     cut = spans(first, last, batch_size=batch_size, num_rows=num_rows)
 
     assert [sample for span in cut for sample in range(*span)] == list(range(first, last))
-    assert all((stop - begin) % batch_size == 0 for begin, stop in cut)
-    assert all(stop - begin <= max(batch_size, num_rows) for begin, stop in cut)
+    assert all((stop - start) % batch_size == 0 for start, stop in cut)
+    assert all(stop - start <= max(batch_size, num_rows) for start, stop in cut)
 
 
-def taken(lengths, *, num_workers, batch_size=12, micro_batch_size=2):
+def worker_rows(lengths, *, num_workers, batch_size=12, micro_batch_size=2):
     """Each worker's rows as micro-batches."""
     shape = {"batch_size": batch_size, "micro_batch_size": micro_batch_size, "num_workers": num_workers}
     return [
@@ -73,8 +73,8 @@ def taken(lengths, *, num_workers, batch_size=12, micro_batch_size=2):
 )
 def test_workers_together_take_the_batches_of_one(lengths, num_workers):
     """Every row once, in its own global batch, in the micro-batch one worker alone would put it in."""
-    (alone,) = taken(lengths, num_workers=1)
-    shares = taken(lengths, num_workers=num_workers)
+    (alone,) = worker_rows(lengths, num_workers=1)
+    shares = worker_rows(lengths, num_workers=num_workers)
 
     assert [micro_batch for turn in zip(*shares, strict=True) for micro_batch in turn] == alone
     for batch in range(3):
@@ -85,7 +85,7 @@ def test_workers_together_take_the_batches_of_one(lengths, num_workers):
 def test_rows_of_like_length_are_padded_together():
     lengths = [9, 1, 9, 1, 5, 5, 2, 7, 2, 7, 5, 5]
 
-    (micro_batches,) = taken(lengths, num_workers=1)
+    (micro_batches,) = worker_rows(lengths, num_workers=1)
 
     assert [[lengths[row] for row in rows] for rows in micro_batches] == [
         [1, 1],
@@ -98,7 +98,7 @@ def test_rows_of_like_length_are_padded_together():
 
 
 def test_without_lengths_the_stream_keeps_its_order():
-    assert np.concatenate(taken([0] * 24, num_workers=1)[0]).tolist() == list(range(24))
+    assert np.concatenate(worker_rows([0] * 24, num_workers=1)[0]).tolist() == list(range(24))
 
 
 @few_examples

@@ -1,4 +1,4 @@
-"""Embedded triplets to a Santa memory: how much, of what, where to; and whose it is."""
+"""Embedded triplets to a Santa memory: its size, its rows, its path, and the identity of its CLAP."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def out(tmp_path):
     return tmp_path
 
 
-def test_a_memory_holds_the_rows_and_clusters_asked_for(out):
+def test_a_memory_holds_the_configured_rows_and_clusters(out):
     config = configured(out)
 
     built = build_memory(config)
@@ -87,18 +87,20 @@ def test_the_memory_of_another_clap_is_refused_naming_both(out):
     with pytest.raises(DataError) as caught:
         check_memory(config, OTHER)
 
-    said = f"the Santa memory {config.memory_path} was made with {OURS}, not with {OTHER}; run `mats memory`"
-    assert str(caught.value).startswith(said)
+    expected = (
+        f"the Santa memory {config.memory_path} was made with {OURS}, not with {OTHER}; run `mats memory`"
+    )
+    assert str(caught.value).startswith(expected)
 
 
-def test_a_memory_that_does_not_say_whose_it_is_is_taken(out):
+def test_a_memory_without_a_clap_identity_is_accepted(out):
     config = configured(out)
     SantaMemory.build(torch.eye(8), num_clusters=2).save(config.memory_path)
 
     check_memory(config, OURS)
 
 
-def test_a_memory_that_is_cut_off_is_refused_before_anyone_trains(out):
+def test_a_memory_that_is_cut_off_is_refused_before_training(out):
     config = configured(out)
     build_memory(config)
     path = out / "santa_memory.safetensors"

@@ -1,4 +1,4 @@
-"""What a worker reads: the order of ``data.order``, noise by row and epoch, like lengths together."""
+"""Rows of a worker: the order of ``data.order``, noise by row and epoch, like lengths together."""
 
 import numpy as np
 import pyarrow as pa
@@ -72,11 +72,11 @@ def test_every_row_comes_once_in_each_epoch(config):
 
 
 @pytest.mark.parametrize("start", [6, 24, 30, 48])
-def test_a_stream_begun_later_is_the_rest_of_the_whole(config, start):
+def test_a_stream_started_later_is_the_rest_of_the_whole(config, start):
     assert read(config, start, 60).equals(read(config, 0, 60).slice(start))
 
 
-def test_three_workers_take_the_micro_batches_of_one_in_turn(config):
+def test_three_workers_read_the_micro_batches_of_one_in_turn(config):
     whole = read(config, 0, 36)
     thirds = [read(config, 0, 36, rank=rank, num_workers=3) for rank in range(3)]
 

@@ -1,4 +1,4 @@
-"""What a worker reads where sources are mixed, or where CLAP runs on the way."""
+"""Rows of a worker where sources are mixed, or where CLAP embeds online."""
 
 from itertools import pairwise
 
@@ -59,7 +59,7 @@ def test_a_mixture_gives_every_worker_its_part_of_the_same_batches(tmp_path):
     assert pa.concat_tables(turns).equals(whole)
 
 
-def test_a_mixture_goes_on_where_it_was_left_and_comes_round_again(tmp_path):
+def test_a_mixture_resumes_at_any_step_and_repeats(tmp_path):
     config, data = embedded(tmp_path, mixture=MIXTURE, embed={"num_partitions": 2})
 
     whole = read(config, data, 0, 30)  # beyond an epoch of either source

@@ -54,7 +54,7 @@ def test_the_identity_of_the_clap_travels_in_the_schema():
 
 
 @pytest.mark.parametrize("schema", [SCHEMA, embedded_schema(OURS).remove_metadata()])
-def test_a_file_without_embeddings_of_ours_says_what_to_run(schema):
+def test_the_error_of_a_file_without_embeddings_names_the_command(schema):
     with pytest.raises(DataError, match=r"^x\.parquet holds no embedded triplets .*run `mats embed` first$"):
         identity_of(schema, where="x.parquet")
 

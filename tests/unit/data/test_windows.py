@@ -34,7 +34,7 @@ def test_windows_are_those_of_the_whole(block, seconds, hop, length):
         np.testing.assert_array_equal(window.samples, samples[start:end])
         assert window.is_last == (n == len(windows) - 1)
         assert window.is_last or end - start == seconds * RATE
-    assert end == length  # every sample is heard
+    assert end == length  # every sample is in a window
     assert end - start <= seconds * RATE + 1
 
 
@@ -92,4 +92,4 @@ def test_what_lasts_a_millisecond_more_is_one_window_everywhere():
     [window] = cut_by_service(clip, 10.0, max_windows=1)
     assert (window.start_seconds, window.end_seconds, len(window.clip.samples)) == (0, 10.001, 160_016)
     [piece] = cut_by_clap(clip.samples, 160_000, 16_000, "windows")
-    assert len(piece) == 160_000  # as much as CLAP takes
+    assert len(piece) == 160_000  # the longest input of CLAP

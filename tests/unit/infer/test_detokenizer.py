@@ -60,7 +60,7 @@ def test_a_stop_text_ends_the_answer_and_is_no_part_of_it():
     assert (answer.finish_reason, answer.num_tokens) == ("stop", 3)
 
 
-def test_the_beginning_of_a_stop_text_is_held_back_until_it_is_clear():
+def test_the_start_of_a_stop_text_is_held_back_until_it_is_clear():
     deltas, answer = detokenize([1, 2, 3], stop=["dogma", "E"])
 
     assert deltas == ["A", " dog barks", ""]

@@ -134,12 +134,12 @@ def test_no_request_no_answer(pipeline):
 @pytest.mark.parametrize(
     ("task", "question"), [(Task.QA, None), (Task.QA, "  "), (Task.CAPTION, "Is there a dog?")]
 )
-def test_a_question_belongs_to_the_task_that_takes_one(pipeline, task, question):
+def test_a_question_requires_the_task_that_has_one(pipeline, task, question):
     with pytest.raises(ValueError, match="question"):
         pipeline([Request(audio=clip(0), task=task, question=question)])
 
 
-def test_an_answer_says_how_long_it_is_and_why_it_ended(pipeline, answerer):
+def test_an_answer_has_its_length_and_finish_reason(pipeline, answerer):
     embeddings = pipeline.encoder.encode([clip(0)])
     for num_tokens in (1, 3):
         generation = GenerationConfig(profile="fast", max_new_tokens=num_tokens)

@@ -1,4 +1,4 @@
-"""A model directory loads as it was saved, moves as a folder, and says in one line what is wrong with it."""
+"""A model directory loads as it was saved, moves as a folder, and its errors are one line."""
 
 import json
 import shutil

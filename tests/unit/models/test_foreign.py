@@ -12,7 +12,7 @@ from mats_ray.errors import ModelError
 from mats_ray.models.foreign import read_torch_file
 
 
-class Planted:
+class PickledCommand:
     """Pickles to a call of os.system."""
 
     def __init__(self, command):
@@ -58,7 +58,9 @@ def test_tensors_and_numpy_values_are_read(save):
 
 def test_a_planted_os_system_is_refused(save, tmp_path):
     victim = tmp_path / "ran"
-    file = save({"lr": np.float64(0.1), "weight": torch.ones(2), "planted": Planted(f"touch {victim}")})
+    file = save(
+        {"lr": np.float64(0.1), "weight": torch.ones(2), "planted": PickledCommand(f"touch {victim}")}
+    )
 
     with pytest.raises(ModelError, match=r"refused.*system"):
         read_torch_file(file)

@@ -85,7 +85,7 @@ def logits(llm):
 
 
 def llama3_divisors():
-    """How a converter to GGUF says LLaMA 3.1's scaling: by what each rotary frequency is divided."""
+    """LLaMA 3.1's scaling as a converter to GGUF writes it: the divisor of each rotary frequency."""
     plain, _ = ROPE_INIT_FUNCTIONS["linear"](tiny_llama(rope_type="linear", factor=1.0).config)
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](tiny_llama(**LLAMA3).config)
     return plain / scaled
@@ -170,7 +170,7 @@ def saved(path, *, extra=None, tensors=None, llm=None):
     ],
     ids=["plain", "base", "linear", "linear by default", "linear of old", "yarn", "none"],
 )
-def test_positions_are_scaled_as_the_metadata_says(tmp_path, extra, rope):
+def test_positions_are_scaled_by_the_metadata(tmp_path, extra, rope):
     expected = tiny_llama(**rope)
 
     loaded = load_llm(str(saved(tmp_path, extra=extra, llm=expected)))
@@ -266,7 +266,7 @@ def completed(config, metadata, frequencies=None):
         ({"rope.scaling.attn_factor": 1.0}, {"rope_type": "default"}),
     ],
 )
-def test_scaling_is_said_in_transformers_words(metadata, parameters):
+def test_scaling_is_converted_to_transformers_config(metadata, parameters):
     config = completed(LlamaConfig(), metadata)
 
     assert config.rope_parameters == {"rope_theta": 10000.0} | parameters
@@ -299,7 +299,7 @@ def test_divisors_of_frequencies_scale_as_llama_3_does():
         (GPT2Config(), {"rope.scaling.factor": 2.0}, "rope.scaling.type cannot be put into a gpt2 model"),
     ],
 )
-def test_a_key_that_transformers_cannot_say_is_named(config, metadata, complaint):
+def test_a_key_that_transformers_does_not_support_is_named(config, metadata, complaint):
     with pytest.raises(ModelError, match=rf"^x\.gguf: .*{complaint}"):
         completed(config, metadata)
 

@@ -104,7 +104,7 @@ def test_the_start_spreads_over_far_groups():
         assert sorted((start // 100).tolist()) == [0, 1, 2, 3, 4]
 
 
-def test_a_start_among_equal_rows_takes_the_first_ones_left():
+def test_a_start_among_equal_rows_uses_the_first_remaining_ones():
     x = torch.tensor([[1.0], [1.0], [1.0], [2.0]])
 
     start = plus_plus_start(x, num_clusters=4, seed=0)

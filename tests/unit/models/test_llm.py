@@ -40,12 +40,12 @@ def adapted(path, seed=0, **lora):
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("bfloat16", torch.bfloat16), ("auto", torch.float32)])
-def test_weights_come_in_the_precision_asked_for(path, dtype, expected):
+def test_weights_are_loaded_in_the_configured_precision(path, dtype, expected):
     assert embedding_table(load_llm(str(path), dtype=dtype)).dtype == expected
 
 
 @pytest.mark.parametrize("load", [load_llm, load_tokenizer])
-def test_a_path_that_is_not_there_is_said_plainly(load, tmp_path):
+def test_a_path_that_is_not_there_is_a_clear_error(load, tmp_path):
     with pytest.raises(ModelError, match=r"^no directory .*/nowhere$"):
         load(str(tmp_path / "nowhere"))
 
@@ -145,7 +145,7 @@ def test_weights_that_are_not_exactly_the_models_are_named(path, change, complai
         load_llm(str(path))
 
 
-def test_a_weight_too_large_for_the_precision_asked_for_is_named(path):
+def test_a_weight_too_large_for_the_configured_precision_is_named(path):
     edit_tensors(path / "model.safetensors", lambda tensors: tensors[DOWN].fill_(1e6))
 
     with pytest.raises(ModelError, match=f"not finite: {DOWN} in torch.float16"):
@@ -181,7 +181,7 @@ def test_tied_weights_are_stored_once_and_load(path, tmp_path):
     assert llm.lm_head.weight is llm.model.embed_tokens.weight
 
 
-def test_gpt2s_causal_masks_of_old_are_no_weights(tmp_path):
+def test_old_causal_masks_of_gpt2_are_no_weights(tmp_path):
     gpt2 = tiny_gpt2()
     gpt2.save_pretrained(tmp_path)
     mask = {"transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64, dtype=torch.uint8)}
@@ -386,8 +386,8 @@ def test_lora_on_the_embeddings_starts_from_the_given_seed_too(path):
     assert not torch.equal(one, other)
 
 
-def loud(model):
-    """An adapter that says something of its own."""
+def with_random_adapter(model):
+    """Draw LoRA weights, so that the adapter changes the logits."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -404,10 +404,10 @@ def logits(model):
 @pytest.mark.parametrize(
     "targets", [("embed_tokens", "q_proj"), ("lm_head",), ("embed_tokens", "lm_head"), ("q_proj", "v_proj")]
 )
-def test_a_merged_adapter_on_tied_embeddings_says_the_same(path, targets):
+def test_a_merged_adapter_on_tied_embeddings_gives_the_same_logits(path, targets):
     edit_json(path / "config.json", tie_word_embeddings=True)
     edit_tensors(path / "model.safetensors", lambda tensors: tensors.pop("lm_head.weight"))
-    model = loud(adapted(path, target_modules=targets))
+    model = with_random_adapter(adapted(path, target_modules=targets))
     expected = logits(model)
 
     whole = merged(model)
@@ -418,15 +418,15 @@ def test_a_merged_adapter_on_tied_embeddings_says_the_same(path, targets):
     assert is_tied == whole.config.tie_word_embeddings == (targets == ("q_proj", "v_proj"))
 
 
-def test_a_merge_that_changes_what_is_said_is_refused(path, monkeypatch):
+def test_a_merge_that_changes_the_logits_is_refused(path, monkeypatch):
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)  # the adapter is lost on the way
 
     with pytest.raises(ModelError, match=rf"cannot be merged into '{path}': logits change by .* of "):
-        merged(loud(adapted(path, alpha=64)))
+        merged(with_random_adapter(adapted(path, alpha=64)))
 
 
 @pytest.mark.parametrize(("dtype", "is_merged"), [(torch.float32, True), (torch.bfloat16, False)])
-def test_a_merged_adapter_says_the_same_and_coarse_weights_keep_theirs_beside(path, dtype, is_merged):
+def test_a_merged_adapter_gives_the_same_logits_and_half_precision_keeps_the_adapter(path, dtype, is_merged):
     model = adapted(path, alpha=8).to(dtype).eval()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

@@ -55,7 +55,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def saved(request, tmp_path_factory):
-    """A model of any kind is known by its directory and the names LoRA goes on, nothing else."""
+    """A model of any kind is identified by its directory and the modules LoRA adapts, nothing else."""
     config, targets = ARCHITECTURES[request.param]
     path = tiny_llm(tmp_path_factory.mktemp("llm"))  # for its tokenizer
     vocab_size = AutoModelForCausalLM.from_pretrained(path).config.vocab_size

@@ -18,7 +18,7 @@ def test_noise_keeps_unit_norm():
     torch.testing.assert_close(noised.norm(dim=-1), torch.ones(100))
 
 
-def test_the_draw_has_the_variance_asked_for():
+def test_the_draw_has_the_given_variance():
     direction = torch.tensor([1.0, 0.0])
     generator = torch.Generator().manual_seed(0)
 

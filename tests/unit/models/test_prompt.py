@@ -59,7 +59,7 @@ def test_bos_stands_once_and_first(prompts):
     assert prompts.bos_id not in ids[1:]
 
 
-def test_the_halves_say_what_the_prompt_says(prompts):
+def test_the_halves_make_up_the_prompt(prompts):
     decode = prompts.tokenizer.decode
 
     assert decode(prompts.before()[1:]).strip() == "USER: <Speech>"
@@ -75,7 +75,7 @@ def test_an_answer_ends_with_eos_and_comes_back_as_text(prompts):
     assert not sample.truncated
 
 
-def test_the_answer_is_tokenised_as_generation_will_say_it(prompts):
+def test_the_answer_is_tokenised_as_it_is_generated(prompts):
     """A space stands between "ASSISTANT:" and the answer, as in the plain text the model has read."""
     whole = prompts.tokenizer.decode(
         prompts.after("Q") + prompts.sample("Q", "yes", max_text_tokens=99).answer[:-1]

@@ -42,7 +42,7 @@ def test_transfer_is_the_papers_equations(memory, num_neighbours):
 
 
 @pytest.mark.parametrize("num_neighbours", [2_000_000_000, 2**62])
-def test_more_neighbours_than_there_are_take_no_memory(memory, num_neighbours):
+def test_more_neighbours_than_there_are_need_no_memory(memory, num_neighbours):
     audio = draw(16, seed=1)
 
     assert torch.equal(
@@ -144,7 +144,7 @@ def test_embeddings_of_another_clap_are_refused(memory):
         memory.transfer(draw(2, dim=8))
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path):
+def test_the_error_of_a_missing_file_names_the_command(tmp_path):
     with pytest.raises(ModelError, match=r"no Santa memory at .*; make one with `mats memory`"):
         SantaMemory.load(tmp_path / "memory.safetensors")
 

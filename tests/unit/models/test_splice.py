@@ -39,7 +39,7 @@ def test_padding_moves_to_the_left_and_nothing_else_changes():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_prefix_takes_the_precision_of_the_words(dtype):
+def test_the_prefix_is_cast_to_the_precision_of_the_embeddings(dtype):
     """And not the other way round: the language model's matrices are in the precision of its words."""
     prefix = (PREFIX / 7).requires_grad_()
 

@@ -32,7 +32,7 @@ def qkv(name):
     return NativeName("qkv.weight", third=parts[name]) if name in parts else NativeName(name)
 
 
-def test_thirds_of_a_fused_tensor_are_told_apart():
+def test_thirds_of_a_fused_tensor_are_split():
     module = Attention()
     fused = torch.arange(12.0).view(6, 2)
 

@@ -38,39 +38,39 @@ def test_only_the_bad_items_fail_and_the_order_stays():
             outcome.unwrap()
 
 
-def test_neighbours_of_a_bad_item_still_share_batches(sizes):
+def test_items_beside_a_bad_one_still_share_batches(sizes):
     isolate(work, [-1, 2, 3, 4, 5, 6, 7, 8])
 
     assert sorted(sizes) == [1, 2, 4]
 
 
 class Gated:
-    """Work that waits at a gate once it has begun."""
+    """Work that waits at a gate once it has started."""
 
     def __init__(self):
-        self.begun, self.gate = threading.Event(), threading.Event()
+        self.started, self.gate = threading.Event(), threading.Event()
         self.batches = []
 
     def __call__(self, items):
         self.batches.append(list(items))
-        self.begun.set()
+        self.started.set()
         assert self.gate.wait(20)
         return items
 
 
 def run_while_busy(thread, gated, items, *, give_up=(), first="first"):
-    """Let one item be computed, ask for others meanwhile, give some up, open the gate."""
+    """Let one item be computed, submit others meanwhile, cancel some, open the gate."""
 
     async def scenario():
-        begun = asyncio.create_task(thread.do(first))
-        await asyncio.to_thread(gated.begun.wait, 20)
+        started = asyncio.create_task(thread.do(first))
+        await asyncio.to_thread(gated.started.wait, 20)
         late = [asyncio.create_task(thread.do(item)) for item in items]
         await asyncio.sleep(0)
         for item in give_up:
             late[items.index(item)].cancel()
         await asyncio.sleep(0)
         gated.gate.set()
-        return await asyncio.gather(begun, *late, return_exceptions=True)
+        return await asyncio.gather(started, *late, return_exceptions=True)
 
     return asyncio.run(scenario())
 
@@ -166,7 +166,7 @@ def test_a_bad_item_raises_for_its_caller_only():
     assert str(bad) == "-1 is negative"
 
 
-def test_an_idle_thread_can_wait_for_company(sizes):
+def test_an_idle_thread_can_wait_for_more_items(sizes):
     thread = BatchThread(work, max_items=3, wait_seconds=20)
 
     async def scenario():
@@ -177,10 +177,10 @@ def test_an_idle_thread_can_wait_for_company(sizes):
 
 
 def test_a_stopped_thread_fails_its_open_items():
-    gate, begun = threading.Event(), threading.Event()
+    gate, started = threading.Event(), threading.Event()
 
     def stop(items):
-        begun.set()
+        started.set()
         assert gate.wait(20)
         raise SystemExit("gone")
 
@@ -188,7 +188,7 @@ def test_a_stopped_thread_fails_its_open_items():
         thread = BatchThread(stop, max_items=1)
         thread.check_health()
         calls = [asyncio.ensure_future(thread.do(number)) for number in range(3)]
-        await asyncio.to_thread(begun.wait, 20)
+        await asyncio.to_thread(started.wait, 20)
         gate.set()
         errors = await asyncio.gather(*calls, return_exceptions=True)
         with pytest.raises(EngineError, match="the batch thread has stopped: SystemExit: gone"):
@@ -207,12 +207,12 @@ def test_a_caller_whose_event_loop_has_closed_stops_no_other(sizes):
     gated = Gated()
     thread = BatchThread(gated, max_items=1)
 
-    async def leave():
+    async def cancel_call():
         call = asyncio.ensure_future(thread.do("first"))
-        await asyncio.to_thread(gated.begun.wait, 20)
+        await asyncio.to_thread(gated.started.wait, 20)
         call.cancel()
 
-    asyncio.run(leave())
+    asyncio.run(cancel_call())
     gated.gate.set()
 
     assert asyncio.run(thread.do("second")) == "second"

@@ -10,11 +10,11 @@ class Calls:
 
     def __init__(self):
         self.gate = asyncio.Event()
-        self.under_way = self.most = self.begun = 0
+        self.under_way = self.most = self.started = 0
 
     def make(self, result):
         async def call():
-            self.begun += 1
+            self.started += 1
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             try:
@@ -50,12 +50,12 @@ def test_an_error_is_raised_as_itself_and_cancels_the_others():
         calls = Calls()
         with pytest.raises(KeyError, match="odd"):
             await gather([calls.make(n) for n in (1, 2, KeyError("odd"), *range(60))], limit=3)
-        return calls.under_way, calls.begun
+        return calls.under_way, calls.started
 
-    under_way, begun = asyncio.run(scenario())
+    under_way, started = asyncio.run(scenario())
 
     assert under_way == 0
-    assert begun < 9
+    assert started < 9
 
 
 def test_with_the_caller_all_calls_end():
@@ -66,7 +66,7 @@ def test_with_the_caller_all_calls_end():
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        return calls.under_way, calls.begun
+        return calls.under_way, calls.started
 
     assert asyncio.run(scenario()) == (0, 4)
 
@@ -76,6 +76,6 @@ def test_calls_running_at_the_end_of_the_block_are_cancelled():
         calls = Calls()
         async with running([calls.make(n) for n in range(9)], limit=4):
             await until(lambda: calls.under_way == 4)
-        return calls.under_way, calls.begun
+        return calls.under_way, calls.started
 
     assert asyncio.run(scenario()) == (0, 4)

@@ -63,9 +63,9 @@ def test_a_bad_setting_is_one_line(override, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_taken_port_is_found_before_anything_starts():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_found_before_anything_starts():
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
 
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}: .*--port"):
             check_port_is_free("127.0.0.1", port)
@@ -104,7 +104,7 @@ def test_haproxy_is_put_in_front_unless_the_environment_decides_otherwise():
     assert free["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
-def test_two_services_on_a_machine_do_not_want_the_same_ports():
+def test_two_services_on_a_machine_use_different_ports():
     one, other = {}, {}
 
     put_haproxy_in_front(one)

@@ -30,18 +30,18 @@ class Queue:
         self._call, self._size, self.fail, self._num_free = getattr(model, method), size, fail, num_free
         self.gate = asyncio.Event()
         self.gate.set()
-        self.under_way = self.most = self.begun = 0
+        self.under_way = self.most = self.started = 0
         setattr(model, method, self)
 
     async def __call__(self, *args):
         if self.under_way >= self._size:
             raise RequestError("too many", code="overloaded")
-        self.begun += 1
-        number = self.begun
+        self.started += 1
+        number = self.started
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            await asyncio.sleep(0)  # as a remote call, it does not end in the turn in which it begins
+            await asyncio.sleep(0)  # as a remote call, it does not end in the turn in which it starts
             if number == self.fail:
                 raise RequestError("no", code="unavailable")
             if number > self._num_free:
@@ -153,12 +153,12 @@ def test_labels_are_sorted_by_how_well_they_fit():
     assert sum(match.score for match in matches) == pytest.approx(1)
 
 
-def test_the_warm_up_goes_all_the_way():
+def test_the_warm_up_runs_every_stage():
     assert asyncio.run(service().warm_up()).id == "toy-0123"
 
 
 def rolling_out(**options):
-    """A service in the middle of a roll-out, with a new card for the model it knows."""
+    """A service in the middle of a roll-out, whose cached model card is that of the old model."""
     one = service(retry_seconds=60, **options)
     one._card = replace(CARD, id="old", version="0")
     return one
@@ -174,7 +174,7 @@ def test_an_embedding_of_another_clap_is_made_again():
     assert len(one.answerer.options) == 3
 
 
-def test_a_stream_begins_anew_with_an_embedding_of_its_own_clap():
+def test_a_stream_starts_again_with_an_embedding_of_its_own_clap():
     one = rolling_out()
     one.encoder.spaces = ["another CLAP"]
 
@@ -220,7 +220,7 @@ def test_an_idle_server_answers_any_number_of_windows_through_a_small_queue(name
         encoding = Queue(one.encoder, "encode", size=MAX_CONCURRENT_WINDOWS)
         answering = Queue(one.answerer, "answer", size=MAX_CONCURRENT_WINDOWS)
         await CALLS[name](one)
-        return encoding.begun, answering.begun
+        return encoding.started, answering.started
 
     assert asyncio.run(scenario()) in {(40, 40), (40, 0)}
 
@@ -271,13 +271,13 @@ def test_a_stream_of_windows_given_up_leaves_nothing_running():
         await anext(events)
         await until(lambda: answering.under_way == MAX_CONCURRENT_WINDOWS)
         await events.aclose()
-        return answering.under_way, answering.begun < 40
+        return answering.under_way, answering.started < 40
 
     assert asyncio.run(scenario()) == (0, True)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_audio_beyond_what_can_be_embedded_in_time_is_refused_before_its_work_begins(name):
+def test_audio_too_long_to_embed_in_time_is_refused_before_decoding(name):
     async def scenario():
         one = service(max_seconds_in_flight=100)
         encoding = Queue(one.encoder, "encode")
@@ -289,7 +289,7 @@ def test_audio_beyond_what_can_be_embedded_in_time_is_refused_before_its_work_be
         encoding.gate.set()
         await first
         await CALLS[name](one)
-        return caught.value.code, str(caught.value), encoding.begun > 1
+        return caught.value.code, str(caught.value), encoding.started > 1
 
     code, message, again = asyncio.run(scenario())
 
@@ -328,7 +328,7 @@ def test_an_answerer_scaled_to_zero_starts_while_the_encoder_does(call, monkeypa
         encode, describe = Queue(one.encoder, "encode"), Queue(one.answerer, "describe")
         encode.gate.clear()
         task = asyncio.create_task(CALLS[call](one))
-        await until(lambda: describe.begun)
+        await until(lambda: describe.started)
         encode.gate.set()
         await task
 
@@ -341,6 +341,6 @@ def test_the_answerer_is_not_called_beside_a_request_that_is_fast():
         describe = Queue(one.answerer, "describe")
         await one.answer(request())
         await asyncio.sleep(0)
-        return describe.begun
+        return describe.started
 
     assert asyncio.run(run()) == 0

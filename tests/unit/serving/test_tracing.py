@@ -14,18 +14,18 @@ QUESTION = "Is there a secret dog?"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Kept(InMemorySpanExporter):
+class LastSpanExporter(InMemorySpanExporter):
     """Keeps spans in memory; ``last`` is the one made last."""
 
     def __init__(self):
         super().__init__()
-        Kept.last = self
+        LastSpanExporter.last = self
 
 
-TRACING = {"exporter": f"{__name__}:Kept"}
+TRACING = {"exporter": f"{__name__}:LastSpanExporter"}
 
 
-def ask(client, *, stream=False, headers=None):
+def post_chat(client, *, stream=False, headers=None):
     message = [
         {"type": "input_audio", "input_audio": {"data": "c2Vjb25kczoz", "format": "wav"}},
         {"type": "text", "text": QUESTION},
@@ -37,7 +37,7 @@ def ask(client, *, stream=False, headers=None):
 def spans(client):
     """End the client's app, which sends what is left; return spans of requests by name."""
     client.__exit__(None, None, None)
-    spans = Kept.last.get_finished_spans()
+    spans = LastSpanExporter.last.get_finished_spans()
     requests = {span.context.trace_id for span in spans if span.kind is SpanKind.SERVER}
     return {span.name: span for span in spans if span.context.trace_id in requests}
 
@@ -46,7 +46,7 @@ def spans(client):
 def test_a_request_is_one_trace_of_its_stages(make_client, stream):
     client = make_client(tracing=TRACING)
 
-    assert ask(client, stream=stream, headers={"traceparent": CALLER}).status_code == 200
+    assert post_chat(client, stream=stream, headers={"traceparent": CALLER}).status_code == 200
 
     by_name = spans(client)
     request = by_name["POST /v1/chat/completions"]
@@ -66,14 +66,14 @@ def test_requests_of_monitors_leave_no_span_below_any_prefix(make_client, prefix
     for path in ("/health", "/readyz", "/metrics", "/v1/models"):
         client.get(f"{prefix}{path}")
 
-    names = {span.name for span in Kept.last.get_finished_spans()}
+    names = {span.name for span in LastSpanExporter.last.get_finished_spans()}
     assert names | set(spans(client)) == {"GET /v1/models"}
 
 
 def test_spans_hold_neither_text_nor_names_nor_keys(make_client):
     client = make_client(tracing=TRACING)
 
-    ask(client)
+    post_chat(client)
     client.post("/v1/audio/captions", files={"file": ("secret.wav", b"error:empty")})
     client.post("/v1/secret")
 
@@ -103,10 +103,10 @@ def test_health_checks_leave_no_spans(make_client):
 def test_none_of_the_requests_may_be_sampled(make_client):
     client = make_client(tracing=TRACING | {"sampling_ratio": 0.0})
 
-    ask(client)
+    post_chat(client)
 
     assert not spans(client)
-    assert not Kept.last.get_finished_spans()
+    assert not LastSpanExporter.last.get_finished_spans()
 
 
 @pytest.mark.parametrize(

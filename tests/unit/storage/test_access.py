@@ -1,4 +1,4 @@
-"""A path means what it says, on S3 and on disk, and S3 is reached with what the environment knows."""
+"""A path is used exactly as written, on S3 and on disk; S3's settings come from the environment."""
 
 import os
 import pickle
@@ -22,7 +22,7 @@ def bucket():
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_is_taken_as_it_is_written(bucket, key):
+def test_a_key_is_used_exactly_as_written(bucket, key):
     assert locate(f"s3://store/{key}")[1] == f"store/{key}"
     assert locate(f"s3a://store/{key}/")[1] == f"store/{key}"
 
@@ -33,7 +33,7 @@ def test_a_key_is_taken_as_it_is_written(bucket, key):
 
 
 @pytest.mark.parametrize("name", [*KEYS, "a\nb", " a ", "~a", "a:b"])
-def test_a_local_path_is_taken_as_it_is_written(tmp_path, monkeypatch, name):
+def test_a_local_path_is_used_exactly_as_written(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_bytes(f"{tmp_path}/{name}", name.encode())
 
@@ -84,7 +84,7 @@ def test_a_password_in_a_path_is_refused_and_not_repeated():
     assert "hush" not in str(raised.value)
 
 
-def test_what_one_process_knows_of_s3_another_can_take_over(monkeypatch):
+def test_s3_settings_of_one_process_can_be_used_in_another(monkeypatch):
     monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://here:1")
     known = pickle.loads(pickle.dumps(Environment()))
@@ -96,7 +96,7 @@ def test_what_one_process_knows_of_s3_another_can_take_over(monkeypatch):
     assert (os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_REGION"]) == ("http://here:1", "mine")
 
 
-def test_what_it_knows_is_not_shown(monkeypatch):
+def test_secrets_are_not_logged(monkeypatch):
     """Ray writes the arguments of tasks and actors into its logs, data classes field by field."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     opener = AudioOpener(environment=Environment(), limits=Limits())

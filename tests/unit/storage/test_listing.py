@@ -1,4 +1,4 @@
-"""What is below a path, in local folders and s3:// prefixes alike."""
+"""Files below a path, in local folders and s3:// prefixes alike."""
 
 import os
 

@@ -27,7 +27,7 @@ def test_all_parquet_below_a_folder_is_found_in_one_order(base):
     assert parquet_files(f"{base}/data/") == found
 
 
-def test_one_file_is_taken_whatever_its_name(base):
+def test_one_file_is_accepted_whatever_its_name(base):
     put(f"{base}/rows.pq")
 
     assert [one.path for one in parquet_files(f"{base}/rows.pq")] == [f"{base}/rows.pq"]

@@ -1,4 +1,4 @@
-"""A storage that fails is asked again; what cannot be had is told, never left half."""
+"""Failed reads are retried; an object that cannot be read is an error, never half of it."""
 
 import io
 import os
@@ -27,15 +27,15 @@ LASTING = [*FAULTS, "timeout", "short", "expired"]
 
 
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch):
-    """No waiting, and what hangs is given up soon."""
+def short_waits(monkeypatch):
+    """No waits between attempts, and short timeouts."""
     monkeypatch.setattr(retries.time, "sleep", lambda _: None)
     monkeypatch.setitem(access._S3_TIMEOUTS, "read_timeout", 1.5)
 
 
 @pytest.fixture(scope="module")
 def requests():
-    """A bucket behind a proxy; an object's name says what is wrong with it: always, or at first.
+    """A bucket behind a proxy; the name of an object is its fault: always, or at first.
 
     Yields the requests per object.
     """
@@ -67,7 +67,7 @@ def num_attempts(requests, name):
     return requests[f"/sounds/{name}"] // (2 if name == "reset" else 1)
 
 
-def test_every_kind_of_trouble_passes(requests):
+def test_every_kind_of_passing_fault_is_retried(requests):
     assert fetch("every") == DATA
     assert requests["/sounds/every"] == ATTEMPTS
 
@@ -79,7 +79,7 @@ def test_trouble_that_lasts_is_an_error(requests, fault):
     assert num_attempts(requests, fault) == (ATTEMPTS_REFUSED if fault == "expired" else ATTEMPTS)
 
 
-def test_pieces_are_tried_again_alone(requests, monkeypatch):
+def test_ranges_are_retried_separately(requests, monkeypatch):
     monkeypatch.setattr(reading, "CHUNK_BYTES", 3_000)
 
     assert fetch("pieces") == DATA

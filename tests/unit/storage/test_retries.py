@@ -6,7 +6,7 @@ import pytest
 
 from mats_ray.errors import MissingError, StorageError
 from mats_ray.storage import ATTEMPTS, ATTEMPTS_REFUSED, list_files, read_bytes, retries, retry, write_bytes
-from mats_ray.storage.retries import named
+from mats_ray.storage.retries import storage_errors
 from tests.faults import faults
 from tests.s3 import s3_server
 
@@ -19,7 +19,7 @@ def waits(monkeypatch):
 
 
 class Failing:
-    """Fails always, and counts."""
+    """Fails always, and counts its calls."""
 
     def __init__(self, error):
         self.error, self.num_calls = error, 0
@@ -47,7 +47,7 @@ def test_waits_grow_and_are_drawn(waits):
         (PermissionError(), ATTEMPTS_REFUSED),
         (FileNotFoundError(), 1),
         (NotADirectoryError(), 1),
-        (StorageError("said already"), 1),
+        (StorageError("in one line"), 1),
     ],
 )
 @pytest.mark.usefixtures("waits")
@@ -83,7 +83,7 @@ def test_a_bucket_that_is_not_there_is_named(waits):
 def test_keys_and_passwords_are_in_no_error(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
 
-    with pytest.raises(StorageError) as raised, named("s3://b/a", "read"):
+    with pytest.raises(StorageError) as raised, storage_errors("s3://b/a", "read"):
         raise ValueError('no endpoint "http://me:pass@host/b"\nsigned with hush')
 
     assert (

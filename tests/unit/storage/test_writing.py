@@ -84,7 +84,7 @@ def test_permissions_are_those_of_any_file(tmp_path, kept):
     assert (tmp_path / "a").stat().st_mode & 0o777 == kept
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+def test_files_of_a_killed_writer_are_removed(tmp_path):
     with open_output(str(tmp_path / "a")):
         (pending,) = tmp_path.iterdir()
         shutil.copyfile(pending, pending.with_name(pending.name.replace("a", "b", 1)))
@@ -121,7 +121,7 @@ def test_a_folder_is_copied_and_replaces_what_was_there(base, tmp_path):
     assert names_of(f"{base}/models") == ["m/config.json", "m/llm/weights"]
 
 
-def test_a_place_that_cannot_be_written_is_named(bucket, tmp_path):
+def test_a_path_that_cannot_be_written_is_named(bucket, tmp_path):
     (tmp_path / "file").touch()
     reasons = {
         str(tmp_path / "file" / "x"): "(Not a directory|File exists)",
@@ -138,7 +138,7 @@ def test_a_place_that_cannot_be_written_is_named(bucket, tmp_path):
     make_folder("s3://gone/x")  # a prefix needs no folder
 
 
-def test_a_full_disk_is_tried_again_and_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_is_retried_and_keeps_the_old_file(tmp_path, monkeypatch):
     write_bytes(str(tmp_path / "a"), b"before")
     left = [True] * 7
 

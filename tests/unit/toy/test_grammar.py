@@ -71,7 +71,7 @@ def test_the_canonical_caption_has_one_form(scene, caption):
     assert canonical_caption(scene) == caption
 
 
-def test_canonical_captions_tell_all_scenes_apart():
+def test_canonical_captions_of_all_scenes_differ():
     scenes = all_scenes()
 
     assert len({canonical_caption(scene) for scene in scenes}) == len(scenes)
@@ -154,11 +154,11 @@ def test_answers_are_short_and_lower_case(rng):
     ],
     ids=["alone", "together", "then"],
 )
-def test_a_scene_is_asked_what_makes_sense_for_it(scene, kinds, rng):
+def test_a_scene_has_the_questions_that_apply_to_it(scene, kinds, rng):
     assert [qa.kind for qa in question_answers(scene, rng)] == kinds
 
 
-def test_presence_is_asked_evenly_and_truthfully(rng):
+def test_presence_questions_are_balanced_and_correct(rng):
     for _ in range(50):
         presence = [qa for qa in question_answers(DOG_THEN_RAIN, rng) if qa.kind == "presence"]
 

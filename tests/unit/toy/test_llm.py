@@ -48,7 +48,7 @@ def answer(model, prompts, text):
     return prompts.decode(generated[0, ids.shape[1] :])
 
 
-def test_it_is_a_llama_of_the_size_asked_for(tmp_path):
+def test_it_is_a_llama_of_the_configured_size(tmp_path):
     model, prompts = pretrained(tmp_path, steps=0)
 
     config = model.config

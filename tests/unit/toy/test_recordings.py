@@ -21,7 +21,7 @@ def recordings():
 
 
 def mean_levels(mels_NFM, half=slice(None)):
-    """Mean level of each band (M,), the clip's own level taken out."""
+    """Mean level of each band (M,), without the clip's own level."""
     mean_M = mels_NFM[:, half].mean(dim=(0, 1))
     return mean_M - mean_M.mean()
 
@@ -35,7 +35,7 @@ def composed(recordings, scene, count):
     return recordings.log_mels([SceneClip(scene, seed) for seed in range(count)])
 
 
-def test_there_are_as_many_recordings_of_each_sound_as_asked_for(recordings):
+def test_there_are_as_many_recordings_of_each_sound_as_configured(recordings):
     assert recordings.power_SNFM.shape == (len(SOUNDS), 4, 126, 32)
     assert recordings.peak_SN.shape == recordings.gain_SN.shape == (len(SOUNDS), 4)
     assert ((recordings.peak_SN >= 0.5) & (recordings.peak_SN <= 0.9)).all()

@@ -1,4 +1,4 @@
-"""The demo's report: honest about the numbers, complete in one file, safe whatever a model generates."""
+"""The demo's report: correct verdicts, complete in one file, safe whatever a model generates."""
 
 import base64
 import copy
@@ -228,7 +228,7 @@ def test_the_page_shows_every_number(page):
         assert shown in page.text, shown
 
 
-def test_the_page_does_not_tell_where_it_was_made(written):
+def test_the_page_contains_no_path(written):
     assert str(written.parent) not in written.read_text("utf-8")
 
 

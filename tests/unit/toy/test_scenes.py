@@ -110,7 +110,7 @@ def test_any_number_of_clips_can_be_drawn(num_clips):
     assert len(scene_clips(all_scenes(), num_clips, seed=0)) == num_clips
 
 
-def test_audio_is_repeatable_bounded_and_as_long_as_asked():
+def test_audio_is_repeatable_bounded_and_of_the_given_length():
     for clip in scene_clips(all_scenes(), 30, seed=1):
         samples = render_clip(clip, 1.5, 16_000)
 

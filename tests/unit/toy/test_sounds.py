@@ -61,7 +61,7 @@ def test_other_sample_rates_are_served(sample_rate):
         assert np.abs(samples).max() > 0.4
 
 
-def test_sounds_can_be_told_apart():
+def test_sounds_have_different_spectra():
     """The nearest mean of other renderings, in a small log-mel spectrogram, names at least 95 % of them."""
     profiles = np.array([[band_profile(render(name, seed)) for seed in range(10)] for name in SOUNDS])
     scale = profiles.std(axis=(0, 1))

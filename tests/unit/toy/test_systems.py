@@ -23,7 +23,7 @@ def audio_NC(clips, model_dir):  # noqa: N802  (as the modules call it)
     return systems.encode_clips(AudioEncoder.from_pretrained(model_dir), clips)
 
 
-def test_clips_are_heard_as_the_pipeline_hears_them(clips, model_dir, audio_NC):
+def test_clips_are_encoded_as_by_the_pipeline(clips, model_dir, audio_NC):
     pipeline = MATSPipeline.from_pretrained(model_dir)
 
     assert audio_NC.shape == (5, 24)
@@ -54,11 +54,11 @@ def test_a_system_is_scored_on_its_own_captions_and_answers(clips, model_dir, au
     assert systems.evaluate(model_dir, audio_NC, clips) == score(clips, captions, answered)
 
 
-def test_the_floor_says_the_most_frequent_training_answer(world, clips):
+def test_the_baseline_gives_the_most_frequent_training_answer(world, clips):
     training = text_triplets(world, split_of(world))
     yes = sum(qa.answer == "yes" for clip in clips for qa in clip.questions)
 
-    blind = systems.floor(clips, training)
+    blind = systems.majority_baseline(clips, training)
 
     # yes and no are equally frequent and by far the most; either is right once per clip
     assert blind.questions_right == pytest.approx(yes / blind.num_questions)
@@ -73,8 +73,8 @@ def test_the_gap_is_the_distance_between_the_centres():
     assert systems.modality_gap(audio_NC, audio_NC[::-1]) == 0
 
 
-def test_santa_moves_audio_as_the_models_own_settings_say(model_dir, audio_NC):
-    moved_NC = systems.santa_moved(model_dir, audio_NC)
+def test_santa_moves_audio_by_the_models_own_settings(model_dir, audio_NC):
+    moved_NC = systems.apply_santa(model_dir, audio_NC)
 
     np.testing.assert_allclose(moved_NC, Answerer.from_pretrained(model_dir).move(audio_NC), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(moved_NC, axis=1), 1, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Tags say what is in a scene, and their head learns to read them from either modality."""
+"""Tags describe a scene, and their head learns to classify them from either modality."""
 
 import torch
 

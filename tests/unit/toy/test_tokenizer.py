@@ -21,7 +21,7 @@ def test_any_text_is_spelt_without_loss(text):
 
 
 @pytest.mark.parametrize("text", ["naïve café", "雨", "🐕 barks", "tab\there", "a\nb", "  two  spaces  "])
-def test_words_nobody_trained_on_are_spelt(text):
+def test_unseen_words_are_tokenised_without_loss(text):
     assert TOKENIZER.decode(TOKENIZER(text, add_special_tokens=False)["input_ids"]) == text
 
 
@@ -30,7 +30,7 @@ def test_special_tokens_stand_where_roberta_expects_them():
     assert (TOKENIZER.bos_token_id, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id) == (0, 1, 2)
 
 
-def test_special_tokens_come_around_a_text_only_when_asked_for():
+def test_special_tokens_are_added_only_on_request():
     plain = TOKENIZER("a dog", add_special_tokens=False)["input_ids"]
 
     assert TOKENIZER("a dog")["input_ids"] == [0, *plain, 2]

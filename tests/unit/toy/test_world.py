@@ -105,7 +105,7 @@ def test_the_texts_on_disk_follow_from_the_seed(world):
     assert len({row["id"] for row in rows}) == len(rows)
 
 
-def test_each_text_is_captioned_and_asked_one_thing_each_kind_alike(world):
+def test_each_text_has_a_caption_and_one_question_of_kinds_drawn_evenly(world):
     config = world.replace(toy={"num_texts": 600})
     rows = text_triplets(config, split_of(config))
 
@@ -245,7 +245,7 @@ def test_a_bucket_is_no_place_for_a_toy_world():
 
 
 def embed_here(config, *, rows=None):
-    """What ``mats embed`` writes, without a cluster."""
+    """Write what ``mats embed`` writes, without a cluster."""
     clap, table = load_clap(config.clap_ref), pq.read_table(config.triplets_path)
     table = table.slice(0, rows)
     columns = [*table.columns, embedding_array(clap.encode_text(table.column("text").to_pylist()).numpy())]
@@ -269,7 +269,7 @@ def test_what_is_there_is_not_made_again(copied_world, embedded):
 
     ensure_training_data(copied_world)
 
-    assert embedded == [copied_world]  # its ledger knows what is done
+    assert embedded == [copied_world]  # its ledger holds what is done
     assert files_below(copied_world.output_dir) == before
 
 

@@ -48,7 +48,7 @@ def store_at(path, *, keep=2):
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
-    """How long would be waited between attempts."""
+    """Return the waits between attempts, which are skipped."""
     waited = []
     monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
@@ -56,7 +56,7 @@ def waits(monkeypatch):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Refuses so many writes as its list is long."""
+    """Fail as many writes as the list has entries."""
     left = []
 
     def sync(_):
@@ -203,7 +203,7 @@ def test_an_outage_of_s3_in_the_middle_of_an_upload(tmp_path):
             assert steps(store) == [1, 2]
 
 
-def test_uploads_happen_while_training_goes_on(tmp_path, monkeypatch):
+def test_uploads_run_while_training_continues(tmp_path, monkeypatch):
     store, folder = store_at(tmp_path / "store"), write_checkpoint(tmp_path, 1)
     gate = threading.Event()
 
@@ -233,8 +233,8 @@ def test_a_failed_upload_is_raised_by_the_next_one(tmp_path, full_disk):
         uploader.submit(write_checkpoint(tmp_path, 2), 2)
 
 
-def test_no_failure_of_an_upload_is_silent(tmp_path, monkeypatch):
-    """Also an unexpected one: training would go on without checkpoints."""
+def test_every_failure_of_an_upload_is_raised(tmp_path, monkeypatch):
+    """Also an unexpected one: training would continue without checkpoints."""
     uploader = CheckpointUploader(store_at(tmp_path / "store"))
     monkeypatch.setattr(CheckpointStore, "put", lambda *_: [].pop())
     uploader.submit(write_checkpoint(tmp_path, 1), 1)
@@ -247,7 +247,7 @@ def test_a_store_that_does_not_exist_is_empty(tmp_path):
     assert store_at(tmp_path / "nowhere").committed() == []
 
 
-def test_metrics_are_remembered_unless_damaged_or_older(tmp_path):
+def test_metrics_are_restored_unless_damaged_or_older(tmp_path):
     store, folder = store_at(tmp_path / "store"), tmp_path / "local"
     state = EngineState({"w": torch.zeros(1)}, {}, 1)
     save_checkpoint(folder, state, RunState(2, 16, "hash", "0.1.0"), [{"step": 1.0}, {"step": 2.0}])
@@ -383,7 +383,7 @@ def trained(config):
     return engine, store
 
 
-def test_a_run_goes_on_from_its_newest_checkpoint(config, trained):
+def test_a_run_resumes_from_its_newest_checkpoint(config, trained):
     engine, store = trained
     other = fresh_engine(config.replace(seed=3))
 
@@ -407,7 +407,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(config, trained, tmp
     assert "going back to the one before" in caplog.text
 
 
-def test_a_run_whose_every_checkpoint_is_damaged_does_not_begin_again(config, trained, tmp_path):
+def test_a_run_whose_every_checkpoint_is_damaged_does_not_restart(config, trained, tmp_path):
     _, store = trained
     for folder in (tmp_path / "out/runs/small/checkpoints").iterdir():
         (folder / "moments.safetensors").write_bytes(b"")
@@ -416,7 +416,7 @@ def test_a_run_whose_every_checkpoint_is_damaged_does_not_begin_again(config, tr
         store.read_newest()
 
 
-def test_a_run_without_checkpoints_begins(config):
+def test_a_run_without_checkpoints_starts(config):
     assert open_store(config).read_newest() is None
 
 

@@ -56,7 +56,7 @@ def test_the_split_into_micro_batches_changes_nothing(config, micro_batch_size):
         torch.testing.assert_close(found.moments[name], expected.moments[name], rtol=2e-3, atol=1e-7)
 
 
-def test_a_step_tells_what_it_was_made_of(config):
+def test_a_step_reports_its_inputs(config):
     samples = batches(config, 4)
 
     result = update(fresh_engine(config), samples, lr=1e-3)
@@ -106,7 +106,7 @@ def test_a_state_is_a_copy_named_by_parameter(config):
     assert (state.num_updates, engine.state().num_updates) == (0, 1)
 
 
-def test_an_engine_with_the_state_of_another_goes_on_as_that_would(config):
+def test_an_engine_with_the_state_of_another_continues_identically(config):
     first, second = fresh_engine(config), fresh_engine(config.replace(seed=9))
     steps = list(itertools.islice(stream(config), 6))
     for step in range(2):
@@ -154,7 +154,7 @@ def test_evaluation_is_without_dropout_and_changes_nothing(llm_path):
     assert all(torch.equal(tensor, before.trained[name]) for name, tensor in engine.state().trained.items())
 
 
-def test_a_step_tells_the_loss_of_each_micro_batch(config):
+def test_a_step_reports_the_loss_of_each_micro_batch(config):
     result = update(fresh_engine(config), batches(config, 4), lr=1e-3)
 
     assert len(result.losses) == 2

@@ -69,7 +69,7 @@ def test_a_model_goes_to_s3(checkpoint, tmp_path):
         assert exists("s3://models/run #1/model/llm/weights")
 
 
-def test_a_place_that_cannot_be_written_is_named(checkpoint, tmp_path):
+def test_a_path_that_cannot_be_written_is_named(checkpoint, tmp_path):
     config = configured(tmp_path / "out", santa={"enabled": False})
     (tmp_path / "out" / "model").write_text("in the way")
 

@@ -47,7 +47,7 @@ def test_the_weights_of_an_adapter(targets):
     assert llm_shape(LLAMA).lora_weights(lora) == trained
 
 
-def test_the_known_shapes_have_the_sizes_their_names_say():
+def test_the_known_shapes_have_the_sizes_of_their_names():
     millions = {name: shape.num_weights / 1e6 for name, shape in KNOWN_SHAPES.items()}
 
     assert millions["llama-7b"] == millions["vicuna-7b-v1.5"] == pytest.approx(6738, rel=1e-3)

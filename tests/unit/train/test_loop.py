@@ -97,7 +97,7 @@ def test_a_record_is_about_all_steps_since_the_last_one(config):
     assert {"samples_per_s", "tokens_per_s", "data_wait_share"} <= third.records[0].keys()
 
 
-def test_a_checkpoint_remembers_the_metrics_so_far(config):
+def test_a_checkpoint_holds_the_metrics_so_far(config):
     _, context = train(config)
 
     for folder, steps in zip(context.checkpoints, (2, 4, 6), strict=True):
@@ -123,7 +123,7 @@ def test_only_the_first_worker_writes(config):
     assert context.checkpoints == []
 
 
-def test_every_stage_is_named_before_it_begins(config):
+def test_every_stage_is_named_before_it_starts(config):
     _, context = train(config)
 
     assert context.stages[:5] == [
@@ -160,7 +160,7 @@ def test_workers_of_one_step_draw_different_dropout(config):
     assert losses_and_norms(first) != losses_and_norms(second)
 
 
-def test_two_workers_take_half_the_micro_batches_each(config):
+def test_two_workers_train_on_half_the_micro_batches_each(config):
     batches = stream(config)
 
     fit(fresh_engine(config), batches, LocalContext(num_workers=2), config)

@@ -68,7 +68,7 @@ def test_what_a_killed_driver_had_not_written_comes_from_the_checkpoint(path):
     assert read_records(path) == {step: record(step) for step in range(1, 6)}
 
 
-def test_a_run_without_new_records_knows_the_last_one(path):
+def test_a_run_without_new_records_returns_the_last_one(path):
     follow([record(1), record(2)], path)
 
     assert follow([], path).last == record(2)
@@ -141,7 +141,7 @@ def test_an_error_in_the_run_passes_through(path):
     assert read_records(path) == {1: record(1)}
 
 
-def test_what_the_model_said_lies_beside_the_metrics_by_step(path, tmp_path):
+def test_generated_texts_are_written_beside_the_metrics_by_step(path, tmp_path):
     def sample(step, text):
         return (record(step), [{"id": "a", "instruction": "Q", "answer": "yes", "generated": text}])
 
@@ -211,7 +211,7 @@ def test_trackers_have_each_step_once_after_a_worker_was_lost(path):
 
 @pytest.mark.parametrize("written", range(8))
 def test_trackers_have_each_step_once_after_the_driver_was_killed(path, written):
-    """Killed with so many records written down, it goes on from its checkpoint of step 4."""
+    """Killed with so many records written down, it resumes from its checkpoint of step 4."""
     tracked([record(step) for step in range(1, written + 1)], path, Recorded())
     tracker = Recorded()
 

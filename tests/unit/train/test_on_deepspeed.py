@@ -28,7 +28,7 @@ def settings(num_workers=1, **changes):
         ({"engine": {"precision": "bf16"}}, 1, {"bf16": {"enabled": True}}),
     ],
 )
-def test_the_configuration_says_to_deepspeed_what_ours_says(changes, num_workers, expected):
+def test_deepspeeds_configuration_follows_ours(changes, num_workers, expected):
     found = settings(num_workers, **changes)
 
     assert {key: found[key] for key in expected} == expected

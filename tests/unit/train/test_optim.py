@@ -88,7 +88,7 @@ def test_every_seed_step_and_micro_batch_draws_its_own():
 
 
 def test_a_micro_batch_draws_the_same_whichever_worker_it_falls_to():
-    """As ``data.order`` deals them out: workers take the micro-batches of a global batch in turn."""
+    """As in ``data.order``: the micro-batches of a global batch are distributed over the workers in turn."""
     alone = seeds(count=6)
 
     for num_workers in (2, 3):

@@ -93,7 +93,7 @@ def test_other_inputs_at_the_same_path_are_refused_with_both_fingerprints(config
         check_same_run(stored_run, config, others)
 
 
-def test_the_same_inputs_at_another_path_go_on(config, stored_run):
+def test_the_same_inputs_at_another_path_resume(config, stored_run):
     moved = config.replace(
         model={"clap": {"ref": "moved/clap"}, "llm": {"path": "moved/llm"}},
         data={"embedded": "s3://moved/embedded", "triplets": "moved/triplets"},

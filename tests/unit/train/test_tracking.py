@@ -30,7 +30,7 @@ def track(config):
 
 
 def all_events(folder):
-    """What TensorBoard would read: ((tag, step), value) of every event, texts as bytes."""
+    """Return ((tag, step), value) of every event as TensorBoard reads it, texts as bytes."""
     from tensorboardX.proto.event_pb2 import Event
 
     for file in folder.glob("events.*"):
@@ -99,7 +99,7 @@ def test_a_package_that_is_not_there_is_named_before_anything_starts(name, tmp_p
         check_trackers(configured(tmp_path, name))
 
 
-def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
+def test_wandb_resumes_the_same_run(tmp_path, monkeypatch):
     calls = []
     run = SimpleNamespace(
         log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished"), step=0
@@ -121,7 +121,7 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
     ]
 
 
-def test_wandb_and_mlflow_take_each_step_once(tmp_path, monkeypatch):
+def test_wandb_and_mlflow_get_each_step_once(tmp_path, monkeypatch):
     steps = {"wandb": [], "mlflow": []}
     run = SimpleNamespace(step=4, log=lambda values, step: steps["wandb"].append(step), finish=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run))
@@ -132,7 +132,7 @@ def test_wandb_and_mlflow_take_each_step_once(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "mlflow", MLflowModule())
     for tracker in open_trackers(configured(tmp_path, "wandb", "mlflow")):
-        for first in (1, 3):  # a worker was lost after step 5, and the run goes on from step 2
+        for first in (1, 3):  # a worker was lost after step 5, and the run resumes from step 2
             tracker.restart()
             for step in range(1, 6 if first == 1 else 8):
                 tracker.log({"step": step, "loss": 1.0}, [])

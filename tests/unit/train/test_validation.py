@@ -48,7 +48,7 @@ def test_no_worker_waits_for_another(config, num_workers):
     assert counts != {0}
 
 
-def test_a_run_logs_its_loss_on_held_out_rows_and_what_it_says(config):
+def test_a_run_logs_its_held_out_loss_and_generated_texts(config):
     engine, context = fresh_engine(config), LocalContext()
 
     fit(engine, stream(config), context, config, validation=load(config))

@@ -29,7 +29,7 @@ def test_it_names_worker_step_stage_and_limit():
     assert watchdog.stalled() is None
 
 
-def test_it_speaks_from_a_thread_of_its_own_within_the_limit():
+def test_it_warns_from_a_thread_of_its_own_within_the_limit():
     reported, threads = threading.Event(), []
 
     def on_stall(message):
@@ -44,7 +44,7 @@ def test_it_speaks_from_a_thread_of_its_own_within_the_limit():
     assert threads[0][0] is not threading.main_thread()
 
 
-def test_stages_that_go_on_never_bark():
+def test_stages_within_the_limit_never_warn():
     barks = []
     with Watchdog(0.5, worker="worker 0", on_stall=barks.append) as watchdog:
         for step in range(20):

@@ -1,4 +1,4 @@
-"""ZeRO 0 to 3 on three real workers: plain torch's losses, and states any number of workers goes on from.
+"""ZeRO 0 to 3 on three real workers: plain torch's losses, and states any number of workers resumes from.
 
 Three, because nothing here divides by three: every slice and fragment is uneven.
 """
@@ -25,8 +25,8 @@ def run_of(llm_path, *, stage=None, precision="fp32"):
     return small_run(llm_path, train={"engine": {"type": "deepspeed"} | engine, **batch})
 
 
-def go_on(engine, config, *, start, stop, rank=0, num_workers=1):
-    """Steps ``start`` to ``stop``; returns the loss sums."""
+def train_steps(engine, config, *, start, stop, rank=0, num_workers=1):
+    """Train steps ``start`` to ``stop``; returns the loss sums."""
     losses = []
     for step in range(start, stop):
         whole = list(stream(config, start_step=step, num_steps=step + 1))
@@ -57,18 +57,18 @@ def worker(rank, llm_path, port, folder):
             return DeepSpeedEngine(model, config.train, device="cpu")
 
         fresh = engine()
-        losses = go_on(fresh, config, start=0, stop=2, **place)
+        losses = train_steps(fresh, config, start=0, stop=2, **place)
         state = fresh.state()
-        losses += go_on(fresh, config, start=2, stop=STEPS, **place)
+        losses += train_steps(fresh, config, start=2, stop=STEPS, **place)
         other = engine()
         other.load_state(state)
-        again = go_on(other, config, start=2, stop=STEPS, **place)
+        again = train_steps(other, config, start=2, stop=STEPS, **place)
         other.load_state(halfway)
-        after_torch = go_on(other, config, start=2, stop=STEPS, **place)
+        after_torch = train_steps(other, config, start=2, stop=STEPS, **place)
         held_out = fresh.evaluate(list(stream(config, num_steps=1))[rank::NUM_WORKERS])
         answers = fresh.model.eval().answer(torch.eye(2, 16), [[5], [6, 7]], max_new_tokens=4)
         fresh.model.train()
-        more = go_on(fresh, config, start=STEPS, stop=STEPS + 1, **place)  # trainable after answering
+        more = train_steps(fresh, config, start=STEPS, stop=STEPS + 1, **place)  # trainable after answering
         found[stage] = {
             "losses": losses,
             "again": again,
@@ -92,16 +92,16 @@ def _bf16(rank, llm_path, engine_type):
         place = {"rank": rank, "num_workers": NUM_WORKERS}
         model, _ = build_mats(config.model, llm_path=llm_path, seed=config.seed)
         engine = engine_type(model, config.train, device="cpu")
-        before = go_on(engine, config, start=0, stop=2, **place)
+        before = train_steps(engine, config, start=0, stop=2, **place)
         state = engine.state()
-        after = go_on(engine, config, start=2, stop=3, **place)
+        after = train_steps(engine, config, start=2, stop=3, **place)
         engine.load_state(state)
-        found[stage] = (before, after, go_on(engine, config, start=2, stop=3, **place))
+        found[stage] = (before, after, train_steps(engine, config, start=2, stop=3, **place))
     return found
 
 
 def _most_whole(stage, llm_path, engine_type):
-    """How many parameters there are, and how many were whole on the device at once while an engine was built.
+    """Return the number of parameters, and of those whole on the device at once while an engine is built.
 
     What moves to the device: a module with all that is whole in it, or a parameter that is then partitioned.
     """
@@ -133,9 +133,9 @@ def reference(llm_path):
     """Plain torch in this process: loss sums, and the state after two steps."""
     config = run_of(llm_path)
     engine = fresh_engine(config)
-    losses = go_on(engine, config, start=0, stop=2)
+    losses = train_steps(engine, config, start=0, stop=2)
     halfway = engine.state()
-    losses += go_on(engine, config, start=2, stop=STEPS)
+    losses += train_steps(engine, config, start=2, stop=STEPS)
     held_out = engine.evaluate(list(stream(config, num_steps=1)))
     return losses, halfway, held_out
 
@@ -166,18 +166,18 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(found, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_three_workers_go_on_from_the_state_of_one(found, reference, stage):
+def test_three_workers_resume_from_the_state_of_one(found, reference, stage):
     assert found[stage]["after_torch"] == pytest.approx(reference[0][2:], rel=1e-4)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_goes_on_from_the_state_of_three(found, reference, stage, llm_path):
+def test_one_worker_resumes_from_the_state_of_three(found, reference, stage, llm_path):
     config = run_of(llm_path)
     engine = fresh_engine(config)
 
     engine.load_state(found[stage]["state"])
 
-    assert go_on(engine, config, start=2, stop=STEPS) == pytest.approx(reference[0][2:], rel=1e-4)
+    assert train_steps(engine, config, start=2, stop=STEPS) == pytest.approx(reference[0][2:], rel=1e-4)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,4 +1,4 @@
-"""Broken records cost themselves, never their neighbours."""
+"""A broken record is rejected, and no other one."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_too_many_or_too_few_columns_are_counted(tmp_path):
     assert bad == [(2, "3 columns instead of 2"), (3, "1 columns instead of 2")]
 
 
-def test_bytes_that_are_not_utf8_are_rejected_or_read_as_the_source_says(tmp_path):
+def test_bytes_that_are_not_utf8_are_rejected_or_read_in_the_sources_encoding(tmp_path):
     path = write(tmp_path, "a.csv", "id,text\n1,caf\xe9\n".encode("latin-1") + "2,café\n".encode())
 
     assert records(path, needed=("id",)) == ([(3, ["2", "café"])], [(2, "not UTF-8")])

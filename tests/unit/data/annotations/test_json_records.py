@@ -43,7 +43,7 @@ def test_a_broken_item_costs_itself(tmp_path):
 
 
 @pytest.mark.parametrize("text", ['[{"id": 1}, {"id": 2', '[{"id": 1},', '[{"id": 1}'])
-def test_a_file_that_is_cut_off_says_so(tmp_path, text):
+def test_a_file_that_is_cut_off_is_an_error(tmp_path, text):
     good, rejected = read(write(tmp_path, "a.json", text))
 
     assert good == [{"id": 1}]

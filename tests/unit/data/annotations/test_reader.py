@@ -17,7 +17,7 @@ def test_bytes_read_are_counted_from_the_last_opening(tmp_path):
     assert file.name == "a.txt"
 
 
-def test_a_missing_companion_says_how_to_name_it():
+def test_the_error_of_a_missing_companion_names_its_key():
     file = AnnotationFile("x.csv", "train", {"names": ("n.csv",)})
 
     assert file.require("names", "names") == ("n.csv",)

@@ -14,7 +14,7 @@ def test_texts_come_back_in_the_order_they_came():
         assert lookup.get("none") == []
 
 
-def test_the_file_goes_away_and_filling_ends_before_asking():
+def test_the_file_is_removed_and_reading_ends_writing():
     with TextLookup() as lookup:
         path = Path(lookup._path)
         lookup.add("a", "b")

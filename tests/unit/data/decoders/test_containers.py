@@ -1,4 +1,4 @@
-"""The bytes decide who decodes, and what was joined is taken apart."""
+"""The first bytes choose the decoder, and joined files are split."""
 
 import io
 
@@ -43,7 +43,7 @@ def refusal(data):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_are_told_by_content(kind):
+def test_files_are_recognised_by_content(kind):
     data = made(kind)
 
     [segment] = segments(data)

@@ -1,4 +1,4 @@
-"""What only FFmpeg reads: whole it is the sound, else an error; and it is given nothing but the file."""
+"""Formats that only FFmpeg reads: whole files are decoded, others are errors, no other file is opened."""
 
 import io
 import subprocess
@@ -71,7 +71,7 @@ def test_blocks_are_the_whole(monkeypatch):
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
-def test_a_video_gives_its_sound_though_the_picture_goes_on():
+def test_the_sound_of_a_video_is_read_whole_when_the_picture_is_longer():
     for kind in ("mp4", "mka"):
         clip = decoded(sound(kind, video_seconds=5))
         assert abs(clip.seconds - 3.0) < 0.1
@@ -91,7 +91,7 @@ def test_a_truncated_file_is_no_shorter_clip(kind, kept):
     rate = RATES.get(kind, 44_100)
     data = ffmpeg_bytes(noise(5.0, rate), kind)
 
-    # a byte more: exactly behind a frame, nothing tells that there were others
+    # a byte more: exactly behind a frame, nothing shows that there were others
     assert refusal(data[: int(len(data) * kept) + 1]).code == "truncated"
 
 
@@ -122,7 +122,7 @@ def test_too_long_is_seen_in_the_header(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["aac", "amr"])
-def test_too_long_is_seen_while_decoding_when_the_header_does_not_tell(kind, monkeypatch):
+def test_too_long_is_seen_while_decoding_when_the_header_declares_no_length(kind, monkeypatch):
     monkeypatch.setattr("mats_ray.data.decoders.ffmpeg.BLOCK_VALUES", 8_000)
     data = sound(kind, seconds=10.0)
 
@@ -187,7 +187,7 @@ def test_ffmpeg_would_not_follow_one_either(kind, tmp_path):
 
 
 def test_nothing_is_printed():
-    """FFmpeg talks to stderr by itself where it is let."""
+    """FFmpeg logs to stderr by default."""
     script = (
         "import sys\nfrom mats_ray.data.audio import decode_audio\n"
         "data = sys.stdin.buffer.read()\n"

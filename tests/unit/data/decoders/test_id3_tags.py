@@ -1,4 +1,4 @@
-"""Where tags end."""
+"""The end of tags."""
 
 import io
 
@@ -20,7 +20,7 @@ OTHERS = [b"", b"ID3", b"ID3\x04\0\0\xff\0\0\0", b"APETAGEX", b"LYRICSBEGIN", by
 
 
 @pytest.mark.parametrize("tag", TAGS.values(), ids=TAGS.keys())
-def test_a_tag_says_how_long_it_is(tag):
+def test_the_length_of_a_tag_is_parsed(tag):
     assert tag_bytes(io.BytesIO(b"before" + tag + b"behind" * 20), 6) == len(tag)
 
 

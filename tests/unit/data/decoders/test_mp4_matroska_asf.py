@@ -27,7 +27,7 @@ def segment_of(kind, data, start=0):
 
 
 @pytest.mark.parametrize("kind", PARSERS)
-def test_a_whole_file_is_as_long_as_it_says(kind):
+def test_a_whole_file_has_its_declared_length(kind):
     data = made(kind)
 
     segment = segment_of(kind, data)
@@ -43,11 +43,11 @@ def test_a_cut_file_is_shorter(kind, cut):
     assert segment_of(kind, data[: int(len(data) * cut)]).missing > 0
 
 
-def test_only_some_tell_their_seconds():
+def test_only_some_formats_declare_their_duration():
     assert {kind for kind in PARSERS if segment_of(kind, made(kind)).has_duration} == set(SELF_DELIMITED)
 
 
-def test_matroska_without_its_duration_tells_none():
+def test_matroska_without_a_duration_element_declares_none():
     data = made("webm").replace(b"\x44\x89\x88", b"\xec\x80\x88")
 
     assert not segment_of("webm", data).has_duration
@@ -93,7 +93,7 @@ def test_matroska_may_start_with_a_void():
 
 @pytest.mark.parametrize("parser", sorted(set(PARSERS.values()), key=str), ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("data", [b"", b"\xff" * 3, b"\xff" * 500, bytes(500), b"\x18\x53\x80\x67", b"caff"])
-def test_nonsense_is_taken_calmly(parser, data):
+def test_random_bytes_raise_no_unexpected_error(parser, data):
     assert parser(io.BytesIO(data), 0, len(data), "clip").end <= len(data)
 
 

@@ -1,4 +1,4 @@
-"""MP3, MP2 and AAC: read to the last frame, whatever the first one says."""
+"""MP3, MP2 and AAC: read to the last frame, whatever the first one declares."""
 
 import io
 import struct
@@ -46,7 +46,7 @@ def refusal(data, **limits):
     return caught.value
 
 
-def test_a_frame_says_what_it_is():
+def test_a_frame_header_is_parsed():
     assert frame_of(b"\xff\xfb\x90\x00\0\0\0").num_bytes == 417  # 128 kbit/s at 44.1 kHz
     assert frame_of(b"\xff\xf3\x40\xc0\0\0\0").num_samples == 576
     assert frame_of(b"\xff\xfd\xa4\x00\0\0\0").num_bytes == 576  # Layer II, 192 kbit/s at 48 kHz
@@ -71,7 +71,7 @@ def test_a_single_match_is_no_stream():
 def test_joined_files_are_read_to_the_last():
     clip = decoded(mp3(400) + mp3(800) + mp3(1200))
 
-    assert clip.seconds == 3.0  # to the sample: what each says of its encoder's delay is kept
+    assert clip.seconds == 3.0  # to the sample: the encoder delay that each declares is kept
     assert tones(clip) == [400, 800, 1200]
 
 
@@ -96,7 +96,7 @@ def test_aac_that_changes_its_format_half_way():
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 29])
-def test_a_count_that_is_too_small_stops_nobody(count):
+def test_frames_beyond_a_count_that_is_too_small_are_read(count):
     data = bytearray(mp3())
     at = max(data.find(b"Xing"), data.find(b"Info")) + 8
     data[at : at + 4] = count.to_bytes(4, "big")
@@ -142,7 +142,7 @@ FRONTS = {
 
 
 @pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS.keys())
-def test_what_stands_in_front_of_an_mp3_is_passed_over(front):
+def test_bytes_in_front_of_an_mp3_are_skipped(front):
     clip = decoded(front + mp3())
 
     assert clip.seconds == 1.0
@@ -162,7 +162,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 @pytest.mark.parametrize("kind", ["mp3", "aac", "flac"])
-def test_what_stands_behind_is_no_sound(kind, end):
+def test_bytes_behind_the_frames_are_no_sound(kind, end):
     data = ffmpeg_bytes(tone(400), "aac", rate=RATE) if kind == "aac" else None
     data = data or sndfile_bytes(tone(400), RATE, format=kind.upper())
 

@@ -1,4 +1,4 @@
-"""WAV and its kin: sizes that cannot be, chunks that lie askew, codecs that libsndfile does not know."""
+"""WAV and its kin: sizes that cannot be, chunks that lie askew, codecs that libsndfile does not support."""
 
 import struct
 
@@ -24,7 +24,7 @@ def sized(data, place, number, width, order):
 
 
 def data_size(kind, number):
-    """A file whose chunk of samples says to hold so many bytes."""
+    """A file whose chunk of samples declares a number of bytes."""
     data = made(kind)
     order = "little" if kind in {"WAV", "RF64", "W64"} else "big"
     if kind == "AU":
@@ -66,7 +66,7 @@ def test_both_sizes_were_never_filled_in(kind):
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AIFF"])
-def test_the_outer_size_tells_a_cut_where_the_inner_one_was_never_filled_in(kind):
+def test_the_outer_size_shows_a_cut_where_the_inner_one_was_never_filled_in(kind):
     data = data_size(kind, 0)
 
     assert code(data[: len(data) // 2]) == "truncated"
@@ -143,7 +143,7 @@ def test_an_odd_chunk_in_front_of_the_samples(padding):
 
 
 @pytest.mark.parametrize("mask", [0, 1, 0x3F, 0x8000_0000, 0xFFFF_FFFF])
-def test_a_channel_mask_is_not_believed(mask):
+def test_a_channel_mask_is_ignored(mask):
     data = sndfile_bytes(np.stack([SOUND] * 2, axis=1), RATE, format="WAVEX")
 
     is_whole(sized(data, 40, mask, 4, "little"))

@@ -30,7 +30,7 @@ def test_a_seek_to_where_no_file_reaches_does_nothing(offset, whence):
     assert view.seek(offset, whence) == view.tell() == 7
 
 
-def test_a_failed_read_is_kept_for_who_can_raise_it():
+def test_a_failed_read_is_raised_by_the_view():
     class Broken(io.BytesIO):
         def readinto(self, buffer):
             raise OSError(5, "Input/output error")
@@ -42,7 +42,7 @@ def test_a_failed_read_is_kept_for_who_can_raise_it():
         raise AudioDecodeError("what the reader made of it", code="truncated")
 
 
-def test_patched_bytes_take_the_place_of_others():
+def test_patched_bytes_replace_others():
     pieces = patched(10, 20, {(15, 15): b"\0", (12, 14): b"ab"})
 
     assert View(io.BytesIO(FILE), pieces).read() == FILE[10:12] + b"ab" + FILE[14:15] + b"\0" + FILE[15:20]

@@ -1,4 +1,4 @@
-"""What is to be done, what is done, and work of another plan, which is neither."""
+"""Pending and finished partitions, and files of another plan."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,7 @@ def test_another_clap_layout_or_input_is_another_plan(tmp_path):
     assert replace(plan, out="elsewhere").fingerprint == plan.fingerprint
 
 
-def test_partitions_are_remembered_until_the_end_and_the_end_is_told_from_it(tmp_path):
+def test_the_ledger_keeps_partitions_and_shows_when_all_are_finished(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     out, ledger = tmp_path / "embedded", EmbedLedger(plan)
     assert ledger.completed() is None
@@ -103,7 +103,7 @@ def test_work_of_another_plan_is_cleared_away(tmp_path):
     assert EmbedLedger(plan).finished_partitions() == [done]
 
 
-def test_triplets_nobody_can_embed_are_named(tmp_path):
+def test_triplets_that_cannot_be_embedded_are_named(tmp_path):
     folder = tmp_path / "triplets"
     with pytest.raises(DataError, match="no Parquet files at"):
         triplet_files(str(folder))
@@ -131,7 +131,7 @@ def test_folders_beside_each_other_are_apart():
     assert make_plan(DataConfig(), (), IDENTITY, triplets="a/b", out="a/bc").out == "a/bc"
 
 
-def test_a_folder_with_files_of_somebody_else_is_not_written_to(tmp_path):
+def test_a_folder_with_foreign_files_is_not_written_to(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     mine = tmp_path / "embedded" / "deep" / "part-00000.parquet"
     write_triplets(mine.parent, rows_of(5, texts=3))

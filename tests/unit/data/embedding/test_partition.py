@@ -33,7 +33,7 @@ from tests.unit.data.embedding.triplets import (
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def carry_out(plan, clap):
+def run_plan(plan, clap):
     EmbedLedger(plan).start()
     for index in range(len(plan.files)):
         scatter(plan, index)
@@ -48,7 +48,7 @@ def test_calls_to_clap_are_distinct_texts(tmp_path):
         tmp_path, rows_of(200, texts=23), rows_of(100, texts=23, first=200), embed={"num_partitions": 5}
     )
 
-    done = carry_out(plan, clap)
+    done = run_plan(plan, clap)
 
     assert sorted(clap.seen) == sorted({f"text {n}" for n in range(23)})
     assert sum(one.num_texts for one in done) == 23
@@ -57,7 +57,7 @@ def test_calls_to_clap_are_distinct_texts(tmp_path):
 
 def test_rows_are_complete_carry_their_embedding_and_come_by_a_hash_of_their_id(tmp_path):
     plan = plan_of(tmp_path, rows_of(70, texts=9), embed={"num_partitions": 2})
-    carry_out(plan, CountingCLAP())
+    run_plan(plan, CountingCLAP())
 
     table = table_of(tmp_path / "embedded")
 
@@ -78,7 +78,7 @@ def test_by_source_a_file_holds_one_source_and_a_shared_text_is_still_embedded_o
     rows = rows_of(30, texts=7) + rows_of(20, texts=7, source="macs")
     plan = plan_of(tmp_path, rows, embed={"num_partitions": 2}, mixture={"by": "source"})
 
-    carry_out(plan, clap)
+    run_plan(plan, clap)
 
     assert len(clap.seen) == 7
     folders = {one.parent.name for one in (tmp_path / "embedded").rglob("*.parquet")}
@@ -89,8 +89,8 @@ def test_by_source_a_file_holds_one_source_and_a_shared_text_is_still_embedded_o
 
 def test_online_rows_come_in_the_same_order_without_embeddings_or_clap(tmp_path):
     rows = rows_of(50, texts=9)
-    carry_out(plan_of(tmp_path / "a", rows, embed={"num_partitions": 2}), CountingCLAP())
-    carry_out(plan_of(tmp_path / "b", rows, embed={"num_partitions": 2, "mode": "online"}), None)
+    run_plan(plan_of(tmp_path / "a", rows, embed={"num_partitions": 2}), CountingCLAP())
+    run_plan(plan_of(tmp_path / "b", rows, embed={"num_partitions": 2, "mode": "online"}), None)
 
     stored, online = (table_of(tmp_path / one / "embedded") for one in "ab")
 
@@ -102,13 +102,13 @@ def test_online_rows_come_in_the_same_order_without_embeddings_or_clap(tmp_path)
     )
 
 
-def test_another_clap_than_the_plan_began_with_is_refused(tmp_path):
+def test_another_clap_than_the_plans_is_refused(tmp_path):
     plan = plan_of(tmp_path, rows_of(5, texts=3))
     clap = CountingCLAP()
     clap.identity = CLAPIdentity(family="laion", checkpoint_hash="f" * 16, dim=8)
 
     with pytest.raises(DataError, match="the CLAP became laion"):
-        carry_out(plan, clap)
+        run_plan(plan, clap)
 
 
 def test_texts_are_embedded_some_at_a_time_in_any_order_given(monkeypatch):
@@ -122,14 +122,14 @@ def test_texts_are_embedded_some_at_a_time_in_any_order_given(monkeypatch):
 
 def test_a_bucket_works_like_a_folder(tmp_path):
     local = plan_of(tmp_path, rows_of(60, texts=9), embed={"num_partitions": 3})
-    carry_out(local, CountingCLAP())
+    run_plan(local, CountingCLAP())
     with s3_server("sets") as bucket:
         bucket.put(str(tmp_path / "triplets"), "sets/run #1/é/", recursive=True)
         settings = DataConfig.model_validate({"chunk_rows": 16, "embed": {"num_partitions": 3}})
         triplets, out = "s3://sets/run #1/é/triplets", "s3://sets/run #1/é/embedded"
         plan = make_plan(settings, triplet_files(triplets), IDENTITY, triplets=triplets, out=out)
 
-        done = carry_out(plan, CountingCLAP())
+        done = run_plan(plan, CountingCLAP())
 
         assert EmbedLedger(plan).completed() == done
         files = parquet_files(out)
@@ -181,19 +181,19 @@ def test_after_sigkill_finished_partitions_stay_and_the_rest_is_what_an_unbroken
 
     assert len(clap.seen) == 40 - sum(one.num_texts for one in done.values())
     assert {n: (tmp_path / "broken/embedded" / done[n].files[0]).stat().st_mtime_ns for n in done} == times
-    carry_out(plan_of(tmp_path / "whole", rows, embed={"num_partitions": 6}), CountingCLAP())
+    run_plan(plan_of(tmp_path / "whole", rows, embed={"num_partitions": 6}), CountingCLAP())
     assert table_of(tmp_path / "broken/embedded").equals(table_of(tmp_path / "whole/embedded"))
 
 
 def test_one_letter_of_one_answer_makes_another_fingerprint(tmp_path):
-    """Sizes and statistics in the footers are the same: the hash of the rows is what tells."""
+    """Sizes and statistics in the footers are the same: only the hash of the rows differs."""
     rows = rows_of(70, texts=9)
     changed = [
         dataclasses.replace(row, answer="answer 4x") if row.id.endswith("/40") else row for row in rows
     ]
     found = []
     for name, some in (("a", rows), ("b", rows), ("c", changed)):
-        carry_out(plan_of(tmp_path / name, some, embed={"num_partitions": 2}), CountingCLAP())
+        run_plan(plan_of(tmp_path / name, some, embed={"num_partitions": 2}), CountingCLAP())
         found.append(inspect(str(tmp_path / name / "embedded")).fingerprint)
 
     assert found[0] == found[1] != found[2]

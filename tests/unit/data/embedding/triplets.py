@@ -1,4 +1,4 @@
-"""Triplets on disk and a CLAP that counts what it is asked."""
+"""Triplets on disk and a CLAP that counts the texts it embeds."""
 
 import numpy as np
 import pyarrow as pa

@@ -87,7 +87,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path):
     assert list((tmp_path / "out" / "triplets").iterdir()) == []
 
 
-def test_a_file_of_dropped_rows_still_says_how_far_it_is(tmp_path, monkeypatch):
+def test_a_file_of_dropped_rows_still_reports_progress(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RECORDS_PER_REPORT", 10)
     config = config_of(tmp_path, audiocaps(tmp_path, 25), license_allow=["none"])
 

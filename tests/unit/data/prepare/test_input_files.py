@@ -1,4 +1,4 @@
-"""What would be read: found by published names, with what lies beside; the rest is one clear line."""
+"""Input files: found by published names, with their companions; errors are one clear line."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_wavcaps_blacklists_below_the_folder_are_found(tmp_path):
     assert input_file.companions["blacklist"] == tuple(f"{tmp_path}/{name}" for name in names)
 
 
-def test_a_file_of_any_name_is_taken_with_the_split_it_is_given(tmp_path):
+def test_a_file_of_any_name_is_accepted_with_a_configured_split(tmp_path):
     path = write(tmp_path, "mine.csv", "x\n")
 
     (input_file,) = planned({"source": "audiocaps", "path": str(path), "split": "val", "splits": ["val"]})

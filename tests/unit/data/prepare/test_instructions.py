@@ -7,7 +7,7 @@ TASKS = [task for task in Task if task is not Task.QA]
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_several_prompts_and_the_one_it_is_asked_with_is_among_them(task):
+def test_every_task_has_several_prompts_and_its_inference_prompt_is_among_them(task):
     assert len(set(INSTRUCTION_VARIANTS[task])) == len(INSTRUCTION_VARIANTS[task]) >= 5
     assert INSTRUCTION_VARIANTS[task][0] == INSTRUCTIONS[task]
 

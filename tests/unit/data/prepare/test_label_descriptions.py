@@ -1,4 +1,4 @@
-"""A chat model the user runs: asked once per label, its answer taken apart, failures in one line."""
+"""A chat model the user runs: one request per label, its answer parsed, failures in one line."""
 
 import json
 import threading
@@ -17,12 +17,12 @@ ANSWER = (
 
 @pytest.fixture
 def chat():
-    """An endpoint that remembers what it was asked."""
+    """An endpoint that records its requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.server.asked.append((self.path, self.headers.get("Authorization"), asked))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.server.requests.append((self.path, self.headers.get("Authorization"), body))
             content = json.dumps({"choices": [{"message": {"content": self.server.answer}}]}).encode()
             self.send_response(self.server.status)
             self.end_headers()
@@ -32,7 +32,7 @@ def chat():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.status, server.answer = [], 200, ANSWER
+    server.requests, server.status, server.answer = [], 200, ANSWER
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -44,25 +44,25 @@ def endpoint(chat, **more):
     return Endpoint(f"http://127.0.0.1:{chat.server_port}/v1", "llama", **more)
 
 
-def test_every_label_is_asked_once_and_the_file_serves_prepare(chat, tmp_path):
+def test_every_label_is_requested_once_and_the_file_serves_prepare(chat, tmp_path):
     out = tmp_path / "own.jsonl"
 
     assert describe(["Dog_bark", "rain", "Dog_bark"], endpoint(chat, api_key="k"), out, count=50) == 2
     assert describe(["Dog_bark", "siren"], endpoint(chat), out, count=50) == 1
 
-    assert [path for path, _, _ in chat.asked] == ["/v1/chat/completions"] * 3
-    assert chat.asked[0][1] == "Bearer k"
-    assert chat.asked[0][2]["model"] == "llama"
-    assert "Dog bark" in chat.asked[0][2]["messages"][0]["content"]
+    assert [path for path, _, _ in chat.requests] == ["/v1/chat/completions"] * 3
+    assert chat.requests[0][1] == "Bearer k"
+    assert chat.requests[0][2]["model"] == "llama"
+    assert "Dog bark" in chat.requests[0][2]["messages"][0]["content"]
     texts = ("A dog barks.", "A hound howls at the moon.")
     assert read_descriptions(str(out)) == {"dog bark": texts, "rain": texts, "siren": texts}
 
 
-def test_talk_around_the_list_is_left_out():
+def test_text_around_the_list_is_left_out():
     assert sentences_in(ANSWER) == ["A dog barks.", "A hound howls at the moon."]
 
 
-def test_what_goes_wrong_is_one_line_and_what_came_before_stays(chat, tmp_path):
+def test_an_error_is_one_line_and_earlier_descriptions_stay(chat, tmp_path):
     out = tmp_path / "own.jsonl"
     describe(["rain"], endpoint(chat), out, count=50)
 
@@ -76,7 +76,7 @@ def test_what_goes_wrong_is_one_line_and_what_came_before_stays(chat, tmp_path):
 
 
 def test_other_protocols_and_foreign_files_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="must begin with http"):
+    with pytest.raises(ConfigError, match="must start with http"):
         Endpoint("file:///etc/passwd", "x")
     (tmp_path / "x.jsonl").write_text("nope")
     with pytest.raises(DataError, match=r"x\.jsonl is no file of descriptions"):

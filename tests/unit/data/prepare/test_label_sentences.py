@@ -2,7 +2,13 @@
 
 import pytest
 
-from mats_ray.data.prepare.label_sentences import FRAMES, in_sentence, joined, plain, sentence
+from mats_ray.data.prepare.label_sentences import (
+    FRAMES,
+    join_labels,
+    label_in_sentence,
+    readable_label,
+    sentence,
+)
 from mats_ray.data.sources.registry import LabelKind
 
 
@@ -18,17 +24,17 @@ def test_every_kind_has_fifty_frames_at_least_all_different(kind):
 
 @pytest.mark.parametrize("kind", LabelKind)
 def test_a_label_gets_fifty_different_sentences_and_is_named_in_each(kind):
-    said = {sentence(("Dog_bark",), kind, seed=0, row_id=f"row {n}") for n in range(2_000)}
+    sentences = {sentence(("Dog_bark",), kind, seed=0, row_id=f"row {n}") for n in range(2_000)}
 
-    assert len(said) >= 50
-    assert all("dog bark" in one.lower() for one in said)
-    assert all(one[0].isupper() or not one[0].isalpha() for one in said)
+    assert len(sentences) >= 50
+    assert all("dog bark" in one.lower() for one in sentences)
+    assert all(one[0].isupper() or not one[0].isalpha() for one in sentences)
 
 
 def test_all_labels_of_a_clip_are_in_the_sentence():
-    said = sentence(("Electric_guitar", "Guitar", "Music"), LabelKind.SOUND, seed=0, row_id="fsd50k/train/1")
+    text = sentence(("Electric_guitar", "Guitar", "Music"), LabelKind.SOUND, seed=0, row_id="fsd50k/train/1")
 
-    assert "electric guitar, guitar and music" in said.lower()
+    assert "electric guitar, guitar and music" in text.lower()
 
 
 def test_sentences_follow_from_seed_and_row_alone():
@@ -58,7 +64,7 @@ def test_these_words_never_change():
     ],
 )
 def test_labels_are_written_as_people_do(label, expected):
-    assert plain(label) == expected
+    assert readable_label(label) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,10 +72,10 @@ def test_labels_are_written_as_people_do(label, expected):
     [("Electric guitar", "electric guitar"), ("DJ set", "DJ set"), ("A capella", "a capella")],
 )
 def test_only_abbreviations_keep_their_capitals(label, expected):
-    assert in_sentence(label) == expected
+    assert label_in_sentence(label) == expected
 
 
 def test_labels_are_listed_as_in_a_sentence():
-    assert joined(("Dog",)) == "dog"
-    assert joined(("Dog", "Rain")) == "dog and rain"
-    assert joined(("Dog", "Rain", "Wind")) == "dog, rain and wind"
+    assert join_labels(("Dog",)) == "dog"
+    assert join_labels(("Dog", "Rain")) == "dog and rain"
+    assert join_labels(("Dog", "Rain", "Wind")) == "dog, rain and wind"

@@ -19,21 +19,21 @@ def test_counts_add_up_and_survive_json():
     )
     one.add(two)
 
-    assert Counts.of_dict(json.loads(json.dumps(one.to_dict()))) == one
+    assert Counts.from_dict(json.loads(json.dumps(one.to_dict()))) == one
     assert (one.records, one.first_rejected) == (3, "a row 3")
 
 
-def test_the_table_says_for_each_source_what_was_kept_dropped_and_why():
-    said = report(rejected=1, first_rejected="a.csv row 3: empty caption").table()
+def test_the_table_lists_kept_and_dropped_records_by_source_and_reason():
+    table = report(rejected=1, first_rejected="a.csv row 3: empty caption").table()
 
-    assert said.splitlines()[1].split() == ["clotho", "6", "6", "2", "1"]
-    assert "kept, train: 3" in said
-    assert "dropped, split test: 2" in said
-    assert "first rejected: a.csv row 3: empty caption" in said
-    assert said.splitlines()[-1].split() == ["all", "6", "6", "2", "1"]
+    assert table.splitlines()[1].split() == ["clotho", "6", "6", "2", "1"]
+    assert "kept, train: 3" in table
+    assert "dropped, split test: 2" in table
+    assert "first rejected: a.csv row 3: empty caption" in table
+    assert table.splitlines()[-1].split() == ["all", "6", "6", "2", "1"]
 
 
-def test_the_summary_tells_a_dry_run_from_a_real_one():
+def test_the_summary_distinguishes_a_dry_run():
     assert (
         report()
         .summary()

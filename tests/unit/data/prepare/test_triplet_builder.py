@@ -14,14 +14,14 @@ from mats_ray.tasks import Task
 from tests.unit.data.sources.reading import write
 
 
-def maker(name, **changes):
+def builder_of(name, **changes):
     source = SOURCES[name]
     base = TripletBuilder(source=source, split="train", splits=source.splits, copies=1, seed=0)
     return replace(base, **changes)
 
 
 def test_a_caption_is_text_and_answer_on_one_line():
-    (made,) = maker("musiccaps")(Row(7, "abc_30", text=" A song.\nIt is  sad. "))
+    (made,) = builder_of("musiccaps")(Row(7, "abc_30", text=" A song.\nIt is  sad. "))
 
     row_id, text, instruction, answer, *rest = made
     assert row_id == "musiccaps/train/abc_30"
@@ -31,7 +31,7 @@ def test_a_caption_is_text_and_answer_on_one_line():
 
 
 def test_labels_become_a_sentence_and_an_answer_in_the_sets_order():
-    (made,) = maker("fsd50k")(Row(1, "64760", labels=("Electric_guitar", "Bark_and_howl"), split="val"))
+    (made,) = builder_of("fsd50k")(Row(1, "64760", labels=("Electric_guitar", "Bark_and_howl"), split="val"))
 
     assert made[0] == "fsd50k/val/64760"
     assert "electric guitar and bark and howl" in made[1].lower()
@@ -40,7 +40,7 @@ def test_labels_become_a_sentence_and_an_answer_in_the_sets_order():
 
 
 def test_copies_of_a_clip_have_ids_and_sentences_of_their_own():
-    made = maker("esc50", copies=11)(Row(1, "1-1.wav", labels=("dog",)))
+    made = builder_of("esc50", copies=11)(Row(1, "1-1.wav", labels=("dog",)))
 
     assert [one[0] for one in made] == [f"esc50/train/1-1.wav#{copy}" for copy in range(11)]
     assert len({one[1] for one in made}) > 5
@@ -48,16 +48,16 @@ def test_copies_of_a_clip_have_ids_and_sentences_of_their_own():
 
 
 def test_a_question_is_its_own_instruction():
-    (made,) = maker("openaqa")(Row(1, "a/1", text="A dog.", question="Is it\nloud?", answer="Yes."))
+    (made,) = builder_of("openaqa")(Row(1, "a/1", text="A dog.", question="Is it\nloud?", answer="Yes."))
 
     assert made[1:5] == ("A dog.", "Is it loud?", "Yes.", "qa")
 
 
-def test_splits_and_licences_drop_and_say_why():
+def test_splits_and_licences_drop_records_with_a_reason():
     row = Row(1, "a", text="x", split="test")
 
-    assert maker("clotho")(row) == Dropped(1, "split test")
-    allow = maker("clotho", license_allow=frozenset({"CC0 1.0"}))
+    assert builder_of("clotho")(row) == Dropped(1, "split test")
+    allow = builder_of("clotho", license_allow=frozenset({"CC0 1.0"}))
     assert allow(Row(2, "a", text="x")) == Dropped(2, "licence Tampere University, non-commercial")
     assert len(allow(Row(3, "a", text="x", license="CC0 1.0"))) == 1
 
@@ -72,17 +72,17 @@ def test_splits_and_licences_drop_and_say_why():
         (Row(1, "a", text="x" * (MAX_CHARACTERS + 1)), f"longer than {MAX_CHARACTERS} characters"),
     ],
 )
-def test_records_nobody_can_use_are_rejected(row, reason):
-    assert maker("clotho")(row) == Rejected(1, reason)
+def test_unusable_records_are_rejected(row, reason):
+    assert builder_of("clotho")(row) == Rejected(1, reason)
 
 
-def test_own_descriptions_take_the_place_of_sentences(tmp_path):
+def test_own_descriptions_replace_sentences(tmp_path):
     lines = [
         {"label": "Dog_bark", "texts": ["A dog barks.", "Woof."]},
         {"label": "rain", "text": "Rain\nfalls."},
     ]
     path = write(tmp_path, "own.jsonl", "\n".join(json.dumps(line) for line in lines))
-    own = maker("esc50", descriptions=read_descriptions(str(path)))
+    own = builder_of("esc50", descriptions=read_descriptions(str(path)))
 
     texts = {own(Row(1, str(n), labels=("dog_bark",)))[0][1] for n in range(50)}
 

@@ -27,7 +27,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 class Read:
-    """What a source makes of a file."""
+    """Rows, dropped and rejected records of a file."""
 
     def __init__(self, source: str, path: Path, **companions: Path | str) -> None:
         beside = {role: (str(one),) for role, one in companions.items()}

@@ -40,7 +40,7 @@ def test_real_musiccaps_splits_by_audiosets_evaluation_clips():
     assert (splits.count("test"), splits.count("train")) == (2_858, 2_663)
 
 
-def test_audiocaps_has_crlf_and_ids_that_begin_with_a_dash(tmp_path):
+def test_audiocaps_has_crlf_and_ids_that_start_with_a_dash(tmp_path):
     path = write(
         tmp_path,
         "train.csv",
@@ -66,7 +66,7 @@ def test_clotho_names_may_have_spaces_dots_and_other_letters(tmp_path):
 
 
 @pytest.mark.parametrize("delimiter", [",", ";"])
-def test_clothos_metadata_is_latin1_and_knows_each_clips_licence(tmp_path, delimiter):
+def test_clothos_metadata_is_latin1_and_holds_each_clips_licence(tmp_path, delimiter):
     columns = [
         "file_name",
         "keywords",
@@ -240,7 +240,7 @@ def test_a_caption_on_two_lines_without_quotes_is_put_together(tmp_path):
 
 def test_half_a_caption_is_never_a_caption(tmp_path):
     header = "audiocap_id,youtube_id,start_time,caption\n"
-    # nobody can tell whether the comma in "talk, then rain" belongs to the text
+    # it is unclear whether the comma in "talk, then rain" belongs to the text
     rows = "11,a,30,a motor hums with\ntalk, then rain\n12,b,30,rain\n"
 
     read = Read("audiocaps2", write(tmp_path, "train.csv", header + rows))

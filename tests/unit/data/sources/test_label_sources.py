@@ -84,7 +84,7 @@ def test_strong_audioset_puts_the_events_of_a_segment_together(tmp_path):
     assert read.rejected == []
 
 
-def test_fsd50k_says_itself_what_is_for_validation(tmp_path):
+def test_fsd50k_has_a_split_column_for_validation(tmp_path):
     dev = write(
         tmp_path,
         "dev.csv",
@@ -145,7 +145,7 @@ def test_tut_tables_have_no_header_and_scenes_with_slashes(tmp_path):
     assert read.rejected == [(3, "no scene")]
 
 
-def test_dcase_classes_with_commas_are_taken_from_the_machine_ids(tmp_path):
+def test_dcase_classes_with_commas_are_read_from_the_machine_ids(tmp_path):
     path = write(
         tmp_path,
         "training_set.csv",

@@ -24,7 +24,7 @@ def test_real_musicqa_gives_every_question_the_description_of_its_clip():
     assert all(row.text == row.answer for row in detail)
 
 
-def test_clotho_aqa_has_a_row_per_annotator_and_takes_the_majority(tmp_path):
+def test_clotho_aqa_has_a_row_per_annotator_and_uses_the_majority(tmp_path):
     rows = (
         "Backyard.wav,Is it loud?,Yes,yes\nBackyard.wav,Is "
         "it loud?,no,maybe\nBackyard.wav,Is it loud?,yes,Yes\n"
@@ -78,7 +78,7 @@ def aqa(task, output, clip="a.flac", instruction="What happens?"):
     }
 
 
-def test_openaqa_takes_the_text_of_a_question_from_the_closed_rows_of_its_clip(tmp_path):
+def test_openaqa_reads_the_text_of_a_question_from_the_closed_rows_of_its_clip(tmp_path):
     rows = [
         aqa("open-ended question", "A dog is near."),
         aqa("cla_label", "Labels: Dog; Bark"),
@@ -120,7 +120,7 @@ def music(question, answer, clip="a.mp3"):
     }
 
 
-def test_musicqa_without_a_description_of_the_clip_says_nothing(tmp_path):
+def test_musicqa_drops_questions_without_a_description_of_the_clip(tmp_path):
     rows = [
         music("Describe the audio", "A harp."),
         music("Is it fast?", "No."),
@@ -139,7 +139,7 @@ def test_musicqa_without_a_description_of_the_clip_says_nothing(tmp_path):
     assert [number for number, _ in read.rejected] == [4, 5]
 
 
-def test_musicqa_takes_every_caption_given_beside(tmp_path):
+def test_musicqa_uses_every_caption_of_a_companion(tmp_path):
     path = write(tmp_path, "PretrainMusicQA.json", json.dumps([music("Is it fast?", "No.")]))
     lines = "\n".join(json.dumps({"audio_name": "a.mp3", "caption": text}) for text in ("one", "two"))
 

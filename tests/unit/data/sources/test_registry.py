@@ -1,11 +1,11 @@
-"""The table of sources says everything a row needs to be made, filtered and sold or not."""
+"""The table of sources: reader, splits, licence and kind of labels of each."""
 
 import pytest
 
 from mats_ray.data.sources.registry import SOURCES
 from mats_ray.tasks import Task
 
-PROMISED = {
+DOCUMENTED = {
     "audiocaps",
     "audiocaps2",
     "audiocaps_fixed",
@@ -40,12 +40,12 @@ PROMISED = {
 }
 
 
-def test_every_promised_source_is_there():
-    assert SOURCES.keys() >= PROMISED
+def test_every_documented_source_is_there():
+    assert SOURCES.keys() >= DOCUMENTED
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=list(SOURCES))
-def test_a_source_says_its_licence_splits_and_what_its_labels_name(source):
+def test_a_source_declares_licence_splits_and_kind_of_labels(source):
     assert source.license
     assert source.splits
     assert "test" not in source.splits
@@ -53,7 +53,7 @@ def test_a_source_says_its_licence_splits_and_what_its_labels_name(source):
     assert source.copies == 1 or source.kind is not None
 
 
-def test_published_names_tell_the_split():
+def test_published_names_determine_the_split():
     assert SOURCES["clotho"].split_of("clotho_captions_evaluation.csv") == "test"
     assert SOURCES["audiocaps"].split_of("train.csv") == "train"
     assert SOURCES["audiocaps_fixed"].split_of("train_v2.csv") == "train"

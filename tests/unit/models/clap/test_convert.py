@@ -82,7 +82,7 @@ def test_an_msclap_file_becomes_a_directory(tmp_path):
     assert report.left_out == ["logit_scale"]
 
 
-def test_the_report_is_kept_and_says_when_there_is_no_tokenizer(laion_file, tmp_path):
+def test_the_report_is_kept_and_notes_a_missing_tokenizer(laion_file, tmp_path):
     report = convert_clap(laion_file, tmp_path / "out")
 
     assert json.loads((tmp_path / "out" / "conversion.json").read_text())["family"] == "laion"
@@ -91,7 +91,7 @@ def test_the_report_is_kept_and_says_when_there_is_no_tokenizer(laion_file, tmp_
     assert load_clap(tmp_path / "out").encode_audio(noise(100), 48_000).shape == (1, 24)
 
 
-def test_a_tokenizer_asked_for_but_absent_is_an_error(laion_file, tmp_path):
+def test_a_configured_tokenizer_that_is_absent_is_an_error(laion_file, tmp_path):
     with pytest.raises(ModelError, match="nowhere"):
         convert_clap(laion_file, tmp_path / "out", tokenizer=str(tmp_path / "nowhere"))
 

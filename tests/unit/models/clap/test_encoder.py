@@ -22,7 +22,7 @@ def clips():
     return noise(64000, 20001, 100, 1)
 
 
-def test_it_says_what_it_is(clap):
+def test_it_has_an_identity(clap):
     assert (clap.dim, clap.sample_rate, clap.window_seconds) == (24, 16000, 4.0)
     assert clap.identity.family == "transformers"
     assert len(clap.identity.checkpoint_hash) == 16
@@ -88,7 +88,7 @@ def test_no_input_gives_no_rows(clap):
     assert clap.encode_audio([], 16000).shape == (0, 24)
 
 
-def test_a_long_text_is_cut_to_what_the_tower_takes(clap):
+def test_a_long_text_is_cut_to_the_towers_length(clap):
     long = " ".join(["dog"] * 200)
 
     torch.testing.assert_close(clap.encode_text([long]), clap.encode_text([" ".join(["dog"] * 36)]))
@@ -104,7 +104,7 @@ def test_long_audio_is_the_mean_of_its_windows_weighted_by_length(clap, clips):
     torch.testing.assert_close(windows[0], mean / mean.norm(), atol=2e-6, rtol=0)
 
 
-def test_first_and_center_hear_one_window(clap):
+def test_first_and_center_encode_one_window(clap):
     long = np.random.default_rng(1).uniform(-0.5, 0.5, 100_001).astype(np.float32)
     expected = clap.encode_audio([long[:64000], long[18000:82000]], 16000)
 

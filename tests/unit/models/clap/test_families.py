@@ -12,7 +12,7 @@ from mats_ray.models.clap.families import read_checkpoint
 from tests.unit.models.clap.small import laion_state, msclap_state, noise, save_laion, save_msclap
 
 
-def test_the_family_is_told_by_content_not_by_name(tmp_path):
+def test_the_family_is_recognised_by_content_not_by_name(tmp_path):
     laion = save_laion(tmp_path / "CLAP_weights_2023.pth", laion_state())
     msclap = save_msclap(tmp_path / "630k-audioset-best.pt", msclap_state())
 
@@ -30,7 +30,7 @@ def test_a_bare_state_dict_is_read_too(tmp_path, laion_file):
     )
 
 
-def test_a_file_without_a_clap_says_what_it_holds(tmp_path):
+def test_the_error_of_a_file_without_a_clap_names_its_content(tmp_path):
     file = save_msclap(tmp_path / "mats.pth", {"audio_mapper.linear.weight": torch.ones(2)})
 
     with pytest.raises(ModelError, match=r"mats\.pth holds neither .* audio_mapper"):

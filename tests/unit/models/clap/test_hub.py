@@ -1,4 +1,4 @@
-"""A hub id is looked up in the local cache first; without it and a network, the error says so."""
+"""A hub id is looked up in the local cache first; without it and a network, the error names both."""
 
 import shutil
 
@@ -62,5 +62,5 @@ def test_laions_untrained_model_is_refused_before_it_is_looked_for(empty_hub_cac
 @pytest.mark.parametrize(
     "name", ["laion/larger_clap_general", "laion/larger_clap_music_and_speech", "music_audioset.pt", "None"]
 )
-def test_its_kin_are_not_taken_for_it(name):
+def test_similar_ids_are_not_mistaken_for_it(name):
     refuse_untrained(name)

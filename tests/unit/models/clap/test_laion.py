@@ -39,7 +39,7 @@ def test_texts_are_embedded_with_a_given_tokenizer(clap):
     assert clap.encode_text(["a dog barks", "rain"]).shape == (2, 24)
 
 
-def test_quantisation_is_on_unless_told_otherwise(laion_file, clap):
+def test_quantisation_is_on_by_default(laion_file, clap):
     tone = [0.01 * np.sin(np.arange(48_000) / 17).astype(np.float32)]
     exact = load_clap(laion_file, quantize_int16=False)
 

@@ -1,4 +1,4 @@
-"""LAION's package runs only where it is chosen; without it the error says how to get it."""
+"""LAION's package runs only where it is chosen; without it the error names the command that installs it."""
 
 import sys
 
@@ -53,7 +53,7 @@ def tiny_file(tmp_path_factory):
     return save_laion(tmp_path_factory.mktemp("laion") / "630k.pt", laion_state(fusion=True, width=96))
 
 
-def test_without_the_package_the_error_says_how_to_get_it(tiny_file):
+def test_without_the_package_the_error_names_the_command_to_install_it(tiny_file):
     with pytest.raises(ModelError, match=r"mats-ray\[laion\]"):
         load_clap(tiny_file, implementation="laion_clap")
 
@@ -66,7 +66,7 @@ def test_the_package_is_imported_only_where_it_is_chosen(package, tiny_file):
     assert "laion_clap" in sys.modules
 
 
-def test_the_package_answers_in_our_words_and_silently(package, tiny_file, capsys):
+def test_the_package_is_a_clap_like_any_other_and_prints_nothing(package, tiny_file, capsys):
     clap = load_clap(tiny_file, implementation="laion_clap")
     texts = ["a", "abc", "ab"]
     clips = noise(1000, 700_000)

@@ -1,4 +1,4 @@
-"""One door for every kind of CLAP."""
+"""One function loads every kind of CLAP."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mats_ray.models.clap import load_clap
 from mats_ray.models.clap.load import local_hash
 
 
-def test_every_kind_comes_through_one_door(clap_dir, laion_file, fused_file, msclap_file):
+def test_every_kind_is_loaded_by_one_function(clap_dir, laion_file, fused_file, msclap_file):
     families = [
         load_clap(ref).identity.family for ref in (clap_dir, str(laion_file), fused_file, msclap_file)
     ]

@@ -54,7 +54,7 @@ def test_only_what_exceeds_the_position_table_is_cut(tokens):
     assert len(fitting) == 12
 
 
-def test_the_state_taken_is_that_of_the_count_of_ids_other_than_zero(clap):
+def test_the_state_used_is_that_of_the_count_of_ids_other_than_zero(clap):
     ids = torch.tensor([[5, 0, 7, 8]])  # a real "!" in the middle: index 2, not 3
     mask = torch.ones_like(ids)
 

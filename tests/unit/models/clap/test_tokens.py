@@ -1,4 +1,4 @@
-"""A tokenizer loads with the first text; where there is none, the error says what to do."""
+"""A tokenizer loads with the first text; where there is none, the error names the remedy."""
 
 import time
 
@@ -22,7 +22,7 @@ def test_rows_are_padded_on_the_right(tmp_path):
     assert torch.equal(mask, torch.tensor([[1, 1, 1], [1, 0, 0]]))
 
 
-def test_audio_needs_no_tokenizer_and_texts_say_where_to_get_one(laion_file):
+def test_audio_needs_no_tokenizer_and_the_error_of_texts_names_a_remedy(laion_file):
     clap = load_clap(laion_file)
     started = time.monotonic()
 

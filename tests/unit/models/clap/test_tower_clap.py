@@ -18,7 +18,7 @@ def test_nothing_in_it_can_be_trained(clap_dir):
     assert not clap.encode_text(["a dog"]).requires_grad
 
 
-def test_it_moves_and_says_where_it_is(clap_dir):
+def test_it_moves_and_reports_its_device(clap_dir):
     clap = load_clap(clap_dir)
 
     assert clap.to("cpu") is clap

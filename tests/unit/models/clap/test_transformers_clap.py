@@ -53,7 +53,7 @@ def test_missing_tensors_are_named(broken):
         load_clap(broken)
 
 
-def test_a_checkpoint_without_its_text_tower_says_so_briefly(broken):
+def test_a_checkpoint_without_its_text_tower_is_one_short_error(broken):
     state = load_file(broken / "model.safetensors")
     audio = {name: tensor for name, tensor in state.items() if not name.startswith("text_model.")}
     save_file(audio, broken / "model.safetensors")

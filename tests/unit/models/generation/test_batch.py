@@ -1,4 +1,4 @@
-"""Answers that join and leave a batch at any time are those of transformers' generate, token for token."""
+"""Answers added to and removed from a batch are those of transformers' generate, token for token."""
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def add(batch, model, clap, prompts, sequences):
 
 
 def by_transformers(model, clap_1C, prompt, *, max_new_tokens, **decoding):
-    """What ``generate`` answers: ids up to EOS, and whether there is one."""
+    """Return the ids that ``generate`` gives up to EOS, and whether there is one."""
     with torch.no_grad():
         prompts = pad_left(model.prompt(clap_1C, [prompt]))
         (found,) = model.generate_by_transformers(prompts, max_new_tokens=max_new_tokens, **decoding)
@@ -136,12 +136,12 @@ def test_recurrent_layers_are_left_to_transformers(clap):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_latecomers_change_nothing(model, clap, profile):
+def test_answers_added_later_change_no_other(model, clap, profile):
     answers_are_those_of_transformers(model, clap, profile)
 
 
 def answers_are_those_of_transformers(model, clap, profile):
-    """Let answers join and leave a batch at different steps."""
+    """Add answers to a batch at different steps; each is removed when it is finished."""
     limits = [12, 3, 9, 1, 12]
     sequences = [sequence(profile, limit) for limit in limits]
     published = [[] for _ in sequences]
@@ -187,7 +187,7 @@ def test_one_that_is_dropped_leaves_the_others_as_they_are(model, clap):
         assert sequences[n].ids == expected
 
 
-def test_the_batch_shrinks_when_the_longest_has_left(model, clap):
+def test_the_batch_shrinks_when_the_longest_is_removed(model, clap):
     short, long = sequence("fast", 12), sequence("fast", 1)
     batch = ContinuousBatch(model.llm, eos_id=EOS)
 
@@ -225,7 +225,7 @@ def scarce(original, limit):
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("step", ["step", "selected", "joined"])
-def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, monkeypatch, step, profile):
+def test_where_memory_is_short_answers_continue_in_smaller_batches(model, clap, monkeypatch, step, profile):
     sequences = [sequence(profile, 9) for _ in PROMPTS]
     one_answer = PROFILES[profile].num_beams
     monkeypatch.setattr(KVCache, step, scarce(getattr(KVCache, step), one_answer))
@@ -244,7 +244,7 @@ def test_where_memory_is_short_answers_go_on_in_smaller_batches(model, clap, mon
 
 
 @pytest.mark.parametrize("step", ["step", "selected"])
-def test_answers_that_fail_by_themselves_all_leave_with_their_error(model, clap, monkeypatch, step):
+def test_answers_that_fail_by_themselves_are_removed_with_their_error(model, clap, monkeypatch, step):
     sequences = [sequence("fast", 9) for _ in PROMPTS]
     batch = ContinuousBatch(model.llm, eos_id=EOS)
     add(batch, model, clap, PROMPTS, sequences)

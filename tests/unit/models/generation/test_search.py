@@ -1,4 +1,4 @@
-"""What a search does with logits; that it equals transformers' generate is shown in test_batch.py."""
+"""A search on given logits; that it equals transformers' generate is shown in test_batch.py."""
 
 import math
 
@@ -16,7 +16,7 @@ def logits(*rows):
     return torch.tensor(rows, dtype=torch.float32)
 
 
-class Alone:
+class SingleSearch:
     """A search with one answer."""
 
     def __init__(self, **options):
@@ -36,14 +36,14 @@ class Alone:
 
 
 def line(**options):
-    return Alone(**options)
+    return SingleSearch(**options)
 
 
 def beam(**options):
-    return Alone(**{"num_beams": 2} | options)
+    return SingleSearch(**{"num_beams": 2} | options)
 
 
-def test_greedy_takes_the_likeliest_and_ends_at_eos():
+def test_greedy_chooses_the_likeliest_and_ends_at_eos():
     search = line()
 
     assert search.advance(logits([0, 2, 1, 0])) == ([0], [1])
@@ -124,17 +124,17 @@ def test_beams_keep_the_best_two_and_publish_only_what_is_settled():
 
     parents, _ = search.advance(logits(sure))
     assert parents == [0, 0]
-    assert search.ids == []  # the second beam begins otherwise
+    assert search.ids == []  # the second beam starts otherwise
 
     assert search.advance(logits(torn, [-50, -50, -50, -50])) == ([0, 0], [0, 1])
-    assert search.ids == [0]  # now both begin alike
+    assert search.ids == [0]  # now both start alike
 
     assert search.advance(logits(torn, torn)) is None
     assert search.ids == [0, 0, 0]
     assert not search.answer.ended
 
 
-def test_a_beam_that_ends_is_kept_beside_those_that_go_on():
+def test_a_finished_beam_is_kept_beside_unfinished_ones():
     search = beam(max_new_tokens=9)
     sure, end = [-50.0, 9, 0, -50], [-50.0, -50, -50, 9]
 

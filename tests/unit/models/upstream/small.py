@@ -30,7 +30,7 @@ def trained(folder, *, mapper="transformer", clap_dim=CLAP_DIM):
 
 
 def state_of(model):
-    """What upstream's saver keeps: parameters that were trained, and buffers."""
+    """Return what upstream's saver keeps: trained parameters and buffers."""
     kept = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -78,7 +78,7 @@ def test_base_weights_that_are_the_same_are_not_stored_again(home, tmp_path, lay
     assert answers(*load_model(read_info(tmp_path / "out"))) == answers(*home[2:])
 
 
-def test_base_weights_of_its_own_travel_with_the_model(home, tmp_path):
+def test_base_weights_of_its_own_are_saved_with_the_model(home, tmp_path):
     model, prompts = trained(home[0])
     with torch.no_grad():
         model.llm.get_base_model().lm_head.weight.mul_(-1)
@@ -92,7 +92,7 @@ def test_base_weights_of_its_own_travel_with_the_model(home, tmp_path):
 
 
 @pytest.mark.parametrize(("compat", "noise"), [("paper", 0.0), ("upstream", 0.015)])
-def test_a_memory_comes_along(home, tmp_path, compat, noise):
+def test_a_memory_is_copied(home, tmp_path, compat, noise):
     rows = torch.randn(40, CLAP_DIM, generator=torch.Generator().manual_seed(0))
     torch.save(list(rows), tmp_path / "memory.pt")
 
@@ -104,7 +104,7 @@ def test_a_memory_comes_along(home, tmp_path, compat, noise):
     assert len(memory.embeddings_NC) == report.memory_rows == 40
 
 
-def test_the_report_says_what_became_of_every_tensor(home, tmp_path):
+def test_the_report_lists_every_tensor(home, tmp_path):
     state = state_of(home[2]) | frozen_of(home[2])
 
     report = convert(tmp_path, home, state)
@@ -117,7 +117,7 @@ def test_the_report_says_what_became_of_every_tensor(home, tmp_path):
     assert "Santa is off" in str(report)
 
 
-def test_a_clap_that_is_not_the_checkpoints_is_told(tmp_path):
+def test_a_clap_that_is_not_the_checkpoints_is_reported(tmp_path):
     base_models(tmp_path)
     state = msclap_state()
     save_msclap(tmp_path / "CLAP.pth", state)

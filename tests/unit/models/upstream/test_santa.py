@@ -1,4 +1,4 @@
-"""What sets upstream's Santa apart from the paper's."""
+"""Differences between upstream's Santa and the paper's."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_a_small_cluster_is_filled_up_with_its_first_row(memory):
     torch.testing.assert_close(moved[0], 0.7 * audio[0] + 0.3 * text)
 
 
-def test_the_given_noise_goes_onto_the_neighbours(memory):
+def test_the_given_noise_is_added_to_the_neighbours(memory):
     audio, noise = torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.ones(1, 3, 4)
 
     moved = transfer_as_upstream(memory, audio, **NUMBERS, noise_variance=0.04, noise_BLC=noise)
@@ -65,7 +65,7 @@ def test_noise_of_its_own_is_the_same_for_every_row_and_call(memory):
 
 
 @pytest.mark.parametrize("noise_variance", [0.0, 0.015])
-def test_more_neighbours_than_are_filled_up_take_no_memory(memory, noise_variance):
+def test_more_neighbours_than_are_filled_up_need_no_memory(memory, noise_variance):
     audio, noise = torch.tensor([[0.0, 1.0, 0.5, 0.2]]), {"noise_variance": noise_variance}
 
     moved = transfer_as_upstream(memory, audio, **NUMBERS | {"num_neighbours": 2**62}, **noise)

@@ -157,7 +157,7 @@ def test_a_file_that_is_no_audio_is_refused_and_the_next_is_decoded():
     assert clip.seconds == 0.5
 
 
-def test_a_decoder_that_takes_too_long_is_killed_and_replaced():
+def test_a_decoder_that_exceeds_its_limit_is_killed_and_replaced():
     stuck, warm = Stuck(), DecoderProcess()
     request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
     warm.decode(request, wav(), acquire_memory=int)  # imports take their time
@@ -209,10 +209,10 @@ def test_a_cancelled_caller_leaves_no_decoder_busy():
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         asking.cancel()
-        begun = time.monotonic()
+        start = time.monotonic()
         clip = await one.decode(wav(), name="a")
         one.close()
-        return clip, time.monotonic() - begun
+        return clip, time.monotonic() - start
 
     clip, seconds = asyncio.run(scenario())
 
@@ -233,7 +233,7 @@ def test_a_decoding_process_inherits_no_secret(monkeypatch):
     process = DecoderProcess()
     try:
         request = DecodeRequest("a.wav", max_seconds=9, memory_bytes=2**32)
-        process.decode(request, wav(), acquire_memory=int)  # then it is certain to have begun
+        process.decode(request, wav(), acquire_memory=int)  # then it is certain to have started
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
     finally:
         process.close()

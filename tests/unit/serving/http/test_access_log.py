@@ -1,4 +1,4 @@
-"""What is logged and counted of a request, and what is not."""
+"""Log lines and counters of a request."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ import pytest
 
 from mats_ray.serving.http.access_log import JSONLines
 from tests.unit.serving.http.test_app import CAPTIONS, CLIP, QUESTIONS
-from tests.unit.serving.http.test_chat_routes import ask_chat
+from tests.unit.serving.http.test_chat_routes import post_chat
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_refusal_is_logged_with_its_code_and_without_its_path(client, lines):
 def test_requests_are_counted_in_prometheus_text(client):
     client.post(CAPTIONS, files=CLIP)
     client.post(CAPTIONS, files={"file": b"error:empty"})
-    ask_chat(client, stream=True)
+    post_chat(client, stream=True)
 
     text = client.get("/metrics").text
 

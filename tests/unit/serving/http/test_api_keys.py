@@ -93,7 +93,7 @@ def test_with_a_key_it_answers_below_any_prefix(keyed, prefix):
 
 
 def status_of(app, method, path, *, root_path):
-    """Call an app as a server does: no client in between puts the path into order."""
+    """Call an app as a server does: no client in between normalises the path."""
     raw = f"{root_path}{path}"
     scope = {
         "type": "http",
@@ -156,7 +156,7 @@ def test_a_route_that_is_not_there_is_401_without_a_key_and_404_with_one(keyed):
     error_of(client.get("/v1/secret-plans", headers=bearer("secret-one")), 404, "route_not_found")
 
 
-def test_a_key_over_its_rate_waits_and_the_other_does_not(keyed):
+def test_a_key_over_its_rate_is_limited_and_the_other_is_not(keyed):
     client = keyed(requests_per_minute=2)
 
     replies = [client.post(CAPTIONS, files=CLIP, headers=bearer("secret-one")) for _ in range(3)]

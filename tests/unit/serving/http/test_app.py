@@ -244,9 +244,9 @@ def error_of(response, status, code, *, param=None):
     return error
 
 
-def eventually(ask, *, seconds=20):
-    """Ask until the answer is 200."""
+def eventually(send, *, seconds=20):
+    """Send until the status is 200; return the body."""
     deadline = time.monotonic() + seconds
-    while (response := ask()).status_code != 200:
+    while (response := send()).status_code != 200:
         assert time.monotonic() < deadline, response.text
     return response.json()

@@ -42,7 +42,7 @@ def test_an_embedding_can_be_base64(client):
     assert np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), "<f4").tolist() == [2.0]
 
 
-def test_captions_and_questions_take_windows_and_a_profile(client, answerer):
+def test_captions_and_questions_accept_windows_and_a_profile(client, answerer):
     form = {"question": "?", "window": "1", "profile": "fast"}
     body = client.post(QUESTIONS, files=CLIP, data=form).json()
 

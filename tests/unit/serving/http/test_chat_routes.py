@@ -24,7 +24,7 @@ def message(*parts):
     return [{"role": "user", "content": list(parts)}]
 
 
-def ask_chat(client, **body):
+def post_chat(client, **body):
     return client.post(CHAT, json={"model": "mats", "messages": message(SOUND, QUESTION)} | body)
 
 
@@ -34,7 +34,7 @@ def events(response):
 
 
 def test_a_question_is_answered(client):
-    body = ask_chat(client).json()
+    body = post_chat(client).json()
 
     assert body["id"].startswith("chatcmpl-")
     assert body["choices"][0]["message"]["content"] == "Is there a dog? 2"
@@ -47,13 +47,13 @@ def test_a_question_is_answered(client):
 
 
 def test_a_sound_without_a_question_is_described(client):
-    body = ask_chat(client, messages=message(SOUND)).json()
+    body = post_chat(client, messages=message(SOUND)).json()
 
     assert body["choices"][0]["message"]["content"] == "Describe the following audio in a caption. 2"
 
 
 def test_a_stream_ends_with_usage_and_done(client):
-    *chunks, done = events(ask_chat(client, stream=True, stream_options={"include_usage": True}))
+    *chunks, done = events(post_chat(client, stream=True, stream_options={"include_usage": True}))
 
     chunks = [json.loads(chunk) for chunk in chunks]
     assert done == "[DONE]"
@@ -69,7 +69,7 @@ def test_a_stream_ends_with_usage_and_done(client):
 def test_an_error_midway_is_the_streams_last_event(client, answerer):
     answerer.error = RequestError("gone", code="unavailable")
 
-    *_, last = events(ask_chat(client, stream=True))
+    *_, last = events(post_chat(client, stream=True))
 
     assert json.loads(last)["error"]["code"] == "unavailable"
 
@@ -77,13 +77,13 @@ def test_an_error_midway_is_the_streams_last_event(client, answerer):
 def test_an_error_before_the_first_piece_is_a_status(client, encoder):
     encoder.error = RequestError("later", code="overloaded")
 
-    error_of(ask_chat(client, stream=True), 429, "overloaded")
+    error_of(post_chat(client, stream=True), 429, "overloaded")
 
 
 def test_parameters_of_generation_reach_the_answerer(client, answerer):
-    ask_chat(client, max_tokens=7, temperature=0.5, top_p=0.9, seed=3, stop="end", mats={"santa": False})
-    ask_chat(client, max_completion_tokens=8, mats={"profile": "paper", "santa": {"mix": 0.5}})
-    ask_chat(client)
+    post_chat(client, max_tokens=7, temperature=0.5, top_p=0.9, seed=3, stop="end", mats={"santa": False})
+    post_chat(client, max_completion_tokens=8, mats={"profile": "paper", "santa": {"mix": 0.5}})
+    post_chat(client)
 
     first, second, third = answerer.options[-3:]
     assert (first.max_new_tokens, first.temperature, first.top_p, first.seed) == (7, 0.5, 0.9, 3)
@@ -93,7 +93,7 @@ def test_parameters_of_generation_reach_the_answerer(client, answerer):
 
 
 def test_windows_have_times(client):
-    body = ask_chat(client, mats={"window": 1}).json()
+    body = post_chat(client, mats={"window": 1}).json()
 
     assert [part["start"] for part in body["mats"]["windows"]] == [0.0, 1.0]
     assert body["choices"][0]["message"]["content"].startswith("[0.0-1.0 s] ")
@@ -103,7 +103,7 @@ def test_a_data_url_is_a_sound_too(client):
     url = f"data:audio/wav;base64,{SOUND['input_audio']['data']}"
     part = {"type": "audio_url", "audio_url": {"url": url}}
 
-    assert ask_chat(client, messages=message(part)).status_code == 200
+    assert post_chat(client, messages=message(part)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_data_url_is_a_sound_too(client):
     ids=lambda value: str(value)[:50],
 )
 def test_an_unsupported_parameter_is_refused_by_name(client, body, code, param):
-    error_of(ask_chat(client, **body), 422, code, param=param)
+    error_of(post_chat(client, **body), 422, code, param=param)
 
 
 def part(kind="text", **more):
@@ -229,7 +229,7 @@ def part(kind="text", **more):
     ids=lambda value: str(value)[:60],
 )
 def test_a_refusal_names_the_field_its_value_and_what_is_allowed(client, body, message_part):
-    error = error_of(ask_chat(client, **body), 422, ANY, param=ANY)
+    error = error_of(post_chat(client, **body), 422, ANY, param=ANY)
 
     assert message_part in error["message"]
     assert len(error["message"]) < 500
@@ -269,7 +269,7 @@ def test_a_refusal_names_the_field_its_value_and_what_is_allowed(client, body, m
     ids=lambda value: str(value)[:60],
 )
 def test_a_number_out_of_its_bounds_is_refused_with_them(client, body, field, allowed):
-    error = error_of(ask_chat(client, **body), 422, "invalid_field", param=field.split(".")[0])
+    error = error_of(post_chat(client, **body), 422, "invalid_field", param=field.split(".")[0])
 
     assert error["message"].startswith(field)
     assert allowed in error["message"]
@@ -284,14 +284,14 @@ def test_the_bounds_themselves_are_allowed(client):
         {"temperature": 2, "top_p": 1, "seed": 2**63 - 1, "max_tokens": 512, "mats": {"santa": most}},
         {"mats": {"window": 1}, "stop": ["x" * 100] * 4, "user": "x" * 256},
     ):
-        assert ask_chat(client, **body).status_code == 200
+        assert post_chat(client, **body).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["mp4", "wma", "amr", "caf", "3gp", "mka", "au", "audio/x-wav", "WAV"])
 def test_a_format_is_a_hint(client, kind):
     sound = {"type": "input_audio", "input_audio": {**SOUND["input_audio"], "format": kind}}
 
-    assert ask_chat(client, messages=message(sound)).status_code == 200
+    assert post_chat(client, messages=message(sound)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -300,37 +300,37 @@ def test_a_format_is_a_hint(client, kind):
      "prediction", "web_search_options", "mats", "stream", "stream_options", "metadata", "user", "model"],
 )  # fmt: skip
 def test_null_counts_as_absent(client, name):
-    assert ask_chat(client, **{name: None}).status_code == 200
+    assert post_chat(client, **{name: None}).status_code == 200
 
 
 def test_null_within_a_message_counts_as_absent(client):
     parts = [{**SOUND, "text": None}, {**QUESTION, "input_audio": None, "cache_control": None}]
     one = {"role": "user", "content": parts, "tool_calls": None, "name": None}
 
-    assert ask_chat(client, messages=[one], mats={"santa": None, "window": None}).status_code == 200
-    error_of(ask_chat(client, messages=None), 422, "missing_field", param="messages")
+    assert post_chat(client, messages=[one], mats={"santa": None, "window": None}).status_code == 200
+    error_of(post_chat(client, messages=None), 422, "missing_field", param="messages")
 
 
 def test_a_model_that_was_replaced_meanwhile_does_not_answer_for_the_one_named(client, answerer):
-    assert ask_chat(client, model="toy-0123").status_code == 200
+    assert post_chat(client, model="toy-0123").status_code == 200
     answerer.card = replace(CARD, id="toy-next", version="2")
 
     for stream in (False, True):
-        late = ask_chat(client, model="toy-0123", stream=stream)
+        late = post_chat(client, model="toy-0123", stream=stream)
         error_of(late, 404, "model_not_found", param="model")
-    assert ask_chat(client, model="toy-next").json()["model"] == "toy-next"
-    assert ask_chat(client).json()["model"] == "toy-next"
+    assert post_chat(client, model="toy-next").json()["model"] == "toy-next"
+    assert post_chat(client).json()["model"] == "toy-next"
 
 
 def test_parameters_without_effect_may_be_sent(client):
     neutral = {"n": 1, "frequency_penalty": 0, "logprobs": False, "tools": None, "user": "me", "stop": None}
 
-    assert ask_chat(client, **neutral, modalities=["text"]).status_code == 200
+    assert post_chat(client, **neutral, modalities=["text"]).status_code == 200
 
 
 def test_another_model_is_404(client):
-    error_of(ask_chat(client, model="gpt-4o-audio-preview"), 404, "model_not_found", param="model")
-    assert ask_chat(client, model="toy-0123").status_code == 200
+    error_of(post_chat(client, model="gpt-4o-audio-preview"), 404, "model_not_found", param="model")
+    assert post_chat(client, model="toy-0123").status_code == 200
 
 
 @pytest.mark.parametrize(

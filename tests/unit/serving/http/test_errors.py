@@ -7,7 +7,7 @@ from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.errors import problem_of, validation_error
 
 
-def test_a_request_error_survives_the_way_between_processes():
+def test_a_request_error_survives_pickling():
     error = pickle.loads(pickle.dumps(RequestError("no", code="overloaded", param="file")))
 
     assert (str(error), error.code, error.param) == ("no", "overloaded", "file")

@@ -31,7 +31,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread():
     assert app.read == []
 
 
-def test_a_body_that_lies_about_its_length_is_cut_off_while_it_is_read():
+def test_a_body_longer_than_declared_is_cut_off_while_it_is_read():
     app = App()
 
     sent = drive(BodyLimit(app, max_bytes=10, memory=MEMORY), [b"x" * 6, b"y" * 6, b"z" * 6])
@@ -168,7 +168,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_takes_no_more_memory_than_is_held_for_it(name):
+def test_a_body_uses_no_more_memory_than_its_budget(name):
     """The numbers of copies in ``middleware`` are measured here, on the app itself."""
     memory = Recording(10**9, "bytes")
     service = AudioService(FakeEncoder(), FakeAnswerer(), decoder=FakeDecoder())
@@ -232,7 +232,7 @@ def test_a_place_is_given_back_when_the_app_fails():
     assert admission.in_flight == 0
 
 
-def test_an_answer_that_takes_too_long_is_408(make_client, encoder):
+def test_a_request_that_exceeds_its_time_is_408(make_client, encoder):
     client = make_client(request_timeout_seconds=0.05)
     encoder.gate = threading.Event()
 
@@ -263,7 +263,7 @@ def test_a_stream_without_end_is_broken_off():
         drive(Timeout(app, seconds=60, stream_seconds=0.05), [b""])
 
 
-def test_a_response_that_has_begun_is_broken_off_not_answered_twice():
+def test_a_started_response_is_broken_off_not_sent_twice():
     async def app(_scope, _receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("half-way")
@@ -313,10 +313,10 @@ class PendingRequest:
     """A request under way in a thread of its own."""
 
     def __init__(self, client):
-        self._thread = threading.Thread(target=self._ask, args=(client,), daemon=True)
+        self._thread = threading.Thread(target=self._post, args=(client,), daemon=True)
         self._thread.start()
 
-    def _ask(self, client):
+    def _post(self, client):
         self._response = client.post(CAPTIONS, files=CLIP)
 
     def response(self):

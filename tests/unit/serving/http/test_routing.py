@@ -45,7 +45,7 @@ def test_a_websocket_is_none_of_them():
     assert not ROUTES.matches(scope_of("/health", kind="websocket"))
 
 
-def test_a_request_that_no_route_took_has_none():
+def test_a_request_without_a_matching_route_has_none():
     assert route_of(scope_of("/health")) is None
 
 

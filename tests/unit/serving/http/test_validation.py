@@ -1,4 +1,4 @@
-"""Where text and numbers enter: JSON bodies and forms of any bytes, through the app."""
+"""Validation of text and numbers: JSON bodies and forms of any bytes, through the app."""
 
 import json
 
@@ -7,7 +7,7 @@ from fastapi import HTTPException
 
 from mats_ray.serving.http.validation import MAX_DEPTH, without_nulls
 from tests.unit.serving.http.test_app import CAPTIONS, CLIP, QUESTIONS, error_of
-from tests.unit.serving.http.test_chat_routes import CHAT, QUESTION, SOUND, ask_chat, message
+from tests.unit.serving.http.test_chat_routes import CHAT, QUESTION, SOUND, message, post_chat
 
 HALF = "\ud83d"
 JSON = {"content-type": "application/json"}
@@ -139,7 +139,7 @@ def test_a_field_without_effect_is_refused_by_name(client):
     other_routes = client.post(CAPTIONS, files=CLIP, data={"question": "?"})
     error_of(other_routes, 422, "invalid_field", param="question")
     error_of(client.post(CAPTIONS, files={**CLIP, "other": b"x"}), 422, "invalid_field", param="other")
-    assert ask_chat(client, frobnicate=1).status_code == 422
+    assert post_chat(client, frobnicate=1).status_code == 422
 
 
 def test_a_field_that_is_sent_twice_is_refused(client):

@@ -1,4 +1,4 @@
-"""What the deployments are configured to; no cluster."""
+"""The configuration of the deployments; no cluster."""
 
 import asyncio
 import subprocess
@@ -71,22 +71,22 @@ def test_batches_of_the_encoder_are_limited_by_their_seconds(model_dir, monkeypa
 def test_a_clip_whose_caller_is_cancelled_is_not_embedded_to_its_end(model_dir, monkeypatch):
     encoder = EncoderReplica.func_or_class(ServeConfig(model=str(model_dir)))
     clap = encoder._encoder.clap
-    embed, begun, go_on, passes = clap._embed_pieces, threading.Event(), threading.Event(), []
+    embed, started, release, passes = clap._embed_pieces, threading.Event(), threading.Event(), []
 
     def gated(pieces, *, center):
         passes.append(len(pieces))
-        begun.set()
-        assert go_on.wait(20)
+        started.set()
+        assert release.wait(20)
         return embed(pieces, center=center)
 
     monkeypatch.setattr(clap, "_embed_pieces", gated)
 
     async def scenario():
         call = asyncio.create_task(encoder.encode(silence(600)))
-        await asyncio.to_thread(begun.wait, 20)
+        await asyncio.to_thread(started.wait, 20)
         call.cancel()
         await asyncio.sleep(0)
-        go_on.set()
+        release.set()
         return await encoder.encode(WARM_UP_CLIP)
 
     asyncio.run(scenario())
