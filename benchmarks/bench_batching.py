@@ -19,7 +19,7 @@ import torch
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.infer.answerer import Answerer
-from mats_ray.infer.batching import BatchingEngine, RunningBatch
+from mats_ray.infer.batching import BatchingEngine, RunningBatch, check_request
 from mats_ray.infer.engine import GenerationRequest, TextDelta
 
 CLIENTS, PLACES = 16, 16
@@ -59,7 +59,8 @@ class WholeBatches:
             while len(batch) < self._places and not self._waiting.empty():
                 batch.append(self._waiting.get())
             running, answers = RunningBatch(self._answerer), {}
-            outcomes = running.add([request for request, _ in batch])
+            requests = [request for request, _ in batch]
+            outcomes = running.add(requests, [check_request(self._answerer, one) for one in requests])
             while True:
                 answers |= {request_id: delta.answer for request_id, delta in outcomes if delta.answer}
                 if not len(running):

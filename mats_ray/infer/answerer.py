@@ -128,7 +128,7 @@ class Answerer:
             )
         after_ids, limit = self.prompts.after(instruction), self.model.max_positions
         longest = (generation or self.generation).max_new_tokens
-        if limit is not None and (num_prompt := self._count(after_ids)) + longest > limit:
+        if limit is not None and (num_prompt := self.count_prompt(after_ids)) + longest > limit:
             raise AnswerError(
                 f"a prompt of {num_prompt} tokens and an answer of up to {longest} are "
                 f"{num_prompt + longest}, the language model has {limit} positions; shorten the question or "
@@ -137,11 +137,8 @@ class Answerer:
             )
         return after_ids
 
-    def count_prompt(self, instruction: str) -> int:
-        """Return the number of positions of a prompt, the audio prefix among them."""
-        return self._count(self.prompts.after(instruction))
-
-    def _count(self, after_ids: Sequence[int]) -> int:
+    def count_prompt(self, after_ids: Sequence[int]) -> int:
+        """Return the number of positions of a prompt with this second half, the audio prefix among them."""
         return len(self.model.before_F) + self.model.connector.prefix_length + len(after_ids)
 
     def _answer_of(self, generated: Generated) -> Answer:

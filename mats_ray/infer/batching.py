@@ -49,7 +49,6 @@ Outcome = TextDelta | Exception
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    request: GenerationRequest
     sequence: TokenSequence
     detokenizer: IncrementalDetokenizer
 
@@ -72,8 +71,8 @@ class RunningBatch:
 
     Example::
 
-        batch = RunningBatch(answerer)
-        batch.add([GenerationRequest(embedding_C=embedding, instruction="Is there a dog?")])
+        batch, request = RunningBatch(answerer), GenerationRequest(embedding_C=..., instruction="A dog?")
+        batch.add([request], [check_request(answerer, request)])
         while batch.request_ids:
             for request_id, outcome in batch.step(): ...
     """
@@ -93,22 +92,26 @@ class RunningBatch:
         return len(self._running)
 
     @torch.inference_mode()
-    def add(self, requests: Sequence[GenerationRequest]) -> list[tuple[str, Outcome]]:
+    def add(
+        self, requests: Sequence[GenerationRequest], after_ids: Sequence[Sequence[int]]
+    ) -> list[tuple[str, Outcome]]:
         """Read new prompts together; returns the outcomes of this pass.
 
+        Args:
+            requests: The requests.
+            after_ids: Ids of each prompt's second half, as ``check_request`` returns them.
+
         Raises:
-            AnswerError, ConfigError: A request cannot be answered. After this or any other exception none of
-                the requests has joined, and the caller may try fewer of them.
+            ConfigError: Santa is requested from a model without a memory. After this or any other exception
+                none of the requests has joined, and the caller may try fewer of them.
         """
         answerer, new = self._answerer, dict[str, _Running]()
-        after_ids: list[list[int]] = []
         for request in requests:
             generation = request.options.over(answerer.generation)
-            after_ids.append(answerer.check(request.embedding_C, request.instruction, generation))
             needs_text = request.stream or bool(request.options.stop)
             sequence = TokenSequence(_search_settings(request.options, generation), stream=needs_text)
             detokenizer = IncrementalDetokenizer(answerer.prompts.decode, stop=request.options.stop)
-            new[request.id] = _Running(request, sequence, detokenizer)
+            new[request.id] = _Running(sequence, detokenizer)
         self._start(self._moved(requests), after_ids, [one.sequence for one in new.values()])
         self._running |= new
         return list(self._outcomes())
@@ -177,12 +180,22 @@ def _search_settings(options: AnswerOptions, generation: GenerationConfig) -> Se
     )
 
 
+def check_request(answerer: Answerer, request: GenerationRequest) -> list[int]:
+    """Check that a request can be answered; returns the ids of its prompt's second half.
+
+    Raises:
+        AnswerError: See ``Answerer.check``.
+    """
+    generation = request.options.over(answerer.generation)
+    return answerer.check(request.embedding_C, request.instruction, generation)
+
+
 def check_model(answerer: Answerer) -> None:
     """Compute one token for an arbitrary prompt; raises the model's exceptions."""
     options = AnswerOptions(profile="fast", max_new_tokens=1, santa=False)
     embedding_C = np.ones(answerer.model.connector.clap_dim, np.float32)
     request = GenerationRequest(embedding_C=embedding_C, instruction="", options=options)
-    for _, outcome in RunningBatch(answerer).add([request]):
+    for _, outcome in RunningBatch(answerer).add([request], [check_request(answerer, request)]):
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -190,6 +203,7 @@ def check_model(answerer: Answerer) -> None:
 @dataclass(slots=True)
 class _Entry:
     request: GenerationRequest
+    after_ids: list[int]
     listener: Listener
     submitted: float
     queue_seconds: float = 0.0
@@ -229,13 +243,12 @@ class BatchingEngine(GenerationEngine):
             EngineError: The engine has stopped.
             ValueError: A request with its id is open.
         """
-        generation = request.options.over(self._answerer.generation)
-        self._answerer.check(request.embedding_C, request.instruction, generation)
+        after_ids = check_request(self._answerer, request)
         with self._changed:
             self._check_open()
             if request.id in self._entries:
                 raise ValueError(f"request {request.id} is already open")
-            self._entries[request.id] = _Entry(request, on_event, time.monotonic())
+            self._entries[request.id] = _Entry(request, after_ids, on_event, time.monotonic())
             self._waiting.append(request.id)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="generation-engine", daemon=True)
@@ -300,7 +313,7 @@ class BatchingEngine(GenerationEngine):
                 self._deliver(self._add(admitted))
             self._deliver(self._batch.step())
 
-    def _admit(self) -> list[GenerationRequest] | None:
+    def _admit(self) -> list[_Entry] | None:
         """Wait for work; returns the requests that may join the batch, None when there is no more to do."""
         with self._changed:
             while not (self._closed or self._waiting or len(self._batch)):
@@ -317,28 +330,28 @@ class BatchingEngine(GenerationEngine):
                 return []
             return self._next()
 
-    def _next(self) -> list[GenerationRequest]:
+    def _next(self) -> list[_Entry]:
         """Dequeue requests that are not cancelled while the batch has places."""
-        admitted: list[GenerationRequest] = []
+        admitted: list[_Entry] = []
         places = self._max_requests - len(self._batch)
         while self._waiting and len(admitted) < places:
             entry = self._entries.get(self._waiting.popleft())
             if entry is not None:
                 entry.queue_seconds, entry.is_running = time.monotonic() - entry.submitted, True
-                admitted.append(entry.request)
+                admitted.append(entry)
         if admitted:
             self._steps_since_join = 0
         return admitted
 
-    def _add(self, requests: Sequence[GenerationRequest]) -> list[tuple[str, Outcome]]:
+    def _add(self, entries: Sequence[_Entry]) -> list[tuple[str, Outcome]]:
         """Add requests together; if that fails, in halves, so that only those at fault fail."""
         try:
-            return self._batch.add(requests)
+            return self._batch.add([one.request for one in entries], [one.after_ids for one in entries])
         except Exception as error:  # noqa: BLE001  it may come from one of them
-            if len(requests) == 1:
-                return [(requests[0].id, error)]
-        middle = len(requests) // 2
-        return self._add(requests[:middle]) + self._add(requests[middle:])
+            if len(entries) == 1:
+                return [(entries[0].request.id, error)]
+        middle = len(entries) // 2
+        return self._add(entries[:middle]) + self._add(entries[middle:])
 
     def _deliver(self, outcomes: Sequence[tuple[str, Outcome]]) -> None:
         """Call the listeners; if there are only errors, find out whether the model is the cause."""
@@ -366,7 +379,7 @@ class BatchingEngine(GenerationEngine):
             events.append(
                 Generation(
                     answer=outcome.answer,
-                    prompt_tokens=self._answerer.count_prompt(entry.request.instruction),
+                    prompt_tokens=self._answerer.count_prompt(entry.after_ids),
                     queue_seconds=entry.queue_seconds,
                     batch_size=batch_size,
                 )

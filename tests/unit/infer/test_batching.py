@@ -14,7 +14,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import AnswerError, ConfigError, EngineError
 from mats_ray.infer import batching
 from mats_ray.infer.answerer import Answerer
-from mats_ray.infer.batching import BatchingEngine, RunningBatch
+from mats_ray.infer.batching import BatchingEngine, RunningBatch, check_request
 from mats_ray.infer.engine import EngineLoad, Generation, GenerationRequest, TextDelta, generate, stream
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
@@ -142,7 +142,7 @@ def run(engine, requests):
 def alone(answerer, one):
     """Answer a request in a batch of its own, on this thread."""
     batch = RunningBatch(answerer)
-    outcomes = batch.add([one])
+    outcomes = batch.add([one], [check_request(answerer, one)])
     while len(batch):
         outcomes = batch.step()
     return outcomes[-1][1].answer
@@ -154,8 +154,8 @@ def test_an_answer_the_model_fails_at_ends_alone(answerer, engine, monkeypatch, 
     good = [request(n, profile=profile, max_new_tokens=6) for n in range(3)]
     faulty = replace(request(7, profile=profile, max_new_tokens=6), instruction=LONG)
     expected = [alone(answerer, one) for one in good]
-    at = answerer.count_prompt(LONG) + (2 if "third" in when else -1)
-    assert all(answerer.count_prompt(one.instruction) + 6 < at for one in good)
+    at = answerer.count_prompt(answerer.prompts.after(LONG)) + (2 if "third" in when else -1)
+    assert all(answerer.count_prompt(answerer.prompts.after(one.instruction)) + 6 < at for one in good)
     break_forward(answerer, monkeypatch, lambda positions: bool((positions == at).any()))
 
     *answers, error = run(engine, [*good, faulty])
@@ -177,7 +177,7 @@ def test_a_batch_too_large_for_the_memory_is_answered_in_parts(answerer, engine,
 
 def test_numbers_that_are_not_finite_never_become_an_answer(answerer, engine, monkeypatch):
     good, bad = request(1, max_new_tokens=6), replace(request(2, max_new_tokens=6), instruction=LONG)
-    expected, last = alone(answerer, good), answerer.count_prompt(LONG) - 1
+    expected, last = alone(answerer, good), answerer.count_prompt(answerer.prompts.after(LONG)) - 1
     forward = answerer.model.llm.forward
 
     def not_finite(*args, **kwargs):
@@ -293,7 +293,9 @@ def test_an_embedding_that_is_not_finite_is_refused_at_once(engine, bad):
 
 
 def test_a_prompt_beyond_the_models_positions_is_refused_at_once(engine, answerer):
-    left = answerer.model.max_positions - answerer.count_prompt(request(1).instruction)
+    left = answerer.model.max_positions - answerer.count_prompt(
+        answerer.prompts.after(request(1).instruction)
+    )
 
     with pytest.raises(
         AnswerError, match=f"answer of up to {left + 1} are 513, .* has 512 positions"

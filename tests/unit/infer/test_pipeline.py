@@ -274,7 +274,7 @@ def test_no_model_directory_is_named(tmp_path):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_prompt_and_answer_may_fill_the_models_positions_and_no_more(answerer, profile):
-    room = answerer.model.max_positions - answerer.count_prompt(QUESTIONS[1])
+    room = answerer.model.max_positions - answerer.count_prompt(answerer.prompts.after(QUESTIONS[1]))
     embedding = np.ones((1, CLAP_DIM), np.float32)
 
     def answer(max_new_tokens):
@@ -346,4 +346,4 @@ def test_the_prompt_is_counted_with_its_prefix(answerer):
 
     spliced = answerer.model.prompt(answerer.move(np.ones((1, 24))), [answerer.prompts.after(instruction)])
 
-    assert answerer.count_prompt(instruction) == int(spliced.mask_BS.sum())
+    assert answerer.count_prompt(answerer.prompts.after(instruction)) == int(spliced.mask_BS.sum())

@@ -45,7 +45,7 @@ def test_a_stream_and_a_whole_answer_are_the_same(engine, answerer):
     assert result.answer == answerer.answer(EMBEDDING[None], [REQUEST[1]], generation=generation)[0]
     assert "".join(delta.text for delta in deltas) == last.answer.text == result.answer.text
     assert {event.model for event in (result, *deltas, last)} == {CARD}
-    assert result.prompt_tokens == answerer.count_prompt(REQUEST[1])
+    assert result.prompt_tokens == answerer.count_prompt(answerer.prompts.after(REQUEST[1]))
 
 
 def test_an_error_reaches_its_caller(answerer):
