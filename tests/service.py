@@ -1,6 +1,5 @@
 """Helpers for the service: the shipped configuration deployed, a client of it, sounds to send."""
 
-import io
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -9,18 +8,19 @@ from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
-import soundfile
 import yaml
 from click.testing import CliRunner
 from ray import serve
 from ray.serve.scripts import cli as serve_cli
 
+from tests.sounds import sndfile_bytes
+
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "serve" / "config.yaml"
 PREFIX, KEY, IN_FLIGHT = "/mats", "a-key-of-ours", 12
 HEADERS = {"Authorization": f"Bearer {KEY}"}
-PATIENCE = 100
-"""Seconds that anything may take before a test gives up."""
+TIMEOUT_SECONDS = 100
+"""Time that a request, or a condition, may take before a test fails."""
 
 
 class Client(httpx.Client):
@@ -51,7 +51,9 @@ def deployed(folder: Path, **args) -> Iterator[Client]:
         assert result.exit_code == 0, result.output
 
     deploy(api_keys_file=str(folder / "keys"), **args)
-    with Client(base_url=f"http://127.0.0.1:{port}{PREFIX}", headers=HEADERS, timeout=PATIENCE) as client:
+    with Client(
+        base_url=f"http://127.0.0.1:{port}{PREFIX}", headers=HEADERS, timeout=TIMEOUT_SECONDS
+    ) as client:
         wait_until_ready(client)
         client.deploy = deploy
         yield client
@@ -93,7 +95,5 @@ def sound(number: int, kind: str) -> bytes:
 
 
 def encoded(samples: np.ndarray, rate: int, kind: str) -> bytes:
-    file = io.BytesIO()
     subtype = {"wav": "FLOAT", "ogg": "VORBIS"}[kind]
-    soundfile.write(file, samples.astype(np.float32), rate, format=kind, subtype=subtype)
-    return file.getvalue()
+    return sndfile_bytes(samples.astype(np.float32), rate, format=kind, subtype=subtype)

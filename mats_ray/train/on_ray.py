@@ -75,7 +75,7 @@ def train(config: RunConfig) -> TrainResult:
 
 def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
     coordinator, store = _coordinator_on_this_node(), open_store(config)
-    metrics = join(run_dir(config), "metrics.jsonl")
+    metrics, committed = join(run_dir(config), "metrics.jsonl"), store.committed()
     metrics_logger = MetricsLogger(
         lambda index: ray.get(coordinator.entries_from.remote(index)),
         path=metrics,
@@ -83,7 +83,7 @@ def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
         num_steps=config.train.num_steps,
         log_every=config.train.log_every,
         trackers=open_trackers(config),
-        checkpoint_records=store.records(store.committed()[-1]) if store.committed() else (),
+        checkpoint_records=store.records(committed[-1]) if committed else (),
     )
     with metrics_logger:
         try:

@@ -4,7 +4,7 @@ import pytest
 
 from mats_ray.toy.world import ensure_training_data
 from mats_ray.train.on_ray import train
-from tests.service import IN_FLIGHT, PATIENCE, deployed
+from tests.service import IN_FLIGHT, TIMEOUT_SECONDS, deployed
 from tests.toy import tiny_config
 
 
@@ -27,6 +27,6 @@ def unbroken(world):
 def server(ray_cluster, model_dir, tmp_path_factory):
     """A client of the service with small limits; no request of a test may fail for a slow machine."""
     limits = {"max_upload_bytes": 600_000, "max_audio_seconds": 20, "max_requests_in_flight": IN_FLIGHT}
-    patience = {"request_timeout_seconds": PATIENCE, "retry_seconds": PATIENCE}
-    with deployed(tmp_path_factory.mktemp("serve"), model=str(model_dir), **limits, **patience) as client:
+    timeouts = {"request_timeout_seconds": TIMEOUT_SECONDS, "retry_seconds": TIMEOUT_SECONDS}
+    with deployed(tmp_path_factory.mktemp("serve"), model=str(model_dir), **limits, **timeouts) as client:
         yield client

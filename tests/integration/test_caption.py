@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 from ray.data import DataContext
 
 from mats_ray.caption import on_ray
@@ -30,6 +29,7 @@ from mats_ray.on_ray.data import execution
 from mats_ray.storage import lock_folder
 from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server
+from tests.sounds import sndfile_bytes
 from tests.world import tiny_model_dir
 
 pytestmark = pytest.mark.ray
@@ -54,9 +54,7 @@ def config(**changes):
 
 
 def encoded(samples, rate=16_000, **kind):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, **(kind or {"format": "WAV", "subtype": "FLOAT"}))
-    return buffer.getvalue()
+    return sndfile_bytes(samples, rate, **(kind or {"format": "WAV", "subtype": "FLOAT"}))
 
 
 def sound(seed, seconds=1.5, rate=16_000):

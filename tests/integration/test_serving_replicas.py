@@ -16,7 +16,7 @@ from mats_ray.serving.errors import RequestError
 from mats_ray.serving.on_ray.deployments import AnswererReplica, build_app
 from mats_ray.serving.on_ray.handles import AnswererHandle
 from mats_ray.serving.types import Embedding
-from tests.service import PATIENCE
+from tests.service import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.ray
 
@@ -59,7 +59,7 @@ def test_a_replica_whose_engine_stops_is_replaced_and_its_requests_answered(brea
     embedding, expected = embedding_and_answer(model_dir)
 
     async def scenario():
-        remote = AnswererHandle(breakable, retry_seconds=PATIENCE)
+        remote = AnswererHandle(breakable, retry_seconds=TIMEOUT_SECONDS)
         assert (await remote.answer(embedding, QUESTION, OPTIONS)).answer == expected
         broken = await breakable.stop_engine.remote()
         results = await asyncio.gather(*(remote.answer(embedding, QUESTION, OPTIONS) for _ in range(3)))
@@ -76,7 +76,7 @@ def test_a_request_that_kills_replicas_kills_two(breakable, model_dir, tmp_path)
     deaths = tmp_path / "deaths"
 
     async def scenario():
-        remote = AnswererHandle(breakable, retry_seconds=PATIENCE)
+        remote = AnswererHandle(breakable, retry_seconds=TIMEOUT_SECONDS)
         with pytest.raises(RequestError, match="2 replicas died") as caught:
             await remote.answer(embedding, f"die {deaths}", OPTIONS)
         return caught.value, await remote.answer(embedding, QUESTION, OPTIONS)

@@ -19,7 +19,7 @@ from ray import serve
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.serving.on_ray.deployments import APP_NAME
-from tests.service import PATIENCE
+from tests.service import TIMEOUT_SECONDS
 from tests.world import tiny_model_dir
 
 pytestmark = pytest.mark.ray
@@ -68,7 +68,7 @@ def test_a_model_with_another_clap_rolls_out_without_a_failed_or_mixed_answer(
 @contextmanager
 def requests_under_way(server, clip):
     """Send from several threads until the block ends, every other time for a stream; yields the answers."""
-    replies, done, until = [], threading.Event(), time.monotonic() + 2 * PATIENCE
+    replies, done, until = [], threading.Event(), time.monotonic() + 2 * TIMEOUT_SECONDS
 
     def keep_sending():
         number = 0
@@ -131,7 +131,7 @@ def wait_for_more(replies):
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)

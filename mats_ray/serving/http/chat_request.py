@@ -145,7 +145,7 @@ class ChatRequest(_Strict):
     """0 unless given: the likeliest answer."""
     top_p: TopP | None = None
     seed: Seed | None = None
-    """Of what ``temperature`` draws; 0 unless given, so that a request has one answer."""
+    """Seed of the sampling at a ``temperature`` above 0; 0 unless given, so that a request has one answer."""
     stop: StopTexts | None = None
     """Texts, or one text, that end the answer."""
     user: ShortText | None = None

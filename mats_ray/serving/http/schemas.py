@@ -28,7 +28,7 @@ class AnswerBody(BaseModel):
     """Answer to one caption request or question."""
 
     id: str
-    """Of the request, as in the X-Request-Id header."""
+    """Id of the request, as in the X-Request-Id header."""
     object: Literal["audio.answer"] = "audio.answer"
     model: str
     text: str

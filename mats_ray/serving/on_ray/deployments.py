@@ -43,7 +43,7 @@ _RETRY_AFTER_SECONDS = 1
 _HEALTH_CHECK_SECONDS = 1.0
 """Time until a dead replica is noticed; Serve's own ten seconds are longer than replacing it."""
 _NICENESS = 5
-"""Of the processes that compute, so that an ingress on the same machine can refuse at once."""
+"""Niceness of the processes that compute, so that an ingress on the same machine can refuse at once."""
 REPLICA_ENVIRONMENT = {
     # Our methods never block: they pass their work to threads of their own. Without Serve's two further event
     # loops the way from a request to the model is a third shorter (benchmarks/serving.md).

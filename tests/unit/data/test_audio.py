@@ -14,7 +14,7 @@ import soundfile
 from mats_ray.data.audio import MAX_PEAK, Limits, decode_audio, open_audio, read_audio
 from mats_ray.data.decoders.limits import MAX_CHANNELS
 from mats_ray.errors import AudioDecodeError, AudioError
-from tests.sounds import SNDFILE_KINDS, decoded
+from tests.sounds import SNDFILE_KINDS, decoded, sndfile_bytes
 
 RATE = 16_000
 ESC10 = Path(__file__).parents[4] / "shared" / "data" / "esc10"
@@ -38,9 +38,7 @@ def without_xing(mp3):
 
 
 def encoded(samples, rate=RATE, **kind):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, **(kind or {"format": "WAV"}))
-    return buffer.getvalue()
+    return sndfile_bytes(samples, rate, **kind)
 
 
 def wav_header(*, channels=1, rate=RATE, bits=16, data_bytes=0):
