@@ -6,7 +6,7 @@ the identity; neither are the paths of inputs, whose content has a fingerprint.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +67,7 @@ class RunState:
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Identifying settings by key, without paths; empty where only the hash is known."""
     inputs: RunInputs = UNKNOWN_INPUTS
-    num_steps_changes: Sequence[Mapping[str, int]] = ()
+    num_steps_changes: tuple[Mapping[str, int], ...] = ()
     """Changes of ``train.num_steps``, oldest first: ``was``, ``now``, and the ``step`` it happened after."""
 
 
@@ -83,7 +83,10 @@ def parse_run_state(tree: dict[str, Any]) -> RunState:
         TrainingError: It was written by a version with other fields.
     """
     try:
-        return RunState(**{**tree, "inputs": RunInputs(**tree.get("inputs", {}))})
+        changes = tuple(tree.get("num_steps_changes", ()))
+        return RunState(
+            **{**tree, "inputs": RunInputs(**tree.get("inputs", {})), "num_steps_changes": changes}
+        )
     except TypeError as error:
         raise TrainingError(f"{STATE} of mats_ray {tree.get('version')} cannot be read: {error}") from error
 
@@ -141,7 +144,7 @@ def check_same_run(run: RunState, config: RunConfig, inputs: RunInputs = UNKNOWN
         raise TrainingError(f"{where} was started with another configuration: {changed}; {remedy}")
     if not run.config and run.run_hash != run_hash(config):
         raise TrainingError(f"{where} was started with another configuration; {remedy}")
-    if num_steps_changes(run, config) != [*run.num_steps_changes] and config.train.num_steps <= run.step:
+    if num_steps_changes(run, config) != run.num_steps_changes and config.train.num_steps <= run.step:
         raise TrainingError(
             f"{where} cannot be shortened: {NUM_STEPS} was {run.config[NUM_STEPS]}, is "
             f"{config.train.num_steps}; set it above the {run.step} steps done, or {remedy}"
@@ -175,11 +178,11 @@ def state_after(
     )
 
 
-def num_steps_changes(run: RunState, config: RunConfig) -> list[Mapping[str, int]]:
+def num_steps_changes(run: RunState, config: RunConfig) -> tuple[Mapping[str, int], ...]:
     """List all changes of ``train.num_steps`` in a run, the one made now last."""
     was, now = run.config.get(NUM_STEPS, config.train.num_steps), config.train.num_steps
     change = {"step": run.step, "was": was, "now": now}
-    return [*run.num_steps_changes, *([change] if was != now else [])]
+    return (*run.num_steps_changes, *([change] if was != now else []))
 
 
 def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:

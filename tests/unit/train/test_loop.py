@@ -83,7 +83,7 @@ def test_a_longer_run_goes_on_as_if_it_had_been_given_the_old_ones_checkpoint(co
         learning_rate(step, lr=1e-3, num_steps=9, schedule=config.train.schedule) for step in (6, 7, 8)
     ]
     stored = load_checkpoint(rest.checkpoints[-1])[1]
-    assert stored.num_steps_changes == [{"step": 6, "was": 6, "now": 9}]
+    assert stored.num_steps_changes == ({"step": 6, "was": 6, "now": 9},)
     assert stored.config["train.num_steps"] == 9
     assert state_after(stored, longer, 9).num_steps_changes == stored.num_steps_changes
 
