@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mats_ray.config.data import DataConfig
-from mats_ray.data.triplets import CLAP_METADATA_KEY, check_columns
+from mats_ray.data.triplets import CLAP_METADATA_KEY, check_columns, check_types
 from mats_ray.errors import ConfigError, DataError, StorageError
 from mats_ray.storage import (
     UNFINISHED,
@@ -142,6 +142,7 @@ def _triplet_file(file: StoredFile) -> TripletFile:
         with open_input(file.path) as source:
             parquet = pq.ParquetFile(source)
             check_columns(parquet.schema_arrow.names, where=file.path)
+            check_types(parquet.schema_arrow, where=file.path)
             return TripletFile(file.path, parquet.metadata.num_rows, file.size, file.mtime_ns)
     except StorageError:
         raise

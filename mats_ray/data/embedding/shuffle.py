@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mats_ray.data.embedding.embed_plan import EmbedPlan
@@ -35,22 +36,33 @@ def scatter(plan: EmbedPlan, index: int) -> int:
         batches = pq.ParquetFile(stream).iter_batches(CHUNK_ROWS, columns=list(COLUMNS))
         with pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer:
             for batch in batches:
+                table = _texts(batch, f"{source}, rows {rows + 1} to {rows + len(batch)}")
                 rows += len(batch)
-                _check_filled(batch, source)
-                for partition in _partitioned(pa.Table.from_batches([batch]), plan.num_partitions):
+                for partition in _partitioned(table, plan.num_partitions):
                     writer.write_batch(partition)
     return rows
 
 
-def _check_filled(batch: pa.RecordBatch, where: str) -> None:
-    empty = [name for name in COLUMNS if batch.column(name).null_count]
-    if empty:
-        raise DataError(f"{where} has rows without {', '.join(empty)}")
+def _texts(batch: pa.RecordBatch, where: str) -> pa.Table:
+    """Return a batch as a table of ``SCHEMA``.
+
+    Raises:
+        DataError: A row lacks a value, has an empty text or answer, or one that is not UTF-8.
+    """
+    if empty := [name for name in COLUMNS if batch.column(name).null_count]:
+        raise DataError(f"{where}: there are rows without {', '.join(empty)}")
+    try:
+        table = pa.Table.from_batches([batch]).select(COLUMNS).cast(SCHEMA)
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
+    for name in ("text", "answer"):
+        if pc.any(pc.equal(pc.binary_length(table.column(name)), 0)).as_py():
+            raise DataError(f"{where}: there are rows with an empty {name}")
+    return table
 
 
 def _partitioned(table: pa.Table, num_partitions: int) -> list[pa.RecordBatch]:
     """Split rows by a hash of their text, each partition in the order the rows came."""
-    table = table.select(COLUMNS).cast(SCHEMA)
     texts = table.column("text").to_pylist()
     partitions = np.fromiter((row_key(text) % num_partitions for text in texts), np.int64, len(texts))
     order = np.argsort(partitions, kind="stable")

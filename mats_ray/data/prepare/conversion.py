@@ -17,7 +17,6 @@ from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rej
 from mats_ray.data.prepare.input_files import InputFile
 from mats_ray.data.prepare.prepare_report import Counts
 from mats_ray.data.prepare.triplet_builder import TripletBuilder, TripletRow, read_descriptions
-from mats_ray.data.sources.registry import SOURCES
 from mats_ray.data.triplets import COLUMNS, SCHEMA
 from mats_ray.storage import open_output
 
@@ -51,7 +50,7 @@ def convert_file(
         DataError: The file is not what its source publishes, or a companion is missing.
     """
     builder = TripletBuilder(
-        source=SOURCES[input_file.source],
+        source=input_file.source,
         split=input_file.split,
         splits=input_file.splits,
         copies=input_file.copies,
@@ -114,7 +113,7 @@ class _PartFiles:
             self._number += 1
             if self._out is not None:
                 write_part(rows, self._out, name)
-        return ConversionProgress(self._input_file.source, counts, name, example)
+        return ConversionProgress(self._input_file.source.name, counts, name, example)
 
     def _reject(self, input_file: InputFile, entry: Rejected) -> None:
         self._counts.rejected += 1
