@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for chatty in ("httpx", "ray.data", "ray.train", "DeepSpeed", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its cache "may take a moment"
     try:
         return args.run(args)
     except MATSError as error:

@@ -53,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
         for one in find_input_files(config.data.prepare):
             beside = "".join(f", {role} {', '.join(paths)}" for role, paths in one.companions.items())
             print(f"{one.source}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
-    with cluster():
-        report = prepare(config, dry_run=args.dry_run)
+    report = prepare(config, dry_run=args.dry_run, cluster=cluster)
     if args.dry_run or args.report:
         print(report.table())
     if args.dry_run:

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,14 @@ class TrainResult:
     final_loss: float
 
 
-def train(config: RunConfig) -> TrainResult:
+def train(
+    config: RunConfig, *, cluster: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+) -> TrainResult:
     """Train mapper and language model on embedded texts, from the run's last checkpoint if there is one.
+
+    Args:
+        config: Configuration of the run.
+        cluster: Starts Ray. Entered once the inputs have been checked.
 
     Raises:
         ConfigError: The Santa memory the model shall carry has not been built, or a tracker is not installed.
@@ -69,7 +76,7 @@ def train(config: RunConfig) -> TrainResult:
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    with lock_folder(run_dir(config), by="mats train"):
+    with lock_folder(run_dir(config), by="mats train"), cluster():
         return _train_and_export(config, data)
 
 
