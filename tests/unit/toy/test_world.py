@@ -111,7 +111,7 @@ def test_each_text_has_a_caption_and_one_question_of_kinds_drawn_evenly(world):
 
     assert [kind_of(row.id) for row in rows[::2]] == 600 * ["caption"]
     kinds = Counter(kind_of(row.id) for row in rows[1::2])
-    assert set(kinds) == {"presence", "identify", "relation", "order"}
+    assert set(kinds) == {"presence", "identify", "count", "relation", "order"}
     assert all(one.text == other.text for one, other in itertools.pairwise(rows[:2]))
     assert abs(kinds["presence"] - kinds["identify"]) < 100
 
