@@ -33,8 +33,8 @@ def without_garbage_collection(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Load or wrap a language model without transformers' bar over its tensors and a warning meant for peft.
+def quiet_transformers() -> Iterator[None]:
+    """Load, wrap or save a model without transformers' bars over its tensors and a warning meant for peft.
 
     Afterwards the process's settings are as they were; bars of downloads and other warnings are shown.
     """

@@ -22,13 +22,13 @@ from mats_ray.config.run import join
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.on_ray import training_rows
 from mats_ray.data.stream import StreamPlace
-from mats_ray.errors import MATSError, NotFiniteError, TrainingError
+from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
 from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.on_ray.errors import failure_reason
+from mats_ray.on_ray.errors import failure_reason, own_error
 from mats_ray.storage import Environment, is_remote, locate, lock_folder
 from mats_ray.train.checkpoints import CheckpointStore, CheckpointUploader, open_store, restore
 from mats_ray.train.dataloader import Prefetcher, micro_batches
@@ -164,8 +164,9 @@ def _run_worker(arguments: dict[str, Any]) -> None:
             _train(config, arguments["data"], context)
         except NotFiniteError as error:  # raised by all workers: each one can return
             ray.get(coordinator.fail.remote(str(error), certain=error.certain))
-        except MATSError as error:
-            ray.get(coordinator.fail.remote(str(error)))
+        except Exception as error:
+            if (found := own_error(error)) is not None:  # of this process, or of one that reads the data
+                ray.get(coordinator.fail.remote(str(found)))
             raise  # the others may wait for this worker: Ray ends them
 
 

@@ -13,7 +13,6 @@ import pytest
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from mats_ray.errors import DataError
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from tests.sounds import sndfile_bytes, tone
 
@@ -27,7 +26,9 @@ for words in json.loads(sys.argv[1]):
     for stream in (sys.stdout, sys.stderr):
         print("end of command", code, file=stream, flush=True)
 """
-OWN_LINE = re.compile(r"\S+ \S+ INFO mats_ray\.\S+: .+|(embed|shuffle|caption) \d.*|mats \w+: error: .+")
+OWN_LINE = re.compile(
+    r"\S+ \S+ INFO mats_ray\.\S+: .+|(embed|shuffle|caption|train tiny) \d.*|mats \w+: error: .+"
+)
 
 
 def outputs_of(*commands, address):
@@ -91,25 +92,28 @@ def test_a_fault_that_a_task_finds_is_the_last_line_and_no_traceback(
     mapper = tmp_path / "models" / model_dir.name / "mapper.safetensors"
     mapper.write_bytes(mapper.read_bytes()[:1000])
 
-    embedded, captioned = outputs_of(
+    shutil.copytree(world.embedded_path, tmp_path / "embedded")
+    for rows in (tmp_path / "embedded").glob("*.parquet"):
+        damage(rows)
+    ready = config.replace(
+        toy=None,
+        model={"clap": {"ref": world.clap_ref}, "llm": {"path": world.llm_path}},
+        data={"embedded": str(tmp_path / "embedded")},
+        memory={"path": world.memory_path},
+    )
+    (tmp_path / "train.yaml").write_text(json.dumps(ready.model_dump(mode="json")))
+
+    embedded, captioned, trained = outputs_of(
         ["embed", "--config", tmp_path / "run.yaml"],
         ["caption", "--audio", clips, "--out", tmp_path / "out", "--model", mapper.parent],
+        ["train", "--config", tmp_path / "train.yaml"],
         address=ray_cluster["gcs_address"],
     )
 
-    for (code, out, err), file in ((embedded, triplets), (captioned, mapper)):
+    faults = ((embedded, triplets), (captioned, mapper), (trained, tmp_path / "embedded" / "part-0000"))
+    for (code, out, err), file in faults:
         assert (code, out, [line for line in err if not OWN_LINE.fullmatch(line)]) == (1, "", [])
         assert str(file) in err[-1]
-
-
-def test_a_failure_inside_ray_data_is_raised_and_not_printed(ray_cluster, capfd):
-    def fail(_):
-        raise DataError("a.csv has no rows")
-
-    with pytest.raises(DataError, match=r"^a\.csv has no rows$"), execution():
-        list(finished_blocks(ray.data.range(1).map_batches(fail)))
-
-    assert capfd.readouterr() == ("", "")
 
 
 class DiesOnce:

@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 
-from mats_ray.models.startup import quiet_loading, without_garbage_collection
+from mats_ray.models.startup import quiet_transformers, without_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def load_with_bar_and_warnings():
 
 
 def test_loading_shows_no_bar_and_of_two_warnings_the_one_for_users(capfd):
-    with pytest.warns(FutureWarning) as shown, quiet_loading():
+    with pytest.warns(FutureWarning) as shown, quiet_transformers():
         load_with_bar_and_warnings()
 
     assert [str(one.message) for one in shown] == ["this model needs another tokenizer"]
@@ -66,7 +66,7 @@ def test_loading_shows_no_bar_and_of_two_warnings_the_one_for_users(capfd):
 
 
 def test_bars_and_warnings_of_the_process_are_as_before_afterwards(capfd):
-    with pytest.raises(KeyError), quiet_loading():
+    with pytest.raises(KeyError), quiet_transformers():
         raise KeyError
 
     with pytest.warns(FutureWarning) as shown:
