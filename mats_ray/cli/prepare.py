@@ -46,19 +46,15 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.license_allow:
         config = config.replace(data={"prepare": {"license_allow": args.license_allow}})
-    from mats_ray.data.prepare.input_files import find_input_files
-
-    inputs = find_input_files(config.data.prepare)
-    for one in inputs:  # before Ray starts: a wrong header is the usual error
-        one.check_start()
-        if args.dry_run:
-            beside = "".join(f", {role} {', '.join(paths)}" for role, paths in one.companions.items())
-            print(f"{one.source.name}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
     from mats_ray.cli.on_ray import cluster
+    from mats_ray.data.prepare.input_files import find_input_files
     from mats_ray.data.prepare.on_ray import prepare
 
-    with cluster():
-        report = prepare(config, dry_run=args.dry_run)
+    if args.dry_run:
+        for one in find_input_files(config.data.prepare):
+            beside = "".join(f", {role} {', '.join(paths)}" for role, paths in one.companions.items())
+            print(f"{one.source.name}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
+    report = prepare(config, dry_run=args.dry_run, cluster=cluster)
     if args.dry_run or args.report:
         print(report.table())
     if args.dry_run:

@@ -25,6 +25,7 @@ from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.mats import pad_right
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.splice import IGNORED
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.progress import Progress
 from mats_ray.train.optim import learning_rate
 from mats_ray.types import Triplet
@@ -108,7 +109,8 @@ def pretrain_llm(
                 optimizer.param_groups[0]["lr"] = lr
                 optimizer.step()
             progress.advance(note=f"loss {loss.item():.3f}")
-    model.eval().save_pretrained(directory)
+    with quiet_transformers():
+        model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 

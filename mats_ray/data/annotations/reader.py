@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import pyarrow as pa
 
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, StorageError
 from mats_ray.storage import exists, list_files, open_input, stat
 from mats_ray.tasks import Task
 
@@ -126,18 +126,23 @@ def open_bytes(path: str, count: Callable[[int], None]) -> io.BufferedReader:
         DataError: It cannot be opened.
     """
     stream = pa.input_stream(open_input(path), compression=_COMPRESSIONS.get(PurePosixPath(path).suffix))
-    return io.BufferedReader(_Counted(cast("io.RawIOBase", stream), count), _BUFFER_BYTES)
+    return io.BufferedReader(_Counted(cast("io.RawIOBase", stream), path, count), _BUFFER_BYTES)
 
 
 class _Counted(io.RawIOBase):
-    def __init__(self, stream: io.RawIOBase, count: Callable[[int], None]) -> None:
-        self._stream, self._count = stream, count
+    def __init__(self, stream: io.RawIOBase, path: str, count: Callable[[int], None]) -> None:
+        self._stream, self._path, self._count = stream, path, count
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        data = self._stream.read(len(buffer)) or b""
+        try:
+            data = self._stream.read(len(buffer)) or b""
+        except StorageError:
+            raise
+        except OSError as error:
+            raise DataError(f"{self._path} is compressed and damaged, or not compressed: {error}") from error
         buffer[: len(data)] = data
         self._count(len(data))
         return len(data)

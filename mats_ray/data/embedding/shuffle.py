@@ -5,18 +5,18 @@ partition. Gather: a partition reads its batch of every chunk. Both can be repea
 result.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mats_ray.data.embedding.embed_plan import EmbedPlan
 from mats_ray.data.triplets import COLUMNS, SCHEMA, row_key
 from mats_ray.errors import DataError
-from mats_ray.storage import open_input, open_output
+from mats_ray.storage import open_input, open_output, reading_parquet
 
 CHUNK_ROWS = 50_000
 """Number of rows of an input file held at a time."""
@@ -32,15 +32,21 @@ def scatter_path(plan: EmbedPlan, index: int) -> str:
 def scatter(plan: EmbedPlan, index: int) -> int:
     """Sort the rows of one input file into partitions and return their number."""
     source, rows = plan.files[index].path, 0
-    with open_input(source) as stream, open_output(scatter_path(plan, index)) as sink:
-        batches = pq.ParquetFile(stream).iter_batches(CHUNK_ROWS, columns=list(COLUMNS))
-        with pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer:
-            for batch in batches:
-                table = _texts(batch, f"{source}, rows {rows + 1} to {rows + len(batch)}")
-                rows += len(batch)
-                for partition in _partitioned(table, plan.num_partitions):
-                    writer.write_batch(partition)
+    with (
+        open_output(scatter_path(plan, index)) as sink,
+        pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer,
+    ):
+        for batch in _batches(source):
+            table = _texts(batch, f"{source}, rows {rows + 1} to {rows + len(batch)}")
+            rows += len(batch)
+            for partition in _partitioned(table, plan.num_partitions):
+                writer.write_batch(partition)
     return rows
+
+
+def _batches(source: str) -> Iterator[pa.RecordBatch]:
+    with reading_parquet(source), open_input(source) as stream:
+        yield from pq.ParquetFile(stream).iter_batches(CHUNK_ROWS, columns=list(COLUMNS))
 
 
 def _texts(batch: pa.RecordBatch, where: str) -> pa.Table:
@@ -56,7 +62,7 @@ def _texts(batch: pa.RecordBatch, where: str) -> pa.Table:
     except pa.ArrowException as error:
         raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
     for name in ("text", "answer"):
-        if pc.any(pc.equal(pc.binary_length(table.column(name)), 0)).as_py():
+        if "" in table.column(name).to_pylist():
             raise DataError(f"{where}: there are rows with an empty {name}")
     return table
 

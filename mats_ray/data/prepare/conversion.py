@@ -4,7 +4,7 @@ No more than one part file's rows are in memory.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +65,17 @@ def convert_file(
             if output.is_due:
                 yield output.finish(file)
         yield output.finish(file)
+
+
+def check_input_files(inputs: Sequence[InputFile], settings: PrepareConfig) -> None:
+    """Read every file up to its first record: header, format and companions are checked before Ray starts.
+
+    Raises:
+        DataError: A file is not what its source publishes, or a companion is missing.
+    """
+    read_descriptions(settings.descriptions)
+    for input_file in inputs:
+        input_file.check_start()
 
 
 class _PartFiles:

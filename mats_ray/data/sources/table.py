@@ -16,8 +16,8 @@ from mats_ray.data.annotations.cell_values import MISSING
 from mats_ray.data.annotations.csv_records import table_records
 from mats_ray.data.annotations.json_records import json_lines
 from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Row
-from mats_ray.errors import DataError, StorageError, abbreviated
-from mats_ray.storage import open_input
+from mats_ray.errors import DataError, abbreviated
+from mats_ray.storage import open_input, reading_parquet
 from mats_ray.tasks import Task
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -182,20 +182,15 @@ def _json_records(
 
 
 def _parquet_records(file: AnnotationFile, reader: TableReader) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with open_input(file.path) as source:
-            parquet = pq.ParquetFile(source)
-            places = reader.places(parquet.schema_arrow.names, file.path)
-            number = 0
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(places.values())):
-                columns = {key: _cells(batch.column(name)) for key, name in places.items()}
-                for row in range(len(batch)):
-                    number += 1
-                    yield number, {key: cells[row] for key, cells in columns.items()}
-    except StorageError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file.path} is not a readable Parquet file (cut off?): {error}") from error
+    with reading_parquet(file.path), open_input(file.path) as source:
+        parquet = pq.ParquetFile(source)
+        places = reader.places(parquet.schema_arrow.names, file.path)
+        number = 0
+        for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(places.values())):
+            columns = {key: _cells(batch.column(name)) for key, name in places.items()}
+            for row in range(len(batch)):
+                number += 1
+                yield number, {key: cells[row] for key, cells in columns.items()}
 
 
 def _cells(column: pa.Array) -> list[Any]:
