@@ -9,6 +9,7 @@ import math
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from mats_ray.config import RunConfig
 from mats_ray.errors import ConfigError, ModelError
@@ -123,8 +124,9 @@ def _read_shape(path: Path) -> LLMShape:
     try:
         tree = json.loads(path.read_text("utf-8"))
         tied = tree["model_type"] in TIED_UNLESS_WRITTEN
-        named = {GPT2_NAMES.get(name, name): value for name, value in tree.items()}
-        shape = llm_shape(SimpleNamespace(**{"tie_word_embeddings": tied, "n_inner": None} | named))
+        named: dict[str, Any] = {"tie_word_embeddings": tied, "n_inner": None}
+        named |= {GPT2_NAMES.get(name, name): value for name, value in tree.items()}
+        shape = llm_shape(SimpleNamespace(**named))
     except faults as error:
         raise ModelError(f"no shape of a language model can be read from {path}: {error!r}") from error
     if not all(isinstance(size, int) and (size is False or 0 < size < 2**31) for size in astuple(shape)):
