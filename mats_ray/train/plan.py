@@ -122,7 +122,7 @@ def _read_shape(path: Path) -> LLMShape:
     """Read ``config.json`` itself: transformers would take seconds."""
     faults = OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
     try:
-        tree = json.loads(path.read_text("utf-8"))
+        tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
         tied = tree["model_type"] in TIED_UNLESS_WRITTEN
         named: dict[str, Any] = {"tie_word_embeddings": tied, "n_inner": None}
         named |= {GPT2_NAMES.get(name, name): value for name, value in tree.items()}
