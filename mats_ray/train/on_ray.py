@@ -36,10 +36,10 @@ from mats_ray.train.engine import EngineState, build_engine
 from mats_ray.train.export import MODEL_SUBFOLDER, export, model_settings
 from mats_ray.train.inputs import check_inputs
 from mats_ray.train.loop import fit
-from mats_ray.train.metrics import Record, Sample, mfu_meter
+from mats_ray.train.metrics import mfu_meter
 from mats_ray.train.metrics_logger import LogEntry, MetricsLogger
 from mats_ray.train.run_state import RunState, run_dir, run_inputs
-from mats_ray.train.tracking import open_trackers
+from mats_ray.train.tracking import Record, Sample, open_trackers
 from mats_ray.train.validation import load_validation
 from mats_ray.train.watchdog import Watchdog
 
