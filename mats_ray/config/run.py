@@ -124,6 +124,16 @@ class RunConfig(StrictConfig):
         return join(self.output_dir, "runs")
 
     @property
+    def own_folder_flags(self) -> str:
+        """``--set`` flags for another run on the same inputs with an ``output_dir`` of its own."""
+        flags = {"output_dir": f"{self.output_dir.rstrip('/')}-2"}
+        if self.toy is None:  # a toy world is built again, as its seed may be another
+            flags["data.embedded"] = self.embedded_path
+            if self.santa.enabled:
+                flags["memory.path"] = self.memory_path
+        return " ".join(f"--set {key}={value}" for key, value in flags.items())
+
+    @property
     def generation_override(self) -> GenerationConfig | None:
         """Section ``generation`` where the configuration has one; None: a model directory's own applies."""
         return self.generation if "generation" in self.model_fields_set else None

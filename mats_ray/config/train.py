@@ -69,6 +69,10 @@ class TrainConfig(StrictConfig):
     """Steps, batch sizes and everything else of one run."""
 
     num_steps: PositiveInt = 1000
+    """Updates in all; may be raised later, and the schedule then is that of the new number."""
+    init_from: Annotated[str, Field(min_length=1)] | None = None
+    """Model directory, local or s3://, whose trained weights the run starts from; optimizer and steps start
+    anew. Empty: fresh weights."""
     global_batch_size: PositiveInt = 96
     """Samples per update, for any number of workers."""
     micro_batch_size: PositiveInt = 12

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 
 from mats_ray.config.model import LLMConfig
@@ -30,7 +37,7 @@ from mats_ray.models.weights import (
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
-ADAPTER_CONFIG, _ADAPTER = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 _MERGE_TOLERANCE = 1e-3
 """Share of the largest logit: a hundredth of it is rounding; a wrong merge is off by all of it."""
 
@@ -70,6 +77,19 @@ def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
         llm, found = loaded
     _check_weights(llm, found, folder=Path(folder), source=source, unread=unread_tensors(file, llm))
     return llm if file is None else unquantised(llm)
+
+
+def load_llm_config(path: str) -> PreTrainedConfig:
+    """Read the architecture of a language model, for a path as in ``load_llm``.
+
+    Raises:
+        ModelError: There is no such model, or its configuration cannot be read.
+    """
+    folder, extra = _source(path)
+    if extra:
+        return gguf_config(Path(folder) / extra["gguf_file"])
+    with one_error(f"the language model {path!r}"):
+        return AutoConfig.from_pretrained(folder)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -172,7 +192,7 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> "PeftModel":
     from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
 
     source = f"the adapter in {directory}"
-    for name in (ADAPTER_CONFIG, _ADAPTER):
+    for name in (ADAPTER_CONFIG, ADAPTER):
         if not (directory / name).is_file():  # peft would take the folder for a hub id and go looking there
             raise ModelError(f"{source} cannot be loaded: it has no {name}")
     with one_error(source):
@@ -181,13 +201,23 @@ def load_adapter(llm: PreTrainedModel, directory: Path) -> "PeftModel":
         kind = str(config.peft_type).removeprefix("PeftType.")
         raise ModelError(f"{source} is of type {kind}; only LORA is read")
     config.inference_mode, config.base_model_name_or_path = True, llm.name_or_path
-    tensors = read_safetensors([directory / _ADAPTER])
+    tensors = read_safetensors([directory / ADAPTER])
     wrapped = _wrapped(llm, config, source=source)
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     check_tensors({NativeName(name): own for name, own in expected.items()}, tensors, source=source)
     with one_error(source):
         set_peft_model_state_dict(wrapped, tensors)
     return wrapped.eval()
+
+
+def saved_adapter_names(llm: "PeftModel") -> dict[str, str]:
+    """Return for each tensor name in a saved adapter the name of the parameter it belongs to."""
+    from peft import get_peft_model_state_dict
+
+    own = dict(llm.named_parameters())
+    names = {id(parameter): name for name, parameter in own.items()}
+    saved = get_peft_model_state_dict(llm, state_dict=own, save_embedding_layers=False)
+    return {name: names[id(parameter)] for name, parameter in saved.items()}
 
 
 def _wrapped(llm: PreTrainedModel, config: "PeftConfig", *, source: str) -> "PeftModel":

@@ -1,12 +1,15 @@
 """A finished run becomes a model directory: trained parts, settings, Santa memory, model card."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
 
 from mats_ray.config import RunConfig
-from mats_ray.models.directory import SANTA, ModelSettings
-from mats_ray.storage import read_bytes, upload
+from mats_ray.config.run import join
+from mats_ray.errors import TrainingError
+from mats_ray.models.directory import CONFIG, SANTA, ModelSettings
+from mats_ray.storage import exists, read_bytes, upload
 from mats_ray.train.tracking import Record
 from mats_ray.types import CLAPIdentity
 from mats_ray.version import __version__
@@ -16,7 +19,12 @@ MODEL_SUBFOLDER = "model"
 
 
 def export(config: RunConfig, checkpoint: Path, metrics: Record) -> None:
-    """Write the model directory, ``config.model_dir``, from the last checkpoint."""
+    """Write the model directory, ``config.model_dir``, from the last checkpoint.
+
+    Raises:
+        TrainingError: See ``check_model_dir``.
+    """
+    check_model_dir(config)  # again: another run may have finished meanwhile
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"
         shutil.copytree(checkpoint / MODEL_SUBFOLDER, model)
@@ -24,6 +32,27 @@ def export(config: RunConfig, checkpoint: Path, metrics: Record) -> None:
             (model / SANTA).write_bytes(read_bytes(config.memory_path))
         (model / "README.md").write_text(model_card(config, metrics), "utf-8")
         upload(model, config.model_dir)
+
+
+def check_model_dir(config: RunConfig) -> None:
+    """Refuse to replace a model directory that is not this run's.
+
+    Raises:
+        TrainingError: It is another run's; the run it belongs to is named.
+    """
+    file = join(config.model_dir, CONFIG)
+    if not exists(file):
+        return
+    try:
+        owner = json.loads(read_bytes(file))["name"]
+    except (ValueError, KeyError, TypeError):
+        owner = None
+    if owner != config.name:
+        whose = "a model of no run" if owner is None else f"the model of the run {owner!r}"
+        raise TrainingError(
+            f"{config.model_dir} holds {whose}, which the run {config.name!r} would replace; move it away or "
+            f"give this run a folder of its own, e.g. {config.own_folder_flags}"
+        )
 
 
 def model_settings(config: RunConfig, identity: CLAPIdentity) -> ModelSettings:

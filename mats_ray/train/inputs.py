@@ -11,7 +11,17 @@ from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.storage import exists
 from mats_ray.train.checkpoints import open_store
-from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, check_same_run, run_inputs
+from mats_ray.train.export import check_model_dir
+from mats_ray.train.init_from import check_init_from
+from mats_ray.train.optim import learning_rate
+from mats_ray.train.run_state import (
+    UNKNOWN_INPUTS,
+    RunInputs,
+    RunState,
+    check_same_run,
+    num_steps_changes,
+    run_inputs,
+)
 from mats_ray.train.tracking import check_trackers
 
 logger = logging.getLogger(__name__)
@@ -24,7 +34,8 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         ConfigError: The Santa memory has not been built, a tracker is not installed, or the mixture's weights
             and the data's sources differ.
         DataError: Training or validation data is missing, empty or of another CLAP; or the memory is.
-        TrainingError: The run's checkpoints are of another configuration or of other inputs.
+        ModelError: ``train.init_from`` is no model directory.
+        TrainingError: The run's checkpoints, or the model of ``train.init_from``, do not fit.
     """
     if config.santa.enabled and not exists(config.memory_path):
         raise ConfigError(
@@ -50,7 +61,7 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
         check_memory(config, data.identity)
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
-    check_checkpoints(config, run_inputs(data))
+    check_checkpoints(config, run_inputs(data, init_from=check_init_from(config, data.identity)))
     data = replace(data, sources=rows_by_source(config.embedded_path, splits=config.data.splits))
     logger.info("training on %s of %s", format_rows(data.sources), config.embedded_path)
     return data
@@ -77,12 +88,32 @@ def _check_mixture(config: RunConfig, data: EmbeddedTriplets) -> None:
         logger.info("shares of the batches: %s", ", ".join(shares))
 
 
+def _log_num_steps(run: RunState, config: RunConfig) -> None:
+    """Log a change of ``train.num_steps`` with the learning rates before and after it."""
+    train = config.train
+    for change in num_steps_changes(run, config)[len(run.num_steps_changes) :]:
+        before, after = (
+            learning_rate(step, lr=train.optim.lr, num_steps=num_steps, schedule=train.schedule)
+            for step, num_steps in ((run.step - 1, change["was"]), (run.step, change["now"]))
+        )
+        logger.info(
+            "train.num_steps was %d, is %d: the run goes on after step %d on the %s schedule of %d steps; "
+            "the learning rate was %.3g in step %d, is %.3g in step %d",
+            *(change["was"], change["now"], run.step, train.schedule.type, change["now"]),
+            *(before, run.step, after, run.step + 1),
+        )
+
+
 def check_checkpoints(config: RunConfig, inputs: RunInputs = UNKNOWN_INPUTS) -> None:
     """Refuse to resume from checkpoints of another configuration, or of other inputs where they are known.
 
     Raises:
-        TrainingError: Names what differs.
+        TrainingError: Names what differs; or the model directory holds the model of another run.
     """
+    check_model_dir(config)
     store = open_store(config)
     for newest in store.committed()[-1:]:
-        check_same_run(store.state(newest), config, inputs)
+        run = store.state(newest)
+        check_same_run(run, config, inputs)
+        if inputs is not UNKNOWN_INPUTS:
+            _log_num_steps(run, config)

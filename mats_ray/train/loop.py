@@ -21,10 +21,9 @@ from mats_ray.train.checkpoints import save_checkpoint
 from mats_ray.train.engine import EngineState, StepResult, TrainEngine
 from mats_ray.train.metrics import IntervalTotals, MFUMeter
 from mats_ray.train.optim import dropout_seeds, learning_rate
-from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, RunState, identifying_settings, run_hash
+from mats_ray.train.run_state import RunState, fresh_state, state_after
 from mats_ray.train.tracking import Record, Sample
 from mats_ray.train.validation import Validation
-from mats_ray.version import __version__
 
 NAMED_SAMPLES = 8
 CHECKPOINT_RECORDS = 1000
@@ -81,7 +80,7 @@ def fit(
     context: TrainContext,
     config: RunConfig,
     *,
-    inputs: RunInputs = UNKNOWN_INPUTS,
+    start: RunState | None = None,
     validation: Validation | None = None,
     meter: MFUMeter | None = None,
     export_model: Callable[[Path, EngineState], None] | None = None,
@@ -93,7 +92,7 @@ def fit(
         batches: This worker's micro-batches from sample ``engine.num_updates * global_batch_size`` on.
         context: Receives metrics and checkpoints.
         config: Configuration of the run.
-        inputs: Fingerprints of the training inputs, for checkpoints.
+        start: State of the run before the first of these steps, with its inputs, for checkpoints.
         validation: This worker's part of the held-out triplets.
         meter: Adds model FLOPs utilisation to the records.
         export_model: Called by rank 0 with the folder of the last checkpoint, to write the model into it.
@@ -114,7 +113,7 @@ def fit(
             totals = IntervalTotals()
         _log(engine, context, record, records, validation if actions.validate else None)
         if actions.checkpoint:
-            _checkpoint(engine, context, config, inputs, record, records, export_model)
+            _checkpoint(engine, context, start or fresh_state(), config, record, records, export_model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,36 +208,26 @@ def _check_finite(result: StepResult, micro_batches: Sequence[TrainBatch], *, st
 def _checkpoint(
     engine: TrainEngine,
     context: TrainContext,
+    start: RunState,
     config: RunConfig,
-    inputs: RunInputs,
     record: Record,
     records: Iterable[Record],
     export_model: Callable[[Path, EngineState], None] | None,
 ) -> None:
     """Collect the state on every worker, write it on rank 0, and let the context store it."""
-    step = int(record["step"])
-    context.enter_stage("writing a checkpoint", step)
+    run = state_after(start, config, int(record["step"]), record.get("validation_loss"))
+    context.enter_stage("writing a checkpoint", run.step)
     state = engine.state()
     if context.rank != 0:
         return
-    samples = step * config.train.global_batch_size
-    run = RunState(
-        step,
-        samples,
-        run_hash(config),
-        __version__,
-        record.get("validation_loss"),
-        identifying_settings(config),
-        inputs,
-    )
     directory = Path(tempfile.mkdtemp(prefix="mats-checkpoint-"))
     try:
         save_checkpoint(directory, state, run, records)
-        if export_model is not None and step == config.train.num_steps:
+        if export_model is not None and run.step == config.train.num_steps:
             export_model(directory, state)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(directory, ignore_errors=True)  # an incomplete checkpoint only fills the disk
         raise TrainingError(
-            f"the checkpoint of step {step} cannot be written to {directory}: {error}"
+            f"the checkpoint of step {run.step} cannot be written to {directory}: {error}"
         ) from error
-    context.store_checkpoint(directory, step)
+    context.store_checkpoint(directory, run.step)

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ from mats_ray.train.checkpoints import CheckpointStore, CheckpointUploader, open
 from mats_ray.train.dataloader import Prefetcher, micro_batches
 from mats_ray.train.engine import EngineState, build_engine
 from mats_ray.train.export import MODEL_SUBFOLDER, export, model_settings
+from mats_ray.train.init_from import initial_hash, initial_state
 from mats_ray.train.inputs import check_inputs
 from mats_ray.train.loop import fit
 from mats_ray.train.metrics import mfu_meter
 from mats_ray.train.metrics_logger import LogEntry, MetricsLogger
-from mats_ray.train.run_state import RunState, run_dir, run_inputs
+from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, RunState, fresh_state, run_dir, run_inputs
 from mats_ray.train.tracking import Record, Sample, open_trackers
 from mats_ray.train.validation import load_validation
 from mats_ray.train.watchdog import Watchdog
@@ -179,12 +180,16 @@ def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayTrainContext
     context.enter_stage("loading the model", start)
     with contextlib.closing(_batches(config, data, context, start_step=start)) as batches:
         model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
-        inputs = run_inputs(data, llm_path=config.llm_path if context.rank == 0 else None)
+        inputs = _read_inputs(config, data, rank=context.rank)
+        initial = None if found else initial_state(config, model)
         meter = mfu_meter(config, model, device=device, num_workers=context.num_workers)
         engine = build_engine(config, model, device)
         if found:
             restore(engine, *found, config, inputs)
-        del found  # gigabytes
+        elif initial:
+            engine.load_state(initial)
+        began_at = replace(found[1], inputs=inputs) if found else fresh_state(inputs)
+        del found, initial  # gigabytes
         context.enter_stage("reading the validation data", start)
         validation = load_validation(
             config, prompts, data.identity, rank=context.rank, num_workers=context.num_workers
@@ -199,13 +204,20 @@ def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayTrainContext
             batches,
             context,
             config,
-            inputs=inputs,
+            start=began_at,
             validation=validation,
             meter=meter,
             export_model=export_model,
         )
     context.enter_stage("uploading the last checkpoint", config.train.num_steps)
     context.uploader.wait()
+
+
+def _read_inputs(config: RunConfig, data: EmbeddedTriplets, *, rank: int) -> RunInputs:
+    """Identify the inputs on the first worker, which compares and records them for all."""
+    if rank != 0:
+        return UNKNOWN_INPUTS
+    return run_inputs(data, llm_path=config.llm_path, init_from=initial_hash(config))
 
 
 def _read_newest(store: CheckpointStore, *, rank: int) -> tuple[EngineState, RunState] | None:

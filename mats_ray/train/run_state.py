@@ -15,10 +15,13 @@ from mats_ray.config.run import join
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.errors import TrainingError
 from mats_ray.models.llm import checkpoint_hash
+from mats_ray.version import __version__
 
 STATE = "state.json"
-INPUT_PATHS = ("model.clap.ref", "model.llm.path", "data.triplets", "data.embedded")
-_WITHOUT_EFFECT = {
+INPUT_PATHS = ("model.clap.ref", "model.llm.path", "data.triplets", "data.embedded", "train.init_from")
+NUM_STEPS = "train.num_steps"
+"""The one identifying key that may change: it can be raised, and lowered to what is not yet reached."""
+WITHOUT_EFFECT = {
     "train": (
         "log_every",
         "checkpoint",
@@ -39,12 +42,13 @@ class RunInputs:
     """Inputs of training, whatever their paths."""
 
     fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Fingerprints of embedded triplets, CLAP and base model, by configuration key."""
+    """Fingerprints of embedded triplets, CLAP, base model and initial weights, by configuration key."""
     rows: Mapping[str, int] = field(default_factory=dict[str, int])
     """Number of rows trained on, by source."""
 
 
 UNKNOWN_INPUTS = RunInputs()
+FRESH_WEIGHTS = "not set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class RunState:
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Identifying settings by key, without paths; empty where only the hash is known."""
     inputs: RunInputs = UNKNOWN_INPUTS
+    num_steps_changes: tuple[Mapping[str, int], ...] = ()
+    """Changes of ``train.num_steps``, oldest first: ``was``, ``now``, and the ``step`` it happened after."""
 
 
 def run_dir(config: RunConfig) -> str:
@@ -77,21 +83,28 @@ def parse_run_state(tree: dict[str, Any]) -> RunState:
         TrainingError: It was written by a version with other fields.
     """
     try:
-        return RunState(**{**tree, "inputs": RunInputs(**tree.get("inputs", {}))})
+        changes = tuple(tree.get("num_steps_changes", ()))
+        return RunState(
+            **{**tree, "inputs": RunInputs(**tree.get("inputs", {})), "num_steps_changes": changes}
+        )
     except TypeError as error:
         raise TrainingError(f"{STATE} of mats_ray {tree.get('version')} cannot be read: {error}") from error
 
 
-def run_inputs(data: EmbeddedTriplets, *, llm_path: str | None = None) -> RunInputs:
+def run_inputs(
+    data: EmbeddedTriplets, *, llm_path: str | None = None, init_from: str | None = None
+) -> RunInputs:
     """Identify what a run is trained from.
 
     Args:
         data: Embedded triplets, their rows counted by source.
         llm_path: Path of the base model, where it can be read.
+        init_from: Hash of the weights the run starts from, if not from fresh ones.
     """
     known = {
         "data.embedded": f"{data.fingerprint} ({data.num_rows} rows)",
         "model.clap": str(data.identity),
+        "train.init_from": init_from or FRESH_WEIGHTS,
     }
     if llm_path is not None:
         known["model.llm"] = checkpoint_hash(llm_path)
@@ -103,6 +116,8 @@ def run_hash(config: RunConfig) -> str:
     tree = _identifying_tree(config)
     if config.data.splits == type(config.data)().splits:  # runs of versions without this key go on
         tree["data"].pop("splits")
+    if config.train.init_from is None:
+        tree["train"].pop("init_from")
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -115,26 +130,62 @@ def identifying_settings(config: RunConfig) -> dict[str, Any]:
 def check_same_run(run: RunState, config: RunConfig, inputs: RunInputs = UNKNOWN_INPUTS) -> None:
     """Refuse the checkpoint of other settings, or of other inputs as far as they are known.
 
+    ``train.num_steps`` may be another number, if it is above the steps done.
+
     Raises:
         TrainingError: Names every key or input that differs, with its value then and now.
     """
     where = f"the run {config.name!r} in {config.runs_dir} (checkpoint at step {run.step})"
-    remedy = f"choose another name, e.g. --set name={config.name}-2"
+    remedy = f"give the other run a folder of its own, e.g. {config.own_folder_flags}"
     now = identifying_settings(config)
     defaults = identifying_settings(RunConfig.model_construct())  # values of keys newer than the checkpoint
-    then = {**defaults, **run.config}
-    if changed := _differences(then, now) if run.config else "":
+    then = {**defaults, **run.config, NUM_STEPS: config.train.num_steps}
+    if changed := differences(then, now) if run.config else "":
         raise TrainingError(f"{where} was started with another configuration: {changed}; {remedy}")
     if not run.config and run.run_hash != run_hash(config):
         raise TrainingError(f"{where} was started with another configuration; {remedy}")
-    known = {key: old for key, old in run.inputs.fingerprints.items() if key in inputs.fingerprints}
-    if changed := _differences(known, {key: inputs.fingerprints[key] for key in known}):
+    if num_steps_changes(run, config) != run.num_steps_changes and config.train.num_steps <= run.step:
+        raise TrainingError(
+            f"{where} cannot be shortened: {NUM_STEPS} was {run.config[NUM_STEPS]}, is "
+            f"{config.train.num_steps}; set it above the {run.step} steps done, or {remedy}"
+        )
+    recorded = {"train.init_from": FRESH_WEIGHTS, **run.inputs.fingerprints}
+    known = {key: old for key, old in recorded.items() if key in inputs.fingerprints}
+    if changed := differences(known, {key: inputs.fingerprints[key] for key in known}):
         raise TrainingError(
             f"{where} was started from other inputs: {changed}; bring the old ones back, or {remedy}"
         )
 
 
-def _differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
+def fresh_state(inputs: RunInputs = UNKNOWN_INPUTS) -> RunState:
+    """Return the state of a run before its first step."""
+    return RunState(0, 0, "", __version__, inputs=inputs)
+
+
+def state_after(
+    start: RunState, config: RunConfig, step: int, validation_loss: float | None = None
+) -> RunState:
+    """Return the state of a run after a step, for its checkpoint; ``start`` is the one it resumed from."""
+    return RunState(
+        step=step,
+        samples=step * config.train.global_batch_size,
+        run_hash=run_hash(config),
+        version=__version__,
+        validation_loss=validation_loss,
+        config=identifying_settings(config),
+        inputs=start.inputs,
+        num_steps_changes=num_steps_changes(start, config),
+    )
+
+
+def num_steps_changes(run: RunState, config: RunConfig) -> tuple[Mapping[str, int], ...]:
+    """List all changes of ``train.num_steps`` in a run, the one made now last."""
+    was, now = run.config.get(NUM_STEPS, config.train.num_steps), config.train.num_steps
+    change = {"step": run.step, "was": was, "now": now}
+    return (*run.num_steps_changes, *([change] if was != now else []))
+
+
+def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
     """List the keys that differ, each with its value then and now."""
     return ", ".join(
         f"{key} was {then.get(key, 'not set')}, is {now.get(key, 'not set')}"
@@ -147,7 +198,7 @@ def _identifying_tree(config: RunConfig) -> dict[str, Any]:
     tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
     tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
     sections = {"train": tree["train"], "data": tree["data"], "embed": tree["data"]["embed"]}
-    for name, keys in _WITHOUT_EFFECT.items():
+    for name, keys in WITHOUT_EFFECT.items():
         for key in keys:
             sections[name].pop(key)
     return tree

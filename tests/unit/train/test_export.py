@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from mats_ray.config import RunConfig
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, TrainingError
 from mats_ray.models.santa import SantaMemory
 from mats_ray.storage import exists, make_folder
 from mats_ray.train.export import MODEL_SUBFOLDER, export, model_card, model_settings
@@ -58,6 +58,31 @@ def test_without_santa_no_memory_is_needed(checkpoint, tmp_path):
     export(configured(tmp_path / "out", santa={"enabled": False}), checkpoint, {})
 
     assert not (tmp_path / "out" / "model" / "santa_memory.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "whose"),
+    [
+        ('{"name": "cats"}', "the model of the run 'cats'"),
+        ("{}", "a model of no run"),
+        ("[1", "a model of no run"),
+    ],
+)
+def test_the_model_of_another_run_is_not_replaced(checkpoint, tmp_path, content, whose):
+    config = configured(tmp_path / "out", santa={"enabled": False})
+    file = tmp_path / "out" / "model" / "config.json"
+    file.parent.mkdir()
+    file.write_text(content)
+
+    with pytest.raises(
+        TrainingError, match=rf"out/model holds {whose}, which the run 'birds' would replace; .*-2$"
+    ):
+        export(config, checkpoint, {})
+
+    assert file.read_text() == content
+    file.write_text('{"name": "birds"}')
+    export(config, checkpoint, {})
+    assert file.read_text() == "{}"
 
 
 def test_a_model_goes_to_s3(checkpoint, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from mats_ray.cli.main import main
 from mats_ray.config import RunConfig
-from mats_ray.errors import ConfigError, DataError, TrainingError
+from mats_ray.errors import ConfigError, DataError, ModelError, TrainingError
 from mats_ray.train.checkpoints import save_checkpoint
 from mats_ray.train.engine import EngineState
 from mats_ray.train.inputs import check_inputs
@@ -141,7 +141,27 @@ def test_another_configuration_is_refused_before_anything_is_built(config, monke
 
     assert main(["train", "--config", str(file), "--set", "seed=3"]) == 1
 
-    assert "another configuration: seed was 0, is 3; choose" in capsys.readouterr().err
+    assert "another configuration: seed was 0, is 3; give the other run" in capsys.readouterr().err
+
+
+def test_more_steps_are_logged_with_both_learning_rates(config, caplog):
+    config = committed(config, check_inputs(config))
+    caplog.set_level(logging.INFO)
+    longer = {"num_steps": 2, "optim": {"lr": config.train.optim.lr}}
+
+    check_inputs(config)
+    assert "num_steps" not in caplog.text
+    check_inputs(config.replace(train=longer))
+
+    assert (
+        "train.num_steps was 1, is 2: the run goes on after step 1 on the cosine schedule of 2 steps; "
+        "the learning rate was 3e-05 in step 1, is 1.5e-05 in step 2"
+    ) in caplog.text
+
+
+def test_initial_weights_are_checked_before_workers_start(config):
+    with pytest.raises(ModelError, match=r"train\.init_from: no model directory at /nowhere"):
+        check_inputs(config.replace(train={"init_from": "/nowhere"}))
 
 
 def test_data_embedded_anew_at_the_same_path_is_refused(config, tmp_path):

@@ -13,7 +13,14 @@ from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.train.checkpoints import RECORDS, load_checkpoint
 from mats_ray.train.loop import LocalContext, fit
 from mats_ray.train.optim import learning_rate
-from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, identifying_settings, run_hash
+from mats_ray.train.run_state import (
+    UNKNOWN_INPUTS,
+    RunInputs,
+    fresh_state,
+    identifying_settings,
+    run_hash,
+    state_after,
+)
 from tests.unit.train.small import fresh_engine, small_run, stream
 
 
@@ -22,13 +29,20 @@ def config(llm_path):
     return small_run(llm_path)
 
 
-def train(config, *, start_step=0, state=None, context=None, inputs=UNKNOWN_INPUTS, **more):
+def train(config, *, start_step=0, state=None, context=None, inputs=UNKNOWN_INPUTS, start=None, **more):
     """Fit a fresh engine, from a state if given; return it with its context."""
     engine, context = fresh_engine(config), context or LocalContext()
     if state is not None:
         engine.load_state(state)
     engine.num_updates = start_step
-    fit(engine, stream(config, start_step=start_step), context, config, inputs=inputs, **more)
+    fit(
+        engine,
+        stream(config, start_step=start_step),
+        context,
+        config,
+        start=start or fresh_state(inputs),
+        **more,
+    )
     return engine, context
 
 
@@ -50,6 +64,28 @@ def test_a_run_stopped_and_resumed_equals_an_unbroken_one_bit_for_bit(config, st
     assert found.num_updates == 6
     assert all(torch.equal(found.trained[name], expected.trained[name]) for name in expected.trained)
     assert all(torch.equal(found.moments[name], expected.moments[name]) for name in expected.moments)
+
+
+def test_a_longer_run_goes_on_as_if_it_had_been_given_the_old_ones_checkpoint(config):
+    """Up to the old end nothing changes; from there on all but the weights is that of a run of nine steps."""
+    longer = config.replace(train={"num_steps": 9})
+    _, short = train(config)
+    state, run = load_checkpoint(short.checkpoints[-1])
+    same_state, _ = load_checkpoint(short.checkpoints[-1])
+
+    raised, rest = train(longer, start_step=6, state=state, start=run)
+    given, expected = train(longer, start_step=6, state=same_state)
+
+    assert [record["step"] for record in rest.records] == [7, 8, 9]
+    assert losses_and_norms(rest) == losses_and_norms(expected)
+    assert all(torch.equal(t, raised.state().trained[name]) for name, t in given.state().trained.items())
+    assert [record["lr"] for record in rest.records] == [
+        learning_rate(step, lr=1e-3, num_steps=9, schedule=config.train.schedule) for step in (6, 7, 8)
+    ]
+    stored = load_checkpoint(rest.checkpoints[-1])[1]
+    assert stored.num_steps_changes == ({"step": 6, "was": 6, "now": 9},)
+    assert stored.config["train.num_steps"] == 9
+    assert state_after(stored, longer, 9).num_steps_changes == stored.num_steps_changes
 
 
 def test_every_step_draws_its_own_dropout(config):

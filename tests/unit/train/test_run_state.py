@@ -4,13 +4,18 @@ import dataclasses
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.errors import TrainingError
 from mats_ray.models.llm import checkpoint_hash
 from mats_ray.train.run_state import (
+    INPUT_PATHS,
+    NUM_STEPS,
+    WITHOUT_EFFECT,
     RunInputs,
     RunState,
     check_same_run,
@@ -56,8 +61,56 @@ def test_another_configuration_is_refused_with_every_key_that_differs(config, st
         "model.llm.lora.target_modules was ['q_proj', 'v_proj'], is ['q_proj'], "
         "seed was 0, is 1, "
         "train.optim.lr was 0.001, is 0.002; "
-        "choose another name, e.g. --set name=small-2"
+        f"give the other run a folder of its own, e.g. --set output_dir={config.output_dir}-2 "
+        f"--set data.embedded={config.output_dir}/embedded "
+        f"--set memory.path={config.output_dir}/santa_memory.safetensors"
     )
+
+
+def test_more_steps_go_on_and_fewer_than_are_done_are_refused(config, stored_run):
+    for num_steps in (6, 7, 600):
+        check_same_run(stored_run, config.replace(train={"num_steps": num_steps}), INPUTS)
+    longer = dataclasses.replace(stored_run, step=6, config=stored_run.config | {"train.num_steps": 12})
+    check_same_run(longer, config.replace(train={"num_steps": 7}))
+
+    for run, was, now in ((stored_run, 6, 5), (longer, 12, 6)):
+        with pytest.raises(
+            TrainingError,
+            match=rf"shortened: train\.num_steps was {was}, is {now}; set it above the 6 steps done, or",
+        ):
+            check_same_run(run, config.replace(train={"num_steps": now}), INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"), [("0a", "0b"), ("0a", "not set"), ("not set", "0a"), (None, "0a")], ids=str
+)
+def test_other_initial_weights_are_refused(config, stored_run, then, now):
+    """``None``: the checkpoint of a version without that key."""
+    recorded = {} if then is None else {"train.init_from": then}
+    run = dataclasses.replace(stored_run, inputs=RunInputs(recorded))
+
+    check_same_run(run, config, RunInputs({"train.init_from": then or "not set"}))
+    with pytest.raises(TrainingError, match=rf"train\.init_from was {then or 'not set'}, is {now}; bring"):
+        check_same_run(run, config, RunInputs({"train.init_from": now}))
+
+
+def test_the_page_lists_the_keys_that_may_change():
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    rows = [
+        line.split("|")[1:3] for line in page.split("\n## Going on")[1].splitlines() if line.startswith("| ")
+    ]
+    listed = {key: rule.strip() for keys, rule in rows for key in re.findall(r"`([^`]+)`", keys)}
+    prefixes = {"train": "train", "data": "data", "embed": "data.embed"}
+    free = {f"{prefixes[name]}.{key}" for name, keys in WITHOUT_EFFECT.items() for key in keys}
+    sections = {key.split(".")[0] for key in identifying_settings(RunConfig.model_construct())}
+
+    assert {key for key, rule in listed.items() if rule == "may change" and "." in key} == free | {
+        "train.engine.type",
+        "train.engine.zero_stage",
+    }
+    assert {key for key, rule in listed.items() if rule.startswith("another place")} == set(INPUT_PATHS)
+    assert [key for key, rule in listed.items() if "above the steps done" in rule] == [NUM_STEPS]
+    assert {key for key, rule in listed.items() if rule.startswith("refused, with every key")} == sections
 
 
 def test_a_key_that_is_newer_than_the_checkpoint_had_its_default(config, stored_run):
@@ -65,7 +118,7 @@ def test_a_key_that_is_newer_than_the_checkpoint_had_its_default(config, stored_
     older_run = dataclasses.replace(stored_run, config=older)
 
     check_same_run(older_run, config)
-    with pytest.raises(TrainingError, match=r"data\.splits was \['train'\], is \['train', 'val'\]; choose"):
+    with pytest.raises(TrainingError, match=r"data\.splits was \['train'\], is \['train', 'val'\]; give"):
         check_same_run(older_run, config.replace(data={"splits": ["train", "val"]}))
 
 
@@ -73,7 +126,7 @@ def test_a_checkpoint_that_with_only_a_hash_is_compared_by_it(config, stored_run
     bare = dataclasses.replace(stored_run, config={}, inputs=RunInputs())
 
     check_same_run(bare, config, INPUTS)
-    with pytest.raises(TrainingError, match=r"another configuration; choose another name"):
+    with pytest.raises(TrainingError, match=r"another configuration; give the other run"):
         check_same_run(bare, config.replace(seed=1), INPUTS)
 
 
@@ -119,6 +172,7 @@ def test_inputs_are_those_of_data_clap_and_base_model(llm_path):
             "data.embedded": "01ab (0 rows)",
             "model.clap": str(IDENTITY),
             "model.llm": checkpoint_hash(llm_path),
+            "train.init_from": "not set",
         },
         {"clotho": 3},
     )
