@@ -16,7 +16,7 @@ from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.clap import CLAP
 from mats_ray.progress import Progress
 from mats_ray.tasks import Task, instruction_for
-from mats_ray.toy.testset import Score, TestClip, score
+from mats_ray.toy.demo.testset import Score, TestClip, score
 from mats_ray.types import Triplet
 
 BATCH_SIZE = 64
@@ -77,11 +77,6 @@ def majority_baseline(clips: Sequence[TestClip], training: Sequence[Triplet]) ->
     caption = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
     answer = _most_frequent([row.answer for row in training if row.task is Task.QA])
     return score(clips, [caption] * len(clips), [[answer] * len(clip.questions) for clip in clips])
-
-
-def modality_gap(audio_NC: np.ndarray, text_NC: np.ndarray) -> float:
-    """Distance between the centroids of two sets of unit vectors (Liang et al., 2022)."""
-    return float(np.linalg.norm(audio_NC.mean(axis=0) - text_NC.mean(axis=0)))
 
 
 def apply_santa(model: Path, audio_NC: np.ndarray) -> np.ndarray:
