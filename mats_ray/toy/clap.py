@@ -23,7 +23,7 @@ from mats_ray.config.toy import ToyConfig
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.clap.frontend import LogMel
 from mats_ray.progress import Progress
-from mats_ray.toy.fitting import first_weights, optimizers, update
+from mats_ray.toy.fitting import first_weights, one_ahead, optimizers, update
 from mats_ray.toy.grammar import captions
 from mats_ray.toy.recordings import Recordings
 from mats_ray.toy.scenes import Scene, SceneClip, other_scene
@@ -141,11 +141,11 @@ def _fit(
     both = optimizers(named, matrices=MATRIX_LEARNING_RATE, others=LEARNING_RATE)
     rng, count = np.random.default_rng(seed), len(batches)
     with Progress("toy CLAP", total=count, unit="step") as progress:
-        for step, clips in enumerate(batches):
+        spectrograms = one_ahead(augment(recordings.log_mels(clips), rng) for clips in batches)
+        for step, (clips, mels_BFM) in enumerate(zip(batches, spectrograms, strict=True)):
             described = [described_scene(clip) for clip in clips]
             texts = [captions(scene, clip.rng(1), 1)[0] for scene, clip in zip(described, clips, strict=True)]
             tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-            mels_BFM = augment(recordings.log_mels(clips), rng)
             loss = _loss(model, heads, tokens, mels_BFM, (described, [clip.scene for clip in clips]))
             for module in (model, heads):
                 module.zero_grad()

@@ -15,7 +15,7 @@ from torch import nn
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.train.optim import learning_rate
 
-Name = TypeVar("Name")
+Name, Item = TypeVar("Name"), TypeVar("Item")
 Optimizers = Sequence[tuple[torch.optim.Optimizer, float]]
 """Each with its highest learning rate."""
 _generator_lock = threading.Lock()
@@ -51,6 +51,16 @@ def side_by_side(works: Mapping[Name, Callable[[], None]]) -> Iterator[Name]:
     finally:
         torch.set_num_threads(count)
         _stopped.clear()
+
+
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items in their order; while one is used, the next is made in a thread of its own."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(next, iterator, None)
+        while (item := ahead.result()) is not None:
+            ahead = thread.submit(next, iterator, None)
+            yield item
 
 
 def optimizers(named: Iterable[tuple[str, nn.Parameter]], *, matrices: float, others: float) -> Optimizers:

@@ -108,7 +108,7 @@ def gap_charts(
     margin = 0.05 * np.ptp(drawn, axis=0) + 1e-6
     limits = (drawn.min(axis=0) - margin, drawn.max(axis=0) + margin)
     text, noised = ("text", "o", _SERIES[0]), ("text with noise", "o", _SERIES[3])
-    audio, moved = ("audio", "^", _SERIES[1]), ("audio moved by Santa", "s", _SERIES[2])
+    audio, moved = ("audio", "^", _SERIES[1]), ("audio after Santa", "s", _SERIES[2])
     return (
         _gap_chart("plain", limits, (text_N2, text), (audio_N2, audio)),
         _gap_chart("noise", limits, (noised_N2, noised), (audio_N2, audio)),

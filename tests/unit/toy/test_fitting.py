@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mats_ray.config.train import ScheduleConfig
-from mats_ray.toy.fitting import first_weights, optimizers, side_by_side, update
+from mats_ray.toy.fitting import first_weights, one_ahead, optimizers, side_by_side, update
 
 SCHEDULE = ScheduleConfig(type="constant", warmup_steps=0)
 
@@ -79,3 +79,23 @@ def test_when_one_fails_the_others_end_with_their_next_update():
         list(side_by_side({"fails": fail, "trains": train}))
 
     assert len(updates) < 10**9
+
+
+def test_items_come_in_their_order_and_the_next_is_made_while_one_is_used():
+    made = [threading.Event() for _ in range(3)]
+
+    def make():
+        for number, event in enumerate(made):
+            event.set()
+            yield number
+
+    for number in one_ahead(make()):
+        if number < 2:
+            assert made[number + 1].wait(60)
+    assert list(one_ahead(iter("abc"))) == ["a", "b", "c"]
+    assert list(one_ahead([])) == []
+
+
+def test_an_error_in_making_an_item_reaches_the_user_of_it():
+    with pytest.raises(ZeroDivisionError):
+        list(one_ahead(1 // (2 - number) for number in range(5)))
