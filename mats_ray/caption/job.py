@@ -1,6 +1,7 @@
 """Plan and summary of a batch job; ``on_ray`` runs what is planned."""
 
 import itertools
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import Environment
+
+logger = logging.getLogger(__name__)
 
 MAX_DECODED_BYTES = 2**40
 """Never reached: ``caption.max_seconds`` is the limit."""
@@ -103,7 +106,7 @@ class CaptionJob:
             ModelError, DataError: The model directory, the audio or the output folder cannot be used.
         """
         started, info = time.monotonic(), read_info(model)
-        objects, prompts, skipped = _files_and_prompts(audio, questions, labels)
+        objects, prompts, skipped = _files_and_prompts(audio, questions, labels, settings)
         cut, store = _cut(settings, info), PartStore(out, create=create)
         ledger = Ledger(objects, prompts, _provenance(settings, generation, info, cut))
         return cls(
@@ -171,7 +174,7 @@ class CaptionJob:
             self.store.keep_rows(*self.outdated.popitem())
 
     def finish(self) -> CaptionSummary:
-        """Read the output again, check and count it.
+        """Read the output again, check and count it, and log the first files with errors.
 
         Raises:
             DataError: A row is missing or there twice, or more rows are errors than the configuration lets
@@ -190,6 +193,8 @@ class CaptionJob:
             model_id=self.ledger.provenance.model_id,
             skipped=self.skipped,
         )
+        for path, code in found.first_failures.items():
+            logger.warning("no answer, %s: %s", code, path)
         num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction
         if num_errors > allowed * summary.rows:
             raise DataError(
@@ -209,7 +214,7 @@ def _megabytes(sizes: np.ndarray) -> str:
 
 
 def _files_and_prompts(
-    audio: str, questions: Questions, labels: Sequence[str]
+    audio: str, questions: Questions, labels: Sequence[str], settings: CaptionConfig
 ) -> tuple[Sequence[AudioObject], PromptPlan, str]:
     """Return files, their prompts (by a manifest, by the caller, or both), and the skipped files as text."""
     per_file, skipped = dict[str, Sequence[str]](), Counter[str]()
@@ -221,7 +226,11 @@ def _files_and_prompts(
     if isinstance(questions, Mapping):
         paths = {*per_file, *questions}
         per_file = {path: [*per_file.get(path, ()), *questions.get(path, ())] for path in paths}
-    prompts = plan_prompts([file.path for file in objects], shared=shared, per_file=per_file, labels=labels)
+    logger.info("%d files", len(objects))
+    paths = [file.path for file in objects]
+    prompts = plan_prompts(
+        paths, shared=shared, per_file=per_file, labels=labels, caption=settings.always_caption
+    )
     return objects, prompts, format_left_out(skipped)
 
 

@@ -22,6 +22,7 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrained
 from mats_ray.config.toy import ToyConfig
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.clap.frontend import LogMel
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.progress import Progress
 from mats_ray.toy.fitting import first_weights, one_ahead, optimizers, update
 from mats_ray.toy.grammar import captions
@@ -123,7 +124,8 @@ def train_clap(
     size = config.clap_batch_size
     batches = [clips[start : start + size] for start in range(0, len(clips), size)]
     model = _fit(batches, recordings, tokenizer, dim, seed)
-    model.eval().save_pretrained(directory)
+    with quiet_transformers():
+        model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     extractor.save_pretrained(directory)
 

@@ -25,6 +25,7 @@ from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.mats import pad_right
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.splice import IGNORED
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.progress import Progress
 from mats_ray.toy.fitting import first_weights, optimizers, update
 from mats_ray.types import Triplet
@@ -105,7 +106,8 @@ def pretrain_llm(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             update(both, step=step, num_steps=config.llm_steps, schedule=SCHEDULE)
             progress.advance(note=f"loss {loss.item():.3f}")
-    model.eval().save_pretrained(directory)
+    with quiet_transformers():
+        model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 

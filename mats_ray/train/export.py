@@ -7,7 +7,7 @@ from pathlib import Path
 from mats_ray.config import RunConfig
 from mats_ray.models.directory import SANTA, ModelSettings
 from mats_ray.storage import read_bytes, upload
-from mats_ray.train.metrics import Record
+from mats_ray.train.tracking import Record
 from mats_ray.types import CLAPIdentity
 from mats_ray.version import __version__
 

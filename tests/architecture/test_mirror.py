@@ -8,7 +8,6 @@ from tests.architecture.source import PACKAGE, ROOT, listed, name_of
 
 COVERED_ELSEWHERE = {
     "mats_ray/cli/embed.py": "tests/integration/test_demo.py",
-    "mats_ray/cli/on_ray.py": "tests/integration/test_demo.py",
     "mats_ray/cli/train.py": "tests/integration/test_demo.py",
     "mats_ray/data/embedding/on_ray.py": "tests/integration/test_embedding.py",
     "mats_ray/data/prepare/on_ray.py": "tests/integration/test_prepare.py",
