@@ -59,7 +59,9 @@ def write_test_set(config: RunConfig, folder: Path, stream: int = READ_STREAM) -
 
 def _test_clip(path: Path, clip: SceneClip) -> TestClip:
     description = captions(clip.scene, clip.rng(1), 1)[0]
-    return TestClip(path.resolve(), clip.scene, description, tuple(question_answers(clip.scene, clip.rng(2))))
+    questions = question_answers(clip.scene, clip.rng(2))
+    scored = tuple(qa for qa in questions if qa.kind != "count")  # all novel scenes are pairs: "two", unheard
+    return TestClip(path.resolve(), clip.scene, description, scored)
 
 
 def score(clips: Sequence[TestClip], generated: Sequence[str], answers: Sequence[Sequence[str]]) -> Score:
