@@ -111,6 +111,7 @@ def test_a_finished_demo_does_nothing_again(demo, mats):
     ("arguments", "named"),
     [
         (("--clips", "0"), "num_test_clips"),
+        (("--clips", "10001"), "num_test_clips"),
         (("--set", "seed=-1"), "seed"),
         (("--set", "seed=7"), "another folder"),
         (("--set", "output_dir=/proc/demo"), "/proc/demo"),

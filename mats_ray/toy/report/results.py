@@ -59,12 +59,21 @@ def share(score: dict[str, Any] | None, measure: str) -> str:
     return "" if score is None else f"{score[measure]:.3f} +- {score[f'{measure}_error']:.3f}"
 
 
-def gap_lines(metrics: dict[str, Any]) -> list[str]:
-    """The modality gap of the first test set, beside what is published."""
-    gap = metrics["gap"]["read"]
+def gap_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The modality gap of the first test set, what text alone says of it, and what is published."""
+    gap, alone = metrics["gap"]["read"], metrics["gap"]["text_alone"]
     return [
-        f"{label}: {gap[key]:.2f}{f' (published: {known})' if known else ''}"
-        for key, (label, known) in GAP.items()
+        *((label, f"{gap[key]:.2f}", known) for key, (label, known) in GAP.items()),
+        ("cosine of two texts of one scene", f"{alone['captions_of_one_scene']:.3f}", ""),
+        ("noise variance by text alone", f"{alone['noise_variance']:.4f}", "0.016 (CapDec, for CLIP)"),
+    ]
+
+
+def gap_lines(metrics: dict[str, Any]) -> list[str]:
+    """The same as lines."""
+    return [
+        f"{label}: {value}{f' (published: {known})' if known else ''}"
+        for label, value, known in gap_rows(metrics)
     ]
 
 
