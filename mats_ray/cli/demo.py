@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if config.toy is None:
         raise ConfigError("the demo needs a configuration with a toy section, for example configs/toy.yaml")
     if args.clips is not None:
-        config = config.replace(toy={"num_test_clips": args.clips})
+        args.overrides = [*args.overrides, f"toy.num_test_clips={args.clips}"]
+        config = config_of(args)
     from mats_ray.toy.demo.stages import claim_folder
     from mats_ray.toy.demo.terminal import output_to
 
