@@ -3,7 +3,8 @@
     nice python benchmarks/demo_seeds.py [--seeds 0 1 2 3 4] [--out out/demo_seeds]
 
 Runs ``mats demo`` once for each seed, one after the other; a run that is there is taken as it is.
-Then prints the tables of benchmarks/demo.md and writes the numbers that later demos compare theirs with.
+Then prints the tables; those of five seeds go into benchmarks/demo.md, their numbers into the file that later demos
+compare theirs with.
 """
 
 import argparse
@@ -19,6 +20,9 @@ from mats_ray.toy.demo.scores import MEASURES, Estimate
 from mats_ray.toy.report import results
 from mats_ray.toy.report.results import GAP, METHOD, SYSTEMS, TEST_SETS
 
+PAGE = Path(__file__).with_name("demo.md")
+START, END = "<!-- five seeds -->", "<!-- end -->"
+NUM_SEEDS = 5
 NUMBERS = Path(results.__file__).with_name("five_seeds.json")
 
 
@@ -115,11 +119,15 @@ def main() -> None:
     args = parser.parse_args()
     seeds, runs = args.seeds, [run(seed, args.out) for seed in args.seeds]
     tree = summary(runs)
-    if len(seeds) == 5:
-        NUMBERS.write_text(json.dumps(tree, indent=1) + "\n", "utf-8")
-    print(tables(tree))
+    found = f"{tree['date']}, seeds {', '.join(map(str, seeds))}. Mean and standard error over seeds"
+    text = f"{found}; differences with the 95 % interval of five pairs.\n\n{tables(tree)}\n"
+    print(text)
     for one in runs:
         print(one["seed"], one["wall_seconds"], one["peak_memory_gb"])
+    if len(seeds) == NUM_SEEDS:
+        NUMBERS.write_text(json.dumps(tree, indent=1) + "\n", "utf-8")
+        before, rest = PAGE.read_text("utf-8").split(START)
+        PAGE.write_text(f"{before}{START}\n{text}{END}{rest.split(END)[1]}", "utf-8")
 
 
 if __name__ == "__main__":

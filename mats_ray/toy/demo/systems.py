@@ -16,7 +16,8 @@ from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.clap import CLAP
 from mats_ray.progress import Progress
 from mats_ray.tasks import Task, instruction_for
-from mats_ray.toy.demo.testset import Score, TestClip, score
+from mats_ray.toy.demo.testset import UNSCORED, Score, TestClip, score
+from mats_ray.toy.grammar import kind_of
 from mats_ray.types import Triplet
 
 BATCH_SIZE = 64
@@ -75,7 +76,8 @@ def score_texts(clips: Sequence[TestClip], texts: Sequence[str]) -> Score:
 def majority_baseline(clips: Sequence[TestClip], training: Sequence[Triplet]) -> Score:
     """Score the most frequent training answers, one for captions, one for questions, whatever the audio."""
     caption = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
-    answer = _most_frequent([row.answer for row in training if row.task is Task.QA])
+    scored = [row for row in training if row.task is Task.QA and kind_of(row.id) != UNSCORED]
+    answer = _most_frequent([row.answer for row in scored])
     return score(clips, [caption] * len(clips), [[answer] * len(clip.questions) for clip in clips])
 
 

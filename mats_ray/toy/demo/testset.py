@@ -15,9 +15,12 @@ from mats_ray.config import RunConfig
 from mats_ray.progress import Progress
 from mats_ray.toy.demo.scores import Score
 from mats_ray.toy.demo.scores import score as judged
-from mats_ray.toy.grammar import QA, captions, question_answers
+from mats_ray.toy.grammar import QA, QuestionKind, captions, question_answers
 from mats_ray.toy.scenes import Scene, SceneClip, render_clip
 from mats_ray.toy.world import READ_STREAM, split_of
+
+UNSCORED: QuestionKind = "count"
+"""How many sounds there are: all novel scenes are pairs, so "two" is right without hearing them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def write_test_set(config: RunConfig, folder: Path, stream: int = READ_STREAM) -
 def _test_clip(path: Path, clip: SceneClip) -> TestClip:
     description = captions(clip.scene, clip.rng(1), 1)[0]
     questions = question_answers(clip.scene, clip.rng(2))
-    scored = tuple(qa for qa in questions if qa.kind != "count")  # all novel scenes are pairs: "two", unheard
+    scored = tuple(qa for qa in questions if qa.kind != UNSCORED)
     return TestClip(path.resolve(), clip.scene, description, scored)
 
 
