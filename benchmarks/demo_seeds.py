@@ -3,8 +3,8 @@
     nice python benchmarks/demo_seeds.py [--seeds 0 1 2 3 4] [--out out/demo_seeds]
 
 Runs ``mats demo`` once for each seed, one after the other; a run that is there is taken as it is.
-Then prints the tables; those of five seeds go into benchmarks/demo.md, their numbers into the file that later demos
-compare theirs with.
+Then prints the tables; those of five seeds go into benchmarks/demo.md, their numbers into the file that later
+demos compare theirs with.
 """
 
 import argparse
