@@ -26,7 +26,7 @@ def main(report: Path, folder: Path) -> None:
         (chart,) = (one for one in charts if words in one[:300])
         svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], chart)
         namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        svg = svg.replace("<svg ", f"<svg {namespaces} ", 1)
+        svg = svg.replace("<svg ", f'<svg {namespaces} style="background: {colours["--card"]}" ', 1)
         assert len(svg) < MAX_BYTES, f"{name} has {len(svg)} bytes"
         (folder / name).write_text(svg + "\n", "utf-8")
 
