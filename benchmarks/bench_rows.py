@@ -132,7 +132,7 @@ def run_stage(stage: str, work: Path, rows: int) -> dict[str, float]:
     from mats_ray.cli.on_ray import cluster
     from mats_ray.data.embedding.on_ray import embed
     from mats_ray.data.prepare.on_ray import prepare
-    from mats_ray.toy.peak_memory import PeakMemory
+    from mats_ray.toy.demo.peak_memory import PeakMemory
 
     if stage == "generate":
         generate(work, rows)

@@ -38,8 +38,8 @@ from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.splice import pad_left
-from mats_ray.toy.systems import BATCH_SIZE, answer_clips, prompts_of, score_texts
-from mats_ray.toy.testset import Score, TestClip, write_test_set
+from mats_ray.toy.demo.systems import BATCH_SIZE, answer_clips, prompts_of, score_texts
+from mats_ray.toy.demo.testset import Score, TestClip, write_test_set
 
 Line = tuple[str, Callable[[], Score]]
 

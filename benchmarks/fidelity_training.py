@@ -12,8 +12,8 @@ from mats_ray.config import RunConfig
 from mats_ray.infer.answerer import Answerer
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import MATS
-from mats_ray.toy.systems import answer_clips
-from mats_ray.toy.testset import Score, TestClip
+from mats_ray.toy.demo.systems import answer_clips
+from mats_ray.toy.demo.testset import Score, TestClip
 from mats_ray.train.dataloader import micro_batches
 from mats_ray.train.engine import TorchEngine
 from mats_ray.train.loop import LocalContext, fit

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mats_ray.config import load_config
 from mats_ray.infer.encoder import AudioEncoder
-from mats_ray.toy import systems
-from mats_ray.toy.report import MEASURES, SYSTEMS
-from mats_ray.toy.testset import write_test_set
+from mats_ray.toy.demo import systems
+from mats_ray.toy.demo.testset import write_test_set
+from mats_ray.toy.report.results import MEASURES, SYSTEMS
 from mats_ray.toy.world import split_of, text_triplets
 
 

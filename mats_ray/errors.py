@@ -22,6 +22,10 @@ class DataError(MATSError):
     """A triplet, Parquet file or annotation file that is missing, malformed or of another model."""
 
 
+class ClusterError(MATSError):
+    """A Ray cluster that cannot be joined, or that ended the work: no memory left, a node lost."""
+
+
 class StorageError(DataError, OSError):
     """A file or folder, local or remote, that cannot be read, listed or written; names it and the cause."""
 

@@ -4,9 +4,11 @@ On a terminal the line is redrawn in place; in a log it is a new line at most ev
 runs at the same time shares the line of a terminal.
 """
 
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TextIO
 
@@ -16,6 +18,25 @@ LOG_INTERVAL_SECONDS = 5.0
 
 _active: list["Progress"] = []
 _draw_lock = threading.Lock()
+_stream: TextIO | None = None
+_log_interval = LOG_INTERVAL_SECONDS
+
+
+@contextlib.contextmanager
+def shown_on(stream: TextIO, *, interval: float) -> Iterator[None]:
+    """Draw progress on another stream than stderr, and leave no last lines there.
+
+    Args:
+        stream: A terminal, where a line is redrawn, or a log.
+        interval: Least number of seconds between two lines in a log.
+    """
+    global _stream, _log_interval
+    before = _stream, _log_interval
+    _stream, _log_interval = stream, interval
+    try:
+        yield
+    finally:
+        _stream, _log_interval = before
 
 
 class Progress:
@@ -24,8 +45,9 @@ class Progress:
     def __init__(self, label: str, *, total: int | None, unit: str, stream: TextIO | None = None) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done, self.note = 0, ""
-        self._stream = stream or sys.stderr
-        self._interval = TERMINAL_INTERVAL_SECONDS if self._stream.isatty() else LOG_INTERVAL_SECONDS
+        self._is_passing = stream is None and _stream is not None
+        self._stream = stream or _stream or sys.stderr
+        self._interval = TERMINAL_INTERVAL_SECONDS if self._stream.isatty() else _log_interval
         self._started = self._drawn = time.monotonic()
         self._offset = 0
 
@@ -38,7 +60,10 @@ class Progress:
     ) -> None:
         """Leave a last line with the final count and the wall time."""
         _active.remove(self)
-        self._draw(final=True)
+        if not self._is_passing:
+            self._draw(final=True)
+        elif self._stream.isatty():
+            self._stream.write("\r\x1b[2K")
 
     def start_at(self, done: int) -> None:
         """Count from work an earlier run finished; it does not count towards the rate."""

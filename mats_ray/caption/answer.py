@@ -42,14 +42,12 @@ class AnswerStage:
     @without_garbage_collection
     def __init__(self, settings: AnswerSettings, add_windows: AddWindows | None = None) -> None:
         import torch
-        from transformers.utils import logging as transformers_logging
 
         from mats_ray.infer.encoder import AudioEncoder
         from mats_ray.infer.engines import build_engine
         from mats_ray.models.directory import read_info
 
         torch.set_num_threads(settings.num_threads)
-        transformers_logging.disable_progress_bar()  # a bar per actor and model would fill the driver's log
         self._settings = settings
         info = replace(read_info(settings.model), generation=settings.provenance.generation)
         encoder = AudioEncoder.from_info(info, device=settings.device)

@@ -1,6 +1,7 @@
 """Plan and summary of a batch job; ``on_ray`` runs what is planned."""
 
 import itertools
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,18 @@ from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage, clap_
 from mats_ray.caption.ledger import Ledger
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import PromptPlan, Questions, plan_prompts
-from mats_ray.caption.rows import Provenance
+from mats_ray.caption.rows import Provenance, with_manifest
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.audio_files import AudioObject, format_left_out, list_audio
-from mats_ray.data.manifest import is_manifest, read_manifest
+from mats_ray.data.manifest import ManifestRow, is_manifest, read_manifest
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import Environment
+
+logger = logging.getLogger(__name__)
 
 MAX_DECODED_BYTES = 2**40
 """Never reached: ``caption.max_seconds`` is the limit."""
@@ -80,6 +83,8 @@ class CaptionJob:
     started: float
     skipped: str
     """Files that are no audio, counted by extension."""
+    manifest: Mapping[str, Sequence[ManifestRow]]
+    """Rows of the manifest by path; empty where the audio is a folder."""
 
     @classmethod
     def plan(
@@ -103,7 +108,7 @@ class CaptionJob:
             ModelError, DataError: The model directory, the audio or the output folder cannot be used.
         """
         started, info = time.monotonic(), read_info(model)
-        objects, prompts, skipped = _files_and_prompts(audio, questions, labels)
+        objects, manifest, prompts, skipped = _files_and_prompts(audio, questions, labels, settings)
         cut, store = _cut(settings, info), PartStore(out, create=create)
         ledger = Ledger(objects, prompts, _provenance(settings, generation, info, cut))
         return cls(
@@ -115,6 +120,7 @@ class CaptionJob:
             settings=settings,
             started=started,
             skipped=skipped,
+            manifest=manifest,
         )
 
     @property
@@ -170,14 +176,22 @@ class CaptionJob:
         while self.outdated:
             self.store.keep_rows(*self.outdated.popitem())
 
+    def refresh_manifest(self) -> None:
+        """Give rows of earlier runs the columns that the manifest has now; nothing is computed again."""
+        for name in self.store.names() if self.manifest else ():
+            table = self.store.read(name)
+            if not (current := with_manifest(table, self.manifest)).equals(table):
+                self.store.write(name, current)
+
     def finish(self) -> CaptionSummary:
-        """Read the output again, check and count it.
+        """Read the output again, check and count it, and log the first files with errors.
 
         Raises:
             DataError: A row is missing or there twice, or more rows are errors than the configuration lets
                 pass; all rows are written then.
         """
         self.drop_outdated()
+        self.refresh_manifest()
         found = self.ledger.check(self.store)
         summary = CaptionSummary(
             files=self.num_files,
@@ -190,6 +204,8 @@ class CaptionJob:
             model_id=self.ledger.provenance.model_id,
             skipped=self.skipped,
         )
+        for path, code in found.first_failures.items():
+            logger.warning("no answer, %s: %s", code, path)
         num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction
         if num_errors > allowed * summary.rows:
             raise DataError(
@@ -209,20 +225,29 @@ def _megabytes(sizes: np.ndarray) -> str:
 
 
 def _files_and_prompts(
-    audio: str, questions: Questions, labels: Sequence[str]
-) -> tuple[Sequence[AudioObject], PromptPlan, str]:
-    """Return files, their prompts (by a manifest, by the caller, or both), and the skipped files as text."""
-    per_file, skipped = dict[str, Sequence[str]](), Counter[str]()
+    audio: str, questions: Questions, labels: Sequence[str], settings: CaptionConfig
+) -> tuple[Sequence[AudioObject], Mapping[str, Sequence[ManifestRow]], PromptPlan, str]:
+    """Return files, the manifest's rows, the prompts, and the skipped files as text."""
+    manifest, skipped = dict[str, list[ManifestRow]](), Counter[str]()
     if is_manifest(audio):
-        objects, per_file = read_manifest(audio)
+        objects, manifest = read_manifest(audio)
     else:
         objects = list_audio(audio, left_out=skipped)
+    per_file: dict[str, Sequence[str]] = {
+        path: questions_of
+        for path, rows in manifest.items()
+        if (questions_of := [r.question for r in rows if r.question])
+    }
     shared = () if isinstance(questions, Mapping) else questions
     if isinstance(questions, Mapping):
         paths = {*per_file, *questions}
         per_file = {path: [*per_file.get(path, ()), *questions.get(path, ())] for path in paths}
-    prompts = plan_prompts([file.path for file in objects], shared=shared, per_file=per_file, labels=labels)
-    return objects, prompts, format_left_out(skipped)
+    logger.info("%d files", len(objects))
+    paths = [file.path for file in objects]
+    prompts = plan_prompts(
+        paths, shared=shared, per_file=per_file, labels=labels, caption=settings.always_caption
+    )
+    return objects, manifest, prompts, format_left_out(skipped)
 
 
 def _provenance(

@@ -21,6 +21,9 @@ from mats_ray.errors import DataError
 RETRIED = frozenset({"read_failed", "changed"})
 """Codes of passing errors (storage trouble, a file being written): the next run retries these rows."""
 
+NUM_FAILURES = 5
+"""Number of files with errors that are named at the end of a job; all have their rows."""
+
 _COLUMNS = ["path", "task", "prompt", "etag", "model_id", "decoding", "status", "error_code", "error"]
 _COLUMNS += ["segment", "is_last_segment"]
 
@@ -33,12 +36,14 @@ class Ledger:
         num_ok: Number of answered rows among them.
         errors: Number of error rows among them by code.
         first_error: Text of one of them.
+        first_failures: Path and code of the first ``NUM_FAILURES`` files among them.
     """
 
     def __init__(self, objects: Sequence[AudioObject], plan: PromptPlan, provenance: Provenance) -> None:
         self.objects, self.plan, self.provenance = objects, plan, provenance
         self.done_K = np.zeros(len(plan.prompt_K), dtype=bool)
         self.num_ok, self.errors, self.first_error = 0, Counter[str](), ""
+        self.first_failures = dict[str, str]()
         self._file_of = {one.path: index for index, one in enumerate(objects)}
         self._prompt_of = {(p.task.value, p.instruction): index for index, p in enumerate(plan.prompts)}
         self._incomplete: dict[int, _PairRows] = {}
@@ -71,8 +76,7 @@ class Ledger:
         if len(missing_K) or surplus:
             first = ""
             if len(missing_K):
-                file = int(np.searchsorted(self.plan.first_F, missing_K[0], side="right")) - 1
-                first = f", the first of {self.objects[file].path}"
+                first = f", the first of {self._path_of(int(missing_K[0]))}"
             raise DataError(
                 f"{store.out}: {len(missing_K)} of {len(found.done_K)} rows are missing{first}; "
                 f"{surplus} are there twice or of another run; run the job again"
@@ -134,6 +138,11 @@ class Ledger:
         self.errors.update(code for code, _ in found.errors)
         if found.errors and not self.first_error:
             self.first_error = found.errors[0][1]
+        if found.errors and len(self.first_failures) < NUM_FAILURES:
+            self.first_failures.setdefault(self._path_of(pair), found.errors[0][0])
+
+    def _path_of(self, pair: int) -> str:
+        return self.objects[int(np.searchsorted(self.plan.first_F, pair, side="right")) - 1].path
 
 
 @dataclass(slots=True)

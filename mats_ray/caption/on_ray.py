@@ -23,6 +23,7 @@ from mats_ray.caption.job import CaptionJob, CaptionSummary
 from mats_ray.caption.output import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
+from mats_ray.caption.rows import with_manifest
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
@@ -95,7 +96,7 @@ def write_missing_rows(job: CaptionJob) -> None:
             if not len(rows):  # a batch of windows whose file is not complete
                 continue
             job.drop_outdated()
-            writer.add(rows)
+            writer.add(with_manifest(rows, job.manifest))
             pool.remove.remote(rows.column("path").unique().to_pylist())
             errors.update(code for code in rows.column("error_code").to_pylist() if code)
             note = ", ".join(f"{count} {code}" for code, count in errors.most_common())

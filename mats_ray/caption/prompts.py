@@ -48,8 +48,9 @@ def plan_prompts(
     shared: Sequence[str] = (),
     per_file: Mapping[str, Sequence[str]] | None = None,
     labels: Sequence[str] = (),
+    caption: bool = False,
 ) -> PromptPlan:
-    """List the prompts of every file: its own questions, the shared ones, and the labels.
+    """List the prompts of every file: a caption, its own questions, the shared ones, and the labels.
 
     A file without any is captioned.
 
@@ -58,6 +59,7 @@ def plan_prompts(
         shared: Questions about every file.
         per_file: Questions about single files, by path.
         labels: Every file is compared with them, where there are any.
+        caption: Whether files with questions or labels are captioned, too.
 
     Raises:
         ConfigError: A question is empty, or a question or label is not valid Unicode.
@@ -66,8 +68,10 @@ def plan_prompts(
     per_file = per_file or {}
     _check_paths(per_file, paths)
     common = [*_prompts(shared), *([classification(labels)] if labels else [])]
+    captions = [CAPTION] if caption else []
     prompts_F = [
-        list(dict.fromkeys([*_prompts(per_file.get(path, ())), *common])) or [CAPTION] for path in paths
+        list(dict.fromkeys([*captions, *_prompts(per_file.get(path, ())), *common])) or [CAPTION]
+        for path in paths
     ]
     index = {prompt: n for n, prompt in enumerate(dict.fromkeys(p for prompts in prompts_F for p in prompts))}
     return PromptPlan(

@@ -3,13 +3,14 @@
 Pure functions; the schema is the contract with the readers of the output.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import pyarrow as pa
 
 from mats_ray.config.generation import GenerationConfig
+from mats_ray.data.manifest import ManifestRow
 from mats_ray.errors import CodedError
 from mats_ray.infer.classification import Match
 from mats_ray.tasks import Task
@@ -25,6 +26,7 @@ _SCORE = pa.struct([("label", pa.string()), ("score", pa.float64()), ("similarit
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),  # absolute path or URI of the audio
+        pa.field("listed_path", pa.string()),  # as the manifest has it
         pa.field("etag", pa.string(), nullable=False),  # version of its content
         pa.field("segment_start_s", pa.float64()),  # part of it; null where it could not be decoded
         pa.field("segment_end_s", pa.float64()),
@@ -41,6 +43,7 @@ SCHEMA = pa.schema(
         pa.field("model_id", pa.string(), nullable=False),
         pa.field("decoding", pa.string(), nullable=False),
         pa.field("num_tokens", pa.int32()),
+        pa.field("manifest", pa.string()),  # other columns of the manifest's row, as a JSON object
     ]
 )
 
@@ -119,6 +122,32 @@ def error_row(source: Source, prompt: Prompt, provenance: Provenance, error: Row
 def to_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     """Turn rows into a table of the schema."""
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+def with_manifest(table: pa.Table, manifest: Mapping[str, Sequence[ManifestRow]]) -> pa.Table:
+    """Set the columns ``listed_path`` and ``manifest`` of output rows.
+
+    A question of the manifest has its own row's columns, any other prompt those of the first row of its file.
+
+    Args:
+        table: Rows of the schema.
+        manifest: Rows of the manifest by path; rows of other paths stay as they are.
+    """
+    if not manifest:
+        return table
+    names = ["path", "prompt", "listed_path", "manifest"]
+    filled = [_listed(row, manifest.get(row["path"], ())) for row in table.select(names).to_pylist()]
+    for place, name in enumerate(("listed_path", "manifest")):
+        column = pa.array([one[place] for one in filled], pa.string())
+        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
+    return table
+
+
+def _listed(row: dict[str, Any], listed: Sequence[ManifestRow]) -> tuple[str | None, str | None]:
+    if not listed:
+        return row["listed_path"], row["manifest"]
+    found = next((one for one in listed if one.question.strip() == row["prompt"]), listed[0])
+    return found.path, found.columns
 
 
 def _row(source: Source, prompt: Prompt, provenance: Provenance, **outcome: Any) -> dict[str, Any]:

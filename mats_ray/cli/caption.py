@@ -1,6 +1,7 @@
 """``mats caption``: caption or question every audio file of a folder or bucket."""
 
 import argparse
+import logging
 from contextlib import AbstractContextManager
 
 from mats_ray.cli.args import add_config_arguments
@@ -9,6 +10,8 @@ from mats_ray.config.base import StrictConfig, assemble
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 EPILOG = """\
 Examples:
@@ -20,7 +23,8 @@ Examples:
 
 One row per file and question (with --window, one per window of it) goes to OUT as Parquet or JSONL; a
 file that cannot be used becomes a row with status "error", a code and words. Run it again after a crash:
-it does what is missing, and nothing if nothing is.
+it does what is missing, and nothing if nothing is. More errors than caption.max_error_fraction
+(0.1; --set caption.max_error_fraction=1 lets all pass) end it with exit code 1, all rows written.
 """
 
 
@@ -55,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask this of every file instead of captioning it; repeatable",
     )
     parser.add_argument(
+        "--caption",
+        action="store_true",
+        dest="always_caption",
+        help="caption every file, too, where there are questions or labels",
+    )
+    parser.add_argument(
         "--labels", metavar="FILE", help="say which of these labels, one a line, fits every file best"
     )
     for name, metavar, text in _SHORTCUTS:
@@ -73,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     sections, model = _sections(args)
     if model is None:
         raise ConfigError("name the model directory with --model, or the run that wrote it with --config")
+    logger.info("listing %s for the model %s", args.audio, model)  # at once: the imports take seconds
     from mats_ray.infer.classification import read_labels
 
     wanted = {
@@ -94,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cluster() -> AbstractContextManager[None]:
+    logger.info("starting Ray")
     from mats_ray.cli.on_ray import cluster
 
     return cluster()
@@ -101,6 +113,7 @@ def _cluster() -> AbstractContextManager[None]:
 
 def _shortcuts(args: argparse.Namespace) -> list[str]:
     given = {name: getattr(args, name) for name, _, _ in _SHORTCUTS}
+    given |= {"always_caption": True if args.always_caption else None}
     return [f"caption.{name}={value}" for name, value in given.items() if value is not None]
 
 

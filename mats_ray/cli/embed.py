@@ -21,8 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.data.embedding.on_ray import embed
 
     args.build_inputs(config)
-    with cluster():
-        summary = embed(config)
+    summary = embed(config, cluster=cluster)
     print(
         f"{summary.num_rows} rows, {summary.num_texts} distinct texts, {summary.num_encoded} of them "
         f"embedded now: {summary.path}"

@@ -47,8 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("httpx", "ray.data", "ray.train", "DeepSpeed", "transformers"):
+    for chatty in ("httpx", "ray.data", "ray.train", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # sets its level, and prints to stdout, when it is imported, which happens wherever transformers is
+    logging.getLogger("DeepSpeed").addFilter(_is_error)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its cache "may take a moment"
     try:
         return args.run(args)
     except MATSError as error:
@@ -57,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mats {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -3,24 +3,31 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from mats_ray.cli.args import add_config_arguments, config_of
+
 if TYPE_CHECKING:
     from mats_ray.config import RunConfig
     from mats_ray.train.plan import Assumptions, Plan
 
 EPILOG = """\
-  mats plan configs/mats_llama_7b.yaml --gpu a100-80 --gpus 16
+  mats plan --config configs/mats_llama_7b.yaml --gpu a100-80 --gpus 16
 """
+BOUNDS = {
+    "gpus": (1, 100_000),
+    "tokens": (1, 1_000_000),
+    "mfu": (0.001, 1),
+    "triplets": (0, 10**12),
+    "price": (0, 10_000),
+}
+"""Least and greatest value of each option; a number that is not finite is in none."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from mats_ray.train.plan import GPUS, Assumptions
+    from mats_ray.train.plan import GPUS, PRICES_FROM, Assumptions
 
     usual = Assumptions(gpu=GPUS["a100-80"])
-    parser.add_argument("config", nargs="+", metavar="YAML", help="configuration; later ones win")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change one value"
-    )
+    add_config_arguments(parser)
     parser.add_argument("--gpu", choices=sorted(GPUS), default="a100-80")
     parser.add_argument("--gpus", type=int, default=usual.num_gpus, metavar="N", help="how many")
     parser.add_argument(
@@ -30,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mfu", type=float, default=usual.mfu, help="share of the card's peak that is reached"
     )
     parser.add_argument("--triplets", type=int, default=usual.num_triplets, help="rows of training data")
-    parser.add_argument("--price", type=float, metavar="DOLLARS", help="per GPU and hour")
+    parser.add_argument(
+        "--price",
+        type=float,
+        metavar="DOLLARS",
+        help=f"per GPU and hour (default: {PRICES_FROM})",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,11 +51,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MATSError: The configuration is not valid, or the language model's shape is not known.
     """
-    from mats_ray.config import load_config
     from mats_ray.train.plan import make_plan, shape_of
 
     given = _assumptions(args)
-    config = load_config(args.config, args.overrides)
+    config = config_of(args)
     plan = make_plan(config, shape_of(config), given)
     lines = {**_lines(config, plan, given), "assumed": _assumed(args), **_measured(config)}
     for key, value in lines.items():
@@ -55,10 +66,10 @@ def _assumptions(args: argparse.Namespace) -> "Assumptions":
     from mats_ray.errors import ConfigError
     from mats_ray.train.plan import GPUS, Assumptions
 
-    if args.gpus < 1 or args.tokens < 1 or not 0 < args.mfu <= 1:
-        raise ConfigError(
-            f"--gpus {args.gpus} and --tokens {args.tokens} must be at least 1, --mfu {args.mfu:g} in (0, 1]"
-        )
+    for option, (low, high) in BOUNDS.items():
+        value = getattr(args, option)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"--{option} {value} must be from {low} to {high}")
     return Assumptions(
         gpu=GPUS[args.gpu],
         num_gpus=args.gpus,
@@ -80,9 +91,17 @@ def _lines(config: "RunConfig", plan: "Plan", given: "Assumptions") -> dict[str,
         "hours": f"{plan.hours:.1f} for {config.train.num_steps} steps of {config.train.global_batch_size}",
         "checkpoint": f"{plan.checkpoint_gb:.2f} GB each",
         "storage": f"{plan.storage_gb:.1f} GB with {given.num_triplets} embedded triplets",
-        "cost": f"${plan.dollars:.0f}",
+        "cost": f"${plan.dollars:.0f} at {_price(given)}",
         "host memory per GPU": f"{plan.host_gb:.1f} GB while each worker reads the language model whole",
     }
+
+
+def _price(given: "Assumptions") -> str:
+    from mats_ray.train.plan import PRICES_FROM
+
+    if given.dollars_per_hour is not None:
+        return f"${given.dollars_per_hour:g} per GPU hour"
+    return f"${given.gpu.dollars_per_hour:g} per GPU hour ({PRICES_FROM}; --price changes it)"
 
 
 def _micro_batch(config: "RunConfig", plan: "Plan") -> dict[str, str]:
@@ -107,12 +126,12 @@ def _measured(config: "RunConfig") -> dict[str, str]:
     """Read the metrics of a run of this configuration, if it is on a local disk; remote ones are not read."""
     from statistics import median
 
+    from mats_ray.config.run import join
     from mats_ray.train.metrics_logger import read_records
-    from mats_ray.train.run_state import run_dir
 
     if "://" in config.runs_dir:
         return {}
-    path = f"{run_dir(config)}/metrics.jsonl"
+    path = join(join(config.runs_dir, config.name), "metrics.jsonl")
     records = [record for record in read_records(path).values() if "samples_per_s" in record]
     if not records:
         return {}

@@ -12,6 +12,7 @@ data.prepare.sources of the configuration names the files:
       sources:
         - {source: clotho, path: s3://bucket/clotho}
         - {source: audiocaps, path: audiocaps/train.csv}
+        - {source: table, path: mine.csv, columns: {text: caption}}   # docs/own_captions.md
 
 docs/data.md lists the sources, what each needs beside, and what is left out so that test sets stay unseen."""
 
@@ -52,9 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         for one in find_input_files(config.data.prepare):
             beside = "".join(f", {role} {', '.join(paths)}" for role, paths in one.companions.items())
-            print(f"{one.source}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
-    with cluster():
-        report = prepare(config, dry_run=args.dry_run)
+            print(f"{one.source.name}: {one.path} ({one.num_bytes} bytes, split {one.split}{beside})")
+    report = prepare(config, dry_run=args.dry_run, cluster=cluster)
     if args.dry_run or args.report:
         print(report.table())
     if args.dry_run:

@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import shlex
+import sys
+from pathlib import Path
 
 from mats_ray.cli.args import add_config_arguments
 
@@ -49,6 +52,19 @@ def run(args: argparse.Namespace) -> int:
 
     with local_server(config, host=args.host, port=args.port) as url:
         print(f"{info.model_id} answers at {url} (a page, too); Ctrl-C ends it. Try:")
-        print(f'  curl -F file=@clip.wav -F question="Is there a dog?" {url}/v1/audio/questions', flush=True)
+        print(f"  {example(url, model=config.model, needs_key=not keys.is_open)}", flush=True)
         wait_for_signal()
+        seconds = config.request_timeout_seconds + config.stream_timeout_seconds
+        print(
+            f"stopping: requests in flight have up to {min(60, seconds):.0f} s", file=sys.stderr, flush=True
+        )
     return 0
+
+
+def example(url: str, *, model: str, needs_key: bool) -> str:
+    """Return a request as a shell command: about a sound of the demo where its model is served."""
+    sound = Path(model).expanduser().parent / "audio" / "0000.wav"
+    file = shlex.quote(f"file=@{sound}") if sound.is_file() else "file=@clip.wav"
+    key = '-H "Authorization: Bearer $KEY" ' if needs_key else ""
+    command = f'curl {key}-F {file} -F question="Is there a dog?" {url}/v1/audio/questions'
+    return f"{command}  # KEY: one of yours" if needs_key else command

@@ -1,6 +1,7 @@
 """``mats train``: embedded triplets to a model directory."""
 
 import argparse
+from functools import partial
 
 from mats_ray.cli.args import add_config_arguments, config_of
 
@@ -22,9 +23,13 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.train.on_ray import train
 
     check_checkpoints(config)  # first: inputs built for another seed would replace those of the run
-    with cluster(training=True):
-        args.build_inputs(config)
-        result = train(config)
+    start_ray = partial(cluster, training=True)
+    if config.toy is None:
+        result = train(config, cluster=start_ray)
+    else:
+        with start_ray():
+            args.build_inputs(config)
+            result = train(config)
     print(f"model:      {result.model}")
     print(f"checkpoint: {result.checkpoint}")
     print(f"metrics:    {result.metrics}")

@@ -29,6 +29,8 @@ class CaptionConfig(StrictConfig):
     """Seconds from the start of one window to the next; by default the window's length."""
     pool: Literal["mean"] | None = None
     """One row per file, from the mean over these windows."""
+    always_caption: bool = False
+    """Caption files that have questions or are compared with labels, too; one row more for each."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """File format of the rows."""
     max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1

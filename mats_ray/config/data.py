@@ -6,8 +6,40 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.tasks import Task
 
 Split = Literal["train", "val", "test"]
+ColumnName = Annotated[str, Field(min_length=1, max_length=256)] | None
+TABLE = "table"
+"""The source that reads a table of one's own."""
+
+
+class TableColumns(StrictConfig):
+    """Names of the columns of an own table, without regard to case and surrounding spaces.
+
+    A column that is not named here is found by the name of its key, ``text`` also as ``caption`` and
+    ``instruction`` also as ``question``; all but the text may be absent.
+    """
+
+    text: ColumnName = None
+    """Text in place of the audio."""
+    instruction: ColumnName = None
+    """Question or other instruction; where it is empty, one is drawn from the prompts of the task."""
+    answer: ColumnName = None
+    """Where it is empty, the text is the answer."""
+    task: ColumnName = None
+    split: ColumnName = None
+    license: ColumnName = None
+
+
+class TableDefaults(StrictConfig):
+    """Values of an own table's rows that have none of their own."""
+
+    instruction: str | None = None
+    answer: str | None = None
+    task: Task | None = None
+    """When absent: ``qa`` for rows with an instruction, else ``caption``."""
+    license: Annotated[str, Field(min_length=1)] = "unknown"
 
 
 class SourceConfig(StrictConfig):
@@ -25,6 +57,12 @@ class SourceConfig(StrictConfig):
     """Further files the source needs, by role: blacklist, names, captions, metadata."""
     copies: PositiveInt | None = None
     """Number of rows per labelled clip, each with another sentence; the source's own number when absent."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] | None = None
+    """Of a ``table``: source name of its rows; the file's name when absent."""
+    columns: TableColumns = TableColumns()
+    """Of a ``table``."""
+    defaults: TableDefaults = TableDefaults()
+    """Of a ``table``. The default of ``split`` is the key of that name, or "train"."""
 
     @field_validator("companions", mode="before")
     @classmethod
@@ -33,6 +71,17 @@ class SourceConfig(StrictConfig):
         if not isinstance(value, dict):
             return value
         return {role: [paths] if isinstance(paths, str) else paths for role, paths in value.items()}  # pyright: ignore[reportUnknownVariableType]
+
+    @model_validator(mode="after")
+    def tables_alone_have_columns(self) -> "SourceConfig":
+        """Refuse keys that a published source would ignore."""
+        usual = SourceConfig.model_fields
+        given = [
+            key for key in ("name", "columns", "defaults") if getattr(self, key) != usual[key].get_default()
+        ]
+        if given and self.source != TABLE:
+            raise ValueError(f"{given[0]} is for source: {TABLE}, {self.source} has its published columns")
+        return self
 
 
 class PrepareConfig(StrictConfig):

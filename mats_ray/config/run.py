@@ -160,7 +160,7 @@ def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str
     """
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
-        raise ConfigError("no configuration file given")
+        raise ConfigError("no configuration file given: --config YAML")
     tree: Tree = {}
     for one in paths:
         tree = merge(tree, read_yaml(Path(one)))

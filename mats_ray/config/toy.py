@@ -26,7 +26,7 @@ class ToyConfig(StrictConfig):
     """Number of steps that pretrain the tiny LLaMA on plain text."""
     llm_batch_size: PositiveInt = 48
     """Number of descriptions per batch, each with all its questions."""
-    num_test_clips: PositiveInt = 200
-    """Number of held-out clips the demo captions and asks about."""
+    num_test_clips: Annotated[PositiveInt, Field(le=10_000)] = 200
+    """Number of clips of each test set; names of their files have four digits."""
     num_audio_train_clips: PositiveInt = 2000
     """Number of clips for the audio-supervised model, the demo's upper bound."""

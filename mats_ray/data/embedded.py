@@ -26,8 +26,8 @@ from mats_ray.data.triplets import (
     identity_of,
     row_key,
 )
-from mats_ray.errors import DataError, StorageError, abbreviated
-from mats_ray.storage import open_input, parquet_files
+from mats_ray.errors import DataError, abbreviated
+from mats_ray.storage import open_input, parquet_files, reading_parquet
 from mats_ray.types import CLAPIdentity
 
 _Value = TypeVar("_Value")
@@ -126,7 +126,7 @@ def _select_splits(
 
 def read_group(group: RowGroup, columns: list[str]) -> pa.Table:
     """Read some columns of one row group, the rows that are used."""
-    with open_input(group.path) as source:
+    with reading_parquet(group.path), open_input(group.path) as source:
         file = pq.ParquetFile(source, pre_buffer=True)
         if not group.splits:
             return file.read_row_group(group.index, columns=columns)
@@ -163,16 +163,11 @@ def format_rows(rows: Mapping[str, int]) -> str:
 
 def _count_sources(file: str, splits: Sequence[str] | None) -> Counter[str]:
     found = Counter[str]()
-    try:
-        with open_input(file) as source:
-            for batch in pq.ParquetFile(source).iter_batches(columns=[SOURCE, SPLIT]):
-                sources = _filter_splits(pa.Table.from_batches([batch]), splits).column(SOURCE)
-                pairs = sources.value_counts().to_pylist()
-                found.update({str(pair["values"]): pair["counts"] for pair in pairs})
-    except StorageError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file} is not a readable Parquet file (cut off?): {error}") from error
+    with reading_parquet(file), open_input(file) as source:
+        for batch in pq.ParquetFile(source).iter_batches(columns=[SOURCE, SPLIT]):
+            sources = _filter_splits(pa.Table.from_batches([batch]), splits).column(SOURCE)
+            pairs = sources.value_counts().to_pylist()
+            found.update({str(pair["values"]): pair["counts"] for pair in pairs})
     return found
 
 
@@ -247,11 +242,6 @@ def _footer_hash(metadata: pq.FileMetaData) -> str:
 
 
 def _footer(file: str) -> tuple[pq.FileMetaData, pa.Schema]:
-    try:
-        with open_input(file) as source:
-            parquet = pq.ParquetFile(source)
-            return parquet.metadata, parquet.schema_arrow
-    except StorageError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file} is not a readable Parquet file (cut off?): {error}") from error
+    with reading_parquet(file), open_input(file) as source:
+        parquet = pq.ParquetFile(source)
+        return parquet.metadata, parquet.schema_arrow

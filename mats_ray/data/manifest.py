@@ -1,15 +1,17 @@
 """A list of audio in a Parquet, CSV or JSONL file: a column ``path``, and ``question`` where rows have one.
 
 Paths in it are absolute, URIs, or relative to the manifest's own folder. A path may have several rows, with a
-question each. Column names are read without their case and the spaces around them.
+question each. Column names are read without their case and the spaces around them. Other columns are kept as
+they are, for the rows of a batch job's output.
 """
 
 import difflib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +26,19 @@ from mats_ray.text import is_valid_unicode
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
 PATH, QUESTION = "path", "question"
 NUM_LOOKUP_THREADS = 32
+_ROWS_AT_A_TIME = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One row of a manifest."""
+
+    path: str
+    """As the manifest has it."""
+    question: str
+    """Empty where there is none."""
+    columns: str | None
+    """The other columns as a JSON object; None: there are none."""
 
 
 def is_manifest(path: str) -> bool:
@@ -31,15 +46,16 @@ def is_manifest(path: str) -> bool:
     return path.lower().endswith(EXTENSIONS)
 
 
-def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[str]]]:
-    """Read the files of a manifest, each once, sorted by path, and the questions of those that have some.
+def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[ManifestRow]]]:
+    """Read the files of a manifest, each once, sorted by path, and by path its rows, in their order.
 
     A file that is not there is listed all the same, so that its row can say so.
 
     Raises:
-        DataError: The manifest cannot be read, names no file, or has a row without a path.
+        DataError: The manifest cannot be read, names no file, or has a row without a path or with text that
+            is not valid Unicode.
     """
-    questions = dict[str, list[str]]()
+    rows = dict[str, list[ManifestRow]]()
     for number, row in enumerate(_rows(path), start=1):
         listed, question = row.get(PATH), row.get(QUESTION)
         if not isinstance(listed, str) or not listed.strip():
@@ -48,14 +64,21 @@ def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[str]]]:
             raise DataError(f"{path}: the question of row {number} is no text: {question!r}")
         for what, text in ((PATH, listed), (QUESTION, question or "")):
             _check_text(text, f"{path}: the {what} of row {number}")
-        own = questions.setdefault(_resolved(listed, path), [])
-        if question and question.strip():
-            own.append(question)
-    if not questions:
+        columns = _json({name: cell for name, cell in row.items() if name not in (PATH, QUESTION)})
+        _check_text(columns or "", f"{path}: another column of row {number}")
+        question = question if question and question.strip() else ""
+        rows.setdefault(_resolved(listed, path), []).append(ManifestRow(listed, question, columns))
+    if not rows:
         raise DataError(f"{path} names no files")
     with ThreadPoolExecutor(NUM_LOOKUP_THREADS) as pool:
-        objects = list(pool.map(stat_audio, sorted(questions)))
-    return objects, {named: own for named, own in questions.items() if own}
+        objects = list(pool.map(stat_audio, sorted(rows)))
+    return objects, rows
+
+
+def _json(columns: dict[str, Any]) -> str | None:
+    """Write other columns as JSON; what JSON has no type for (times, decimals) becomes text, NaN null."""
+    plain = {name: None if cell != cell else cell for name, cell in columns.items()}  # noqa: PLR0124
+    return json.dumps(plain, ensure_ascii=False, default=str) if plain else None
 
 
 def _check_text(text: str, what: str) -> None:
@@ -75,18 +98,18 @@ def _resolved(named: str, manifest: str) -> str:
     return locate(os.path.join(folder, named))[1]  # noqa: PTH118
 
 
-def _rows(path: str) -> Iterable[dict[str, Any]]:
+def _rows(path: str) -> Iterator[dict[str, Any]]:
     try:
         data = read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"no manifest {path}") from None
     try:
-        return list(_json_lines(path, data)) if path.lower().endswith(".jsonl") else _table_rows(path, data)
+        yield from _json_lines(path, data) if path.lower().endswith(".jsonl") else _table_rows(path, data)
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise DataError(f"the manifest {path} cannot be read: {error}") from error
 
 
-def _table_rows(path: str, data: bytes) -> list[dict[str, Any]]:
+def _table_rows(path: str, data: bytes) -> Iterator[dict[str, Any]]:
     if path.lower().endswith(".csv"):
         # all columns stay text: a question may be a number, and "NA" a name
         names = csv.open_csv(io.BytesIO(data)).schema.names
@@ -101,7 +124,10 @@ def _table_rows(path: str, data: bytes) -> list[dict[str, Any]]:
     if PATH not in places:
         names = abbreviated(table.column_names, most=20)
         raise DataError(f"{path} has no column {PATH!r}, its columns are {names}")
-    return table.select(list(places.values())).rename_columns(list(places)).to_pylist()
+    names = {place: name for name, place in places.items()}
+    table = table.rename_columns([names.get(n, name) for n, name in enumerate(table.column_names)])
+    for batch in table.to_batches(_ROWS_AT_A_TIME):
+        yield from batch.to_pylist()
 
 
 def _places(names: Sequence[str], where: str) -> dict[str, int]:
@@ -137,7 +163,8 @@ def _json_lines(path: str, data: bytes) -> Iterator[dict[str, Any]]:
         if not isinstance(pairs, _Pairs):
             raise DataError(f"{path}, line {number}: no JSON object")
         places = _places([name for name, _ in pairs], f"{path}, line {number}")
-        yield {name: pairs[place][1] for name, place in places.items()}
+        names = {place: name for name, place in places.items()}
+        yield {names.get(place, name): cell for place, (name, cell) in enumerate(pairs)}
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -130,7 +130,10 @@ def mixture_of(
         found.setdefault(_source_of(group), []).append(group)
     weights = config.weights or paper_weights()
     if without_weight := sorted(found.keys() - weights.keys()):
-        raise ConfigError(f"data.mixture.weights names no weight for {abbreviated(without_weight)}")
+        table = "data.mixture.weights" if config.weights else "the paper's table of data.mixture.weights"
+        raise ConfigError(
+            f"{table} names no weight for {abbreviated(without_weight)}; weights are for every source or none"
+        )
     if absent := sorted(config.weights.keys() - found.keys()):
         raise ConfigError(
             f"data.mixture.weights names {abbreviated(absent)}, of which {where} holds no rows to train on; "

@@ -72,7 +72,23 @@ def check_columns(names: Iterable[str], *, where: str) -> None:
         DataError: Names the missing columns.
     """
     if missing := [name for name in COLUMNS if name not in set(names)]:
-        raise DataError(f"{where} lacks the triplet columns {', '.join(missing)}")
+        raise DataError(
+            f"{where} lacks the triplet columns {', '.join(missing)}; "
+            "`mats prepare` makes triplets of a table (source: table)"
+        )
+
+
+def check_types(schema: pa.Schema, *, where: str) -> None:
+    """Refuse a table whose triplet columns are no texts.
+
+    Raises:
+        DataError: Names the first such column and its type.
+    """
+    for name in COLUMNS:
+        kind = schema.field(name).type
+        inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_nested(inner) or pa.types.is_binary(inner):
+            raise DataError(f"{where}: the column {name!r} holds {kind}, triplets are texts")
 
 
 def embedding_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

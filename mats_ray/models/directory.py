@@ -21,6 +21,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.types import CLAPIdentity
 
 if TYPE_CHECKING:
@@ -205,7 +206,8 @@ def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[st
         llm.save_pretrained(str(directory), save_embedding_layers=False, state_dict=tensors)
         (directory / "README.md").unlink(missing_ok=True)  # peft's own card template; ours follows
         return
-    llm.save_pretrained(directory / "llm", state_dict=tensors)  # pyright: ignore[reportCallIssue]
+    with quiet_transformers():
+        llm.save_pretrained(directory / "llm", state_dict=tensors)  # pyright: ignore[reportCallIssue]
 
 
 def _stored(ref: str | None, home: str) -> str | None:

@@ -22,6 +22,7 @@ from mats_ray.config.model import LLMConfig
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.foreign import one_error
 from mats_ray.models.gguf import gguf_arguments, gguf_config, is_gguf, unquantised, unread_tensors
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.models.weights import (
     NativeName,
     check_shards,
@@ -69,7 +70,7 @@ def load_llm(path: str, *, dtype: str = "float32") -> PreTrainedModel:
         _check_folder(Path(folder), source=source)
     else:
         extra |= {"config": gguf_config(file)}
-    with one_error(source):
+    with one_error(source), quiet_transformers():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **extra
         )
@@ -223,7 +224,7 @@ def _wrapped(llm: PreTrainedModel, config: "PeftConfig", *, source: str) -> "Pef
     """Put a fresh adapter on a model; each of its target names must be some module's."""
     from peft import PeftModel, get_peft_model
 
-    with one_error(source):
+    with one_error(source), quiet_transformers():
         wrapped = get_peft_model(llm, config)
     assert isinstance(wrapped, PeftModel)
     found: list[str] = wrapped.base_model.targeted_module_names  # pyright: ignore[reportAssignmentType]

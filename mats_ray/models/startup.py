@@ -2,7 +2,9 @@
 
 import functools
 import gc
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -28,3 +30,21 @@ def without_garbage_collection(function: Callable[P, T]) -> Callable[P, T]:
                 gc.enable()
 
     return load
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Load, wrap or save a model without transformers' bars over its tensors and a warning meant for peft.
+
+    Afterwards the process's settings are as they were; bars of downloads and other warnings are shown.
+    """
+    from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+
+    before = set_tqdm_hook(lambda _, args, kwargs: EmptyTqdm(*args, **kwargs))
+    try:
+        with warnings.catch_warnings():
+            # peft uses the old name whenever it wraps a model
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
+    finally:
+        set_tqdm_hook(before)

@@ -27,7 +27,7 @@ def execution() -> Iterator[DataContext]:
     """
     context = DataContext.get_current().copy()
     disable_output(context)
-    with DataContext.current(context), _only_warnings(), warnings.catch_warnings():
+    with DataContext.current(context), _only_warnings(), _no_tracebacks(), warnings.catch_warnings():
         # max_task_retries has no other way in; to be looked at with Ray 2.64, which removes this one
         warnings.simplefilter("ignore", RayDeprecationWarning)
         try:
@@ -47,6 +47,32 @@ def disable_output(context: DataContext) -> None:
     """Turn off Ray Data's progress bars and the plan it prints before an execution."""
     context.enable_progress_bars = context.print_on_execution_start = False
     log_once("ray_data_progress_manager_disabled")  # or Ray Data logs how to get its bars back
+
+
+_REPORTERS = (
+    "ray.data.exceptions",
+    "ray.data._internal.execution.streaming_executor_state",
+    "ray.data._internal.execution.operators.actor_pool_map_operator",
+)
+"""Loggers of Ray Data that print, with tracebacks, the failure that is then raised here."""
+
+
+@contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Leave a failure's tracebacks, fifty lines each, to Ray's log file: the caller gets the failure."""
+    loggers = [logging.getLogger(name) for name in _REPORTERS]
+    for one in loggers:
+        one.addFilter(_hide_error)
+    try:
+        yield
+    finally:
+        for one in loggers:
+            one.removeFilter(_hide_error)
+
+
+def _hide_error(record: logging.LogRecord) -> bool:
+    record.hide = record.levelno >= logging.ERROR  # the filter of Ray Data's console handler looks for it
+    return True
 
 
 @contextmanager

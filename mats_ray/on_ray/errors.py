@@ -14,6 +14,7 @@ from mats_ray.errors import CodedError, MATSError
 
 _OWN_LINE = re.compile(r"^mats_ray\.errors\.(\w+): (.+)$", re.MULTILINE)
 """Last line of a traceback that ends in one of our errors."""
+_COLOUR = re.compile(r"\x1b\[\d+m")
 _RETRY_NOTE = re.compile(r"\nFailed to .+ after \d+/\d+ attempts .*", re.DOTALL)
 """What Ray Data appends to the text of an error that a task raises."""
 
@@ -42,6 +43,12 @@ def failure_reason(error: BaseException | str) -> str:
     if lines:
         return lines[-1]
     return type(error).__name__ if isinstance(error, BaseException) else "no reason given"
+
+
+def task_traceback(error: RayTaskError) -> str:
+    """Return the traceback of what a task raised, without those of Ray's own errors around it."""
+    text = str(error.cause if isinstance(error.cause, RayTaskError) else error)
+    return _COLOUR.sub("", text.split("\n\nThe above exception was")[0]).strip()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

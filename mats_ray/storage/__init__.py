@@ -6,7 +6,7 @@ Whatever fails is a ``StorageError`` that names path and cause; it imports neith
 from mats_ray.storage.access import Environment, is_remote, locate
 from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
 from mats_ray.storage.lock import lock_folder
-from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files
+from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files, reading_parquet
 from mats_ray.storage.reading import download, fetch_into, open_input, read_bytes
 from mats_ray.storage.retries import ATTEMPTS, ATTEMPTS_REFUSED, ChangedError, retry
 from mats_ray.storage.writing import (
@@ -43,6 +43,7 @@ __all__ = [
     "open_output",
     "parquet_files",
     "read_bytes",
+    "reading_parquet",
     "remove",
     "remove_folder",
     "retry",

@@ -1,6 +1,11 @@
 """Folders of Parquet files, and the marker of unfinished ones."""
 
-from mats_ray.errors import DataError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from mats_ray.errors import DataError, StorageError
 from mats_ray.storage.access import is_remote, locate
 from mats_ray.storage.listing import StoredFile, list_files, stat
 from mats_ray.storage.reading import read_bytes
@@ -33,3 +38,19 @@ def check_finished(path: str) -> None:
     if stat(marker) is not None:
         command = read_bytes(marker).decode().strip()
         raise DataError(f"{path} is unfinished: `{command}` is at work there or was killed; run it again")
+
+
+@contextmanager
+def reading_parquet(path: str) -> Iterator[None]:
+    """Name the file when Parquet cannot be read: footers and rows, some bytes of which may be damaged.
+
+    Raises:
+        DataError: Any failure of pyarrow.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} is not a readable Parquet file (cut off?): {reason}") from error

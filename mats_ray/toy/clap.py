@@ -3,34 +3,43 @@
 Besides matching, its towers learn to classify sounds (``mats_ray.toy.tags``), like pretrained real ones.
 
 It stands for the pretrained encoder that MATS builds on. It is trained on training scenes only. Its modality
-gap is small (benchmarks/demo.md): one head classifies tags of both modalities.
+gap is that of real ones (benchmarks/demo.md), from the same causes (Liang et al., 2022): the towers start in
+narrow cones of their own, a low temperature lets them stay there, and some captions do not fit their clip.
 
-Shapes: N clips, F frames, M mel bands, B batch, C joint dim, K tags.
+Shapes: F frames, M mel bands, B batch, C joint dim, D width of a tower, K tags.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
 
 from mats_ray.config.toy import ToyConfig
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.clap.frontend import LogMel
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.progress import Progress
+from mats_ray.toy.fitting import first_weights, one_ahead, optimizers, update
 from mats_ray.toy.grammar import captions
 from mats_ray.toy.recordings import Recordings
-from mats_ray.toy.scenes import SceneClip
+from mats_ray.toy.scenes import Scene, SceneClip, other_scene
 from mats_ray.toy.tags import TagHead, scene_tags
-from mats_ray.train.optim import learning_rate
 
 NUM_MELS, SPEC_SIZE = 32, 64
-LEARNING_RATE, SCHEDULE = 3e-3, ScheduleConfig(type="cosine", warmup_steps=40)
+MATRIX_LEARNING_RATE, LEARNING_RATE = 1e-2, 3e-3
+"""Learning rates: Muon's for the layers' matrices, AdamW's for all else."""
+SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
 MATCHING_WEIGHT = 0.5
 """Weight of the contrastive loss, against that of tags: pairs are easier to memorise than tags."""
+LOGIT_SCALE = 25.0
+"""Inverse temperature of the contrastive loss, fixed."""
+OTHER_CAPTIONS = 0.3
+"""Share of captions that name less than the clip holds, or something else, as captions from the web do."""
 INITIALIZER_FACTOR = 2.0
 """Narrow layers need larger first weights than transformers' default, or few directions get used."""
 MAX_GAIN_DB, MAX_BANDS, MAX_FRAMES = 6.0, 4, 12
@@ -115,7 +124,8 @@ def train_clap(
     size = config.clap_batch_size
     batches = [clips[start : start + size] for start in range(0, len(clips), size)]
     model = _fit(batches, recordings, tokenizer, dim, seed)
-    model.eval().save_pretrained(directory)
+    with quiet_transformers():
+        model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     extractor.save_pretrained(directory)
 
@@ -128,26 +138,30 @@ def _fit(
     seed: int,
 ) -> ClapModel:
     """Train on matching and on tags; every clip is new."""
-    model, head = _fresh(clap_config(tokenizer, dim=dim), seed=seed)
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *head.parameters()], lr=LEARNING_RATE, weight_decay=0.05, fused=True
-    )
+    model, heads = _fresh(clap_config(tokenizer, dim=dim), seed=seed)
+    named = [*model.named_parameters(), *heads.named_parameters()]
+    both = optimizers(named, matrices=MATRIX_LEARNING_RATE, others=LEARNING_RATE)
     rng, count = np.random.default_rng(seed), len(batches)
     with Progress("toy CLAP", total=count, unit="step") as progress:
-        for step, clips in enumerate(batches):
-            lr = learning_rate(step, lr=LEARNING_RATE, num_steps=count, schedule=SCHEDULE)
-            optimizer.param_groups[0]["lr"] = lr
-            texts = [captions(clip.scene, clip.rng(1), 1)[0] for clip in clips]
-            text_BC, audio_BC = _embed(model, tokenizer, texts, augment(recordings.log_mels(clips), rng))
-            tags_BK = scene_tags([clip.scene for clip in clips])
-            matching = _contrastive_loss(model, text_BC, audio_BC)
-            loss = MATCHING_WEIGHT * matching + head(audio_BC, text_BC, tags_BK)
-            optimizer.zero_grad()
+        spectrograms = one_ahead(augment(recordings.log_mels(clips), rng) for clips in batches)
+        for step, (clips, mels_BFM) in enumerate(zip(batches, spectrograms, strict=True)):
+            described = [described_scene(clip) for clip in clips]
+            texts = [captions(scene, clip.rng(1), 1)[0] for scene, clip in zip(described, clips, strict=True)]
+            tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+            loss = _loss(model, heads, tokens, mels_BFM, (described, [clip.scene for clip in clips]))
+            for module in (model, heads):
+                module.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            update(both, step=step, num_steps=count, schedule=SCHEDULE)
             progress.advance(note=f"loss {loss.item():.3f}")
     return model
+
+
+def described_scene(clip: SceneClip) -> Scene:
+    """What the caption of a training clip is about: mostly the clip's scene."""
+    rng = clip.rng(5)
+    return other_scene(clip.scene, rng) if rng.random() < OTHER_CAPTIONS else clip.scene
 
 
 def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:
@@ -163,28 +177,35 @@ def augment(mels_BFM: Tensor, rng: np.random.Generator) -> Tensor:
     return augmented_BFM
 
 
-def _fresh(config: ClapConfig, *, seed: int) -> tuple[ClapModel, TagHead]:
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(seed)
-        return ClapModel(config).train(), TagHead(config.projection_dim)
+def _fresh(config: ClapConfig, *, seed: int) -> tuple[ClapModel, nn.ModuleList]:
+    """Return a model, and heads for the tags of text and audio."""
+    with first_weights(seed):
+        model = ClapModel(config).train()
+        for scale in (model.logit_scale_t, model.logit_scale_a):
+            scale.data.fill_(math.log(LOGIT_SCALE))  # no part of the loss: it stays
+        widths = (model.text_model.config.hidden_size, model.audio_model.config.hidden_size)
+        return model, nn.ModuleList(TagHead(width) for width in widths)
 
 
-def _embed(
-    model: ClapModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], mels_BFM: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Text and audio embeddings of pairs, both (B, C) and of unit length."""
-    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-    text_BC = _features(model.get_text_features(**tokens))
-    return text_BC, _features(model.get_audio_features(input_features=mels_BFM[:, None]))
+def _loss(
+    model: ClapModel,
+    heads: nn.ModuleList,
+    tokens: Mapping[str, Tensor],
+    mels_BFM: Tensor,
+    scenes: tuple[Sequence[Scene], Sequence[Scene]],
+) -> Tensor:
+    """Matching, and tags of what is in the text and in the audio."""
+    text_BD = model.text_model(tokens["input_ids"], tokens["attention_mask"]).pooler_output
+    audio_BD = model.audio_model(input_features=mels_BFM[:, None]).pooler_output
+    matching = _contrastive_loss(
+        normalize(model.text_projection(text_BD), dim=-1), normalize(model.audio_projection(audio_BD), dim=-1)
+    )
+    pooled = zip(heads, (text_BD, audio_BD), scenes, strict=True)
+    return MATCHING_WEIGHT * matching + sum(head(one_BD, scene_tags(of)) for head, one_BD, of in pooled)
 
 
-def _contrastive_loss(model: ClapModel, text_BC: Tensor, audio_BC: Tensor) -> Tensor:
+def _contrastive_loss(text_BC: Tensor, audio_BC: Tensor) -> Tensor:
     """Symmetric cross-entropy over the batch's similarities (CLIP, CLAP)."""
-    logits_BB = model.logit_scale_t.exp() * text_BC @ audio_BC.T
+    logits_BB = LOGIT_SCALE * text_BC @ audio_BC.T
     target_B = torch.arange(len(text_BC))
     return (cross_entropy(logits_BB, target_B) + cross_entropy(logits_BB.T, target_B)) / 2
-
-
-def _features(output: object) -> Tensor:
-    """Unwrap features: transformers 5 returns them inside an output object."""
-    return normalize(output if isinstance(output, Tensor) else output.pooler_output, dim=-1)  # pyright: ignore[reportAttributeAccessIssue]

@@ -17,7 +17,7 @@ from mats_ray.toy.sounds import SOUNDS
 from mats_ray.toy.vocabulary import VOCABULARY
 from mats_ray.types import Triplet
 
-QuestionKind = Literal["presence", "identify", "relation", "order"]
+QuestionKind = Literal["presence", "identify", "count", "relation", "order"]
 
 AT_THE_SAME_TIME = "at the same time"
 ONE_AFTER_THE_OTHER = "one after the other"
@@ -52,7 +52,11 @@ CAPTION_TEMPLATES: dict[SceneKind, tuple[str, ...]] = {
 
 QUESTIONS: dict[QuestionKind, tuple[str, ...]] = {
     "presence": (
+        "Is there {noun}?",
+        "Is there {noun} in the audio?",
+        "Can {noun} be heard?",
         "Can you hear {noun}?",
+        "Do you hear {noun}?",
         "Do you notice {noun} in the audio?",
         "Does the clip contain the sound of {noun}?",
         "Is there any sound of {noun}?",
@@ -60,10 +64,18 @@ QUESTIONS: dict[QuestionKind, tuple[str, ...]] = {
     ),
     "identify": (
         "Which sounds can be heard?",
+        "What can be heard?",
         "What can be heard in the audio?",
+        "What do you hear?",
+        "What sounds are there?",
         "What makes the sound in this clip?",
         "Name everything you hear.",
         "Which sound sources are in the recording?",
+    ),
+    "count": (
+        "How many sounds are there?",
+        "How many sounds can be heard?",
+        "How many different sounds do you hear?",
     ),
     "relation": (
         "Do the sounds happen at the same time or one after the other?",
@@ -84,6 +96,7 @@ _CANONICAL_CAPTIONS: dict[SceneKind, str] = {
     "then": "{c1}, then {c2}",
     "together": "{c1} while {c2}",
 }
+_NUMBERS = ("one", "two")
 _RELATION_WORDS = {
     AT_THE_SAME_TIME: re.compile(r"\b(same time|simultaneous\w*|at once|together|mixture)\b"),
     ONE_AFTER_THE_OTHER: re.compile(
@@ -119,8 +132,8 @@ def canonical_caption(scene: Scene) -> str:
 def question_answers(scene: Scene, rng: np.random.Generator, *, num_presence: int = 2) -> list[QA]:
     """Write every question that makes sense for a scene, each in one of its phrasings.
 
-    Which sounds there are, and whether some are there; for pairs how they relate in time; for one after the
-    other which is first.
+    Which sounds there are, whether some are there, and how many; for pairs how they relate in time; for one
+    after the other which is first.
 
     Args:
         scene: Sounds and their order.
@@ -135,6 +148,7 @@ def question_answers(scene: Scene, rng: np.random.Generator, *, num_presence: in
         *(("presence", name, "yes") for name in present),
         *(("presence", name, "no") for name in absent[: num_presence - len(present)]),
         ("identify", "", _list_sounds(scene)),
+        ("count", "", _NUMBERS[len(scene.sounds) - 1]),
     ]
     if scene.kind != "alone":
         pairs.append(("relation", "", AT_THE_SAME_TIME if scene.kind == "together" else ONE_AFTER_THE_OTHER))
@@ -191,7 +205,7 @@ def caption_is_right(predicted: str, scene: Scene) -> bool:
 def answer_is_right(kind: QuestionKind, predicted: str, expected: str) -> bool:
     """Judge a predicted answer against the canonical one, whatever its case, punctuation and extra words."""
     words = re.findall(r"[a-z]+", predicted.lower())
-    if kind == "presence":
+    if kind in ("presence", "count"):
         return words[:1] == [expected]
     if kind == "relation":
         plain = " ".join(words)

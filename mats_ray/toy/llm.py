@@ -25,8 +25,9 @@ from mats_ray.config.train import ScheduleConfig
 from mats_ray.models.mats import pad_right
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.splice import IGNORED
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.progress import Progress
-from mats_ray.train.optim import learning_rate
+from mats_ray.toy.fitting import first_weights, optimizers, update
 from mats_ray.types import Triplet
 
 SCHEDULE = ScheduleConfig(type="cosine", warmup_steps=40)
@@ -91,11 +92,11 @@ def pretrain_llm(
         config: Size, steps, batch size in descriptions.
         seed: Seed of weights and order.
     """
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(seed)
+    with first_weights(seed):
         model = LlamaForCausalLM(llama_config(tokenizer, config)).train()
     prompts = PromptTokenizer(tokenizer)
-    optimizers, rng = _optimizers(model), np.random.default_rng(seed)
+    both = optimizers(model.named_parameters(), matrices=MATRIX_LEARNING_RATE, others=LEARNING_RATE)
+    rng = np.random.default_rng(seed)
     with Progress("toy LLaMA", total=config.llm_steps, unit="step") as progress:
         for step in range(config.llm_steps):
             drawn = [dialogues[i] for i in rng.choice(len(dialogues), config.llm_batch_size)]
@@ -103,12 +104,10 @@ def pretrain_llm(
             model.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, peak in optimizers:
-                lr = learning_rate(step, lr=peak, num_steps=config.llm_steps, schedule=SCHEDULE)
-                optimizer.param_groups[0]["lr"] = lr
-                optimizer.step()
+            update(both, step=step, num_steps=config.llm_steps, schedule=SCHEDULE)
             progress.advance(note=f"loss {loss.item():.3f}")
-    model.eval().save_pretrained(directory)
+    with quiet_transformers():
+        model.eval().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
@@ -140,14 +139,3 @@ def reading_loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> Tensor:
     next_BT = labels_BT[:, 1:]
     answered_BT = next_BT != IGNORED
     return cross_entropy(model.lm_head(hidden_BTD[:, :-1][answered_BT]), next_BT[answered_BT])
-
-
-def _optimizers(model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Muon, which halves the number of steps for so small a model, for matrices; AdamW for all else."""
-    named = list(model.named_parameters())
-    matrices = [weight for name, weight in named if weight.ndim == 2 and "embed" not in name]
-    others = [weight for name, weight in named if weight.ndim != 2 or "embed" in name]
-    return [
-        (torch.optim.Muon(matrices, weight_decay=0.1, momentum=0.9), MATRIX_LEARNING_RATE),
-        (torch.optim.AdamW(others, weight_decay=0.01, betas=(0.9, 0.98), fused=True), LEARNING_RATE),
-    ]

@@ -1,7 +1,7 @@
-"""Scenes of one or two sounds: their list, their split into training and held-out, their audio.
+"""Scenes of one or two sounds: their list, their split into training, validation and novel, their audio.
 
-What is held out are scenes: for some pairs of sounds either both at once or one after the other (either way
-round), so no scene of the test set occurs in training, as audio or as text.
+What is withheld are scenes: for some pairs of sounds either both at once or one after the other (either way
+round), so none of them occurs in training, as audio or as text.
 """
 
 import itertools
@@ -58,29 +58,52 @@ def all_scenes() -> tuple[Scene, ...]:
     return (*alone, *_forms(itertools.combinations(SOUNDS, 2)))
 
 
-def split_scenes(seed: int, *, held_out_fraction: float = 0.1) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
-    """Split all scenes into (training, held-out): some pairs of sounds lose a way in which they can meet.
+def split_scenes(
+    seed: int, *, fraction: float = 0.1
+) -> tuple[tuple[Scene, ...], tuple[Scene, ...], tuple[Scene, ...]]:
+    """Split all scenes into training, validation, novel: some pairs of sounds lose a way of meeting.
 
     From half of these pairs "at once" is withheld, from the others "one then the other", in *both* orders:
     were only a dog after rain trained, a model that memorised the pair would get rain after a dog wrong. Then
     a dog that barks *while* it rains is new, but not dogs and rain in one clip. The pairs come from
     rounds of a round-robin tournament, in each of which every sound meets one other: all sounds occur in
-    equally many held-out scenes. The fraction, of all pairs, is rounded to rounds, at least two.
+    equally many withheld scenes.
+
+    Args:
+        seed: Draws the pairs.
+        fraction: Of all pairs, once for the validation and once for the novel scenes; rounded to rounds, at
+            least two, at most half of them.
     """
     rng = np.random.default_rng(seed)
     rounds = _tournament([str(name) for name in rng.permutation(list(SOUNDS))])
-    num_held_out = min(max(2, round(held_out_fraction * len(rounds))), len(rounds))
-    held_out = {
+    count = min(max(2, round(fraction * len(rounds))), len(rounds) // 2)
+    novel, validation = (_withheld(rounds[first : first + count]) for first in (0, count))
+    scenes = all_scenes()
+    return (
+        tuple(scene for scene in scenes if scene not in novel | validation),
+        tuple(scene for scene in scenes if scene in validation),
+        tuple(scene for scene in scenes if scene in novel),
+    )
+
+
+def _withheld(rounds: Sequence[Sequence[tuple[str, str]]]) -> set[Scene]:
+    """Of the pairs of one round their sequences, of those of the next their mixtures, and so on."""
+    return {
         scene
-        for turn, pairs in enumerate(rounds[:num_held_out])
+        for turn, pairs in enumerate(rounds)
         for scene in _forms(pairs)
         if (scene.kind == "then") == (turn % 2 == 0)
     }
-    scenes = all_scenes()
-    return (
-        tuple(scene for scene in scenes if scene not in held_out),
-        tuple(scene for scene in scenes if scene in held_out),
-    )
+
+
+def other_scene(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Draw what a careless caption of a scene is about: a sound less, or another sound in place of one."""
+    place = int(rng.integers(len(scene.sounds)))
+    if scene.kind != "alone" and rng.random() < 0.5:
+        return Scene("alone", (scene.sounds[place],))
+    sounds = list(scene.sounds)
+    sounds[place] = str(rng.choice([name for name in SOUNDS if name not in scene.sounds]))
+    return Scene(scene.kind, tuple(sounds))
 
 
 def scene_clips(

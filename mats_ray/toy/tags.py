@@ -2,9 +2,10 @@
 
 Real CLAPs start from pretrained towers (HTSAT on AudioSet's tags, RoBERTa and GPT-2 on text). The toy's
 start from nothing, and a contrastive loss alone, on a few thousand pairs, needs far longer to separate the
-twentieth sound from the others. One linear head reads both modalities: a tag has one direction in either.
+twentieth sound from the others. Each tower has a head of its own, before the projection into the joint space,
+as pretraining has: nothing but the contrastive loss brings the modalities together.
 
-Shapes: N clips, B batch, C joint dim, K tags.
+Shapes: N clips, B batch, D width of a tower, K tags.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,6 @@ NUM_TAGS = 2 * len(SOUNDS) + len(KIND_SHARES)
 """Each sound: there or not; each sound: first of two or not; each kind of scene."""
 SOUND_WEIGHT, ORDER_WEIGHT = 1.3, 0.5
 """Against the contrastive loss; sounds are harder to learn than their order, and matter more."""
-_SCALE = 8.0  # unit vectors of 64 components are small inputs
 
 
 def scene_tags(scenes: Sequence[Scene]) -> Tensor:
@@ -37,24 +37,21 @@ def scene_tags(scenes: Sequence[Scene]) -> Tensor:
 
 
 class TagHead(nn.Module):
-    """A linear classifier of tags on the joint space; discarded after training.
+    """A linear classifier of tags on the output of one tower; discarded after training.
 
     Args:
-        dim: Width of the joint space.
+        width: D.
     """
 
     weight_K: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.tags = nn.Linear(dim, NUM_TAGS)
+        self.tags = nn.Linear(width, NUM_TAGS)
         weights = [SOUND_WEIGHT] * len(SOUNDS)
         self.register_buffer("weight_K", torch.tensor(weights + [ORDER_WEIGHT] * (NUM_TAGS - len(weights))))
 
-    def forward(self, audio_BC: Tensor, text_BC: Tensor, tags_BK: Tensor) -> Tensor:
-        """Weighted cross-entropy of all tags, summed over tags and modalities, averaged over the batch."""
-        logits_2BK = self.tags(torch.stack([audio_BC, text_BC]) * _SCALE)
-        loss_2BK = binary_cross_entropy_with_logits(
-            logits_2BK, tags_BK.expand_as(logits_2BK), reduction="none"
-        )
-        return (loss_2BK * self.weight_K).sum(dim=(0, 2)).mean()
+    def forward(self, pooled_BD: Tensor, tags_BK: Tensor) -> Tensor:
+        """Weighted cross-entropy of all tags, summed over tags, averaged over the batch."""
+        loss_BK = binary_cross_entropy_with_logits(self.tags(pooled_BD), tags_BK, reduction="none")
+        return (loss_BK * self.weight_K).sum(dim=1).mean()

@@ -1,13 +1,14 @@
 """Build the offline world once: tokenizer, tiny CLAP, triplets, tiny LLaMA; later calls find it and return.
 
 Only parts that the configuration does not name are built, and only below the world's own folder. Everything
-follows from ``seed``. Neither model ever sees a held-out scene.
+follows from ``seed``. Neither model ever sees a scene of validation or a novel one.
 """
 
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from mats_ray.models.build import build_clap
 from mats_ray.storage import exists
 from mats_ray.tasks import prompt_halves
 from mats_ray.toy.clap import train_clap
+from mats_ray.toy.fitting import side_by_side
 from mats_ray.toy.grammar import captions, kind_of, triplets
 from mats_ray.toy.llm import pretrain_llm
 from mats_ray.toy.scenes import KIND_SHARES, Scene, SceneClip, SceneKind, scene_clips, split_scenes
@@ -35,7 +37,8 @@ MARKER = "WORLD.json"
 Part = Literal["clap", "llm", "triplets"]
 PARTS: tuple[Part, ...] = ("clap", "llm", "triplets")
 """Folders of the world."""
-CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM = 11, 12, 13, 14
+CLAP_STREAM, TEXT_STREAM, NOVEL_STREAM, SUPERVISED_STREAM, READ_STREAM = 11, 12, 13, 14, 15
+VALIDATION_NOVEL_STREAM, VALIDATION_READ_STREAM = 16, 17
 """Added to the seed: clips of different uses are different clips."""
 CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.3, "then": 0.3, "together": 0.4}
 """Simultaneous sounds are the hardest to tell apart."""
@@ -43,16 +46,17 @@ CLAP_SHARES: dict[SceneKind, float] = {"alone": 0.3, "then": 0.3, "together": 0.
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Scenes either model may see, and scenes neither ever sees."""
+    """Scenes that all is trained on, and two sets that nothing is: one to choose settings by, one to test."""
 
     train: tuple[Scene, ...]
-    held_out: tuple[Scene, ...]
+    validation: tuple[Scene, ...]
+    novel: tuple[Scene, ...]
 
     def clips(self, stream: int, *, count: int, seed: int) -> list[SceneClip]:
-        """Draw clips of one use; only the test stream draws from the held-out scenes."""
-        scenes = self.held_out if stream == TEST_STREAM else self.train
+        """Draw clips of one use; only two uses draw from the scenes that are withheld."""
+        withheld = {NOVEL_STREAM: self.novel, VALIDATION_NOVEL_STREAM: self.validation}
         shares = CLAP_SHARES if stream == CLAP_STREAM else KIND_SHARES
-        return scene_clips(scenes, count, seed * 100 + stream, kind_shares=shares)
+        return scene_clips(withheld.get(stream, self.train), count, seed * 100 + stream, kind_shares=shares)
 
 
 def split_of(config: RunConfig) -> Split:
@@ -90,10 +94,12 @@ def ensure_world(config: RunConfig, *, parts: Sequence[Part] = PARTS) -> None:
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    marker.unlink(missing_ok=True)  # an incomplete world must not be mistaken for the old one
-    _build(config, config.toy, folder, missing)
-    tree = {"fingerprint": wanted, "parts": sorted({*built, *missing}), "mats_ray": __version__}
-    marker.write_text(json.dumps(tree) + "\n", "utf-8")
+    if not built:
+        marker.unlink(missing_ok=True)  # an incomplete world must not be mistaken for the old one
+    for part in _build(config, config.toy, folder, missing):  # what is finished outlives an interruption
+        built.append(part)
+        tree = {"fingerprint": wanted, "parts": sorted(built), "mats_ray": __version__}
+        marker.write_text(json.dumps(tree) + "\n", "utf-8")
 
 
 def ensure_texts(config: RunConfig) -> None:
@@ -159,7 +165,8 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
     return True
 
 
-def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part]) -> None:
+def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part]) -> Iterator[Part]:
+    """Build parts; yields each when it is finished."""
     split = split_of(config)
     clips_with_triplets = [
         (clip, all_triplets(clip, prefix)) for clip, prefix in _clips_with_prefix(config, split)
@@ -170,16 +177,27 @@ def _build(config: RunConfig, toy: ToyConfig, folder: Path, parts: Sequence[Part
         for row in itertools.chain(*dialogues)
         for text in (row.text, *prompt_halves(row.instruction), row.answer)
     )
-    if "clap" in parts:
-        num_pairs = toy.clap_steps * toy.clap_batch_size
-        clips = split.clips(CLAP_STREAM, count=num_pairs, seed=config.seed)
-        train_clap(folder / "clap", clips, tokenizer, toy, dim=config.model.clap.dim, seed=config.seed)
-    if "llm" in parts:
-        pretrain_llm(folder / "llm", dialogues, tokenizer, toy, seed=config.seed)
+    tokenizer_of_llm = deepcopy(
+        tokenizer
+    )  # a call sets padding and truncation: not for the other thread, too
+    trainings: dict[Part, Callable[[], None]] = {
+        "clap": lambda: train_clap(
+            folder / "clap",
+            split.clips(CLAP_STREAM, count=toy.clap_steps * toy.clap_batch_size, seed=config.seed),
+            tokenizer,
+            toy,
+            dim=config.model.clap.dim,
+            seed=config.seed,
+        ),
+        "llm": lambda: pretrain_llm(folder / "llm", dialogues, tokenizer_of_llm, toy, seed=config.seed),
+    }
+    chosen: dict[Part, Callable[[], None]] = {part: trainings[part] for part in trainings if part in parts}
+    yield from side_by_side(chosen)
     if "triplets" in parts:
         (folder / "triplets").mkdir(exist_ok=True)
         rows = [row for clip, one in clips_with_triplets for row in _draw_question(one, clip)]
         pq.write_table(triplet_table(rows), folder / "triplets" / "toy.parquet")
+        yield "triplets"
 
 
 def text_triplets(config: RunConfig, split: Split) -> list[Triplet]:

@@ -30,7 +30,6 @@ from mats_ray.config.run import join
 from mats_ray.errors import StorageError, TrainingError
 from mats_ray.storage import download, list_files, read_bytes, remove, remove_folder, write_file
 from mats_ray.train.engine import EngineState, TrainEngine
-from mats_ray.train.metrics import Record
 from mats_ray.train.run_state import (
     STATE,
     UNKNOWN_INPUTS,
@@ -40,6 +39,7 @@ from mats_ray.train.run_state import (
     parse_run_state,
     run_dir,
 )
+from mats_ray.train.tracking import Record
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from mats_ray.config.run import join
 from mats_ray.errors import TrainingError
 from mats_ray.models.directory import CONFIG, SANTA, ModelSettings
 from mats_ray.storage import exists, read_bytes, upload
-from mats_ray.train.metrics import Record
+from mats_ray.train.tracking import Record
 from mats_ray.types import CLAPIdentity
 from mats_ray.version import __version__
 

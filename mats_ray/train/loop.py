@@ -19,9 +19,10 @@ from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.mats import TrainBatch
 from mats_ray.train.checkpoints import save_checkpoint
 from mats_ray.train.engine import EngineState, StepResult, TrainEngine
-from mats_ray.train.metrics import IntervalTotals, MFUMeter, Record, Sample
+from mats_ray.train.metrics import IntervalTotals, MFUMeter
 from mats_ray.train.optim import dropout_seeds, learning_rate
 from mats_ray.train.run_state import RunState, fresh_state, state_after
+from mats_ray.train.tracking import Record, Sample
 from mats_ray.train.validation import Validation
 
 NAMED_SAMPLES = 8

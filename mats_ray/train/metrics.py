@@ -11,11 +11,7 @@ from mats_ray.config import RunConfig
 from mats_ray.models.mats import MATS
 from mats_ray.train.engine import StepResult
 from mats_ray.train.flops import TrainingFlops, llm_shape
-
-Record = dict[str, float]
-"""Metrics by name; always with ``step``."""
-Sample = dict[str, str]
-"""One generation: ``id``, ``instruction``, ``answer`` (the reference) and ``generated``."""
+from mats_ray.train.tracking import Record
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Unit of ``ru_maxrss`` in bytes."""

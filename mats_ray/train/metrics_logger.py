@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from mats_ray.errors import DataError
 from mats_ray.progress import Progress
 from mats_ray.storage import read_bytes, write_bytes
-from mats_ray.train.metrics import Record, Sample
-from mats_ray.train.tracking import Tracker
+from mats_ray.train.tracking import Record, Sample, Tracker
 
 POLL_SECONDS = 1.0
 SAMPLES = "samples.jsonl"

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from mats_ray.config.run import join
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.on_ray import training_rows
 from mats_ray.data.stream import StreamPlace
-from mats_ray.errors import MATSError, NotFiniteError, TrainingError
+from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
 from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.on_ray.errors import failure_reason
+from mats_ray.on_ray.errors import failure_reason, own_error
 from mats_ray.storage import Environment, is_remote, locate, lock_folder
 from mats_ray.train.checkpoints import CheckpointStore, CheckpointUploader, open_store, restore
 from mats_ray.train.dataloader import Prefetcher, micro_batches
@@ -36,10 +37,10 @@ from mats_ray.train.export import MODEL_SUBFOLDER, export, model_settings
 from mats_ray.train.init_from import initial_hash, initial_state
 from mats_ray.train.inputs import check_inputs
 from mats_ray.train.loop import fit
-from mats_ray.train.metrics import Record, Sample, mfu_meter
+from mats_ray.train.metrics import mfu_meter
 from mats_ray.train.metrics_logger import LogEntry, MetricsLogger
 from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, RunState, fresh_state, run_dir, run_inputs
-from mats_ray.train.tracking import open_trackers
+from mats_ray.train.tracking import Record, Sample, open_trackers
 from mats_ray.train.validation import load_validation
 from mats_ray.train.watchdog import Watchdog
 
@@ -60,8 +61,14 @@ class TrainResult:
     final_loss: float
 
 
-def train(config: RunConfig) -> TrainResult:
+def train(
+    config: RunConfig, *, cluster: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+) -> TrainResult:
     """Train mapper and language model on embedded texts, from the run's last checkpoint if there is one.
+
+    Args:
+        config: Configuration of the run.
+        cluster: Starts Ray. Entered once the inputs have been checked.
 
     Raises:
         ConfigError: The Santa memory the model shall carry has not been built, or a tracker is not installed.
@@ -70,7 +77,7 @@ def train(config: RunConfig) -> TrainResult:
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    with lock_folder(run_dir(config), by="mats train"):
+    with lock_folder(run_dir(config), by="mats train"), cluster():
         return _train_and_export(config, data)
 
 
@@ -158,8 +165,9 @@ def _run_worker(arguments: dict[str, Any]) -> None:
             _train(config, arguments["data"], context)
         except NotFiniteError as error:  # raised by all workers: each one can return
             ray.get(coordinator.fail.remote(str(error), certain=error.certain))
-        except MATSError as error:
-            ray.get(coordinator.fail.remote(str(error)))
+        except Exception as error:
+            if (found := own_error(error)) is not None:  # of this process, or of one that reads the data
+                ray.get(coordinator.fail.remote(str(found)))
             raise  # the others may wait for this worker: Ray ends them
 
 

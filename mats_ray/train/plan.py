@@ -4,9 +4,12 @@ Counts follow from shapes and are exact to some per cent; the share of a card's 
 the bytes of activations per token are assumptions, and are printed as such.
 """
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from mats_ray.config import RunConfig
 from mats_ray.errors import ConfigError, ModelError
@@ -23,6 +26,10 @@ ANSWER_SHARE = 0.3
 ROW_BYTES_BESIDES = 400
 """Bytes of an embedded triplet's texts and ids on disk; the embedding comes on top."""
 
+GPT2_NAMES = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
+TIED_UNLESS_WRITTEN = {"gpt2", "gemma", "gemma2", "gemma3_text"}
+"""Types of models whose output layer is their embedding where ``config.json`` does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class GPU:
@@ -33,9 +40,11 @@ class GPU:
     bf16_flops: float
     """Per second, dense, as printed by the maker: nothing reaches it."""
     dollars_per_hour: float
-    """Rented on demand, rounded, 2025: a default to be overridden."""
+    """Rented on demand, see ``PRICES_FROM``; ``--price`` overrides it."""
 
 
+PRICES_FROM = "a rounded price of large clouds on demand, 2025"
+"""Source and date of the prices in ``GPUS``: estimates of our own, no provider's list."""
 GPUS = {
     "a10g": GPU(24e0, 125e12, 1.0),
     "l4": GPU(24e0, 121e12, 0.8),
@@ -94,13 +103,11 @@ def shape_of(config: RunConfig) -> LLMShape:
     """Read the language model's shape from its ``config.json`` if it is a folder, or from a table of names.
 
     Raises:
-        ModelError: It is neither.
+        ModelError: It is neither, or the file does not hold a shape.
     """
     path = config.llm_path
     if Path(path).expanduser().is_dir():
-        from transformers import AutoConfig  # seconds, where a table would do
-
-        return llm_shape(AutoConfig.from_pretrained(path))
+        return _read_shape(Path(path).expanduser() / "config.json")
     name = path.rsplit("/", 1)[-1].lower()
     for known, shape in KNOWN_SHAPES.items():
         if name.startswith(known):
@@ -109,6 +116,22 @@ def shape_of(config: RunConfig) -> LLMShape:
         f"the shape of the language model {path!r} is not known here: it is no folder, and none of "
         f"{', '.join(KNOWN_SHAPES)}"
     )
+
+
+def _read_shape(path: Path) -> LLMShape:
+    """Read ``config.json`` itself: transformers would take seconds."""
+    faults = OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        tied = tree["model_type"] in TIED_UNLESS_WRITTEN
+        named: dict[str, Any] = {"tie_word_embeddings": tied, "n_inner": None}
+        named |= {GPT2_NAMES.get(name, name): value for name, value in tree.items()}
+        shape = llm_shape(SimpleNamespace(**named))
+    except faults as error:
+        raise ModelError(f"no shape of a language model can be read from {path}: {error!r}") from error
+    if not all(isinstance(size, int) and (size is False or 0 < size < 2**31) for size in astuple(shape)):
+        raise ModelError(f"no shape of a language model can be read from {path}: it holds {shape}")
+    return shape
 
 
 def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:

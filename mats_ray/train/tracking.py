@@ -13,8 +13,11 @@ from mats_ray.config.run import join
 from mats_ray.config.train import TrackerName
 from mats_ray.errors import ConfigError
 from mats_ray.storage import list_files, remove, upload
-from mats_ray.train.metrics import Record, Sample
 
+Record = dict[str, float]
+"""Metrics by name; always with ``step``."""
+Sample = dict[str, str]
+"""One generation: ``id``, ``instruction``, ``answer`` (the reference) and ``generated``."""
 FLUSH_SECONDS = 1
 """Longest delay of event files behind ``metrics.jsonl``."""
 

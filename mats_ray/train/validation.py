@@ -13,7 +13,7 @@ from mats_ray.data.triplets import EMBEDDING, embedding_matrix
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.train.engine import TrainEngine, evaluating
-from mats_ray.train.metrics import Sample
+from mats_ray.train.tracking import Sample
 from mats_ray.types import CLAPIdentity
 
 

@@ -8,7 +8,6 @@ from tests.architecture.source import PACKAGE, ROOT, listed, name_of
 
 COVERED_ELSEWHERE = {
     "mats_ray/cli/embed.py": "tests/integration/test_demo.py",
-    "mats_ray/cli/on_ray.py": "tests/integration/test_demo.py",
     "mats_ray/cli/train.py": "tests/integration/test_demo.py",
     "mats_ray/data/embedding/on_ray.py": "tests/integration/test_embedding.py",
     "mats_ray/data/prepare/on_ray.py": "tests/integration/test_prepare.py",
@@ -51,8 +50,8 @@ COVERED_ELSEWHERE = {
     "mats_ray/serving/http/status_routes.py": "tests/unit/serving/http/test_app.py",
     "mats_ray/serving/http/schemas.py": "tests/unit/serving/http/test_app.py",
     "mats_ray/serving/http/tracing.py": "tests/unit/serving/test_tracing.py",
-    "mats_ray/toy/captioned.py": "tests/integration/test_demo.py",
-    "mats_ray/toy/demo.py": "tests/integration/test_demo.py",
+    "mats_ray/toy/demo/captioned.py": "tests/integration/test_demo.py",
+    "mats_ray/toy/demo/run.py": "tests/integration/test_demo.py",
     "mats_ray/train/on_ray.py": "tests/integration/test_training.py",
 }
 MODULES = [name_of(path) for path in PACKAGE if path.stem not in {"__init__", "__main__"}]

@@ -14,6 +14,11 @@ CODECS = {"av", "soundfile", "soxr"}
 
 LIGHT = {
     "command line": ("mats_ray.cli.main", 110, TORCH | RAY | CODECS | {"numpy", "pydantic", "pyarrow"}),
+    "plan of a training run": (
+        "mats_ray.cli.plan, mats_ray.train.plan, mats_ray.train.metrics_logger",
+        490,
+        TORCH | RAY | CODECS,
+    ),
     "planning a caption job": ("mats_ray.caption.job", 620, TORCH | RAY),
     "driver of a caption job": ("mats_ray.caption.on_ray, mats_ray.cli.on_ray", 1750, TORCH),
     "decoder of a caption job": ("mats_ray.caption.decode", 560, TORCH | RAY),

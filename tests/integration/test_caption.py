@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from mats_ray.caption import on_ray
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.job import CaptionJob
 from mats_ray.caption.on_ray import caption
+from mats_ray.caption.output import PartStore
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.data.audio import read_audio
@@ -241,6 +243,49 @@ def test_files_times_questions_and_only_what_is_new(ray_cluster, model_dir, tmp_
     pipeline = MATSPipeline.from_pretrained(model_dir)
     for row in rows[:4]:
         assert row["answer"] == pipeline.ask(read_audio(row["path"]), row["prompt"]).text
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_columns_of_a_manifest_pass_through_and_follow_it(ray_cluster, model_dir, tmp_path, file_format):
+    write_good(tmp_path / "clips", 2)
+    listing, out = tmp_path / "list.csv", str(tmp_path / "out")
+
+    def run(*lines):
+        listing.write_text("\n".join(["path,question,speaker", *lines]))
+        summary = caption(
+            config(format=file_format, always_caption=True), audio=str(listing), out=out, model=str(model_dir)
+        )
+        store = PartStore(out)
+        rows = [row for name in store.names() for row in store.read(name).to_pylist()]
+        return summary.written, {
+            (row["listed_path"], row["task"]): json.loads(row["manifest"])["speaker"] for row in rows
+        }
+
+    first = run("clips/00.wav,Is there a dog?,Ada")
+    second = run("clips/00.wav,Is there a dog?,Ada L.", "./clips/01.wav,,Bob")
+
+    assert first == (2, {("clips/00.wav", "caption"): "Ada", ("clips/00.wav", "qa"): "Ada"})
+    assert second == (
+        1,
+        {
+            ("clips/00.wav", "caption"): "Ada L.",
+            ("clips/00.wav", "qa"): "Ada L.",
+            ("./clips/01.wav", "caption"): "Bob",
+        },
+    )
+    assert run("clips/00.wav,Is there a dog?,Eve", "./clips/01.wav,,Bob")[0] == 0
+
+
+def test_the_documentation_reads_the_rows(captioned, capsys):
+    _, out = captioned
+    page = (ROOT / "docs" / "batch.md").read_text()
+
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(snippet.replace("out/captions", str(out)), {})
+
+    printed = capsys.readouterr().out
+    assert "Describe the following audio" in printed
+    assert printed.splitlines()[-1] == str(len(BAD))
 
 
 def test_windows_of_long_audio_resume_whole(ray_cluster, model_dir, tmp_path):

@@ -15,7 +15,7 @@ from mats_ray.models.directory import read_info
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.on_ray.deployments import AnswererReplica, EncoderReplica
 from mats_ray.serving.service import AudioService
-from mats_ray.toy.testset import write_test_set
+from mats_ray.toy.demo.testset import write_test_set
 from mats_ray.train.on_ray import train
 from tests.runs import losses, other_run
 

@@ -18,7 +18,7 @@ from mats_ray.errors import ConfigError, DataError, TrainingError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.llm import load_llm
 from mats_ray.storage import lock_folder
-from mats_ray.toy.testset import write_test_set
+from mats_ray.toy.demo.testset import write_test_set
 from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
 from mats_ray.train.run_state import run_dir

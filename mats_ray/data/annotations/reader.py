@@ -12,8 +12,9 @@ from typing import NamedTuple, cast
 
 import pyarrow as pa
 
-from mats_ray.errors import DataError
+from mats_ray.errors import DataError, StorageError
 from mats_ray.storage import exists, list_files, open_input, stat
+from mats_ray.tasks import Task
 
 _BUFFER_BYTES = 1 << 20
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
@@ -30,12 +31,15 @@ class Row(NamedTuple):
     """Text in place of the audio; empty: built from ``labels``."""
     labels: tuple[str, ...] = ()
     question: str = ""
+    """Instruction of the record; empty: drawn from the prompts of the task."""
     answer: str = ""
     """Empty: the text itself, or the labels."""
     split: str = ""
     """Split of the record where it names one; otherwise the file's."""
     license: str = ""
     """Licence of the record where it is known."""
+    task: Task | None = None
+    """Task of the record where it is not that of its source."""
 
 
 class Dropped(NamedTuple):
@@ -56,6 +60,10 @@ class Rejected(NamedTuple):
 Entry = Row | Dropped | Rejected
 
 
+class EnoughReadError(Exception):
+    """``AnnotationFile.max_bytes`` are read: the start of the file is as its source publishes it."""
+
+
 @dataclass(slots=True)
 class AnnotationFile:
     """One file (or folder of audio, where names are the annotation), and the files it needs beside."""
@@ -65,6 +73,8 @@ class AnnotationFile:
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Paths by role, e.g. ``blacklist``; a role without files is absent."""
     bytes_read: int = 0
+    max_bytes: int | None = None
+    """Reading ends with ``EnoughReadError`` after about so many bytes, in companions too; None: no limit."""
 
     @property
     def name(self) -> str:
@@ -98,10 +108,12 @@ class AnnotationFile:
 
     def companion(self, path: str) -> "AnnotationFile":
         """Return a companion as a file of its own."""
-        return AnnotationFile(path, self.split)
+        return AnnotationFile(path, self.split, max_bytes=self.max_bytes)
 
     def _count(self, num_bytes: int) -> None:
         self.bytes_read += num_bytes
+        if self.max_bytes is not None and self.bytes_read > self.max_bytes:
+            raise EnoughReadError
 
 
 Reader = Callable[[AnnotationFile], Iterator[Entry]]
@@ -114,18 +126,23 @@ def open_bytes(path: str, count: Callable[[int], None]) -> io.BufferedReader:
         DataError: It cannot be opened.
     """
     stream = pa.input_stream(open_input(path), compression=_COMPRESSIONS.get(PurePosixPath(path).suffix))
-    return io.BufferedReader(_Counted(cast("io.RawIOBase", stream), count), _BUFFER_BYTES)
+    return io.BufferedReader(_Counted(cast("io.RawIOBase", stream), path, count), _BUFFER_BYTES)
 
 
 class _Counted(io.RawIOBase):
-    def __init__(self, stream: io.RawIOBase, count: Callable[[int], None]) -> None:
-        self._stream, self._count = stream, count
+    def __init__(self, stream: io.RawIOBase, path: str, count: Callable[[int], None]) -> None:
+        self._stream, self._path, self._count = stream, path, count
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        data = self._stream.read(len(buffer)) or b""
+        try:
+            data = self._stream.read(len(buffer)) or b""
+        except StorageError:
+            raise
+        except OSError as error:
+            raise DataError(f"{self._path} is compressed and damaged, or not compressed: {error}") from error
         buffer[: len(data)] = data
         self._count(len(data))
         return len(data)

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mats_ray.config.data import DataConfig
-from mats_ray.data.triplets import CLAP_METADATA_KEY, check_columns
-from mats_ray.errors import ConfigError, DataError, StorageError
+from mats_ray.data.triplets import CLAP_METADATA_KEY, check_columns, check_types
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.storage import (
     UNFINISHED,
     StoredFile,
@@ -28,6 +28,7 @@ from mats_ray.storage import (
     open_input,
     parquet_files,
     read_bytes,
+    reading_parquet,
     remove,
     remove_folder,
     stat,
@@ -138,15 +139,11 @@ def _check_separate_folders(triplets: str, embedded: str) -> None:
 
 
 def _triplet_file(file: StoredFile) -> TripletFile:
-    try:
-        with open_input(file.path) as source:
-            parquet = pq.ParquetFile(source)
-            check_columns(parquet.schema_arrow.names, where=file.path)
-            return TripletFile(file.path, parquet.metadata.num_rows, file.size, file.mtime_ns)
-    except StorageError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file.path} is not a readable Parquet file (cut off?): {error}") from error
+    with reading_parquet(file.path), open_input(file.path) as source:
+        parquet = pq.ParquetFile(source)
+        check_columns(parquet.schema_arrow.names, where=file.path)
+        check_types(parquet.schema_arrow, where=file.path)
+        return TripletFile(file.path, parquet.metadata.num_rows, file.size, file.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,9 @@ class EmbedSummary:
     path: str
 
 
-def embed(config: RunConfig) -> EmbedSummary:
+def embed(
+    config: RunConfig, *, cluster: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> EmbedSummary:
     """Embed every distinct text of the triplets once and write the triplets with their embeddings.
 
     Texts are hashed into partitions, so that equal texts are in one partition; an actor pool embeds a
@@ -52,6 +55,10 @@ def embed(config: RunConfig) -> EmbedSummary:
     are ordered by a hash of their id, so the same triplets give the same files. A killed job resumes with the
     partitions that are missing; a finished one, run again, does nothing. With ``data.embed: online`` the same
     files are written without embeddings.
+
+    Args:
+        config: Configuration of the run.
+        cluster: Starts Ray. Entered once triplets and CLAP have been checked, and only if files are missing.
 
     Raises:
         DataError: The triplets are missing, unfinished, malformed or empty; another job writes the output.
@@ -69,7 +76,7 @@ def embed(config: RunConfig) -> EmbedSummary:
     ledger = EmbedLedger(plan)
     done, encoded = ledger.completed(), 0
     if done is None:
-        with lock_folder(plan.out, by="mats embed"):
+        with lock_folder(plan.out, by="mats embed"), cluster():
             done, encoded = _run(plan, ledger, config, sources)
     rows, texts = sum(one.num_rows for one in done), sum(one.num_texts for one in done)
     assert rows == plan.num_rows, f"{rows} rows were written of {plan.num_rows}"

@@ -5,6 +5,7 @@ partition. Gather: a partition reads its batch of every chunk. Both can be repea
 result.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from mats_ray.data.embedding.embed_plan import EmbedPlan
 from mats_ray.data.triplets import COLUMNS, SCHEMA, row_key
 from mats_ray.errors import DataError
-from mats_ray.storage import open_input, open_output
+from mats_ray.storage import open_input, open_output, reading_parquet
 
 CHUNK_ROWS = 50_000
 """Number of rows of an input file held at a time."""
@@ -31,26 +32,43 @@ def scatter_path(plan: EmbedPlan, index: int) -> str:
 def scatter(plan: EmbedPlan, index: int) -> int:
     """Sort the rows of one input file into partitions and return their number."""
     source, rows = plan.files[index].path, 0
-    with open_input(source) as stream, open_output(scatter_path(plan, index)) as sink:
-        batches = pq.ParquetFile(stream).iter_batches(CHUNK_ROWS, columns=list(COLUMNS))
-        with pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer:
-            for batch in batches:
-                rows += len(batch)
-                _check_filled(batch, source)
-                for partition in _partitioned(pa.Table.from_batches([batch]), plan.num_partitions):
-                    writer.write_batch(partition)
+    with (
+        open_output(scatter_path(plan, index)) as sink,
+        pa.ipc.new_file(sink, SCHEMA, options=_OPTIONS) as writer,
+    ):
+        for batch in _batches(source):
+            table = _texts(batch, f"{source}, rows {rows + 1} to {rows + len(batch)}")
+            rows += len(batch)
+            for partition in _partitioned(table, plan.num_partitions):
+                writer.write_batch(partition)
     return rows
 
 
-def _check_filled(batch: pa.RecordBatch, where: str) -> None:
-    empty = [name for name in COLUMNS if batch.column(name).null_count]
-    if empty:
-        raise DataError(f"{where} has rows without {', '.join(empty)}")
+def _batches(source: str) -> Iterator[pa.RecordBatch]:
+    with reading_parquet(source), open_input(source) as stream:
+        yield from pq.ParquetFile(stream).iter_batches(CHUNK_ROWS, columns=list(COLUMNS))
+
+
+def _texts(batch: pa.RecordBatch, where: str) -> pa.Table:
+    """Return a batch as a table of ``SCHEMA``.
+
+    Raises:
+        DataError: A row lacks a value, has an empty text or answer, or one that is not UTF-8.
+    """
+    if empty := [name for name in COLUMNS if batch.column(name).null_count]:
+        raise DataError(f"{where}: there are rows without {', '.join(empty)}")
+    try:
+        table = pa.Table.from_batches([batch]).select(COLUMNS).cast(SCHEMA)
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
+    for name in ("text", "answer"):
+        if "" in table.column(name).to_pylist():
+            raise DataError(f"{where}: there are rows with an empty {name}")
+    return table
 
 
 def _partitioned(table: pa.Table, num_partitions: int) -> list[pa.RecordBatch]:
     """Split rows by a hash of their text, each partition in the order the rows came."""
-    table = table.select(COLUMNS).cast(SCHEMA)
     texts = table.column("text").to_pylist()
     partitions = np.fromiter((row_key(text) % num_partitions for text in texts), np.int64, len(texts))
     order = np.argsort(partitions, kind="stable")

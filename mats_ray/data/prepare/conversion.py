@@ -4,7 +4,7 @@ No more than one part file's rows are in memory.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,6 @@ from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Entry, Rej
 from mats_ray.data.prepare.input_files import InputFile
 from mats_ray.data.prepare.prepare_report import Counts
 from mats_ray.data.prepare.triplet_builder import TripletBuilder, TripletRow, read_descriptions
-from mats_ray.data.sources.registry import SOURCES
 from mats_ray.data.triplets import COLUMNS, SCHEMA
 from mats_ray.storage import open_output
 
@@ -51,7 +50,7 @@ def convert_file(
         DataError: The file is not what its source publishes, or a companion is missing.
     """
     builder = TripletBuilder(
-        source=SOURCES[input_file.source],
+        source=input_file.source,
         split=input_file.split,
         splits=input_file.splits,
         copies=input_file.copies,
@@ -66,6 +65,17 @@ def convert_file(
             if output.is_due:
                 yield output.finish(file)
         yield output.finish(file)
+
+
+def check_input_files(inputs: Sequence[InputFile], settings: PrepareConfig) -> None:
+    """Read every file up to its first record: header, format and companions are checked before Ray starts.
+
+    Raises:
+        DataError: A file is not what its source publishes, or a companion is missing.
+    """
+    read_descriptions(settings.descriptions)
+    for input_file in inputs:
+        input_file.check_start()
 
 
 class _PartFiles:
@@ -114,7 +124,7 @@ class _PartFiles:
             self._number += 1
             if self._out is not None:
                 write_part(rows, self._out, name)
-        return ConversionProgress(self._input_file.source, counts, name, example)
+        return ConversionProgress(self._input_file.source.name, counts, name, example)
 
     def _reject(self, input_file: InputFile, entry: Rejected) -> None:
         self._counts.rejected += 1

@@ -2,13 +2,17 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from mats_ray.config.data import PrepareConfig, SourceConfig
-from mats_ray.data.annotations.reader import AnnotationFile
+from mats_ray.config.data import TABLE, PrepareConfig, SourceConfig
+from mats_ray.data.annotations.reader import AnnotationFile, EnoughReadError
 from mats_ray.data.sources.registry import SOURCES, Source
+from mats_ray.data.sources.table import EXTENSIONS, TableReader, is_table
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.storage import list_files, name_of, stat
+from mats_ray.storage import StoredFile, list_files, name_of, stat
+from mats_ray.tasks import Task
 
 COMPANION_PATTERNS = {
     "blacklist": r"(.*/)?(blacklist/.*|blacklist_exclude_.*)\.json",
@@ -16,6 +20,7 @@ COMPANION_PATTERNS = {
     "metadata": r"(.*/)?clotho_metadata_\w+\.csv",
 }
 """Companions that are found below the folder of their source, by published name."""
+_START_BYTES = 4 << 20
 FILE_PATTERN = re.compile(r"[a-z0-9_]+-[0-9a-f]{8}-\d{5}\.parquet")
 
 
@@ -23,7 +28,7 @@ FILE_PATTERN = re.compile(r"[a-z0-9_]+-[0-9a-f]{8}-\d{5}\.parquet")
 class InputFile:
     """One annotation file, or one folder of audio whose names are the annotation: one task each."""
 
-    source: str
+    source: Source
     path: str
     split: str
     companions: dict[str, tuple[str, ...]]
@@ -36,11 +41,21 @@ class InputFile:
     @property
     def stem(self) -> str:
         """First part of the names of the files made of it: the same each time."""
-        return f"{self.source}-{hashlib.sha256(f'{self.path}:{self.split}'.encode()).hexdigest()[:8]}"
+        return f"{self.source.name}-{hashlib.sha256(f'{self.path}:{self.split}'.encode()).hexdigest()[:8]}"
 
     def open(self) -> AnnotationFile:
         """Return the file as the input of its source's reader."""
         return AnnotationFile(self.path, self.split, self.companions)
+
+    def check_start(self) -> None:
+        """Read the first record, so that a wrong header or a missing companion is found before Ray starts.
+
+        Raises:
+            DataError: The file is not what its source publishes, or a companion is missing.
+        """
+        start = AnnotationFile(self.path, self.split, self.companions, max_bytes=_START_BYTES)
+        with suppress(EnoughReadError):  # its reader collects records before it yields the first one
+            next(self.source.read(start), None)
 
 
 def find_input_files(config: PrepareConfig) -> list[InputFile]:
@@ -55,21 +70,61 @@ def find_input_files(config: PrepareConfig) -> list[InputFile]:
     inputs = [input_file for entry in config.sources for input_file in _input_files(entry)]
     stems = [input_file.stem for input_file in inputs]
     if twice := [input_file for input_file in inputs if stems.count(input_file.stem) > 1]:
-        raise ConfigError(f"data.prepare.sources names {twice[0].path} twice for {twice[0].source}")
+        raise ConfigError(f"data.prepare.sources names {twice[0].path} twice for {twice[0].source.name}")
+    _check_table_names(config)
     return inputs
 
 
+def _check_table_names(config: PrepareConfig) -> None:
+    """Refuse two tables of one name: their rows would have the same ids."""
+    names = [_table_name(entry) for entry in config.sources if entry.source == TABLE]
+    for name in names:
+        if name in SOURCES or names.count(name) > 1:
+            other = "a published source" if name in SOURCES else "two tables"
+            raise ConfigError(
+                f"data.prepare.sources: {name} is the name of {other}; give the table a name: of its own"
+            )
+
+
+def _table_name(entry: SourceConfig) -> str:
+    stem = name_of(entry.path.rstrip("/")).split(".")[0]
+    return entry.name or re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or TABLE
+
+
+def _table_source(entry: SourceConfig) -> Source:
+    return Source(
+        name=_table_name(entry),
+        read=TableReader(entry.columns, entry.defaults),
+        task=entry.defaults.task or Task.CAPTION,
+        license=entry.defaults.license,
+    )
+
+
+def _tables(folder: str, files: Sequence[StoredFile]) -> list[StoredFile]:
+    """Return the tables directly in a folder."""
+    found = [one for one in files if "/" not in one.name and is_table(one.name)]
+    if not found:
+        raise DataError(f"{folder} holds no table: no name in it ends in {', '.join(EXTENSIONS)}")
+    return found
+
+
 def _input_files(entry: SourceConfig) -> list[InputFile]:
-    source = SOURCES.get(entry.source)
+    source = _table_source(entry) if entry.source == TABLE else SOURCES.get(entry.source)
     if source is None:
-        raise ConfigError(f"no source is called {entry.source!r}; there are {', '.join(sorted(SOURCES))}")
+        raise ConfigError(
+            f"no source is called {entry.source!r}; there are {', '.join(sorted([*SOURCES, TABLE]))}"
+        )
     if (file := stat(entry.path)) is not None:
         return [_input_file(entry, source, entry.path, file.name, file.size, entry.companions)]
     files = sorted(list_files(entry.path), key=lambda one: one.path)
     if not files:
         raise DataError(f"nothing at {entry.path}")
-    if not source.files:  # the names are the data
+    if not source.files and entry.source != TABLE:  # the names are the data
         return [_input_file(entry, source, entry.path, "", 0, entry.companions)]
+    if entry.source == TABLE:
+        return [
+            _input_file(entry, source, one.path, one.name, one.size, {}) for one in _tables(entry.path, files)
+        ]
     base = entry.path.rstrip("/")
     below = {f"{base}/{one.name}": one for one in files}
     companions = {**_companions_among(list(below)), **entry.companions}
@@ -106,7 +161,7 @@ def _input_file(
             f"{path}: the name does not tell a split of {source.name}; add split: train|val|test"
         )
     splits = entry.splits if entry.splits is not None else source.splits
-    return InputFile(source.name, path, split, companions, splits, entry.copies or source.copies, num_bytes)
+    return InputFile(source, path, split, companions, splits, entry.copies or source.copies, num_bytes)
 
 
 def _companions_among(paths: list[str]) -> dict[str, tuple[str, ...]]:

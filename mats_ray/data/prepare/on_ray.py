@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from mats_ray.config import RunConfig
-from mats_ray.data.prepare.conversion import convert_file
+from mats_ray.data.prepare.conversion import check_input_files, convert_file
 from mats_ray.data.prepare.input_files import FILE_PATTERN, InputFile, find_input_files
 from mats_ray.data.prepare.prepare_report import Counts, PrepareReport
 from mats_ray.errors import DataError
@@ -31,11 +31,21 @@ from mats_ray.storage import (
 REPORT = "report.json"
 
 
-def prepare(config: RunConfig, *, dry_run: bool = False) -> PrepareReport:
+def prepare(
+    config: RunConfig,
+    *,
+    dry_run: bool = False,
+    cluster: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> PrepareReport:
     """Turn the annotation files of ``data.prepare`` into triplets at ``config.triplets_path``.
 
     A dry run reads everything and writes nothing. Files of an earlier preparation are removed at the end;
     until then a marker shows that the folder is unfinished.
+
+    Args:
+        config: Configuration of the run.
+        dry_run: Write nothing.
+        cluster: Starts Ray. Entered once the start of every file has been read without an error.
 
     Raises:
         ConfigError: The configuration names nothing, or an unknown source.
@@ -44,12 +54,14 @@ def prepare(config: RunConfig, *, dry_run: bool = False) -> PrepareReport:
     """
     started = time.monotonic()
     inputs = find_input_files(config.data.prepare)
+    check_input_files(inputs, config.data.prepare)
     report = PrepareReport(config.triplets_path, not dry_run)
     folder = _OutputFolder(config.triplets_path)
     with nullcontext() if dry_run else lock_folder(config.triplets_path, by="mats prepare"):
         if not dry_run:
             folder.mark_unfinished()
-        written = _convert_all(config, inputs, report, write=not dry_run)
+        with cluster():
+            written = _convert_all(config, inputs, report, write=not dry_run)
         report.seconds = time.monotonic() - started
         report.check(config.data.prepare.max_rejected_fraction, final=True)
         if not report.total.written:

@@ -46,17 +46,18 @@ class TripletBuilder:
             return Rejected(row.number, fault)
         base = f"{self.source.name}/{split}/{row.key}"
         ids = [base] if self.copies == 1 else [f"{base}#{copy}" for copy in range(self.copies)]
-        tail = (str(self.source.task), self.source.name, split, license_)
-        return [(row_id, *self._texts(row, row_id), *tail) for row_id in ids]
+        task = row.task or self.source.task
+        tail = (str(task), self.source.name, split, license_)
+        return [(row_id, *self._texts(row, row_id, task), *tail) for row_id in ids]
 
-    def _texts(self, row: Row, row_id: str) -> tuple[str, str, str]:
+    def _texts(self, row: Row, row_id: str, task: Task) -> tuple[str, str, str]:
         """Text, instruction and answer."""
-        if self.source.task is Task.QA:
+        if task is Task.QA:
             return clean(row.text), clean(row.question), clean(row.answer)
-        instruction = draw_instruction(self.source.task, seed=self.seed, row_id=row_id)
+        instruction = clean(row.question) or draw_instruction(task, seed=self.seed, row_id=row_id)
         if not row.labels:
             text = clean(row.text)
-            return text, instruction, text
+            return text, instruction, clean(row.answer) or text
         text = self._description(row.labels, row_id)
         return text, instruction, "; ".join(readable_label(label) for label in row.labels)
 

@@ -13,6 +13,7 @@ from mats_ray.config.model import LoRAConfig
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.foreign import one_error
 from mats_ray.models.llm import load_llm, load_tokenizer
+from mats_ray.models.startup import quiet_transformers
 from mats_ray.models.weights import NativeName, check_tensors
 
 DROPOUT = 0.1
@@ -61,7 +62,8 @@ def attach_lora(
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped = get_peft_model(llm, adapter, low_cpu_mem_usage=True)
+        with quiet_transformers():
+            wrapped = get_peft_model(llm, adapter, low_cpu_mem_usage=True)
     except ValueError as error:
         raise ModelError(f"{source}: its LoRA does not fit {llm.name_or_path!r}: {error}") from error
     assert isinstance(wrapped, PeftModel)
@@ -107,7 +109,8 @@ def base_model(llm: Mapping[str, Tensor], path: str, out: Path, *, source: str) 
     with torch.no_grad():
         for name in different:
             own[name].copy_(theirs[name])
-    model.save_pretrained(out)
+    with quiet_transformers():
+        model.save_pretrained(out)
     load_tokenizer(path).save_pretrained(out)
     return str(out), different
 

@@ -5,6 +5,7 @@
 Each scales on its own. torch is imported in the two model replicas only, so the ingress stays small.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
@@ -206,8 +207,10 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),  # a logical number: one core is enough
+        logging_level=logging.ERROR,
         log_to_driver=False,  # replicas log to files
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process: it tells of its own start
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))
         _deploy(config)

@@ -36,6 +36,16 @@ def test_labels_are_a_prompt_of_their_set():
     assert label.instruction != classification(["dog", "rain", "bell"]).instruction
 
 
+def test_a_caption_is_the_first_prompt_beside_questions_and_labels_where_it_is_wanted():
+    label = classification(["dog", "rain"])
+
+    found = prompts_of(
+        ["a", "b"], caption=True, shared=["Dog?"], per_file={"b": ["Rain?"]}, labels=label.labels
+    )
+    assert found == [[CAPTION, DOG, label], [CAPTION, RAIN, DOG, label]]
+    assert prompts_of(["a"], caption=True) == [[CAPTION]]
+
+
 def test_pairs_are_numbered_file_by_file():
     plan = plan_prompts(["a", "b"], per_file={"b": ["Rain?"]}, shared=["Dog?"])
     dog, rain = plan.prompts.index(DOG), plan.prompts.index(RAIN)

@@ -3,8 +3,19 @@
 import pyarrow as pa
 
 from mats_ray.caption.prompts import CAPTION
-from mats_ray.caption.rows import SCHEMA, Prompt, Provenance, RowError, Source, error_row, ok_row, to_table
+from mats_ray.caption.rows import (
+    SCHEMA,
+    Prompt,
+    Provenance,
+    RowError,
+    Source,
+    error_row,
+    ok_row,
+    to_table,
+    with_manifest,
+)
 from mats_ray.config.generation import GenerationConfig
+from mats_ray.data.manifest import ManifestRow
 from mats_ray.errors import AudioError
 from mats_ray.tasks import INSTRUCTIONS, Task
 from mats_ray.types import Answer
@@ -19,6 +30,7 @@ def test_a_caption_row():
 
     assert row == {
         "path": "/a.wav",
+        "listed_path": None,
         "etag": "e1",
         "segment_start_s": 0.0,
         "segment_end_s": 2.5,
@@ -35,6 +47,7 @@ def test_a_caption_row():
         "model_id": "m@1",
         "decoding": "fast, at most 9 tokens",
         "num_tokens": 2,
+        "manifest": None,
     }
 
 
@@ -52,6 +65,28 @@ def test_an_error_row():
     assert (row["status"], row["error_code"], row["error"]) == ("error", "empty", "/a.wav is empty (0 bytes)")
     assert [row[name] for name in ("segment_start_s", "segment_end_s", "caption", "num_tokens")] == [None] * 4
     assert (row["path"], row["etag"], row["model_id"]) == ("/a.wav", "e1", "m@1")
+
+
+def test_rows_have_the_columns_of_their_row_of_the_manifest():
+    manifest = {
+        "/a.wav": [ManifestRow("a.wav", "", '{"n": 1}'), ManifestRow("./a.wav", " Dog? ", '{"n": 2}')]
+    }
+    other = Source(path="/b.wav", etag="")
+    rows = [
+        ok_row(SOURCE, Prompt(Task.QA, "Dog?"), PROVENANCE, ANSWER),
+        ok_row(SOURCE, CAPTION, PROVENANCE, ANSWER),
+        ok_row(other, CAPTION, PROVENANCE, ANSWER),
+    ]
+
+    table = with_manifest(to_table(rows), manifest)
+
+    assert table.schema.equals(SCHEMA)
+    assert table.select(["listed_path", "manifest"]).to_pylist() == [
+        {"listed_path": "./a.wav", "manifest": '{"n": 2}'},
+        {"listed_path": "a.wav", "manifest": '{"n": 1}'},
+        {"listed_path": None, "manifest": None},
+    ]
+    assert with_manifest(table, {}) is table
 
 
 def test_the_schema_stays_when_columns_are_all_null():

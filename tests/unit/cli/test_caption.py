@@ -66,7 +66,7 @@ def test_faults_of_what_it_names(model, audio, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys):
+def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys, caplog):
     out = str(tmp_path / "out")
     arguments = ["caption", "--audio", audio, "--out", out, "--model", model, "--ask", "Is there a dog?"]
     planned = {}
@@ -86,8 +86,19 @@ def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys):
 
     assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
     assert "nothing to do, every row was there" in capsys.readouterr().out
+    assert f"no answer, empty: {audio}/empty.wav" in caplog.messages
     assert main(arguments) == 1
     assert "1 of 2 rows are errors (1 empty)" in last_line(capsys)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_caption_beside_a_question_is_a_row_more_for_each_file(model, audio, tmp_path, capsys):
+    ask = ["caption", "--audio", audio, "--model", model, "--ask", "Is there a dog?", "--dry-run"]
+
+    assert main([*ask, "--out", str(tmp_path / "out")]) == 0
+    assert "2 files times prompts, 1 different prompts" in capsys.readouterr().out
+    assert main([*ask, "--out", str(tmp_path / "out"), "--caption"]) == 0
+    assert "4 files times prompts, 2 different prompts" in capsys.readouterr().out
 
 
 def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):

@@ -4,10 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mats_ray import __version__
 from mats_ray.cli.main import COMMANDS, main
+from mats_ray.data.triplets import triplet_table
+from mats_ray.tasks import Task
+from mats_ray.types import Triplet
+
+COLUMNS = ("id", "text", "instruction", "answer", "source", "split", "license")
+TRIPLET = Triplet(task=Task.CAPTION, **dict.fromkeys(COLUMNS, "a dog"))
 
 
 def last_line(capsys):
@@ -88,3 +96,86 @@ def test_it_is_a_program_and_a_module():
     ]
 
     assert output == [f"mats_ray {__version__}\n"] * 2
+
+
+RUN = """
+name: x
+output_dir: {folder}/out
+model: {{clap: {{ref: {folder}/no-clap}}, llm: {{path: {folder}/no-llm}}}}
+data:
+  triplets: {folder}/{triplets}
+  prepare: {{sources: [{{source: {source}, path: {folder}/{file}, split: train}}]}}
+"""
+BAD_INPUTS = {
+    "prepare: another header": (
+        ["prepare", "RUN"],
+        {"file": "other.csv"},
+        "other.csv has no column file_name, ",
+    ),
+    "prepare --dry-run: another header": (
+        ["prepare", "--dry-run", "RUN"],
+        {"file": "other.csv"},
+        "other.csv has no column file_name, ",
+    ),
+    "prepare: no file": (["prepare", "RUN"], {"file": "none.csv"}, "nothing at "),
+    "prepare: no gzip": (
+        ["prepare", "RUN"],
+        {"file": "other.csv.gz"},
+        "other.csv.gz is compressed and damaged, or not",
+    ),
+    "prepare: no JSON": (["prepare", "RUN"], {"source": "wavcaps_bbc", "file": "other.csv"}, "other.csv"),
+    "prepare: no names beside": (
+        ["prepare", "RUN"],
+        {"source": "audioset", "file": "other.csv"},
+        "name it in companions: {names: PATH}",
+    ),
+    "embed: no triplets": (["embed", "RUN"], {"triplets": "none"}, "no Parquet files at "),
+    "embed: no Parquet": (["embed", "RUN"], {"triplets": "other.parquet"}, "not a readable Parquet file"),
+    "embed: other columns": (
+        ["embed", "RUN"],
+        {"triplets": "columns.parquet"},
+        "lacks the triplet columns id, ",
+    ),
+    "embed: no CLAP": (["embed", "RUN"], {"triplets": "triplets.parquet"}, "no CLAP at "),
+    "memory: nothing embedded": (["memory", "RUN"], {}, "no Parquet files at "),
+    "train: nothing embedded": (["train", "RUN"], {}, "no Santa memory at "),
+    "caption: no audio": (
+        ["caption", "--model", "MODEL", "--audio", "none", "--out", "out"],
+        {},
+        "no file or ",
+    ),
+    "caption: no model": (
+        ["caption", "--model", "none", "--audio", ".", "--out", "out"],
+        {},
+        "no model directory",
+    ),
+    "ask: no audio": (["ask", "other.csv", "--model", "MODEL"], {}, "other.csv"),
+    "serve: no model": (["serve", "--model", "none"], {}, "no model directory at "),
+    "convert: no checkpoint": (["convert", "clap", "other.csv", "clap"], {}, "is not a file of torch.save"),
+    "plan: no configuration": (["plan", "none.yaml"], {}, "none.yaml"),
+    "demo: no toy section": (["demo", "RUN"], {}, "needs a configuration with a toy section"),
+}
+"""Command line, what its configuration names, and what the one line says. None of them starts Ray."""
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_a_bad_input_is_one_line_of_ours_and_nothing_else(case, model_dir, tmp_path, monkeypatch, capfd):
+    words, named, message = BAD_INPUTS[case]
+    (tmp_path / "other.csv").write_text("name,words\na.wav,A dog\n")
+    for name in ("other.csv.gz", "other.parquet"):
+        (tmp_path / name).write_text("neither\n")
+    pq.write_table(pa.table({"caption": ["A dog"]}), tmp_path / "columns.parquet")
+    pq.write_table(triplet_table([TRIPLET]), tmp_path / "triplets.parquet")
+    named = {"folder": tmp_path, "triplets": "none", "source": "clotho", "file": "none.csv"} | named
+    (tmp_path / "run.yaml").write_text(RUN.format(**named))
+    monkeypatch.chdir(tmp_path)
+    options = {"RUN": ["--config", "run.yaml"], "MODEL": [str(model_dir)]}
+
+    code = main([word for one in words for word in options.get(one, [one])])
+
+    out, err = capfd.readouterr()
+    assert code in (1, 2)
+    assert not out or "--dry-run" in words  # which lists the files first
+    (line,) = err.splitlines()
+    assert line.startswith(f"mats {words[0]}: error: ")
+    assert message in line

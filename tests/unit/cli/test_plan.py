@@ -10,7 +10,7 @@ LLAMA = "configs/mats_llama_7b.yaml"
 
 
 def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
-    assert main(["plan", LLAMA, "--gpu", "a100-80", "--gpus", "16"]) == 0
+    assert main(["plan", "--config", LLAMA, "--gpu", "a100-80", "--gpus", "16"]) == 0
 
     lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["trained parameters"].strip() == "117.5 M"
@@ -24,6 +24,20 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
     assert "measured" not in lines  # its bucket is not read
 
 
+def test_the_price_of_a_gpu_hour_stands_beside_the_cost(capsys):
+    costs = []
+    for price in ([], ["--price", "2.5"], ["--price", "0"]):
+        assert main(["plan", "--config", LLAMA, "--gpus", "16", *price]) == 0
+        costs += [line for line in capsys.readouterr().out.splitlines() if line.startswith("cost:")]
+
+    default, given, free = (cost.split(None, 1)[1] for cost in costs)
+    assert default == (
+        "$174 at $4 per GPU hour (a rounded price of large clouds on demand, 2025; --price changes it)"
+    )
+    assert given == "$109 at $2.5 per GPU hour"
+    assert free == "$0 at $0 per GPU hour"
+
+
 @pytest.mark.parametrize(
     ("gpu", "num_gpus", "micro_batch", "expected"),
     [
@@ -33,13 +47,16 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
 )
 def test_what_fits_is_not_what_divides(gpu, num_gpus, micro_batch, expected, capsys):
     own = ["--set", f"train.micro_batch_size={micro_batch}", "--set", "scaling.num_workers=1"]
-    assert main(["plan", LLAMA, "--gpu", gpu, "--gpus", num_gpus, *own]) == 0
+    assert main(["plan", "--config", LLAMA, "--gpu", gpu, "--gpus", num_gpus, *own]) == 0
 
     assert expected in capsys.readouterr().out
 
 
 def test_a_plan_without_a_fitting_batch_is_reported(capsys):
-    assert main(["plan", LLAMA, "--gpu", "a10g", "--gpus", "2", "--set", "model.llm.train=full"]) == 0
+    assert (
+        main(["plan", "--config", LLAMA, "--gpu", "a10g", "--gpus", "2", "--set", "model.llm.train=full"])
+        == 0
+    )
 
     out = capsys.readouterr().out
     assert "not even one sample; try zero_stage 3" in out
@@ -52,7 +69,7 @@ def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):
     record = {"step": 1, "samples_per_s": 42.0, "tokens_per_s": 4200.0, "mfu": 0.31, "peak_memory_gb": 61.5}
     (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
 
-    assert main(["plan", LLAMA, "--gpus", "2", "--set", f"output_dir={tmp_path}"]) == 0
+    assert main(["plan", "--config", LLAMA, "--gpus", "2", "--set", f"output_dir={tmp_path}"]) == 0
 
     line = capsys.readouterr().out.splitlines()[-1]
     assert "42 samples/s, 100 text tokens a sample, MFU 0.31 of the measured ceiling, 61.5 GB" in line
@@ -62,8 +79,13 @@ def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):
     ("arguments", "expected"),
     [
         (["--gpus", "7"], "train.global_batch_size=96 is not a multiple of 7 GPUs"),
-        (["--gpus", "0"], "--gpus 0 and --tokens 100 must be at least 1"),
-        (["--mfu", "1.5"], "--mfu 1.5 in (0, 1]"),
+        (["--gpus", "0"], "--gpus 0 must be from 1 to 100000"),
+        (["--tokens", str(10**400)], "must be from 1 to 1000000"),
+        (["--mfu", "1.5"], "--mfu 1.5 must be from 0.001 to 1"),
+        (["--price", "-1"], "--price -1.0 must be from 0 to 10000"),
+        (["--price", "nan"], "--price nan must be from 0 to 10000"),
+        (["--price", "inf"], "--price inf must be from 0 to 10000"),
+        (["--triplets", "-1"], "--triplets -1 must be from 0 to 1000000000000"),
         (
             ["--set", "model.llm.path=org/unheard-of"],
             "the shape of the language model 'org/unheard-of' is not known",
@@ -71,6 +93,6 @@ def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):
     ],
 )
 def test_what_cannot_be_planned_is_refused(arguments, expected, capsys):
-    assert main(["plan", LLAMA, *arguments]) != 0
+    assert main(["plan", "--config", LLAMA, *arguments]) != 0
 
     assert expected in capsys.readouterr().err.splitlines()[-1]

@@ -1,13 +1,14 @@
 """A manifest names files and, optionally, a question for each."""
 
 import csv
+import datetime
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.data.manifest import is_manifest, read_manifest
+from mats_ray.data.manifest import ManifestRow, is_manifest, read_manifest
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
@@ -27,6 +28,10 @@ def folder(tmp_path):
     return tmp_path
 
 
+def questions_of(rows):
+    return {path: [row.question for row in own] for path, own in rows.items()}
+
+
 def write(path, rows):
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows).append_column("more", [list(range(len(rows)))]), path)
@@ -42,7 +47,7 @@ def write(path, rows):
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
 def test_files_once_each_with_their_questions(folder, suffix):
-    objects, questions = read_manifest(write(folder / f"list.{suffix}", ROWS))
+    objects, rows = read_manifest(write(folder / f"list.{suffix}", ROWS))
 
     a, b, gone = (str(folder / "clips" / name) for name in ("a.wav", "b, 1 # ü.wav", "gone.wav"))
     assert [(one.path, one.size, bool(one.etag)) for one in objects] == [
@@ -50,13 +55,38 @@ def test_files_once_each_with_their_questions(folder, suffix):
         (b, len("b, 1 # ü.wav".encode()), True),
         (gone, 0, False),
     ]
-    assert questions == {b: ['Is "it" a dog,\nor rain?', "12"], gone: ["NA"]}
+    assert questions_of(rows) == {a: [""], b: ['Is "it" a dog,\nor rain?', "12"], gone: ["NA"]}
+    assert [row.path for row in rows[b]] == 2 * ["clips/b, 1 # ü.wav"]
 
 
 def test_a_column_of_questions_is_not_needed(folder):
-    objects, questions = read_manifest(write(folder / "list.csv", [{"path": str(folder / "clips/a.wav")}]))
+    path = str(folder / "clips/a.wav")
 
-    assert ([one.path for one in objects], questions) == ([str(folder / "clips/a.wav")], {})
+    objects, rows = read_manifest(write(folder / "list.csv", [{"path": path}]))
+
+    assert ([one.path for one in objects], rows) == ([path], {path: [ManifestRow(path, "", None)]})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "expected"),
+    [("csv", {"speaker": "Ä", "take": "3"}), ("jsonl", {"speaker": "Ä", "take": 3}), ("parquet", None)],
+)
+def test_other_columns_are_kept_as_json_with_their_types(folder, suffix, expected):
+    rows = [{" Path": "clips/a.wav", "speaker": "Ä", "take": 3}]
+
+    ((row,),) = read_manifest(write(folder / f"list.{suffix}", rows))[1].values()
+
+    assert json.loads(row.columns) == (expected or {"speaker": "Ä", "take": 3, "more": 0})
+
+
+def test_values_that_json_has_no_type_for_are_texts_or_null(folder):
+    at = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC)
+    table = pa.table({"path": ["clips/a.wav"], "at": [at], "loudness": [float("nan")], "tags": [["a", "b"]]})
+    pq.write_table(table, folder / "list.parquet")
+
+    ((row,),) = read_manifest(str(folder / "list.parquet"))[1].values()
+
+    assert json.loads(row.columns) == {"at": str(at), "loudness": None, "tags": ["a", "b"]}
 
 
 def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
@@ -113,9 +143,9 @@ def test_a_manifest_that_is_not_there():
 def test_a_column_is_found_whatever_its_case_and_the_spaces_around_it(folder, suffix, header):
     rows = [{"Path ": "clips/a.wav", header: "Is it loud?"}]
 
-    _, questions = read_manifest(write(folder / f"list.{suffix}", rows))
+    _, found = read_manifest(write(folder / f"list.{suffix}", rows))
 
-    assert questions == {str(folder / "clips/a.wav"): ["Is it loud?"]}
+    assert questions_of(found) == {str(folder / "clips/a.wav"): ["Is it loud?"]}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +161,11 @@ def test_a_column_is_found_whatever_its_case_and_the_spaces_around_it(folder, su
             "list.jsonl",
             '{"path": "a.wav"}\n{"path": "a.wav", "question": "Is it \\ud83d"}\n',
             r"the question of row 2 holds half a surrogate pair, .*: 'Is it \\ud83d'",
+        ),
+        (
+            "list.jsonl",
+            '{"path": "a.wav", "note": "\\ud83d"}\n',
+            r"another column of row 1 holds half a surrogate",
         ),
         ("list.jsonl", "[" * 100_000, "line 1: no JSON"),
     ],

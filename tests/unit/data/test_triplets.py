@@ -72,7 +72,9 @@ def test_embeddings_of_another_clap_are_refused_naming_both(change):
 
 def test_missing_columns_are_named():
     check_columns([*COLUMNS, "more"], where="x.parquet")
-    with pytest.raises(DataError, match=r"^x\.parquet lacks the triplet columns instruction, license$"):
+    with pytest.raises(
+        DataError, match=r"^x\.parquet lacks the triplet columns instruction, license; `mats prepare`"
+    ):
         check_columns(set(COLUMNS) - {"license", "instruction"}, where="x.parquet")
 
 

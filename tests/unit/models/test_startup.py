@@ -1,8 +1,9 @@
 import gc
+import warnings
 
 import pytest
 
-from mats_ray.models.startup import without_garbage_collection
+from mats_ray.models.startup import quiet_transformers, without_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +46,31 @@ def test_what_was_made_inside_is_not_searched_again():
     kept = load(1000)
 
     assert gc.get_freeze_count() - before >= len(kept)
+
+
+def load_with_bar_and_warnings():
+    from transformers.utils.logging import tqdm
+
+    for _ in tqdm(range(3), desc="Loading weights"):
+        pass
+    warnings.warn("`is_gradient_checkpointing` is deprecated and will be removed in v6.", FutureWarning, 2)
+    warnings.warn("this model needs another tokenizer", FutureWarning, 2)
+
+
+def test_loading_shows_no_bar_and_of_two_warnings_the_one_for_users(capfd):
+    with pytest.warns(FutureWarning) as shown, quiet_transformers():
+        load_with_bar_and_warnings()
+
+    assert [str(one.message) for one in shown] == ["this model needs another tokenizer"]
+    assert capfd.readouterr().err == ""
+
+
+def test_bars_and_warnings_of_the_process_are_as_before_afterwards(capfd):
+    with pytest.raises(KeyError), quiet_transformers():
+        raise KeyError
+
+    with pytest.warns(FutureWarning) as shown:
+        load_with_bar_and_warnings()
+
+    assert len(shown) == 2
+    assert "Loading weights: 100%" in capfd.readouterr().err

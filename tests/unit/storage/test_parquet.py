@@ -4,8 +4,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.errors import DataError
-from mats_ray.storage import UNFINISHED, check_finished, open_input, open_output, parquet_files, write_bytes
+from mats_ray.errors import DataError, MissingError
+from mats_ray.storage import (
+    UNFINISHED,
+    check_finished,
+    open_input,
+    open_output,
+    parquet_files,
+    reading_parquet,
+    write_bytes,
+)
 
 
 def put(path):
@@ -48,3 +56,26 @@ def test_a_folder_whose_rows_are_not_all_there_is_refused(base):
     with pytest.raises(DataError, match="is unfinished: `mats embed` is at work there or was killed"):
         parquet_files(base)
     check_finished(f"{base}/a.parquet")
+
+
+@pytest.mark.parametrize("part", ["footer", "rows"])
+def test_damage_anywhere_in_a_file_is_one_line_with_its_name(tmp_path, part):
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"row {number}" for number in range(10_000)]}), file)
+    data = bytearray(file.read_bytes())
+    place = slice(len(data) - 400, len(data)) if part == "footer" else slice(10, len(data) // 2)
+    data[place] = b"\xa5" * len(data[place])
+    file.write_bytes(data)
+
+    with pytest.raises(DataError) as raised, reading_parquet(str(file)), open_input(str(file)) as source:
+        pq.read_table(source)
+
+    assert str(raised.value).startswith(f"{file} is not a readable Parquet file (cut off?): ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_keeps_its_own_error(tmp_path):
+    file = str(tmp_path / "none.parquet")
+
+    with pytest.raises(MissingError), reading_parquet(file):
+        open_input(file)

@@ -5,11 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import ClapModel
 
 from mats_ray.config.toy import ToyConfig
 from mats_ray.models.clap import load_clap
 from mats_ray.models.clap.frontend import LogMel
-from mats_ray.toy.clap import NUM_MELS, SPEC_SIZE, augment, feature_extractor, train_clap
+from mats_ray.toy.clap import (
+    LOGIT_SCALE,
+    NUM_MELS,
+    OTHER_CAPTIONS,
+    SPEC_SIZE,
+    augment,
+    described_scene,
+    feature_extractor,
+    train_clap,
+)
 from mats_ray.toy.grammar import captions
 from mats_ray.toy.scenes import Scene, SceneClip, render_clip
 from mats_ray.toy.tokenizer import train_tokenizer
@@ -88,3 +98,18 @@ def test_augmenting_changes_a_copy_by_level_and_masks():
         assert counts.max() > 0.75 * mel_FM.numel()  # one gain for all that is not masked
         assert 0 < abs(differences[counts.argmax()]) <= 6
         assert len(differences) > 2 * NUM_MELS
+
+
+def test_captions_are_mostly_of_the_clips_scene_three_in_ten_of_another():
+    clips = [SceneClip(Scene("then", ("dog", "rain")), seed) for seed in range(500)]
+
+    share = np.mean([described_scene(clip) != clip.scene for clip in clips])
+
+    assert share == pytest.approx(OTHER_CAPTIONS, abs=0.06)
+    assert described_scene(clips[0]) == described_scene(clips[0])
+
+
+def test_the_temperature_is_fixed(world):
+    model = ClapModel.from_pretrained(world.clap_ref)
+
+    assert model.logit_scale_t.exp().item() == pytest.approx(LOGIT_SCALE, rel=1e-4)

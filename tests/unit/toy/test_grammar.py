@@ -1,5 +1,7 @@
 """The grammar: captions name what is there, answers are judged by rule, every scene has questions."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from mats_ray.toy.grammar import (
 )
 from mats_ray.toy.scenes import Scene, all_scenes
 from mats_ray.toy.vocabulary import VOCABULARY
+from tests.architecture.source import ROOT
 
 DOG_THEN_RAIN = Scene("then", ("dog", "rain"))
 
@@ -108,6 +111,8 @@ def test_every_answer_is_judged_right_and_its_opposite_wrong(rng):
             wrong = {
                 "yes": "no",
                 "no": "yes",
+                "one": "two",
+                "two": "one",
                 "at the same time": "one after the other",
                 "one after the other": "at the same time",
             }.get(qa.answer, "a dog" if qa.answer != "a dog" else "rain")
@@ -124,6 +129,8 @@ def test_every_answer_is_judged_right_and_its_opposite_wrong(rng):
         ("presence", "Yes, a dog barks.", "yes", True),
         ("presence", "I think yes", "yes", False),
         ("presence", "yesterday", "yes", False),
+        ("count", "Two sounds.", "two", True),
+        ("count", "two", "one", False),
         ("identify", "Rain and a dog!", "a dog and rain", True),
         ("identify", "a dog", "a dog and rain", False),
         ("identify", "a dog and rain and a cat", "a dog and rain", False),
@@ -148,9 +155,9 @@ def test_answers_are_short_and_lower_case(rng):
 @pytest.mark.parametrize(
     ("scene", "kinds"),
     [
-        (Scene("alone", ("dog",)), ["presence", "presence", "identify"]),
-        (Scene("together", ("dog", "rain")), ["presence", "presence", "identify", "relation"]),
-        (DOG_THEN_RAIN, ["presence", "presence", "identify", "relation", "order"]),
+        (Scene("alone", ("dog",)), ["presence", "presence", "identify", "count"]),
+        (Scene("together", ("dog", "rain")), ["presence", "presence", "identify", "count", "relation"]),
+        (DOG_THEN_RAIN, ["presence", "presence", "identify", "count", "relation", "order"]),
     ],
     ids=["alone", "together", "then"],
 )
@@ -178,7 +185,7 @@ def test_a_question_names_one_sound_at_most(rng):
 def test_every_phrasing_of_a_question_is_used(rng):
     questions = {qa.question for _ in range(200) for qa in question_answers(DOG_THEN_RAIN, rng)}
 
-    for kind in ("identify", "relation", "order"):
+    for kind in ("identify", "count", "relation", "order"):
         assert set(QUESTIONS[kind]) <= questions
 
 
@@ -187,7 +194,7 @@ def test_triplets_carry_the_caption_task_and_the_questions(rng):
 
     samples = triplets(DOG_THEN_RAIN, text, rng, "toy-12", "train")
 
-    assert [sample.task for sample in samples] == [Task.CAPTION] + 5 * [Task.QA]
+    assert [sample.task for sample in samples] == [Task.CAPTION] + 6 * [Task.QA]
     assert samples[0].instruction == INSTRUCTIONS[Task.CAPTION]
     assert samples[0].answer == "a dog barks, then rain falls"
     assert len({sample.id for sample in samples}) == len(samples)
@@ -206,3 +213,38 @@ def test_the_nouns_are_what_answers_list():
     qa = next(qa for qa in question_answers(DOG_THEN_RAIN, np.random.default_rng(0)) if qa.kind == "identify")
 
     assert qa.answer == f"{VOCABULARY['dog'].noun} and {VOCABULARY['rain'].noun}"
+
+
+EXAMPLES_STAND_IN = (
+    "README.md",
+    "docs/*.md",
+    "mats_ray/cli/*.py",
+    "mats_ray/infer/*.py",
+    "mats_ray/serving/http/**/*.*",
+)
+KNOWN_QUESTIONS = {
+    form.format(noun=words.noun)
+    for forms in QUESTIONS.values()
+    for form in forms
+    for words in VOCABULARY.values()
+}
+
+
+def example_questions():
+    """Return the quoted questions of README, docs, help and page, each with its file."""
+    files = {path for place in EXAMPLES_STAND_IN for path in ROOT.glob(place)}
+    return [
+        (path.relative_to(ROOT).as_posix(), question)
+        for path in sorted(files)
+        if path.suffix in (".md", ".py", ".html", ".js")
+        for question in re.findall(r'"([A-Z][a-z]+ [^"\n]+\?)"', path.read_text("utf-8"))
+    ]
+
+
+def test_every_example_question_is_one_that_the_model_is_taught():
+    examples = example_questions()
+
+    assert {"README.md", "mats_ray/cli/serve.py", "mats_ray/serving/http/page/index.html"} <= dict(
+        examples
+    ).keys()
+    assert [example for example in examples if example[1] not in KNOWN_QUESTIONS] == []

@@ -10,6 +10,7 @@ from mats_ray.toy.scenes import (
     Scene,
     SceneClip,
     all_scenes,
+    other_scene,
     render_clip,
     render_scene,
     scene_clips,
@@ -51,31 +52,36 @@ def test_all_scenes_are_every_sound_and_every_pair_in_three_forms():
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_held_out_scenes_never_occur_in_training(seed, fraction):
-    train, held_out = split_scenes(seed, held_out_fraction=fraction)
+def test_withheld_scenes_never_occur_in_training(seed, fraction):
+    train, validation, novel = (set(scenes) for scenes in split_scenes(seed, fraction=fraction))
 
-    assert set(train).isdisjoint(held_out)
-    assert set(train) | set(held_out) == set(all_scenes())
-    assert len(pairs_of(held_out)) == pytest.approx(fraction * 190, abs=3)
+    assert train | validation | novel == set(all_scenes())
+    assert len(train) + len(validation) + len(novel) == len(all_scenes())
+    for withheld in (validation, novel):
+        assert len(pairs_of(withheld)) == pytest.approx(fraction * 190, abs=3)
+    assert pairs_of(validation).isdisjoint(pairs_of(novel))
 
 
-def test_a_pair_loses_both_orders_or_the_mixture_and_keeps_the_rest():
-    train, held_out = split_scenes(3)
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_pair_loses_both_orders_or_the_mixture_and_keeps_the_rest(which):
+    scenes = split_scenes(3)
+    withheld = scenes[which]
 
-    forms = {pair: sorted(s.kind for s in held_out if set(s.sounds) == pair) for pair in pairs_of(held_out)}
+    forms = {pair: sorted(s.kind for s in withheld if set(s.sounds) == pair) for pair in pairs_of(withheld)}
 
     assert Counter(map(tuple, forms.values())) == {("then", "then"): 10, ("together",): 10}
-    assert pairs_of(held_out) <= pairs_of(train)
+    assert pairs_of(withheld) <= pairs_of(scenes[0])
 
 
-def test_every_sound_is_held_out_equally_often_and_trained_alone():
-    train, held_out = split_scenes(3)
+@pytest.mark.parametrize("which", [1, 2])
+def test_every_sound_is_withheld_equally_often_and_trained_alone(which):
+    scenes = split_scenes(3)
 
-    held_out_count = Counter(name for scene in held_out for name in scene.sounds)
+    count = Counter(name for scene in scenes[which] for name in scene.sounds)
 
-    assert set(held_out_count) == set(SOUNDS)
-    assert len(set(held_out_count.values())) == 1
-    assert {scene.sounds[0] for scene in train if scene.kind == "alone"} == set(SOUNDS)
+    assert set(count) == set(SOUNDS)
+    assert len(set(count.values())) == 1
+    assert {scene.sounds[0] for scene in scenes[0] if scene.kind == "alone"} == set(SOUNDS)
 
 
 def test_the_split_depends_on_the_seed_only():
@@ -83,8 +89,26 @@ def test_the_split_depends_on_the_seed_only():
     assert split_scenes(5)[1] != split_scenes(6)[1]
 
 
+def test_another_scene_is_a_part_of_the_first_or_has_one_sound_exchanged():
+    kinds = Counter()
+    for seed in range(200):
+        scene = all_scenes()[seed]
+        other = other_scene(scene, np.random.default_rng(seed))
+
+        common = set(other.sounds) & set(scene.sounds)
+        assert other != scene
+        if set(other.sounds) < set(scene.sounds):
+            assert other.kind == "alone"
+            kinds["less"] += 1
+        else:
+            assert other.kind == scene.kind
+            assert len(common) == len(scene.sounds) - 1
+            kinds["exchanged"] += 1
+    assert min(kinds.values()) > 60
+
+
 def test_clips_are_repeatable_and_balanced():
-    train, _ = split_scenes(0)
+    train, *_ = split_scenes(0)
 
     clips = scene_clips(train, 1000, seed=7)
     kinds = Counter(clip.scene.kind for clip in clips)
@@ -98,9 +122,9 @@ def test_clips_are_repeatable_and_balanced():
 
 
 def test_clips_of_pairs_only_share_out_what_alone_leaves():
-    _, held_out = split_scenes(0)
+    *_, novel = split_scenes(0)
 
-    kinds = Counter(clip.scene.kind for clip in scene_clips(held_out, 150, seed=0))
+    kinds = Counter(clip.scene.kind for clip in scene_clips(novel, 150, seed=0))
 
     assert kinds == {"then": 80, "together": 70}
 

@@ -22,9 +22,12 @@ from mats_ray.toy.grammar import canonical_caption, kind_of
 from mats_ray.toy.world import (
     CLAP_STREAM,
     MARKER,
+    NOVEL_STREAM,
+    READ_STREAM,
     SUPERVISED_STREAM,
-    TEST_STREAM,
     TEXT_STREAM,
+    VALIDATION_NOVEL_STREAM,
+    VALIDATION_READ_STREAM,
     ensure_training_data,
     ensure_world,
     split_of,
@@ -33,7 +36,8 @@ from mats_ray.toy.world import (
 from tests.toy import tiny_config
 from tests.unit.toy.conftest import SMALL
 
-STREAMS = (CLAP_STREAM, TEXT_STREAM, TEST_STREAM, SUPERVISED_STREAM)
+OF_TRAINING_SCENES = (CLAP_STREAM, TEXT_STREAM, SUPERVISED_STREAM, READ_STREAM, VALIDATION_READ_STREAM)
+STREAMS = (*OF_TRAINING_SCENES, NOVEL_STREAM, VALIDATION_NOVEL_STREAM)
 SMALLEST = SMALL | {"clap_takes": 1, "clap_steps": 1, "llm_steps": 1, "num_texts": 10}
 
 
@@ -69,7 +73,7 @@ def test_its_parts_load_like_any_others(world):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_no_training_stream_ever_draws_a_held_out_scene(world, seed):
+def test_only_two_streams_draw_what_is_withheld_each_its_own(world, seed):
     config = world.replace(seed=seed)
     split = split_of(config)
 
@@ -77,18 +81,20 @@ def test_no_training_stream_ever_draws_a_held_out_scene(world, seed):
         stream: {clip.scene for clip in split.clips(stream, count=500, seed=seed)} for stream in STREAMS
     }
 
-    assert not set(split.train) & set(split.held_out)
-    assert scenes[TEST_STREAM] <= set(split.held_out)
-    for stream in (CLAP_STREAM, TEXT_STREAM, SUPERVISED_STREAM):
+    assert not set(split.train) & {*split.novel, *split.validation}
+    assert scenes[NOVEL_STREAM] <= set(split.novel)
+    assert scenes[VALIDATION_NOVEL_STREAM] <= set(split.validation)
+    for stream in OF_TRAINING_SCENES:
         assert scenes[stream] <= set(split.train)
 
 
-def test_no_text_describes_a_held_out_scene(world):
+def test_no_text_describes_a_withheld_scene(world):
     rows = pq.read_table(world.triplets_path).to_pylist()
     described = {row["answer"] for row in rows if row["task"] == Task.CAPTION}
 
     assert described
-    assert not described & {canonical_caption(scene) for scene in split_of(world).held_out}
+    split = split_of(world)
+    assert not described & {canonical_caption(scene) for scene in (*split.novel, *split.validation)}
 
 
 def test_clips_of_different_uses_are_different_clips(world):
@@ -111,7 +117,7 @@ def test_each_text_has_a_caption_and_one_question_of_kinds_drawn_evenly(world):
 
     assert [kind_of(row.id) for row in rows[::2]] == 600 * ["caption"]
     kinds = Counter(kind_of(row.id) for row in rows[1::2])
-    assert set(kinds) == {"presence", "identify", "relation", "order"}
+    assert set(kinds) == {"presence", "identify", "count", "relation", "order"}
     assert all(one.text == other.text for one, other in itertools.pairwise(rows[:2]))
     assert abs(kinds["presence"] - kinds["identify"]) < 100
 

@@ -1,11 +1,17 @@
 """Plans against figures worked out elsewhere, and how they move when a configuration does."""
 
+import json
+
 import pytest
+from transformers import AutoConfig, GPT2Config, LlamaConfig, MistralConfig
 
 from mats_ray.config import load_config
-from mats_ray.train.flops import KNOWN_SHAPES
+from mats_ray.errors import ModelError
+from mats_ray.train.flops import KNOWN_SHAPES, llm_shape
 from mats_ray.train.plan import GPUS, RESERVED, Assumptions, make_plan, shape_of
 
+GOOD = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+GOOD |= {"intermediate_size": 16, "vocab_size": 32}
 LLAMA = KNOWN_SHAPES["llama-7b"]
 
 
@@ -96,3 +102,47 @@ def test_a_card_is_plausible_and_named_by_its_memory(name):
     assert 0.1 < card.dollars_per_hour < 50
     if "-" in name:
         assert name.rsplit("-", 1)[1] == f"{card.memory_gb:.0f}"
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, GPT2Config, MistralConfig])
+@pytest.mark.parametrize("written", ["by transformers", "without a word on ties"])
+def test_the_shape_is_the_one_that_transformers_reads(kind, written, config, tmp_path):
+    kind().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    if written != "by transformers":
+        tree = json.loads(file.read_text())
+        tree.pop("tie_word_embeddings", None)
+        file.write_text(json.dumps(tree))
+
+    shape = shape_of(config.replace(model={"llm": {"path": str(tmp_path)}}))
+
+    assert shape == llm_shape(AutoConfig.from_pretrained(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model_type": "llama"}',
+        "[" * 100_000,
+        GOOD | {"hidden_size": "x"},
+        GOOD | {"num_attention_heads": 0},
+        GOOD | {"vocab_size": -1},
+        GOOD | {"intermediate_size": 1e400},
+    ],
+    ids=range(9),
+)
+def test_a_config_json_without_a_shape_is_one_line(content, config, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    with pytest.raises(ModelError, match=f"no shape of a language model can be read from {file}: ") as caught:
+        shape_of(config.replace(model={"llm": {"path": str(tmp_path)}}))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_without_config_json_is_refused(config, tmp_path):
+    with pytest.raises(ModelError, match="no shape of a language model can be read"):
+        shape_of(config.replace(model={"llm": {"path": str(tmp_path)}}))

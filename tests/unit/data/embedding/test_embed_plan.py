@@ -16,6 +16,7 @@ from mats_ray.data.embedding.embed_plan import (
     make_plan,
     triplet_files,
 )
+from mats_ray.data.triplets import COLUMNS
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.storage import UNFINISHED, parquet_files
 from mats_ray.types import CLAPIdentity
@@ -112,6 +113,9 @@ def test_triplets_that_cannot_be_embedded_are_named(tmp_path):
         triplet_files(str(folder))
     pq.write_table(pa.table({"text": ["a"]}), folder / "0.parquet")
     with pytest.raises(DataError, match=r"0\.parquet lacks the triplet columns id"):
+        triplet_files(str(folder))
+    pq.write_table(pa.table({name: [["a"]] for name in COLUMNS}), folder / "0.parquet")
+    with pytest.raises(DataError, match=r"0\.parquet: the column 'id' holds list<.*>, triplets are texts"):
         triplet_files(str(folder))
     (folder / "0.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="is not a readable Parquet file"):

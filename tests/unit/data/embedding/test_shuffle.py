@@ -41,12 +41,21 @@ def test_the_order_does_not_depend_on_windows_or_repetition(tmp_path, monkeypatc
     assert [part.equals(again) for part, again in zip(first, shuffled(plan), strict=True)] == [True] * 3
 
 
-def test_rows_without_a_text_are_named(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (None, "there are rows without text"),
+        ("", "there are rows with an empty text"),
+        (b"caf\xe9", "Invalid UTF8"),
+    ],
+)
+def test_rows_without_a_usable_text_are_named(tmp_path, text, fault):
     plan = plan_of(tmp_path, rows_of(3, texts=3))
-    table = pa.table({name: [None if name == "text" else "x"] for name in COLUMNS})
-    pq.write_table(table.cast(pa.schema([(name, pa.string()) for name in COLUMNS])), plan.files[0].path)
+    kind = pa.binary() if isinstance(text, bytes) else pa.string()
+    table = pa.table({name: pa.array([text if name == "text" else "x"], kind) for name in COLUMNS})
+    pq.write_table(table, plan.files[0].path)
     EmbedLedger(plan).start()
 
-    with pytest.raises(DataError, match=r"0\.parquet has rows without text"):
+    with pytest.raises(DataError, match=rf"0\.parquet, rows 1 to 1: {fault}"):
         scatter(plan, 0)
     assert EmbedLedger(plan).scattered_files() == set()

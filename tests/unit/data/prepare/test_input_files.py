@@ -84,3 +84,65 @@ def test_what_cannot_be_read_is_named(tmp_path):
     write(tmp_path, "b/train.csv", "x")
     with pytest.raises(DataError, match=r"holds several files called train\.csv"):
         planned({"source": "audiocaps", "path": str(tmp_path)})
+
+
+def test_a_table_is_known_by_its_files_name_or_by_its_own(tmp_path):
+    write(tmp_path, "My Captions.csv.gz", "x")
+    write(tmp_path, "parts/a.parquet", "x")
+    write(tmp_path, "parts/b.parquet", "x")
+    write(tmp_path, "parts/notes.txt", "x")
+
+    inputs = planned(
+        {"source": "table", "path": f"{tmp_path}/My Captions.csv.gz", "split": "val", "splits": ["val"]},
+        {"source": "table", "path": f"{tmp_path}/parts", "name": "mine"},
+    )
+
+    assert [(one.source.name, one.path.rpartition("/")[2], one.split) for one in inputs] == [
+        ("my_captions", "My Captions.csv.gz", "val"),
+        ("mine", "a.parquet", "train"),
+        ("mine", "b.parquet", "train"),
+    ]
+    with pytest.raises(DataError, match=r"holds no table: no name in it ends in \.csv, "):
+        planned({"source": "table", "path": str(write(tmp_path, "none/notes.txt", "x").parent)})
+
+
+@pytest.mark.parametrize(
+    ("names", "other"), [(("clotho",), "a published source"), (("a", "a"), "two tables")]
+)
+def test_a_tables_name_is_its_own(tmp_path, names, other):
+    entries = [
+        {"source": "table", "path": str(write(tmp_path, f"{n}.csv", "x")), "name": name}
+        for n, name in enumerate(names)
+    ]
+
+    with pytest.raises(ConfigError, match=f"{names[0]} is the name of {other}; give the table a name"):
+        planned(*entries)
+
+
+def test_keys_of_a_table_are_refused_for_a_published_source(tmp_path):
+    with pytest.raises(ValueError, match="columns is for source: table, clotho has its published columns"):
+        planned({"source": "clotho", "path": str(tmp_path), "columns": {"text": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "header", "message"),
+    [
+        ("audiocaps", "train.csv", "a,b", "train.csv has no column "),
+        ("wavcaps_bbc", "bbc_final.json", "{}", "bbc_final.json holds no JSON list 'data'"),
+        ("clotho_aqa", "clotho_aqa_train.csv", "file_name,QuestionText,answer", "needs Clotho's captions"),
+        ("table", "mine.csv", "a,b", "mine.csv has no column 'text' or 'caption'"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_found_at_its_start(tmp_path, source, name, header, message):
+    write(tmp_path, name, f"{header}\n")
+    (one,) = planned({"source": source, "path": f"{tmp_path}/{name}"})
+
+    with pytest.raises(DataError, match=message):
+        one.check_start()
+
+
+def test_of_an_enormous_file_only_the_start_is_checked(tmp_path):
+    path = write(tmp_path, "all.json", "[" + '{"id": 1, "answer": "x"},' * 400_000)
+    (one,) = planned({"source": "openaqa", "path": str(path), "split": "train"})
+
+    one.check_start()  # cut off at its end, which is not read

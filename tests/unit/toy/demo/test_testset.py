@@ -1,14 +1,21 @@
-"""The audio test set: held-out scenes in a folder of their own, judged by rule."""
+"""Audio test sets: clips in a folder of their own, judged by rule."""
 
 import numpy as np
 import pytest
 import soundfile
 
 from mats_ray.data.audio import read_audio
+from mats_ray.toy.demo.systems import majority_baseline
+from mats_ray.toy.demo.testset import score, write_test_set
 from mats_ray.toy.grammar import canonical_caption, caption_is_right
-from mats_ray.toy.systems import majority_baseline
-from mats_ray.toy.testset import Score, score, write_test_set
-from mats_ray.toy.world import split_of, text_triplets
+from mats_ray.toy.world import (
+    NOVEL_STREAM,
+    READ_STREAM,
+    VALIDATION_NOVEL_STREAM,
+    VALIDATION_READ_STREAM,
+    split_of,
+    text_triplets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +49,46 @@ def test_the_files_are_sound_of_the_configured_length(clips):
         assert soundfile.info(clip.path).subtype == "PCM_16"
 
 
-def test_the_clips_are_of_held_out_scenes_and_described_rightly(world, clips):
+@pytest.mark.parametrize(
+    ("stream", "scenes"),
+    [
+        (READ_STREAM, "train"),
+        (NOVEL_STREAM, "novel"),
+        (VALIDATION_READ_STREAM, "train"),
+        (VALIDATION_NOVEL_STREAM, "validation"),
+    ],
+)
+def test_each_set_draws_its_own_clips_of_its_own_scenes(world, tmp_path, stream, scenes):
     split = split_of(world)
+    drawn = {split_stream: split.clips(split_stream, count=12, seed=0) for split_stream in range(11, 18)}
+    seeds = [clip.seed for clips in drawn.values() for clip in clips]
 
-    assert {clip.scene for clip in clips} <= set(split.held_out)
-    assert not {clip.scene for clip in clips} & set(split.train)
+    clips = write_test_set(world, tmp_path, stream)
+
+    assert {clip.scene for clip in clips} <= set(getattr(split, scenes))
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_no_question_is_asked_whose_answer_is_the_same_for_all_novel_scenes(world, tmp_path):
+    clips = write_test_set(world, tmp_path, NOVEL_STREAM)
+
+    assert "count" not in {qa.kind for clip in clips for qa in clip.questions}
+
+
+def test_descriptions_are_right(clips):
     assert all(caption_is_right(clip.description, clip.scene) for clip in clips)
-    assert all(len(clip.questions) >= 4 for clip in clips)
+    assert all(len(clip.questions) >= 3 for clip in clips)
+
+
+def test_a_file_that_is_right_stays_and_a_damaged_one_is_written_again(world, tmp_path):
+    first, second, *_ = [clip.path for clip in write_test_set(world, tmp_path)]
+    kept, sound = first.stat(), second.read_bytes()
+    second.write_bytes(b"cut off")
+
+    write_test_set(world, tmp_path)
+
+    assert (first.stat().st_mtime_ns, first.stat().st_ino) == (kept.st_mtime_ns, kept.st_ino)
+    assert second.read_bytes() == sound
 
 
 def test_writing_again_gives_the_same_bytes(world, clips, tmp_path):
@@ -61,7 +101,16 @@ def test_writing_again_gives_the_same_bytes(world, clips, tmp_path):
 def test_perfect_answers_score_one(clips):
     num_questions = sum(len(clip.questions) for clip in clips)
 
-    assert score(clips, *perfect(clips)) == Score(1.0, 1.0, 12, num_questions)
+    result = score(clips, *perfect(clips)).as_dict()
+
+    assert result == {
+        "caption_all_sounds": 1.0,
+        "caption_all_sounds_error": 0.0,
+        "questions_right": 1.0,
+        "questions_right_error": 0.0,
+        "num_clips": 12,
+        "num_questions": num_questions,
+    }
 
 
 def test_silence_scores_zero(clips):
@@ -78,7 +127,7 @@ def test_each_wrong_answer_counts_once(clips):
     result = score(clips, generated, answers)
 
     assert result.caption_all_sounds == pytest.approx(11 / 12)
-    assert result.questions_right == pytest.approx(1 - 1 / result.num_questions)
+    assert result.questions_right == pytest.approx(1 - 1 / result.num_questions_N.sum())
 
 
 def test_answers_without_audio_score_far_below(world, clips):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from mats_ray.caption.on_ray import caption
 from mats_ray.config import RunConfig
 from mats_ray.storage import open_input, parquet_files
-from mats_ray.toy.testset import TestClip
+from mats_ray.toy.demo.testset import TestClip
 
 CaptionsAndAnswers = tuple[list[str], list[list[str]]]
 """A caption per clip, and answers per clip in the order of its questions."""

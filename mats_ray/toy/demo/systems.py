@@ -16,7 +16,8 @@ from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models.clap import CLAP
 from mats_ray.progress import Progress
 from mats_ray.tasks import Task, instruction_for
-from mats_ray.toy.testset import Score, TestClip, score
+from mats_ray.toy.demo.testset import UNSCORED, Score, TestClip, score
+from mats_ray.toy.grammar import kind_of
 from mats_ray.types import Triplet
 
 BATCH_SIZE = 64
@@ -75,13 +76,9 @@ def score_texts(clips: Sequence[TestClip], texts: Sequence[str]) -> Score:
 def majority_baseline(clips: Sequence[TestClip], training: Sequence[Triplet]) -> Score:
     """Score the most frequent training answers, one for captions, one for questions, whatever the audio."""
     caption = _most_frequent([row.answer for row in training if row.task is Task.CAPTION])
-    answer = _most_frequent([row.answer for row in training if row.task is Task.QA])
+    scored = [row for row in training if row.task is Task.QA and kind_of(row.id) != UNSCORED]
+    answer = _most_frequent([row.answer for row in scored])
     return score(clips, [caption] * len(clips), [[answer] * len(clip.questions) for clip in clips])
-
-
-def modality_gap(audio_NC: np.ndarray, text_NC: np.ndarray) -> float:
-    """Distance between the centroids of two sets of unit vectors (Liang et al., 2022)."""
-    return float(np.linalg.norm(audio_NC.mean(axis=0) - text_NC.mean(axis=0)))
 
 
 def apply_santa(model: Path, audio_NC: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ MEASURE = """
 import json, subprocess, sys
 import numpy as np
 import psutil
-from mats_ray.toy.peak_memory import PeakMemory
+from mats_ray.toy.demo.peak_memory import PeakMemory
 
 CHILD = "import sys; held = bytearray(b'x') * 60_000_000; print('ready', flush=True); sys.stdin.read()"
 with PeakMemory() as alone:

@@ -1,0 +1,1 @@
+"""The demo: its stages, the systems it compares, its measurements."""

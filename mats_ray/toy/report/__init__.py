@@ -1,0 +1,1 @@
+"""The demo's results: a table for the terminal, and one HTML page."""
