@@ -238,3 +238,24 @@ def test_no_training_worker_is_left_behind(unbroken, ray_cluster):
     while train_worker_pids() and time.monotonic() < deadline:
         threading.Event().wait(0.2)
     assert train_worker_pids() == []
+
+
+def test_a_bf16_run_starts_from_an_fp32_model_and_is_made_longer(world, unbroken):
+    """At a learning rate of nothing its weights stay those of the earlier model."""
+    earlier, _ = unbroken
+    standing_still = {"optim": {"lr": 1e-30}, "engine": {"precision": "bf16"}, "num_steps": 3}
+    config = other_run(world, "going-on", train={**standing_still, "init_from": earlier.model})
+
+    short = read_records(train(config).metrics)
+    longer = train(config.replace(train={"num_steps": 4}))
+
+    expected = read_records(earlier.metrics)[60]["validation_loss"]
+    assert short[3]["validation_loss"] == pytest.approx(expected, rel=0.02)
+    assert read_records(longer.metrics) == short | {4: read_records(longer.metrics)[4]}
+    state = json.loads((Path(longer.checkpoint) / "state.json").read_text())
+    assert state["num_steps_changes"] == [{"step": 3, "was": 3, "now": 4}]
+    found, stored = weights(longer), weights(earlier)
+    assert found.keys() == stored.keys()
+    assert all(found[name].equal(t) for name, t in stored.items())  # fp32 copies, not rounded
+    with pytest.raises(TrainingError, match=r"train\.init_from was \w{16}, is not set; bring the old ones"):
+        train(config.replace(train={"num_steps": 4, "init_from": None}))
