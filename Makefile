@@ -9,7 +9,7 @@ MODEL  ?= out/demo/model
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint bench lock clean
+.PHONY: help install demo serve walkthrough test lint bench lock clean
 
 # Ray's workers, DeepSpeed (ninja) and `ray job submit` find their programs on PATH, not beside the interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -23,12 +23,12 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # The demo and the tests start clusters that end with them, so their token need not outlive them either: one
 # per call of make, in the environment only. `serve` uses Ray's own token file (~/.ray/auth_token, made when
 # it is missing) instead, so that `RAY_AUTH_MODE=token serve status` works from another terminal.
-demo test bench: export RAY_AUTH_TOKEN ?= $(shell od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+demo walkthrough test bench: export RAY_AUTH_TOKEN ?= $(shell od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 # A test that asks a model hub for anything should fail at once, also where there is a hub to ask.
 test: export HF_HUB_OFFLINE = 1
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with the locked versions and this package (a second call does nothing)
 
@@ -49,6 +49,10 @@ demo: install ## Train on text, caption audio never heard: the whole loop on thi
 serve: install ## Answer questions about audio over HTTP with the demo's model (MODEL=dir ARGS=...)
 	@test -e $(MODEL) || { echo "There is no model at $(MODEL): run 'make demo' first, or 'make serve MODEL=dir'." >&2; exit 1; }
 	mats serve --model $(MODEL) $(ARGS)
+
+walkthrough: install ## Follow the documentation's own commands: a bucket, the service, own captions (after make demo)
+	@test -e $(MODEL) || mats demo --config configs/toy.yaml --no-compare
+	python -m tests.walkthrough $(ARGS)
 
 test: install ## Run the tests, all of them in two processes (ARGS="tests/unit -k noise": a part, in one)
 	python -m pytest $(or $(ARGS),-n 2)

@@ -42,7 +42,7 @@ A command gets its function as ``args.build_inputs``; its own module, and all be
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(argv)
+    parser = build_parser(argv)
     args = parser.parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -66,7 +66,8 @@ def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser of the command that the arguments name; of the others it knows the names alone."""
     parser = argparse.ArgumentParser(prog="mats", description="MATS on Ray: audio language models from text.")
     parser.add_argument("--version", action="version", version=f"mats_ray {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
