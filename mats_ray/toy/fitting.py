@@ -15,7 +15,8 @@ from torch import nn
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.train.optim import learning_rate
 
-Name, Item = TypeVar("Name"), TypeVar("Item")
+Name = TypeVar("Name")
+Item = TypeVar("Item")
 Optimizers = Sequence[tuple[torch.optim.Optimizer, float]]
 """Each with its highest learning rate."""
 _generator_lock = threading.Lock()

@@ -19,7 +19,7 @@ def test_later_files_win_and_single_values_over_them(tmp_path):
 
     config = config_of(parsed("--config", "configs/toy.yaml", "--config", str(over), "--set", "seed=4"))
 
-    assert (config.name, config.seed, config.model.clap.dim) == ("over", 4, 64)
+    assert (config.name, config.seed, config.model.clap.dim) == ("over", 4, 256)
 
 
 def test_a_configuration_is_required():
