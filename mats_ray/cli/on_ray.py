@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from mats_ray.on_ray.data import disable_output
 from mats_ray.on_ray.errors import failure_reason, task_traceback
 
 MIN_LOGICAL_CPUS = 4
+_CONNECT_SECONDS = 10
 _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # or a failed task's traceback is printed, on stdout, while it is retried
@@ -61,6 +63,7 @@ def _start(*, training: bool) -> None:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
+            _check_is_open(address)
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
         else:
             # Two runs side by side are some 14 processes, most of them small; Ray warns of 8 on two cores.
@@ -76,6 +79,23 @@ def _start(*, training: bool) -> None:
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         where = f"RAY_ADDRESS={address} cannot be joined" if address else "Ray cannot be started here"
         raise ClusterError(f"{where}: {failure_reason(error)}") from error
+
+
+def _check_is_open(address: str) -> None:
+    """Find out at once that nothing listens at ``host:port``: Ray would try again for minutes.
+
+    Raises:
+        ConnectionError: Nothing does. Other forms of an address (auto, ray://...) are left to Ray.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(
+            f"nothing answers there ({error}); unset it to run on this machine alone"
+        ) from error
 
 
 def _print_hint_about_actors() -> None:

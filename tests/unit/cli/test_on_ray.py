@@ -9,6 +9,7 @@ from ray.exceptions import OutOfMemoryError, RayTaskError, UserCodeException
 
 from mats_ray.cli import on_ray
 from mats_ray.errors import ClusterError, DataError
+from tests.service import free_port
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def test_a_cluster_that_cannot_be_joined_is_named_in_one_line(cluster, monkeypat
         raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
 
     monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(on_ray, "_check_is_open", lambda address: None)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
 
     with pytest.raises(ClusterError) as raised, cluster():
@@ -38,6 +40,25 @@ def test_a_cluster_that_cannot_be_joined_is_named_in_one_line(cluster, monkeypat
     wanted = "RAY_ADDRESS=10.0.0.1:6379 cannot be joined: Failed to connect to Ray cluster at 10.0.0.1:6379"
     assert str(raised.value) == wanted
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_cluster_that_is_gone_is_one_line_at_once(cluster, monkeypatch):
+    port = free_port()  # nothing listens there
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+
+    wanted = (
+        rf"^RAY_ADDRESS=127\.0\.0\.1:{port} cannot be joined: nothing answers there \(.*refused\); unset it"
+    )
+    with pytest.raises(ClusterError, match=wanted), cluster():
+        raise AssertionError
+
+
+@pytest.mark.parametrize("address", ["auto", "ray://127.0.0.1:1", "local"])
+def test_other_forms_of_an_address_are_rays_to_check(cluster, monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+
+    with cluster():
+        pass
 
 
 def test_stderr_is_there_again_once_ray_has_started(cluster, capfd):
