@@ -95,7 +95,7 @@ def _check_is_open(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise ConnectionError(
             f"nothing answers there ({error}); unset it to run on this machine alone"
-        ) from error
+        ) from None
 
 
 def _print_hint_about_actors() -> None:
