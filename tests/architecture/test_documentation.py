@@ -12,7 +12,7 @@ import yaml
 
 from mats_ray.cli.main import COMMANDS, build_parser
 from tests.architecture.source import ROOT
-from tests.walkthrough import JOBS, PAGES, fences, fences_of
+from tests.walkthrough import JOBS, NOT_WALKED, PAGES, fences, fences_of
 
 SHELL = [fence for page in PAGES for fence in fences(page) if fence.language == "bash"]
 
@@ -81,6 +81,18 @@ def test_every_job_of_the_walk_has_its_fences():
 
     assert marked == set(JOBS)
     assert all(fences_of(job) for job in JOBS)
+
+
+def test_every_fence_of_commands_is_walked_or_has_a_reason_not_to_be():
+    unwalked = [f for page in PAGES for f in fences(page) if f.language in ("bash", "python") and not f.job]
+    reasons = dict.fromkeys(NOT_WALKED, 0)
+    for fence in unwalked:
+        page = fence.page.relative_to(ROOT).as_posix()
+        known = [key for key in reasons if key[0] == page and fence.code.startswith(key[1])]
+        assert len(known) == 1, fence.place
+        reasons[known[0]] += 1
+
+    assert set(reasons.values()) == {1}
 
 
 def test_configurations_in_the_pages_are_yaml():

@@ -150,6 +150,7 @@ def test_a_run_is_not_resumed_on_another_base_model_at_the_same_path(world, unbr
     shutil.copytree(checkpoints_of(reference) / "step-00000050", store / "step-00000050")
 
     train(config)  # finished, and from a copy of the same base model
+    shutil.rmtree(config.model_dir)  # of the run that the checkpoints were copied from
     shutil.rmtree(store / "step-00000060")
     other = load_llm(str(llm))
     other.model.norm.weight.data.add_(1e-3)
@@ -213,7 +214,7 @@ def test_a_stage_that_exceeds_its_limit_is_named_and_ends_the_run(world):
 def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
     """Each resumes from the last checkpoint of the one before, with another ZeRO stage besides."""
     reference, _ = unbroken
-    config = world.replace(name="moving")
+    config = other_run(world, "moving")
     store = Path(config.runs_dir) / "moving" / "checkpoints"
     shutil.copytree(checkpoints_of(reference) / "step-00000020", store / "step-00000020")
 
