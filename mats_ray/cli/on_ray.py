@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from mats_ray.errors import ClusterError
 from mats_ray.on_ray.data import disable_output
 from mats_ray.on_ray.errors import failure_reason, task_traceback
+from mats_ray.redirect import STDERR, redirected
 
 MIN_LOGICAL_CPUS = 4
 _CONNECT_SECONDS = 10
@@ -116,13 +117,5 @@ class _Nowhere:
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
     """Discard what this process prints to stderr, its C++ included: Ray's failures are raised as well."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with Path(os.devnull).open("wb") as nowhere, redirected([STDERR], nowhere):
         yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)

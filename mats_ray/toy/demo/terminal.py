@@ -14,6 +14,7 @@ from typing import TextIO
 
 from mats_ray import progress
 from mats_ray.progress import format_seconds
+from mats_ray.redirect import STDERR, STDOUT, redirected
 
 LOG_INTERVAL_SECONDS = 20.0
 """Between two lines of progress where stderr is no terminal."""
@@ -38,33 +39,22 @@ def output_to(log: Path) -> Iterator[Terminal]:
     Args:
         log: Its folder exists.
     """
-    _flush()
-    kept = [os.dup(number) for number in (1, 2)]
-    real = sys.stderr.fileno() == 2 if _has_file(sys.stderr) else False
-    stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") if real else sys.stderr
-    with log.open("ab", buffering=0) as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
+    real = sys.stderr.fileno() == STDERR if _has_file(sys.stderr) else False
+    sys.stderr.flush()
+    stream = os.fdopen(os.dup(STDERR), "w", encoding="utf-8", errors="replace") if real else sys.stderr
     try:
         with (
-            open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False) as printed,
+            log.open("ab", buffering=0) as file,
+            redirected((STDOUT, STDERR), file),
+            open(STDOUT, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False) as printed,
             contextlib.redirect_stdout(printed),
             contextlib.redirect_stderr(printed),
             progress.shown_on(stream, interval=LOG_INTERVAL_SECONDS),
         ):
             yield Terminal(stream)
     finally:
-        _flush()
-        for number, original in zip((1, 2), kept, strict=True):
-            os.dup2(original, number)
-            os.close(original)
         if real:
             stream.close()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
 
 
 def _has_file(stream: TextIO) -> bool:
