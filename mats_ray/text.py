@@ -1,4 +1,4 @@
-"""Validation of Unicode text where it enters: requests, manifests, annotation files.
+"""Text where it enters: requests, manifests, annotation files. Validation of Unicode, names of columns.
 
 Bytes of another encoding are read as lone surrogates, and JSON escapes may hold half a surrogate pair;
 Parquet, SQLite and tokenizers refuse both with an error of their own, in the middle of the work.
@@ -16,6 +16,11 @@ def is_valid_unicode(value: Any) -> bool:
     if isinstance(value, dict):
         return all(is_valid_unicode(key) and is_valid_unicode(one) for key, one in value.items())
     return all(map(is_valid_unicode, value)) if isinstance(value, list | tuple) else True
+
+
+def column_name(name: str) -> str:
+    """Return a column's name for look-up: without case, the spaces around it and a byte order mark."""
+    return name.strip(" \t\r\n\ufeff").casefold()
 
 
 def check_unicode(text: str, what: str) -> None:

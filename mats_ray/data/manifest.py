@@ -21,7 +21,7 @@ from pyarrow import csv
 from mats_ray.data.audio_files import AudioObject, stat_audio
 from mats_ray.errors import DataError, abbreviated
 from mats_ray.storage import is_remote, locate, read_bytes
-from mats_ray.text import is_valid_unicode
+from mats_ray.text import column_name, is_valid_unicode
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
 PATH, QUESTION = "path", "question"
@@ -120,36 +120,35 @@ def _table_rows(path: str, data: bytes) -> Iterator[dict[str, Any]]:
         table = csv.read_csv(io.BytesIO(data), convert_options=texts, parse_options=parse)
     else:
         table = pq.read_table(io.BytesIO(data))
-    places = _places(table.column_names, path)
-    if PATH not in places:
+    columns = _columns(table.column_names, path)
+    if PATH not in columns:
         names = abbreviated(table.column_names, most=20)
         raise DataError(f"{path} has no column {PATH!r}, its columns are {names}")
-    names = {place: name for name, place in places.items()}
-    table = table.rename_columns([names.get(n, name) for n, name in enumerate(table.column_names)])
-    for batch in table.to_batches(_ROWS_AT_A_TIME):
+    for batch in table.rename_columns(columns).to_batches(_ROWS_AT_A_TIME):
         yield from batch.to_pylist()
 
 
-def _places(names: Sequence[str], where: str) -> dict[str, int]:
-    """Find the columns that are read: name without case and spaces -> place.
+def _columns(names: Sequence[str], where: str) -> list[str]:
+    """Return the names of the columns: those that are read without case and spaces, the others as they are.
 
     Raises:
         DataError: One is there twice, or a name is so close to ``question`` that it is meant.
     """
-    places = dict[str, int]()
-    for place, given in enumerate(names):
-        name = given.strip(" \t\r\n\ufeff").casefold()
-        if name in places:
+    columns = list[str]()
+    for given in names:
+        plain = column_name(given)
+        is_read = plain in (PATH, QUESTION)
+        name = plain if is_read else given
+        if name in columns:
             raise DataError(
                 f"{where} has the column {name!r} twice: {abbreviated(map(repr, names), most=20)}"
             )
-        if name in (PATH, QUESTION):
-            places[name] = place
-        elif difflib.get_close_matches(name, [QUESTION], cutoff=0.85):
+        if not is_read and difflib.get_close_matches(plain, [QUESTION], cutoff=0.85):
             raise DataError(
                 f"{where}: the column {abbreviated([repr(given)])} is not read, is {QUESTION!r} meant?"
             )
-    return places
+        columns.append(name)
+    return columns
 
 
 def _json_lines(path: str, data: bytes) -> Iterator[dict[str, Any]]:
@@ -162,9 +161,8 @@ def _json_lines(path: str, data: bytes) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}, line {number}: no JSON: {error}") from error
         if not isinstance(pairs, _Pairs):
             raise DataError(f"{path}, line {number}: no JSON object")
-        places = _places([name for name, _ in pairs], f"{path}, line {number}")
-        names = {place: name for name, place in places.items()}
-        yield {names.get(place, name): cell for place, (name, cell) in enumerate(pairs)}
+        columns = _columns([name for name, _ in pairs], f"{path}, line {number}")
+        yield {name: cell for name, (_, cell) in zip(columns, pairs, strict=True)}
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -19,6 +19,7 @@ from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Ro
 from mats_ray.errors import DataError, abbreviated
 from mats_ray.storage import open_input, reading_parquet
 from mats_ray.tasks import Task
+from mats_ray.text import column_name
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 EXTENSIONS = (*DELIMITERS, ".jsonl", ".parquet")
@@ -52,10 +53,10 @@ class TableReader:
         Raises:
             DataError: A column is missing, or there twice.
         """
-        plain = [_plain(name) for name in names]
+        plain = [column_name(name) for name in names]
         places = self.there(names)
         for key, wanted in self._wanted().items():
-            if twice := [name for name in wanted if plain.count(_plain(name)) > 1]:
+            if twice := [name for name in wanted if plain.count(column_name(name)) > 1]:
                 raise DataError(f"{where} has the column {twice[0]!r} twice")
             if key not in places and (key == "text" or getattr(self.columns, key)):
                 raise DataError(
@@ -72,9 +73,9 @@ class TableReader:
 
     def there(self, names: Iterable[str]) -> dict[str, str]:
         """Return as ``places`` does, without the columns that are missing."""
-        found = {_plain(name): name for name in names}
+        found = {column_name(name): name for name in names}
         there = {
-            key: [one for one in map(_plain, wanted) if one in found]
+            key: [one for one in map(column_name, wanted) if one in found]
             for key, wanted in self._wanted().items()
         }
         return {key: found[ones[0]] for key, ones in there.items() if ones}
@@ -118,10 +119,6 @@ def _extension(name: str) -> str:
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     return name[name.rfind(".") :] if "." in name else ""
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold()
 
 
 def _text(value: Any) -> str | None:

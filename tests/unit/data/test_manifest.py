@@ -152,6 +152,7 @@ def test_a_column_is_found_whatever_its_case_and_the_spaces_around_it(folder, su
     ("name", "text", "message"),
     [
         ("list.csv", "path,path\na.wav,b.wav\n", "has the column 'path' twice: 'path', 'path'"),
+        ("list.csv", "path,speaker,speaker\na.wav,b,c\n", "has the column 'speaker' twice"),
         ("list.csv", "path,question,Question\na.wav,b,c\n", "has the column 'question' twice"),
         ("list.csv", "path,questions\na.wav,b\n", "the column 'questions' is not read, is 'question' meant?"),
         ("list.jsonl", '{"path": "a.wav", "path": "b.wav"}\n', "line 1 has the column 'path' twice"),
