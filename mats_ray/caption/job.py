@@ -178,7 +178,7 @@ class CaptionJob:
 
     def refresh_manifest(self) -> None:
         """Give rows of earlier runs the columns that the manifest has now; nothing is computed again."""
-        for name in self.store.names() if self.manifest else ():
+        for name in set(self.ledger.parts).intersection(self.store.names()) if self.manifest else ():
             table = self.store.read(name)
             if not (current := with_manifest(table, self.manifest)).equals(table):
                 self.store.write(name, current)

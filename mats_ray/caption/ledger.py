@@ -36,6 +36,7 @@ class Ledger:
         num_ok: Number of answered rows among them.
         errors: Number of error rows among them by code.
         first_error: Text of one of them.
+        parts: Names of the part files that were scanned.
         first_failures: Path and code of the first ``NUM_FAILURES`` files among them.
     """
 
@@ -43,7 +44,7 @@ class Ledger:
         self.objects, self.plan, self.provenance = objects, plan, provenance
         self.done_K = np.zeros(len(plan.prompt_K), dtype=bool)
         self.num_ok, self.errors, self.first_error = 0, Counter[str](), ""
-        self.first_failures = dict[str, str]()
+        self.first_failures, self.parts = dict[str, str](), list[str]()
         self._file_of = {one.path: index for index, one in enumerate(objects)}
         self._prompt_of = {(p.task.value, p.instruction): index for index, p in enumerate(plan.prompts)}
         self._incomplete: dict[int, _PairRows] = {}
@@ -57,7 +58,8 @@ class Ledger:
             it wants. Removed are rows of an earlier content of the file or of another provenance, errors to
             be retried, and windows of a file that lacks others.
         """
-        keep = {name: self._scan_part(name, store.read(name), retried) for name in store.names()}
+        self.parts = store.names()
+        keep = {name: self._scan_part(name, store.read(name), retried) for name in self.parts}
         for pair_rows in self._incomplete.values():
             for name, n in pair_rows.places:
                 keep[name][n] = False

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mats_ray.data.embedding.embed_plan import EmbedPlan
@@ -62,7 +63,8 @@ def _texts(batch: pa.RecordBatch, where: str) -> pa.Table:
     except pa.ArrowException as error:
         raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
     for name in ("text", "answer"):
-        if "" in table.column(name).to_pylist():
+        lengths = pc.call_function("binary_length", [table.column(name)])
+        if len(table) and pc.call_function("min", [lengths]).as_py() == 0:
             raise DataError(f"{where}: there are rows with an empty {name}")
     return table
 
