@@ -126,12 +126,11 @@ def _measured(config: "RunConfig") -> dict[str, str]:
     """Read the metrics of a run of this configuration, if it is on a local disk; remote ones are not read."""
     from statistics import median
 
-    from mats_ray.config.run import join
     from mats_ray.train.metrics_logger import read_records
 
     if "://" in config.runs_dir:
         return {}
-    path = join(join(config.runs_dir, config.name), "metrics.jsonl")
+    path = f"{config.run_dir}/metrics.jsonl"
     records = [record for record in read_records(path).values() if "samples_per_s" in record]
     if not records:
         return {}

@@ -124,6 +124,11 @@ class RunConfig(StrictConfig):
         return join(self.output_dir, "runs")
 
     @property
+    def run_dir(self) -> str:
+        """Folder of this run's metrics and checkpoints."""
+        return join(self.runs_dir, self.name)
+
+    @property
     def own_folder_flags(self) -> str:
         """``--set`` flags for another run on the same inputs with an ``output_dir`` of its own."""
         flags = {"output_dir": f"{self.output_dir.rstrip('/')}-2"}

@@ -37,7 +37,6 @@ from mats_ray.train.run_state import (
     RunState,
     check_same_run,
     parse_run_state,
-    run_dir,
 )
 from mats_ray.train.tracking import Record
 
@@ -246,7 +245,7 @@ class CheckpointStore:
 
 def open_store(config: RunConfig) -> CheckpointStore:
     """Open the store of a run's checkpoints."""
-    return CheckpointStore(join(run_dir(config), "checkpoints"), keep=config.train.checkpoint.keep)
+    return CheckpointStore(join(config.run_dir, "checkpoints"), keep=config.train.checkpoint.keep)
 
 
 def restore(

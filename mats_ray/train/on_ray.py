@@ -39,7 +39,7 @@ from mats_ray.train.inputs import check_inputs
 from mats_ray.train.loop import fit
 from mats_ray.train.metrics import mfu_meter
 from mats_ray.train.metrics_logger import LogEntry, MetricsLogger
-from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, RunState, fresh_state, run_dir, run_inputs
+from mats_ray.train.run_state import UNKNOWN_INPUTS, RunInputs, RunState, fresh_state, run_inputs
 from mats_ray.train.tracking import Record, Sample, open_trackers
 from mats_ray.train.validation import load_validation
 from mats_ray.train.watchdog import Watchdog
@@ -77,13 +77,13 @@ def train(
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    with lock_folder(run_dir(config), by="mats train"), cluster():
+    with lock_folder(config.run_dir, by="mats train"), cluster():
         return _train_and_export(config, data)
 
 
 def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
     coordinator, store = _coordinator_on_this_node(), open_store(config)
-    metrics, committed = join(run_dir(config), "metrics.jsonl"), store.committed()
+    metrics, committed = join(config.run_dir, "metrics.jsonl"), store.committed()
     metrics_logger = MetricsLogger(
         lambda index: ray.get(coordinator.entries_from.remote(index)),
         path=metrics,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mats_ray.config import RunConfig
-from mats_ray.config.run import join
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.errors import TrainingError
 from mats_ray.models.llm import checkpoint_hash
@@ -69,11 +68,6 @@ class RunState:
     inputs: RunInputs = UNKNOWN_INPUTS
     num_steps_changes: tuple[Mapping[str, int], ...] = ()
     """Changes of ``train.num_steps``, oldest first: ``was``, ``now``, and the ``step`` it happened after."""
-
-
-def run_dir(config: RunConfig) -> str:
-    """Return the folder of a run's checkpoints and metrics."""
-    return join(config.runs_dir, config.name)
 
 
 def parse_run_state(tree: dict[str, Any]) -> RunState:

@@ -21,7 +21,6 @@ from mats_ray.storage import lock_folder
 from mats_ray.toy.demo.testset import write_test_set
 from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
-from mats_ray.train.run_state import run_dir
 from tests.runs import WAIT_SECONDS, losses, other_run, train_worker_pids
 from tests.toy import tiny_config
 
@@ -167,7 +166,7 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(unbroken):
     _, config = unbroken
 
     with (
-        lock_folder(run_dir(config), by="mats train"),
+        lock_folder(config.run_dir, by="mats train"),
         pytest.raises(DataError, match="is in use: `mats train` on "),
     ):
         train(config)
