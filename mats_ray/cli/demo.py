@@ -63,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 def headline(metrics: dict[str, Any]) -> str:
     """The method's own result in a few words."""
-    of = metrics["systems"]["text_noise_santa"]["read"]
-    captions, questions = of["caption_all_sounds"], of["questions_right"]
-    return f"{captions:.0%} of captions name all sounds, {questions:.0%} of answers are right"
+    from mats_ray.toy.report.results import method_shares
+
+    captions, questions = method_shares(metrics)
+    return f"{captions} of captions name all sounds, {questions} of answers are right"
 
 
 def print_results(metrics: dict[str, Any], out: str, model: str) -> None:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from mats_ray.caption.on_ray import caption
 from mats_ray.config import RunConfig
 from mats_ray.storage import open_input, parquet_files
+from mats_ray.tasks import Task
 from mats_ray.toy.demo.testset import TestClip
 
 CaptionsAndAnswers = tuple[list[str], list[list[str]]]
@@ -14,7 +15,7 @@ CaptionsAndAnswers = tuple[list[str], list[list[str]]]
 
 
 def caption_test_set(config: RunConfig, clips: list[TestClip], out: Path) -> CaptionsAndAnswers:
-    """Caption every clip, then answer its own questions.
+    """Caption every clip and answer its own questions, in one pass.
 
     Args:
         config: Configuration of the demo, whose model directory is used.
@@ -22,12 +23,17 @@ def caption_test_set(config: RunConfig, clips: list[TestClip], out: Path) -> Cap
         out: Folder of the rows.
     """
     folder = str(clips[0].path.parent)
-    sections, model = (config.caption, config.generation_override), config.model_dir
-    caption(*sections, audio=folder, out=str(out / "captions"), model=model)
-    questions = {str(clip.path): [qa.question for qa in clip.questions] for clip in clips}
-    caption(*sections, audio=folder, out=str(out / "answers"), model=model, questions=questions)
-    captions = {row["path"]: row["caption"] for row in _rows(out / "captions")}
-    answers = {(row["path"], row["prompt"]): row["answer"] for row in _rows(out / "answers")}
+    caption(
+        config.caption.model_copy(update={"always_caption": True}),
+        config.generation_override,
+        audio=folder,
+        out=str(out / "answers"),
+        model=config.model_dir,
+        questions={str(clip.path): [qa.question for qa in clip.questions] for clip in clips},
+    )
+    rows = _rows(out / "answers")
+    captions = {row["path"]: row["caption"] for row in rows if row["task"] == Task.CAPTION}
+    answers = {(row["path"], row["prompt"]): row["answer"] for row in rows}
     return (
         [captions[str(clip.path)] for clip in clips],
         [[answers[str(clip.path), qa.question] for qa in clip.questions] for clip in clips],

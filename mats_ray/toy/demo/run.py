@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from mats_ray.config import RunConfig
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.santa_memory import build_memory
+from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.toy.demo import systems
 from mats_ray.toy.demo.ablations import NO_NOISE, SUPERVISED, train_ablations
@@ -31,6 +33,7 @@ from mats_ray.toy.report.results import METHOD
 from mats_ray.toy.world import NOVEL_STREAM, READ_STREAM, TEXT_STREAM, ensure_world, split_of, text_triplets
 from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
+from mats_ray.types import Triplet
 
 VERSIONS = ("mats-ray", "ray", "torch", "deepspeed", "transformers", "peft")
 NUM_REPORT_CLIPS = 8
@@ -55,6 +58,22 @@ class Demo:
         self.scores: dict[str, dict[str, Score]] = {}
         """By system and test set."""
 
+    @cached_property
+    def answerer(self) -> Answerer:
+        """The method's model."""
+        return Answerer.from_pretrained(self.config.model_dir)
+
+    @cached_property
+    def training(self) -> list[Triplet]:
+        """The triplets that the method was trained on."""
+        return text_triplets(self.config, split_of(self.config))
+
+    @cached_property
+    def text_alone(self) -> dict[str, Any]:
+        """What text alone tells of the gap."""
+        scenes = split_of(self.config).clips(TEXT_STREAM, count=200, seed=self.config.seed)
+        return caption_spread(scenes, lambda texts: self.encoder.clap.encode_text(texts).cpu().numpy())
+
     def render(self, name: str) -> None:
         """Write a test set."""
         folder, stream = AUDIO_FOLDERS[name]
@@ -74,12 +93,12 @@ class Demo:
         )
         moved_NC = systems.apply_santa(model, audio_NC)
         self.embeddings[name] = {"text": text_NC, "audio": audio_NC, "moved": moved_NC}
-        training = text_triplets(self.config, split_of(self.config))
+        evaluate = partial(systems.answer_clips, self.answerer, clips=clips, name=model.parent.name)
         found = {
-            METHOD: score(clips, *outputs) if outputs else systems.evaluate(model, moved_NC, clips),
-            "text_noise": systems.evaluate(model, audio_NC, clips),
-            "text_embedding": systems.evaluate(model, text_NC, clips),
-            "floor": systems.majority_baseline(clips, training),
+            METHOD: score(clips, *outputs) if outputs else evaluate(moved_NC),
+            "text_noise": evaluate(audio_NC),
+            "text_embedding": evaluate(text_NC),
+            "floor": systems.majority_baseline(clips, self.training),
         }
         for system, one in found.items():
             self.scores.setdefault(system, {})[name] = one
@@ -130,8 +149,6 @@ class Demo:
         return tree
 
     def _gap(self) -> dict[str, Any]:
-        config = self.config
-        scenes = split_of(config).clips(TEXT_STREAM, count=200, seed=config.seed)
         return {
             **{
                 name: measure_gap(
@@ -139,9 +156,7 @@ class Demo:
                 )
                 for name, of in self.embeddings.items()
             },
-            "text_alone": caption_spread(
-                scenes, lambda texts: self.encoder.clap.encode_text(texts).cpu().numpy()
-            ),
+            "text_alone": self.text_alone,
         }
 
     def _report_content(self, metrics: dict[str, Any]) -> ReportContent:

@@ -7,15 +7,12 @@ Shapes: N clips.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from mats_ray.toy.grammar import QA, answer_is_right, caption_is_right
-from mats_ray.toy.scenes import Scene
-
 Measure = Literal["caption_all_sounds", "questions_right"]
-MEASURES: tuple[Measure, ...] = ("caption_all_sounds", "questions_right")
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 """Share of captions that name all sounds of the scene and no other; share of questions answered right."""
 _NORMAL_95 = 1.96
 
@@ -87,22 +84,3 @@ class Score:
         if measure == "caption_all_sounds":
             return self.caption_right_N.astype(np.float64), np.ones(len(self.captions))
         return self.num_right_N.astype(np.float64), self.num_questions_N.astype(np.float64)
-
-
-def score(
-    scenes: Sequence[Scene],
-    questions: Sequence[Sequence[QA]],
-    generated: Sequence[str],
-    answers: Sequence[Sequence[str]],
-) -> Score:
-    """Judge captions and answers, both in the order of the clips."""
-    right = [
-        sum(answer_is_right(qa.kind, text, qa.answer) for qa, text in zip(of_clip, texts, strict=True))
-        for of_clip, texts in zip(questions, answers, strict=True)
-    ]
-    return Score(
-        tuple(generated),
-        np.array([caption_is_right(text, scene) for scene, text in zip(scenes, generated, strict=True)]),
-        np.array(right),
-        np.array([len(of_clip) for of_clip in questions]),
-    )

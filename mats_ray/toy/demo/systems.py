@@ -34,20 +34,21 @@ def encode_descriptions(clap: CLAP, clips: Sequence[TestClip]) -> np.ndarray:
 
 
 def evaluate(model: Path, embeddings_NC: np.ndarray, clips: Sequence[TestClip]) -> Score:
-    """Caption and question every clip with one model directory, from embeddings as they are.
-
-    Args:
-        model: Model directory.
-        embeddings_NC: One per clip; audio as it is, moved by Santa, or text.
-        clips: With their questions.
-    """
+    """Caption and question every clip with one model directory, see ``answer_clips``."""
     return answer_clips(Answerer.from_pretrained(model), embeddings_NC, clips, name=model.parent.name)
 
 
 def answer_clips(
     answerer: Answerer, embeddings_NC: np.ndarray, clips: Sequence[TestClip], *, name: str = "the toy"
 ) -> Score:
-    """Caption and question every clip with a loaded model."""
+    """Caption and question every clip with a loaded model, from embeddings as they are.
+
+    Args:
+        answerer: Of the model.
+        embeddings_NC: One per clip; audio as it is, moved by Santa, or text.
+        clips: With their questions.
+        name: Of the model, for the progress.
+    """
     rows = prompts_of(clips)
     texts: list[str] = []
     with Progress(f"evaluate {name}", total=len(rows), unit="answer") as progress:

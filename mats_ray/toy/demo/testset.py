@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from mats_ray.config import RunConfig
 from mats_ray.progress import Progress
 from mats_ray.toy.demo.scores import Score
-from mats_ray.toy.demo.scores import score as judged
-from mats_ray.toy.grammar import QA, QuestionKind, captions, question_answers
+from mats_ray.toy.grammar import (
+    QA,
+    QuestionKind,
+    answer_is_right,
+    caption_is_right,
+    captions,
+    question_answers,
+)
 from mats_ray.toy.scenes import Scene, SceneClip, render_clip
 from mats_ray.toy.world import READ_STREAM, split_of
 
@@ -69,4 +76,13 @@ def _test_clip(path: Path, clip: SceneClip) -> TestClip:
 
 def score(clips: Sequence[TestClip], generated: Sequence[str], answers: Sequence[Sequence[str]]) -> Score:
     """Judge captions and answers, both in the order of the clips."""
-    return judged([clip.scene for clip in clips], [clip.questions for clip in clips], generated, answers)
+    right = [
+        sum(answer_is_right(qa.kind, text, qa.answer) for qa, text in zip(clip.questions, texts, strict=True))
+        for clip, texts in zip(clips, answers, strict=True)
+    ]
+    return Score(
+        tuple(generated),
+        np.array([caption_is_right(text, clip.scene) for clip, text in zip(clips, generated, strict=True)]),
+        np.array(right),
+        np.array([len(clip.questions) for clip in clips]),
+    )

@@ -20,22 +20,22 @@ from mats_ray.models.noise import inject_noise
 from mats_ray.toy.demo.gap import pair_cosines
 from mats_ray.toy.report.results import (
     MEANINGS,
-    MEASURES,
     METHOD,
-    SYSTEMS,
-    TEST_SETS,
     against_five_seeds,
     comparisons,
     contradictions,
     five_seeds,
     gap_rows,
+    measured_systems,
+    method_shares,
+    score_columns,
     share,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ReportClip:
-    """One clip and what was said about it."""
+    """One clip and its captions."""
 
     path: Path
     """WAV file."""
@@ -114,8 +114,7 @@ def _pictures(content: ReportContent) -> dict[str, str]:
 
 def _verdict(metrics: dict[str, Any]) -> str:
     """One sentence for whoever reads no further."""
-    of = metrics["systems"][METHOD]["read"]
-    captions, questions = (f"{of[measure]:.0%}" for measure in MEASURES)
+    captions, questions = method_shares(metrics)
     return (
         f"Trained on text alone, the method names all sounds of {captions} of the clips and answers "
         f"{questions} of the questions about them."
@@ -126,18 +125,15 @@ def _verdict(metrics: dict[str, Any]) -> str:
 
 
 def _results(metrics: dict[str, Any]) -> str:
-    sets = [name for name in TEST_SETS if name in metrics["systems"][METHOD]]
-    columns = [(name, measure) for name in sets for measure in MEASURES]
+    columns = score_columns(metrics)
     rows = [
         (
             escape(label),
             *(share(of.get(name), measure).replace("+-", "&plusmn;") for name, measure in columns),
         )
-        for system, label in SYSTEMS.items()
-        if (of := metrics["systems"].get(system))
+        for label, of in measured_systems(metrics)
     ]
-    heads = (f"{TEST_SETS[name]}: {MEASURES[measure]}" for name, measure in columns)
-    return _table(("system", *heads), rows, style="numbers")
+    return _table(("system", *columns.values()), rows, style="numbers")
 
 
 def _chart_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, tuple[float, float]]]]:
@@ -145,13 +141,12 @@ def _chart_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, tuple[floa
         (
             label,
             {
-                f"{TEST_SETS[name]}: {MEASURES[measure]}": (of[name][measure], of[name][f"{measure}_error"])
-                for name in of
-                for measure in MEASURES
+                heading: (of[name][measure], of[name][f"{measure}_error"])
+                for (name, measure), heading in score_columns(metrics).items()
+                if name in of
             },
         )
-        for system, label in SYSTEMS.items()
-        if (of := metrics["systems"].get(system))
+        for label, of in measured_systems(metrics)
     ]
 
 
@@ -189,7 +184,7 @@ def _clip(number: int, clip: ReportClip) -> str:
     sound = base64.b64encode(clip.path.read_bytes()).decode("ascii")
     picture = base64.b64encode(spectrogram(samples)).decode("ascii")
     names = ("The method", "Without Santa")
-    said = "".join(
+    captions = "".join(
         f"<dt>{name}</dt><dd>{escape(text)} {_mark(good=right)}</dd>"
         for name, (text, right) in zip(names, clip.captions, strict=True)
     )
@@ -198,7 +193,7 @@ def _clip(number: int, clip: ReportClip) -> str:
         f'<img src="data:image/png;base64,{picture}" alt="Spectrogram of clip {number}">'
         f'<audio controls preload="metadata" src="data:audio/wav;base64,{sound}" '
         f'aria-label="Clip {number}"></audio>'
-        f"<dl><dt>What it is</dt><dd>{escape(clip.truth)}</dd>{said}</dl></article>"
+        f"<dl><dt>What it is</dt><dd>{escape(clip.truth)}</dd>{captions}</dl></article>"
     )
 
 

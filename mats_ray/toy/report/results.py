@@ -40,14 +40,35 @@ def five_seeds() -> dict[str, Any] | None:
     return json.loads(file.read_text("utf-8")) if file.is_file() else None
 
 
+def measured_systems(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Label and scores, by test set, of each system that has some."""
+    return [(label, of) for system, label in SYSTEMS.items() if (of := metrics["systems"].get(system))]
+
+
+def score_columns(metrics: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """Heading by test set and measure, of the test sets that the method has been measured on."""
+    return {
+        (name, measure): f"{where}: {what}"
+        for name, where in TEST_SETS.items()
+        if name in metrics["systems"][METHOD]
+        for measure, what in MEASURES.items()
+    }
+
+
+def method_shares(metrics: dict[str, Any]) -> tuple[str, str]:
+    """The method's captions and questions on the first test set, in per cent."""
+    of = metrics["systems"][METHOD]["read"]
+    return f"{of['caption_all_sounds']:.0%}", f"{of['questions_right']:.0%}"
+
+
 def results_table(metrics: dict[str, Any]) -> str:
     """Lay out the systems' results as plain text, a column for each test set and measure."""
-    sets = [name for name in TEST_SETS if name in metrics["systems"][METHOD]]
-    columns = [(name, measure) for name in sets for measure in MEASURES]
-    rows = [("", *(f"{TEST_SETS[name]}: {MEASURES[measure]}" for name, measure in columns))]
-    for system, label in SYSTEMS.items():
-        if of := metrics["systems"].get(system):
-            rows.append((label, *(share(of.get(name), measure) for name, measure in columns)))
+    columns = score_columns(metrics)
+    rows = [("", *columns.values())]
+    rows += [
+        (label, *(share(of.get(name), measure) for name, measure in columns))
+        for label, of in measured_systems(metrics)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     first, *others = widths
     lines = ["  ".join([label.ljust(first), *map(str.rjust, values, others)]) for label, *values in rows]
