@@ -58,11 +58,11 @@ class SourceConfig(StrictConfig):
     copies: PositiveInt | None = None
     """Number of rows per labelled clip, each with another sentence; the source's own number when absent."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] | None = None
-    """Of a ``table``: source name of its rows; the file's name when absent."""
+    """Source name of the rows of a ``table``; the file's name when absent."""
     columns: TableColumns = TableColumns()
-    """Of a ``table``."""
+    """Columns of a ``table``."""
     defaults: TableDefaults = TableDefaults()
-    """Of a ``table``. The default of ``split`` is the key of that name, or "train"."""
+    """Values for what rows of a ``table`` lack; for their split it is the key ``split``, or "train"."""
 
     @field_validator("companions", mode="before")
     @classmethod
