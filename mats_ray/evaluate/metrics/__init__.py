@@ -1,0 +1,1 @@
+"""Scorers: records of answered samples to measures."""
