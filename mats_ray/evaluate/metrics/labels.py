@@ -79,10 +79,10 @@ def answer_text(answer: str) -> str:
     return FRAME.format(answer.rpartition(":")[2].strip().lower())
 
 
-def _nearest(records: Sequence[Record], labels: Sequence[str], resources: Resources) -> list[str]:
+def _nearest(records: Sequence[Record], labels: list[str], resources: Resources) -> list[str]:
     best_N = _cosines(records, labels, resources).argmax(axis=1)
-    pairs = zip(best_N.tolist(), records, strict=True)
-    return [labels[best] if one.answer.strip() else "" for best, one in pairs]
+    names = [labels[best] for best in best_N]
+    return [name if one.answer.strip() else "" for name, one in zip(names, records, strict=True)]
 
 
 def _cosines(records: Sequence[Record], labels: Sequence[str], resources: Resources) -> np.ndarray:
