@@ -1,7 +1,7 @@
-"""Compare what Inspect and EvalScope recorded with the rows of ``mats caption``, question by question.
+"""Compare what Inspect, EvalScope and ``mats evaluate`` recorded with ``mats caption``, question by question.
 
 Every source is reduced to a ``Recorded`` per row of the table: the answer that was received, and whether the
-tool itself counts it as right. Standard library only.
+tool itself counts it as right.
 """
 
 import argparse
@@ -10,7 +10,9 @@ import string
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
 
 from examples.evaluate.write_dataset import SUBSET, Row, read_table
 
@@ -19,8 +21,8 @@ class Recorded(NamedTuple):
     """What a tool recorded about one question."""
 
     answer: str
-    right: bool
-    """By the tool's own score."""
+    right: bool | None
+    """By the tool's own score; None: it has none."""
 
 
 def inspect_records(log: Path) -> dict[int, Recorded]:
@@ -28,11 +30,19 @@ def inspect_records(log: Path) -> dict[int, Recorded]:
 
     Args:
         log: The file, or a folder: the newest log in it.
+
+    Raises:
+        ValueError: The folder has none, or the evaluation did not come to its end.
     """
-    file = max(log.glob("*.json")) if log.is_dir() else log  # their names begin with the time
+    files = sorted(log.glob("*.json")) if log.is_dir() else [log]  # their names begin with the time
+    if not files:
+        raise ValueError(f"{log} has no log in JSON; run inspect eval with --log-format json")
+    log_tree = json.loads(files[-1].read_text("utf-8"))
+    if log_tree["status"] != "success":
+        raise ValueError(f"{files[-1]}: the evaluation ended with status {log_tree['status']!r}")
     return {
         sample["id"]: Recorded(sample["output"]["completion"], sample["scores"]["exact"]["value"] == "C")
-        for sample in json.loads(file.read_text("utf-8"))["samples"]
+        for sample in log_tree["samples"]
     }
 
 
@@ -57,6 +67,17 @@ def caption_records(folder: Path, rows: Sequence[Row]) -> dict[int, Recorded]:
     }
 
 
+def evaluate_records(folder: Path, rows: Sequence[Row]) -> dict[int, Recorded]:
+    """Read the log of samples of ``mats evaluate``, ``OUT/<benchmark>``."""
+    lines = pq.read_table(folder / "samples.parquet").to_pylist()
+    found = {(line["audio"], line["question"]): line for line in lines if line["status"] == "ok"}
+    return {
+        number: Recorded(line["answer"], None if line["score"] is None else line["score"] == 1)
+        for number, row in enumerate(rows)
+        if (line := found.get((str(row.path), row.question))) is not None
+    }
+
+
 def is_right(answer: str, expected: str) -> bool:
     """Whether an answer is the expected one, case and punctuation at its ends aside."""
     plain = [text.casefold().strip(string.punctuation + string.whitespace) for text in (answer, expected)]
@@ -69,10 +90,11 @@ def table_of(sources: Mapping[str, Mapping[int, Recorded]], num_rows: int) -> st
     lines = [f"{'':<14}{'answered':>12}{'right':>12}{'same answer':>14}"]
     for name, records in sources.items():
         answered = sum(bool(record.answer.strip()) for record in records.values())
-        right = sum(record.right for record in records.values())
+        scored = [record.right for record in records.values() if record.right is not None]
         same = sum(records[n].answer == reference[n].answer for n in records.keys() & reference.keys())
-        counts = [f"{count}/{num_rows}" for count in (answered, right, same)]
-        lines.append(f"{name:<14}{counts[0]:>12}{counts[1]:>12}{counts[2]:>14}")
+        counts = [f"{count}/{num_rows}" for count in (answered, sum(scored), same)]
+        right = counts[1] if len(scored) == len(records) else f"{len(scored)} scored"
+        lines.append(f"{name:<14}{counts[0]:>12}{right:>12}{counts[2]:>14}")
     return "\n".join(lines)
 
 
@@ -88,20 +110,31 @@ def differences(sources: Mapping[str, Mapping[int, Recorded]], rows: Sequence[Ro
     return found
 
 
-def _lines(file: Path) -> list[dict]:
+def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
 
 
 def main() -> int:
-    """Read the command line; exit code 1 when an answer differs or is missing."""
+    """Read the command line; exit code 1 when an answer differs or is missing, 2 for a bad file."""
     parser = argparse.ArgumentParser(description="Compare answers, question by question.")
     parser.add_argument("table", type=Path, help="as write_dataset.py reads it")
     parser.add_argument("--rows", type=Path, required=True, metavar="DIR", help="of mats caption, JSON lines")
+    parser.add_argument("--evaluate", type=Path, metavar="DIR", help="OUT/<benchmark> of mats evaluate")
     parser.add_argument("--inspect", type=Path, metavar="LOG", help="log of Inspect, or its folder")
     parser.add_argument("--evalscope", type=Path, metavar="DIR", help="work directory of EvalScope")
     args = parser.parse_args()
+    try:
+        return _compare(args)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _compare(args: argparse.Namespace) -> int:
     rows = read_table(args.table)
     sources = {"mats caption": caption_records(args.rows, rows)}
+    if args.evaluate:
+        sources["mats evaluate"] = evaluate_records(args.evaluate, rows)
     if args.inspect:
         sources["inspect"] = inspect_records(args.inspect)
     if args.evalscope:

@@ -11,12 +11,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from examples.evaluate import compare, write_dataset
+from examples.evaluate.demo_table import question_of
 from mats_ray.data.audio import read_audio
 from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.toy.demo.testset import TestClip
+from mats_ray.toy.grammar import question_answers
+from mats_ray.toy.world import READ_STREAM, split_of
 from tests.service import KEY, ROOT, deployed, sound
+from tests.toy import tiny_config
 
 INSPECT, EVALSCOPE = "MATS_INSPECT", "MATS_EVALSCOPE"
 QUESTIONS = ("Is there a dog?", "What can be heard?")
@@ -89,6 +95,51 @@ def test_rows_in_any_order_are_compared_by_path_and_question(table, tmp_path):
     assert compare.table_of({"ours": ours, "theirs": theirs}, 2).splitlines()[2].split()[-1] == "1/2"
 
 
+def test_an_answer_without_a_score_is_not_counted_as_wrong():
+    ours = {0: compare.Recorded("yes", right=True), 1: compare.Recorded("no", right=True)}
+    unscored = {n: record._replace(right=None) for n, record in ours.items()}
+
+    lines = compare.table_of({"ours": ours, "unscored": unscored}, 2).splitlines()
+
+    assert lines[1].split() == ["ours", "2/2", "2/2", "2/2"]
+    assert lines[2].split() == ["unscored", "2/2", "0", "scored", "2/2"]
+
+
+def test_a_folder_without_a_log_of_inspect_is_named(tmp_path):
+    with pytest.raises(ValueError, match="has no log in JSON"):
+        compare.inspect_records(tmp_path)
+
+
+def test_an_evaluation_of_inspect_that_ended_early_is_refused(tmp_path):
+    (tmp_path / "log.json").write_text('{"status": "error"}')
+
+    with pytest.raises(ValueError, match="ended with status 'error'"):
+        compare.inspect_records(tmp_path)
+
+
+def test_half_of_the_demos_questions_are_answered_yes(tmp_path):
+    scenes = [clip.scene for clip in split_of(tiny_config(tmp_path)).clips(READ_STREAM, count=10, seed=0)]
+    clips = [
+        TestClip(tmp_path, scene, "", tuple(question_answers(scene, np.random.default_rng(n))))
+        for n, scene in enumerate(scenes)
+    ]
+
+    asked = [question_of(number, clip) for number, clip in enumerate(clips)]
+
+    assert [qa.answer for qa in asked] == ["yes", "no"] * 5
+    assert {qa.kind for qa in asked} == {"presence"}
+
+
+@pytest.fixture(scope="session")
+def inspect():
+    return command(INSPECT, "inspect")
+
+
+@pytest.fixture(scope="session")
+def evalscope():
+    return command(EVALSCOPE, "evalscope")
+
+
 def command(variable, name):
     found = os.environ.get(variable) or shutil.which(name)
     if not found:
@@ -99,18 +150,15 @@ def command(variable, name):
 @pytest.fixture(scope="module")
 def asked(model_dir, tmp_path_factory):
     """Ten questions; the expected answers of even rows are what the pipeline says."""
-    folder, pipeline, rows, answers = (
-        tmp_path_factory.mktemp("clips"),
-        MATSPipeline.from_pretrained(model_dir),
-        [],
-        [],
-    )
+    folder, rows, answers = tmp_path_factory.mktemp("clips"), [], []
+    pipeline = MATSPipeline.from_pretrained(model_dir)
     for number in range(5):
         path = folder / f"{number}.wav"
         path.write_bytes(sound(number, "wav"))
         for question in QUESTIONS:
             answers.append(pipeline.ask(read_audio(str(path)), question).text)
             rows.append((path.name, question, "something else" if len(rows) % 2 else answers[-1]))
+    assert len(set(answers)) > 5, "equal answers would show nothing"
     table = write_dataset.read_table(write_table(folder / "table.csv", rows))
     return table, answers, write_dataset.write(table, folder / "out")
 
@@ -133,15 +181,14 @@ def run(words, home, **variables):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_inspect_records_the_pipelines_answer_to_every_question(asked, url, tmp_path):
-    tool = command(INSPECT, "inspect")
+def test_inspect_records_the_pipelines_answer_to_every_question(inspect, asked, url, tmp_path):
     rows, answers, (dataset, _) = asked
     task = Path(compare.__file__).with_name("inspect_demo.py").relative_to(ROOT)
 
     model = ["--model", "openai-api/mats/mats"]
     log = ["--log-format", "json", "--log-dir", str(tmp_path / "log"), "--display", "plain"]
     run(
-        [tool, "eval", str(task), "-T", f"dataset={dataset}", *model, *log],
+        [inspect, "eval", str(task), "-T", f"dataset={dataset}", *model, *log],
         tmp_path,
         MATS_BASE_URL=url,
         MATS_API_KEY=KEY,
@@ -154,14 +201,16 @@ def test_inspect_records_the_pipelines_answer_to_every_question(asked, url, tmp_
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_evalscope_records_the_pipelines_answer_to_every_question(asked, url, tmp_path):
-    tool = command(EVALSCOPE, "evalscope")
+def test_evalscope_records_the_pipelines_answer_to_every_question(evalscope, asked, url, tmp_path):
     rows, answers, (_, dataset) = asked
 
     subset = {"local_path": str(dataset), "subset_list": [write_dataset.SUBSET], "metric_list": ["Rouge"]}
     endpoint = ["--eval-type", "openai_api", "--api-url", url, "--api-key", KEY, "--model", "mats"]
     data = ["--datasets", "general_vqa", "--dataset-args", json.dumps({"general_vqa": subset})]
-    run([tool, "eval", *endpoint, *data, "--no-timestamp", "--work-dir", str(tmp_path / "work")], tmp_path)
+    run(
+        [evalscope, "eval", *endpoint, *data, "--no-timestamp", "--work-dir", str(tmp_path / "work")],
+        tmp_path,
+    )
 
     records = compare.evalscope_records(tmp_path / "work")
     assert [records[number].answer for number in range(len(rows))] == answers
