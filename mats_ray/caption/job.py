@@ -92,7 +92,7 @@ class CaptionJob:
         settings: CaptionConfig,
         generation: GenerationConfig | None = None,
         *,
-        audio: str,
+        audio: str | Sequence[AudioObject],
         out: str,
         model: str,
         questions: Questions = (),
@@ -225,11 +225,13 @@ def _megabytes(sizes: np.ndarray) -> str:
 
 
 def _files_and_prompts(
-    audio: str, questions: Questions, labels: Sequence[str], settings: CaptionConfig
+    audio: str | Sequence[AudioObject], questions: Questions, labels: Sequence[str], settings: CaptionConfig
 ) -> tuple[Sequence[AudioObject], Mapping[str, Sequence[ManifestRow]], PromptPlan, str]:
     """Return files, the manifest's rows, the prompts, and the skipped files as text."""
     manifest, skipped = dict[str, list[ManifestRow]](), Counter[str]()
-    if is_manifest(audio):
+    if not isinstance(audio, str):
+        objects = sorted(audio, key=lambda one: one.path)
+    elif is_manifest(audio):
         objects, manifest = read_manifest(audio)
     else:
         objects = list_audio(audio, left_out=skipped)

@@ -26,6 +26,7 @@ from mats_ray.caption.prompts import Questions
 from mats_ray.caption.rows import with_manifest
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
+from mats_ray.data.audio_files import AudioObject
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
 from mats_ray.storage import lock_folder
@@ -43,7 +44,7 @@ def caption(
     settings: CaptionConfig,
     generation: GenerationConfig | None = None,
     *,
-    audio: str,
+    audio: str | Sequence[AudioObject],
     out: str,
     model: str,
     questions: Questions = (),
@@ -59,7 +60,7 @@ def caption(
     Args:
         settings: Section ``caption``.
         generation: Section ``generation``; the model's own where None.
-        audio: Folder, file, s3:// or gs:// prefix, or a manifest (``data.manifest``).
+        audio: Folder, file, s3:// or gs:// prefix, a manifest (``data.manifest``), or listed files.
         out: Folder or prefix of the rows (``caption.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
         questions: Questions about every file, or by path about each file; without any it is captioned.
