@@ -96,7 +96,7 @@ def _check_name(benchmark: Benchmark, name: str) -> None:
     if any(re.fullmatch(pattern, name) for pattern in benchmark.other_files):
         raise DataError(
             f"{name} is a file of another split or kind than {benchmark.name} evaluates; it reads "
-            f"{benchmark.split}: {' or '.join(benchmark.files)}"
+            f"{benchmark.split}: {benchmark.reads}"
         )
 
 

@@ -10,7 +10,7 @@ BENCHMARK = Benchmark(
     paper="Ma et al., 2025, arXiv:2505.13032",
     license="unknown",
     source="github.com/ddlBoJack/MMAR: MMAR-meta.jsonl; audio at huggingface.co/datasets/BoJack/MMAR",
-    files=(r"MMAR-meta\.jsonl?",),
+    files=(r"MMAR-meta\.jsonl", r"MMAR-meta\.json"),
     split="all questions",
     size=1_000,
     read=reader(audio="audio_path", columns=("modality", "category", "sub-category", "language")),

@@ -42,11 +42,10 @@ def read_clotho(file: AnnotationFile) -> Iterator[Entry]:
             continue
         number, cells = record
         captions = tuple(cells[column] for column in clotho.CAPTIONS if cells[column])
-        for column in clotho.CAPTIONS:
+        for column in ("file_name", *clotho.CAPTIONS):
             if not cells[column]:
                 yield Rejected(number, f"empty {column}")
-        if cells["file_name"] and captions:
-            name = cells["file_name"]
+        if captions and (name := cells["file_name"]):
             yield Sample(id=name, audio=(name,), references=captions)
 
 
