@@ -14,8 +14,12 @@ BENCHMARK = Benchmark(
     other_files=(r"mmau-test\.json",),
     split="test-mini as of 2024",
     size=1_000,
-    read=reader(audio="audio_id", columns=MMAU_COLUMNS,
-    split="test-mini", known=("72fb5481-73ae-409d-8e16-c94ac48d2ee4", "A child")),
+    read=reader(
+        audio="audio_id",
+        columns=MMAU_COLUMNS,
+        split="test-mini",
+        known=("72fb5481-73ae-409d-8e16-c94ac48d2ee4", "A child"),
+    ),
     upstream_prefix="[open ended]",
     score=substring_choice,
     results={

@@ -376,8 +376,8 @@ PUBLISHED = {
         content=_text(
             "ytid,start_s,end_s,audioset_positive_labels,aspect_list,caption,author_id,is_balanced_subset,"
             "is_audioset_eval",
-            '-0Gj8-vB1q4,30,40,"/m/0140xf,/m/02cjck","[\'sad\', \'soulful\']","A ballad,\nslow and sad.",4,False,'
-            "True",
+            '-0Gj8-vB1q4,30,40,"/m/0140xf,/m/02cjck","[\'sad\', \'soulful\']","A ballad,\nslow and sad.",4,'
+            "False,True",
             "-0SdAVK79lg,30,40,/m/0155w,\"['guitar song']\",A guitar plays.,0,False,False",
             "0xZZ,10,20,/m/0155w,\"['piano']\",A piano plays.,0,FALSE,TRUE",
             "0xYY,10,20,/m/0155w,\"['piano']\",A piano plays.,0,FALSE,perhaps",
