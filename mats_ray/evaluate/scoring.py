@@ -61,7 +61,7 @@ def sample_counts(benchmark: Benchmark, header: Header, rows: Sequence[Row]) -> 
 def _facts(benchmark: Benchmark, header: Header) -> dict[str, Any]:
     names = ("title", "split", "note", "paper", "license", "source")
     facts = {name: getattr(benchmark, name) for name in names}
-    of_header = ("model", "decoding", "prompt", "variant", "versions", "revision", "created")
+    of_header = ("model", "decoding", "prompt", "versions", "revision", "created")
     tree = {"benchmark": benchmark.name, "version": benchmark.version, **facts}
     tree["results"] = {measure: dict(rows) for measure, rows in benchmark.results.items()}
     return tree | {name: value for name, value in asdict(header).items() if name in of_header}
