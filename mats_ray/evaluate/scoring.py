@@ -58,6 +58,11 @@ def sample_counts(benchmark: Benchmark, header: Header, rows: Sequence[Row]) -> 
     }
 
 
+def recordings(rows: Sequence[Row]) -> np.ndarray:
+    """Number the recordings that samples are about, (N,), by their published names."""
+    return np.unique([row.sample.audio[0] for row in rows], return_inverse=True)[1]
+
+
 def _facts(benchmark: Benchmark, header: Header) -> dict[str, Any]:
     names = ("title", "split", "note", "paper", "license", "source")
     facts = {name: getattr(benchmark, name) for name in names}
@@ -68,7 +73,7 @@ def _facts(benchmark: Benchmark, header: Header) -> dict[str, Any]:
 
 
 def _estimates(measure: Measure, rows: Sequence[Row]) -> dict[str, Any]:
-    tree = asdict(measure.estimate(np.arange(len(rows)))) | {"chance": measure.chance}
+    tree = asdict(measure.estimate(recordings(rows))) | {"chance": measure.chance}
     with_audio = np.flatnonzero([row.status != "missing" for row in rows])
     if len(with_audio) < len(rows):
         tree |= {"value_with_audio": measure.of(with_audio), "n_with_audio": len(with_audio)}
