@@ -70,18 +70,28 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return _list()
     if args.compare:
-        from mats_ray.evaluate.compare import compare
-
-        for one in compare(*args.compare, embedder=args.embedder or "clap"):
-            print(one)
+        _compare(*args.compare, embedder=args.embedder or "clap")
         return 0
     if args.rescore:
         return _rescore(args)
     config = _config(args)
     from mats_ray.evaluate.run import evaluate
 
-    _report(evaluate(config, cluster=_cluster), config.out)
+    results = evaluate(config, cluster=_cluster)
+    for out, found in results.items():
+        _report(found, out)
+    first, *others = results
+    for out in others:
+        _compare(out, first, embedder=config.embedder)
     return 0
+
+
+def _compare(first: str, second: str, *, embedder: str) -> None:
+    from mats_ray.evaluate.compare import compare
+
+    print(f"{first} less {second}:")
+    for one in compare(first, second, embedder=embedder):
+        print(f"  {one}")
 
 
 def _rescore(args: argparse.Namespace) -> int:
@@ -103,9 +113,9 @@ def _list() -> int:
     from mats_ray.evaluate.benchmark import benchmark_names, find_benchmark
 
     for benchmark in map(find_benchmark, benchmark_names()):
-        reads = " or ".join(benchmark.files).replace("\\", "") or "names of audio files"
         print(
-            f"{benchmark.name}: {benchmark.title}, {benchmark.size} samples, {benchmark.split}; reads {reads}"
+            f"{benchmark.name}: {benchmark.title}, {benchmark.size} samples, {benchmark.split}; "
+            f"reads {benchmark.reads}"
         )
     return 0
 

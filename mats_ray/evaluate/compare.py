@@ -10,6 +10,7 @@ from mats_ray.evaluate.benchmark import Resources, Scores, TextEmbedder, find_be
 from mats_ray.evaluate.log import EvaluationLog, Row, find_logs, record_of
 from mats_ray.evaluate.measure import Estimate, difference
 from mats_ray.evaluate.run import resources_of
+from mats_ray.evaluate.scoring import recordings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ def compare_logs(first: EvaluationLog, second: EvaluationLog, *, embedder: str) 
         for some, one in zip((rows, paired), resources, strict=True)
     )
     return [
-        _difference(benchmark.name, name, scores, others, num_samples=len(rows))
+        _difference(benchmark.name, name, scores, others, recordings(rows))
         for name in scores.measures
         if name in others.measures
     ]
@@ -109,8 +110,10 @@ def _shared(first: Resources, second: Resources) -> tuple[Resources, Resources]:
     return replace(first, embedder=load), replace(second, embedder=load)
 
 
-def _difference(benchmark: str, name: str, first: Scores, second: Scores, *, num_samples: int) -> Difference:
-    index_N = np.arange(num_samples)
+def _difference(
+    benchmark: str, name: str, first: Scores, second: Scores, recording_N: np.ndarray
+) -> Difference:
+    index_N = np.arange(len(recording_N))
     one, other = first.measures[name], second.measures[name]
     better = worse = None
     if one.values_N is not None and other.values_N is not None:
@@ -120,7 +123,7 @@ def _difference(benchmark: str, name: str, first: Scores, second: Scores, *, num
         measure=name,
         first=one.of(index_N),
         second=other.of(index_N),
-        estimate=difference(one, other, index_N),
+        estimate=difference(one, other, recording_N),
         better=better,
         worse=worse,
     )

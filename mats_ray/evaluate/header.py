@@ -40,7 +40,7 @@ class Header:
     version: int
     """Of the benchmark."""
     model: Mapping[str, str]
-    """``id``, ``clap`` and ``directory`` of the model; ``id`` alone where answers were given in a file."""
+    """``id``, ``clap``, ``santa`` and ``directory``; ``id`` alone where answers were given in a file."""
     decoding: str
     prompt: Mapping[str, str]
     """``mode``, ``prefix`` and an ``example``."""
@@ -51,8 +51,6 @@ class Header:
     first_rejected: str = ""
     num_ambiguous: int = 0
     """Number of samples whose audio has a name that several files have."""
-    variant: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Settings of an ablation that replace the model's own."""
     versions: Mapping[str, str] = field(default_factory=package_versions)
     revision: str = field(default_factory=git_revision)
     created: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -62,4 +60,4 @@ class Header:
         """What must be equal for answers to be of one evaluation."""
         prompt = {key: self.prompt[key] for key in ("mode", "prefix")}
         names = {"benchmark": self.benchmark, "version": self.version, "model": self.model["id"]}
-        return names | {"decoding": self.decoding, "variant": dict(self.variant), "prompt": prompt}
+        return names | {"decoding": self.decoding, "prompt": prompt}

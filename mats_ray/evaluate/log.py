@@ -28,6 +28,7 @@ Status = Literal["ok", "empty", "error", "missing"]
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),  # of its audio as published
         pa.field("audio", pa.string()),  # path or URI of its file; null where there is none
         pa.field("question", pa.string(), nullable=False),
         pa.field("references", pa.list_(pa.string()), nullable=False),
@@ -177,6 +178,7 @@ def _columns(row: Row) -> dict[str, Any]:
     sample = row.sample
     return {
         "id": sample.id,
+        "name": sample.audio[0],
         "audio": row.audio,
         "question": sample.question,
         "references": list(sample.references),
@@ -193,7 +195,7 @@ def _columns(row: Row) -> dict[str, Any]:
 def _row(tree: Mapping[str, Any]) -> Row:
     sample = Sample(
         id=tree["id"],
-        audio=(),
+        audio=(tree["name"],),
         references=tuple(tree["references"]),
         question=tree["question"],
         choices=tuple(tree["choices"]),

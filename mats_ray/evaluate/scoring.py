@@ -58,17 +58,22 @@ def sample_counts(benchmark: Benchmark, header: Header, rows: Sequence[Row]) -> 
     }
 
 
+def recordings(rows: Sequence[Row]) -> np.ndarray:
+    """Number the recordings that samples are about, (N,), by their published names."""
+    return np.unique([row.sample.audio[0] for row in rows], return_inverse=True)[1]
+
+
 def _facts(benchmark: Benchmark, header: Header) -> dict[str, Any]:
     names = ("title", "split", "note", "paper", "license", "source")
     facts = {name: getattr(benchmark, name) for name in names}
-    of_header = ("model", "decoding", "prompt", "variant", "versions", "revision", "created")
+    of_header = ("model", "decoding", "prompt", "versions", "revision", "created")
     tree = {"benchmark": benchmark.name, "version": benchmark.version, **facts}
     tree["results"] = {measure: dict(rows) for measure, rows in benchmark.results.items()}
     return tree | {name: value for name, value in asdict(header).items() if name in of_header}
 
 
 def _estimates(measure: Measure, rows: Sequence[Row]) -> dict[str, Any]:
-    tree = asdict(measure.estimate(np.arange(len(rows)))) | {"chance": measure.chance}
+    tree = asdict(measure.estimate(recordings(rows))) | {"chance": measure.chance}
     with_audio = np.flatnonzero([row.status != "missing" for row in rows])
     if len(with_audio) < len(rows):
         tree |= {"value_with_audio": measure.of(with_audio), "n_with_audio": len(with_audio)}
@@ -106,7 +111,7 @@ def _confusion(predictions: Sequence[str], rows: Sequence[Row]) -> Mapping[str, 
     """Count predicted labels by true label; answers without a label stand apart."""
     if not predictions or any(row.sample.choices for row in rows):
         return None
-    labels = sorted({label for row in rows for label in row.sample.references})
+    labels = sorted({label for row in rows for label in row.sample.references} | {*predictions} - {""})
     place = {label: n for n, label in enumerate(labels)}
     count_LL, unmatched_L = np.zeros((len(labels), len(labels)), int), np.zeros(len(labels), int)
     for found, row in zip(predictions, rows, strict=True):
