@@ -23,7 +23,7 @@ def cards_html(shown: ShownSamples, folder: str, *, prompt: str, num_each: int) 
         num_each: Samples of a kind.
     """
     right, wrong = ("Right", "Wrong") if shown.are_right_or_wrong else ("Highest scores", "Lowest scores")
-    kinds = ((wrong, shown.worst), (right, shown.best), ("Samples", shown.unscored))
+    kinds = ((wrong, shown.worst), (right, shown.best), ("Spread evenly", shown.unscored))
     html = ""
     for heading, samples in kinds:
         if samples:
@@ -64,7 +64,9 @@ def _player(sample: ShownSample, folder: str) -> str:
     """A player that loads nothing before it is started: a browser has only so many of them at work."""
     if url := audio_url(sample.audio, folder):
         name = text(f"Audio of {sample.id}", most=_NAME_CHARACTERS)
-        return f'<audio controls preload="none" src="{text(url, most=len(url))}" aria-label="{name}"></audio>\n'
+        return (
+            f'<audio controls preload="none" src="{text(url, most=len(url))}" aria-label="{name}"></audio>\n'
+        )
     path = text(sample.audio, most=_TEXT_CHARACTERS) if sample.audio else "none"
     return f'<p class="soft">Audio, not playable from here: <code>{path}</code></p>\n'
 
@@ -74,13 +76,19 @@ def _facts(sample: ShownSample, prompt: str) -> list[tuple[str, str]]:
     answer = text(sample.answer, most=_TEXT_CHARACTERS) if sample.answer.strip() else "<em>empty</em>"
     facts = [
         ("Question", text(asked, most=_TEXT_CHARACTERS) if asked else ""),
-        ("Choices", _entries(sample.choices)),
+        ("Choices", _choices(sample.choices)),
         ("Reference" if len(sample.references) == 1 else "References", _entries(sample.references)),
         ("Answer", f"<strong>{answer}</strong>"),
         ("Taken as", "" if sample.prediction is None else text(sample.prediction) or "<em>no label</em>"),
-        ("Of", text(", ".join(f"{name} {value}" for name, value in sample.categories.items()))),
+        ("Category", text(", ".join(f"{name} {value}" for name, value in sample.categories.items()))),
     ]
     return [(term, meaning) for term, meaning in facts if meaning]
+
+
+def _choices(choices: Sequence[str]) -> str:
+    return " ".join(
+        f'<span class="choice">{text(one, most=_NAME_CHARACTERS)}</span>' for one in choices[:_MOST_ENTRIES]
+    )
 
 
 def _entries(texts: Sequence[str]) -> str:

@@ -73,7 +73,9 @@ def _heat_map(confusion: Confusion) -> str:
         f'<table class="matrix"><thead><tr><th scope="col">label \\ answer</th>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table>"
     )
-    explanation = '<p class="soft">Rows: label of the sample. Columns: label of the answer. Tint: share of the row.</p>'
+    explanation = (
+        '<p class="soft">Rows: label of the sample. Columns: label of the answer. Tint: share of the row.</p>'
+    )
     return scrolling(matrix, name="Confusion matrix") + explanation
 
 

@@ -3,9 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib import resources
 
 MOST_CHARACTERS = 600
 """Of one text; the files beside the page hold all of it."""
+
+
+def style_sheet() -> str:
+    """Read the style that reports share."""
+    return resources.files("mats_ray.evaluate.report").joinpath("style.css").read_text("utf-8")
 
 
 def text(value: object, *, most: int = MOST_CHARACTERS) -> str:

@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from mats_ray.errors import DataError, MissingError
-from mats_ray.evaluate.report.markup import text
+from mats_ray.evaluate.report.markup import style_sheet, text
 from mats_ray.evaluate.report.samples import SAMPLES, read_shown
 from mats_ray.evaluate.report.scores import SCORES, read_scores
 from mats_ray.evaluate.report.section import EXTENTS, BenchmarkResult, section_html
@@ -33,9 +33,9 @@ def write_report(folder: str) -> str:
     folder = folder.rstrip("/") or "/"
     results = {f"benchmark-{number}": one for number, one in enumerate(_read_results(folder), start=1)}
     scores_of = {anchor: one.scores for anchor, one in results.items()}
-    templates = resources.files("mats_ray.evaluate.report")
-    html = Template(templates.joinpath("page.html").read_text("utf-8")).substitute(
-        style=templates.joinpath("style.css").read_text("utf-8"),
+    template = resources.files("mats_ray.evaluate.report").joinpath("page.html").read_text("utf-8")
+    html = Template(template).substitute(
+        style=style_sheet(),
         title=text(f"Evaluation: {name_of(folder)}"),
         summary=summary_html(scores_of),
         provenance=provenance_html(scores_of.values()),
@@ -70,7 +70,7 @@ def _sections(results: Mapping[str, BenchmarkResult], folder: str) -> str:
         share = left // (len(results) - number)
         section = ""
         for extent in EXTENTS:
-            section = section_html(result, folder, anchor=anchor, extent=extent)
+            section = section_html(result, folder, anchor=anchor, extent=extent, is_only=len(results) == 1)
             if len(section.encode("utf-8", "replace")) <= share:
                 break
         sections.append(section)

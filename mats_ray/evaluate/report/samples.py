@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mats_ray.errors import DataError
@@ -23,7 +22,17 @@ NUM_EACH = 10
 MAX_ERROR_CODES = 10
 ANSWERED = ("ok", "empty")
 _LIGHT = ["id", "status", "error_code", "score"]
-_TEXTS = ["audio", "question", "references", "choices", "categories", "prompt", "answer", "prediction", "error"]
+_TEXTS = [
+    "audio",
+    "question",
+    "references",
+    "choices",
+    "categories",
+    "prompt",
+    "answer",
+    "prediction",
+    "error",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +84,10 @@ def read_shown(path: str) -> ShownSamples:
         if absent := [name for name in [*_LIGHT, *_TEXTS] if name not in parquet.schema_arrow.names]:
             raise DataError(f"{path} has no column {', '.join(absent)}")
         light = parquet.read(columns=_LIGHT)
-        order_N = pc.sort_indices(light, sort_keys=[("id", "ascending")]).to_numpy()
-        light = light.take(order_N)
+        light = light.append_column("row", pa.array(np.arange(len(light)))).sort_by("id")
+        order_N = light["row"].to_numpy()
         scores_N = light["score"].cast(pa.float64()).to_numpy()  # null becomes NaN
-        answered_N = pc.is_in(light["status"], pa.array(ANSWERED)).to_numpy()
+        answered_N = np.isin(light["status"].to_numpy(), ANSWERED)
         picks = choose(scores_N, answered_N) | {"failed": _first_failures(light)}
         chosen = {kind: order_N[index_S] for kind, index_S in picks.items()}
         rows = _read_rows(parquet, np.unique(np.concatenate(list(chosen.values()))))
@@ -126,9 +135,9 @@ def _are_right_or_wrong(scores_N: np.ndarray) -> bool:
 
 
 def _first_failures(light: pa.Table) -> np.ndarray:
-    failed = light.append_column("row", pa.array(np.arange(len(light))))
-    failed = failed.filter(pc.equal(failed["status"], "error"))
-    firsts = failed.group_by("error_code").aggregate([("row", "min")])["row_min"].to_numpy()
+    place = light.append_column("place", pa.array(np.arange(len(light))))
+    failed = place.filter(pa.array(light["status"].to_numpy() == "error"))
+    firsts = failed.group_by("error_code").aggregate([("place", "min")])["place_min"].to_numpy()
     return np.sort(firsts)[:MAX_ERROR_CODES]
 
 

@@ -1,4 +1,4 @@
-"""``scores.json`` of one benchmark, checked when it is read; what it holds beyond these fields is not shown."""
+"""``scores.json`` of one benchmark, checked when it is read; other fields than these are not shown."""
 
 from collections.abc import Mapping, Sequence
 

@@ -44,7 +44,9 @@ class BenchmarkResult:
     """None: there is no file of samples."""
 
 
-def section_html(result: BenchmarkResult, folder: str, *, anchor: str, extent: Extent) -> str:
+def section_html(
+    result: BenchmarkResult, folder: str, *, anchor: str, extent: Extent, is_only: bool = True
+) -> str:
     """Show one benchmark.
 
     Args:
@@ -52,6 +54,7 @@ def section_html(result: BenchmarkResult, folder: str, *, anchor: str, extent: E
         folder: Of the page; local audio is linked from there.
         anchor: Id of the section.
         extent: How much of it.
+        is_only: The page has no other: its samples are shown at once.
     """
     scores = result.scores
     parts = [
@@ -64,7 +67,7 @@ def section_html(result: BenchmarkResult, folder: str, *, anchor: str, extent: E
     if extent.has_tables:
         parts += [_classes(scores, extent), _categories(scores), _confusion(scores, extent)]
     if extent.num_samples:
-        parts.append(_samples(result, folder, extent))
+        parts.append(_samples(result, folder, extent, is_open=is_only))
     if not extent.is_whole:
         parts.append(
             '<p class="soft">To keep the page small, not everything is shown; '
@@ -115,21 +118,22 @@ def _facts(scores: BenchmarkScores) -> str:
 
 def _measures(scores: BenchmarkScores) -> str:
     has_missing = any(one.value_with_audio is not None for one in scores.measures.values())
-    head = ["measure", "value &plusmn; error", "95 % interval", "samples", "chance"]
+    head = ["measure", "value &plusmn; error", "samples", "chance"]
     rows = [
         [
             text(name),
-            f"<strong>{number(one.value)}</strong> &plusmn; {number(one.error)}",
-            f"{number(one.low)} to {number(one.high)}",
+            f"<strong>{number(one.value)}</strong> &plusmn; {number(one.error)} {_interval(one)}",
             count(one.n),
             number(one.chance),
             *([_with_audio(one)] if has_missing else []),
         ]
         for name, one in scores.measures.items()
     ]
-    head += ["only clips with audio"] if has_missing else []
+    head += ["with audio"] if has_missing else []
     shown = table(head, rows, name=f"Scores of {scores.title}", style="numbers") if rows else ""
-    absent = items(f"<strong>{text(name)}</strong> is absent: {text(reason)}" for name, reason in _absent(scores))
+    absent = items(
+        f"<strong>{text(name)}</strong> is absent: {text(reason)}" for name, reason in _absent(scores)
+    )
     used = definitions((text(name), text(value)) for name, value in scores.details.items())
     return f"{shown}{absent}{used}"
 
@@ -171,15 +175,18 @@ def _published(scores: BenchmarkScores) -> str:
         if is_partial(scores.samples)
         else ""
     )
-    return f"{warning}{table(head, rows, name=name, style='numbers ours')}"
+    return f"{warning}{table(head, rows, name=name, style='numbers narrow ours')}"
 
 
 def _ours(scores: BenchmarkScores, name: str) -> str:
     one = scores.measures.get(name)
     if one is None:
-        return "absent, see above"
-    interval = f"<small>{number(one.low)} to {number(one.high)}</small>"
-    return f"<strong>{number(one.value)}</strong> {interval}"
+        return "absent"
+    return f"<strong>{number(one.value)}</strong> {_interval(one)}"
+
+
+def _interval(one: MeasureScore) -> str:
+    return f"<small>{number(one.low)} to {number(one.high)}</small>"
 
 
 def _counts(scores: BenchmarkScores) -> str:
@@ -192,13 +199,13 @@ def _counts(scores: BenchmarkScores) -> str:
         ("answers that are empty, which count as wrong", counts.empty),
         *((f"failed, which counts as wrong: {code}", number) for code, number in counts.errors.items()),
         ("audio missing, which counts as wrong", counts.missing_audio),
-        ("audio of which several files have the name", counts.ambiguous_audio),
+        ("audio whose name several files have", counts.ambiguous_audio),
     ]
     shown = table(
         ("samples", "number"),
         ((text(what), count(number)) for what, number in rows),
         name=f"Samples of {scores.title}",
-        style="numbers",
+        style="numbers narrow",
     )
     rejected = counts.first_rejected
     return (
@@ -246,7 +253,9 @@ def _bars(parts: Iterable[tuple[str, PartScore]], head: str, name: str, *, main:
         for label, part in parts
     )
     value = f"<small>{text(main or 'value')}</small>"
-    return table((head, "<small>share</small>", value, "<small>n</small>"), rows, name=name, style="bars numbers")
+    return table(
+        (head, "<small>share</small>", value, "<small>n</small>"), rows, name=name, style="bars numbers"
+    )
 
 
 def _confusion(scores: BenchmarkScores, extent: Extent) -> str:
@@ -255,10 +264,9 @@ def _confusion(scores: BenchmarkScores, extent: Extent) -> str:
     return f"<h3>Confusion</h3>\n{confusion_html(scores.confusion, matrix=extent.is_whole)}"
 
 
-def _samples(result: BenchmarkResult, folder: str, extent: Extent) -> str:
+def _samples(result: BenchmarkResult, folder: str, extent: Extent, *, is_open: bool) -> str:
     if result.shown is None:
         return "<h3>Samples</h3>\n<p>There is no file of samples beside the scores.</p>"
-    cards = cards_html(
-        result.shown, folder, prompt=result.scores.prompt.example, num_each=extent.num_samples
-    )
-    return f"<details open><summary>Samples to listen to</summary>\n{cards}</details>"
+    cards = cards_html(result.shown, folder, prompt=result.scores.prompt.example, num_each=extent.num_samples)
+    opened = " open" if is_open else ""
+    return f"<details{opened}><summary><h3>Samples to listen to</h3></summary>\n{cards}</details>"

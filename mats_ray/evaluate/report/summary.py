@@ -18,7 +18,14 @@ def summary_html(scores_of: Mapping[str, BenchmarkScores]) -> str:
     Args:
         scores_of: By the id of the benchmark's section.
     """
-    head = ("benchmark", "value &plusmn; error", "chance", f"{PAPER_MODEL}, published", "samples", "missing audio")
+    head = (
+        "benchmark",
+        "value &plusmn; error",
+        "chance",
+        f"{PAPER_MODEL} <small>paper</small>",
+        "samples",
+        "no audio",
+    )
     rows = (_row(anchor, scores) for anchor, scores in scores_of.items())
     return table(head, rows, name="All benchmarks", style="numbers")
 
@@ -27,11 +34,11 @@ def _row(anchor: str, scores: BenchmarkScores) -> tuple[str, ...]:
     main, counts = scores.measures.get(scores.main), scores.samples
     if main is None:
         reason = next(iter(scores.unavailable.values()), "no measure could be had")
-        value = f"absent <small>{text(reason, most=80)}</small>"
+        value = f'absent <small class="reason">{text(reason, most=80)}</small>'
     else:
         value = (
-            f"<strong>{number(main.value)}</strong> &plusmn; {number(main.error)} "
-            f"<small>{text(scores.main)}</small>"
+            f"<strong>{number(main.value)}</strong> "
+            f"<small>&plusmn;&nbsp;{number(main.error)} {text(scores.main, most=40)}</small>"
         )
     is_partial = counts.annotated != counts.published
     return (
@@ -39,7 +46,8 @@ def _row(anchor: str, scores: BenchmarkScores) -> tuple[str, ...]:
         value,
         number(main and main.chance),
         published(scores.results.get(scores.main, {}).get(PAPER_MODEL)),
-        count(counts.annotated) + (f" <small>of {count(counts.published)}</small>" if is_partial else ""),
+        count(counts.annotated)
+        + (f" <small>of&nbsp;{count(counts.published)}</small>" if is_partial else ""),
         count(counts.missing_audio),
     )
 

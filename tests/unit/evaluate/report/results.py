@@ -55,7 +55,9 @@ def scores_of(benchmark="esc50", **changes):
             "ambiguous_audio": 0,
         },
         "per_class": {name: {"value": 0.9 - 0.2 * n, "n": 80} for n, name in enumerate(LABELS)},
-        "per_category": {"difficulty": {"easy": {"value": 0.71, "n": 200}, "hard": {"value": 0.45, "n": 120}}},
+        "per_category": {
+            "difficulty": {"easy": {"value": 0.71, "n": 200}, "hard": {"value": 0.45, "n": 120}}
+        },
         "confusion": {
             "labels": [*LABELS],
             "counts": [[70, 5, 3, 2], [4, 60, 10, 6], [9, 1, 40, 29], [0, 0, 55, 25]],
