@@ -1,5 +1,6 @@
 """``scores.json`` of one benchmark, checked when it is read; other fields than these are not shown."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -123,8 +124,10 @@ def read_scores(path: str) -> BenchmarkScores:
         StorageError: It cannot be read.
     """
     try:
-        return BenchmarkScores.model_validate_json(read_bytes(path))
+        return BenchmarkScores.model_validate(json.loads(read_bytes(path)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise DataError(f"{path} is not a file of scores: {place}: {first['msg']}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a file of scores: it is no JSON: {error}") from error
