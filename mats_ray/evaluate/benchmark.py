@@ -53,8 +53,10 @@ class Record:
 class TextEmbedder(Protocol):
     """Embeds texts, for label matching."""
 
-    name: str
-    """Stands in every result: scores by two embedders cannot be compared."""
+    @property
+    def name(self) -> str:
+        """Stands in every result: scores by two embedders cannot be compared."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, (N, C) float32."""
