@@ -51,6 +51,17 @@ class SampleCounts(_Part):
     errors: Mapping[str, int] = {}
     missing_audio: int = 0
     ambiguous_audio: int = 0
+    """Samples whose audio has a name that several files have: they have none, either."""
+
+    @property
+    def without_audio(self) -> int:
+        """Number of samples that were scored without audio."""
+        return self.missing_audio + self.ambiguous_audio
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether other samples than all that are published were scored."""
+        return self.annotated != self.published
 
 
 class Confusion(_Part):

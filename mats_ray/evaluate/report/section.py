@@ -7,7 +7,7 @@ from mats_ray.evaluate.report.cards import cards_html
 from mats_ray.evaluate.report.confusion import confusion_html
 from mats_ray.evaluate.report.markup import bar, count, definitions, items, number, published, table, text
 from mats_ray.evaluate.report.samples import NUM_EACH, ShownSamples
-from mats_ray.evaluate.report.scores import BenchmarkScores, MeasureScore, PartScore, SampleCounts
+from mats_ray.evaluate.report.scores import BenchmarkScores, MeasureScore, PartScore
 
 NUM_WORST = 10
 _MOST_ROWS = 60
@@ -76,14 +76,9 @@ def section_html(
     return "\n".join([*filter(None, parts), "</section>\n"])
 
 
-def is_partial(counts: SampleCounts) -> bool:
-    """Whether fewer or more samples were scored than are published."""
-    return counts.annotated != counts.published
-
-
 def missing_text(scores: BenchmarkScores) -> str:
     """Say how samples without audio are counted, as text; empty where all audio is there."""
-    missing = scores.samples.missing_audio
+    missing = scores.samples.without_audio
     of_main = scores.measures.get(scores.main)
     if not missing:
         return ""
@@ -111,7 +106,7 @@ def _facts(scores: BenchmarkScores) -> str:
     )
     note = f"<p>{text(scores.note)}</p>\n" if scores.note else ""
     prompt = scores.prompt
-    prompt_line = f"<p>Prompt: <q>{text(prompt.example)}</q></p>\n" if prompt.example else ""
+    prompt_line = f"<p>A prompt: <q>{text(prompt.example)}</q></p>\n" if prompt.example else ""
     line = " &middot; ".join(text(one) for one in facts if one)
     return f'<p class="soft">{line}</p>\n{note}{prompt_line}'
 
@@ -172,7 +167,7 @@ def _published(scores: BenchmarkScores) -> str:
     warning = (
         f"<p>Scored on {count(scores.samples.annotated)} samples; the published results are over "
         f"{count(scores.samples.published)}.</p>\n"
-        if is_partial(scores.samples)
+        if scores.samples.is_partial
         else ""
     )
     return f"{warning}{table(head, rows, name=name, style='numbers narrow ours')}"
@@ -199,7 +194,7 @@ def _counts(scores: BenchmarkScores) -> str:
         ("answers that are empty, which count as wrong", counts.empty),
         *((f"failed, which counts as wrong: {code}", number) for code, number in counts.errors.items()),
         ("audio missing, which counts as wrong", counts.missing_audio),
-        ("audio whose name several files have", counts.ambiguous_audio),
+        ("audio whose name several files have, which counts as wrong", counts.ambiguous_audio),
     ]
     shown = table(
         ("samples", "number"),

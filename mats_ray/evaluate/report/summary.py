@@ -1,6 +1,6 @@
 """What stands on top of the page: all benchmarks in one table, and where their numbers come from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from mats_ray.errors import abbreviated
 from mats_ray.evaluate.report.markup import count, definitions, number, published, table, text
@@ -9,7 +9,7 @@ from mats_ray.evaluate.report.scores import BenchmarkScores
 PAPER_MODEL = "MATS-LLaMA"
 """The row of published results that the summary shows."""
 _MOST_VALUES = 5
-_MODEL_FACTS = {"id": "Model", "clap": "CLAP", "directory": "Directory"}
+_MODEL_FACTS = {"id": "Model", "clap": "CLAP", "santa": "Santa", "directory": "Directory"}
 
 
 def summary_html(scores_of: Mapping[str, BenchmarkScores]) -> str:
@@ -40,19 +40,18 @@ def _row(anchor: str, scores: BenchmarkScores) -> tuple[str, ...]:
             f"<strong>{number(main.value)}</strong> "
             f"<small>&plusmn;&nbsp;{number(main.error)} {text(scores.main, most=40)}</small>"
         )
-    is_partial = counts.annotated != counts.published
     return (
         f'<a href="#{anchor}">{text(scores.title)}</a>',
         value,
         number(main and main.chance),
         published(scores.results.get(scores.main, {}).get(PAPER_MODEL)),
         count(counts.annotated)
-        + (f" <small>of&nbsp;{count(counts.published)}</small>" if is_partial else ""),
-        count(counts.missing_audio),
+        + (f" <small>of&nbsp;{count(counts.published)}</small>" if counts.is_partial else ""),
+        count(counts.without_audio),
     )
 
 
-def provenance_html(scores_of: Iterable[BenchmarkScores]) -> str:
+def provenance_html(scores_of: Collection[BenchmarkScores]) -> str:
     """List model, decoding, prompts and versions; where benchmarks differ, each value with its benchmarks."""
     facts, dates = dict[str, dict[str, list[str]]](), set[str]()
     for scores in scores_of:
@@ -66,12 +65,12 @@ def provenance_html(scores_of: Iterable[BenchmarkScores]) -> str:
         if len(facts.get("Model", {})) > 1
         else ""
     )
-    shown = [(text(name), _values(values)) for name, values in facts.items()]
+    shown = [(text(name), _values(values, len(scores_of))) for name, values in facts.items()]
     return warning + definitions([*shown, ("Date", text(between))])
 
 
 def _facts(scores: BenchmarkScores) -> Iterable[tuple[str, str]]:
-    for key in dict.fromkeys([*_MODEL_FACTS, *scores.model]):
+    for key in dict.fromkeys(["id", *scores.model]):
         yield _MODEL_FACTS.get(key, key), scores.model.get(key) or ""
     yield "Decoding", scores.decoding
     yield "Prompts", scores.prompt.mode
@@ -79,8 +78,8 @@ def _facts(scores: BenchmarkScores) -> Iterable[tuple[str, str]]:
     yield "Revision", scores.revision
 
 
-def _values(titles_of: Mapping[str, list[str]]) -> str:
-    if len(titles_of) == 1:
+def _values(titles_of: Mapping[str, list[str]], num_benchmarks: int) -> str:
+    if [len(titles) for titles in titles_of.values()] == [num_benchmarks]:
         return text(*titles_of)
     shown = [
         f"{text(value)} <small>({text(abbreviated(titles))})</small>"

@@ -109,6 +109,10 @@ def test_missing_audio_counts_as_wrong_and_the_page_says_so():
     assert "Over the clips with audio: accuracy 0.640 (n 304)." in text
 
 
+def test_audio_of_which_several_files_have_the_name_is_missing_too():
+    assert "wrong: 20 of 320" in missing_text(scores_with(samples=counts_with(ambiguous_audio=4)))
+
+
 def test_with_all_audio_there_nothing_is_said_of_missing_audio():
     scores = scores_with(measures={"accuracy": measure(0.6, n=320)}, samples=counts_with(missing_audio=0))
 

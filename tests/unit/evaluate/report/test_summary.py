@@ -63,6 +63,13 @@ def test_what_differs_is_said_with_its_benchmarks():
     assert "greedy (Other)" in text
 
 
+def test_what_only_some_benchmarks_have_is_said_with_these():
+    text = Page(provenance_html([scores_with(), scores_with(title="Given", model={"id": "toy@abc"})])).text
+
+    assert "toy-clap (ESC-50)" in text
+    assert "toy@abc (" not in text
+
+
 def test_results_of_different_models_are_warned_of():
     text = Page(provenance_html([scores_with(), scores_with(model={"id": "other@def"})])).text
 
