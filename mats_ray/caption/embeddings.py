@@ -107,7 +107,9 @@ class EmbeddingStore:
         schema, rows = SCHEMA.append(pa.field("prompts", pa.list_(pa.int32()))), dict[str, dict[str, Any]]()
         for row in self._rows():
             etag, prompts = files.get(row["path"], ("", ()))
-            if prompts and row["etag"] == etag:  # a later row replaces an error that was retried
+            known = rows.get(row["path"])
+            # parts of two runs come in no order: an embedding replaces an error that was retried
+            if prompts and row["etag"] == etag and (known is None or known["error_code"] in RETRIED):
                 rows[row["path"]] = row | {"prompts": list(prompts)}
         found = list(rows.values())
         for start in range(0, len(found), batch_size):

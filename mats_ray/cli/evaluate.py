@@ -115,9 +115,9 @@ def _list() -> int:
     from mats_ray.evaluate.benchmark import benchmark_names, find_benchmark
 
     for benchmark in map(find_benchmark, benchmark_names()):
-        reads = " or ".join(benchmark.files).replace("\\", "") or "names of audio files"
         print(
-            f"{benchmark.name}: {benchmark.title}, {benchmark.size} samples, {benchmark.split}; reads {reads}"
+            f"{benchmark.name}: {benchmark.title}, {benchmark.size} samples, {benchmark.split}; "
+            f"reads {benchmark.reads}"
         )
     return 0
 

@@ -131,6 +131,11 @@ class Benchmark:
     version: int = 1
     """Counts changes of samples, prompt or scorer that change scores."""
 
+    @property
+    def reads(self) -> str:
+        """Names of the annotation files, for people."""
+        return " or ".join(self.files).replace("\\", "") or "names of audio files"
+
     def instruction(self, sample: Sample, mode: PromptMode) -> str:
         """Return the text between audio and answer: upstream's token, if wanted, and prompt or question."""
         text = self.prompt or sample.question

@@ -111,7 +111,7 @@ def _confusion(predictions: Sequence[str], rows: Sequence[Row]) -> Mapping[str, 
     """Count predicted labels by true label; answers without a label stand apart."""
     if not predictions or any(row.sample.choices for row in rows):
         return None
-    labels = sorted({label for row in rows for label in row.sample.references})
+    labels = sorted({label for row in rows for label in row.sample.references} | {*predictions} - {""})
     place = {label: n for n, label in enumerate(labels)}
     count_LL, unmatched_L = np.zeros((len(labels), len(labels)), int), np.zeros(len(labels), int)
     for found, row in zip(predictions, rows, strict=True):

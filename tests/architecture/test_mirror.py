@@ -54,10 +54,16 @@ COVERED_ELSEWHERE = {
     "mats_ray/toy/demo/run.py": "tests/integration/test_demo.py",
     "mats_ray/train/on_ray.py": "tests/integration/test_training.py",
 }
+ONE_TABLE_OF_TESTS = {
+    "mats_ray/evaluate/benchmarks": "tests/unit/evaluate/benchmarks/test_benchmarks.py",
+}
+"""Folders whose every file has a row in one table of tests."""
 MODULES = [name_of(path) for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
 
 
 def mirror_of(module: str) -> str:
+    if table := ONE_TABLE_OF_TESTS.get(module.rpartition("/")[0]):
+        return table
     folder, _, name = module.removeprefix("mats_ray/").rpartition("/")
     return "/".join(filter(None, ["tests/unit", folder, f"test_{name}"]))
 
