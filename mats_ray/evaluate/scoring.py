@@ -88,7 +88,7 @@ def _parts(benchmark: Benchmark, scores: Scores, rows: Sequence[Row]) -> dict[st
         measure, slash, category = name.partition("/")
         index_S = np.flatnonzero([category in row.sample.categories.values() for row in rows])
         if slash and measure in scores.measures and len(index_S):
-            some = [rows[index] for index in index_S]
+            some = [rows[index] for index in index_S.tolist()]
             parts[name] = _estimates(scores.measures[measure].over(index_S), some)
     return parts
 
