@@ -104,8 +104,10 @@ def _rescore(args: argparse.Namespace) -> int:
 
 
 def _report(results: dict[str, dict[str, Any]], out: str) -> None:
+    from mats_ray.evaluate.report.page import write_report
     from mats_ray.evaluate.summary import summary_lines
 
+    write_report(out)
     print("\n".join(summary_lines(results, out=out)))
 
 
