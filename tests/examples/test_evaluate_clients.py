@@ -16,7 +16,10 @@ import pytest
 
 from examples.evaluate import compare, write_dataset
 from examples.evaluate.demo_table import question_of
+from mats_ray.config.base import validate
+from mats_ray.config.evaluate import EvaluateConfig
 from mats_ray.data.audio import read_audio
+from mats_ray.evaluate.run import evaluate
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.toy.demo.testset import TestClip
 from mats_ray.toy.grammar import question_answers
@@ -38,9 +41,9 @@ def table(tmp_path):
     )
 
 
-def write_table(path, rows):
+def write_table(path, rows, columns=write_dataset.COLUMNS):
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([write_dataset.COLUMNS, *rows])
+        csv.writer(file).writerows([columns, *rows])
     return path
 
 
@@ -215,3 +218,19 @@ def test_evalscope_records_the_pipelines_answer_to_every_question(evalscope, ask
     records = compare.evalscope_records(tmp_path / "work")
     assert [records[number].answer for number in range(len(rows))] == answers
     assert [records[number].right for number in range(len(rows))] == [True, False] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_mats_evaluate_logs_the_same_answers_to_the_same_questions(asked, ray_cluster, model_dir, tmp_path):
+    rows, answers, _ = asked
+    named = [(row.path.name, row.question, "yes") for row in rows]
+    write_table(tmp_path / "questions.csv", named, columns=("file_name", "QuestionText", "answer"))
+
+    files = {"annotations": str(tmp_path / "questions.csv"), "audio": str(rows[0].path.parent)}
+    tree = {"model": str(model_dir), "out": str(tmp_path / "out"), "prompt": "none"}
+    tree["benchmarks"] = [{"name": "clotho_aqa", **files}]
+    evaluate(validate(EvaluateConfig, tree, where="test"))
+
+    records = compare.evaluate_records(tmp_path / "out" / "clotho_aqa", rows)
+    assert [records[number].answer for number in range(len(rows))] == answers
