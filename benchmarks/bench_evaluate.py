@@ -2,8 +2,8 @@
 
     python benchmarks/bench_evaluate.py --model out/demo/model [--clips 1000 4000]
 
-Both answer the same prompt about the same clips, in one Ray session, one after the other, in turns; the evaluation
-also matches names, writes its log, scores and reports. Goals: at most 5 % more time; memory that does not grow.
+Both answer the same prompt about the same clips, each in a warm Ray session of its own; the evaluation also
+matches names, writes its log, scores and reports. Goals: at most 5 % more time; memory that does not grow.
 """
 
 import argparse
@@ -55,7 +55,8 @@ with cluster():
             from mats_ray.caption.on_ray import caption
             from mats_ray.config.caption import CaptionConfig
             prompt = f"{find_benchmark('esc50').upstream_prefix} {INSTRUCTIONS[Task.CLASSIFICATION]}"
-            caption(CaptionConfig(), audio=f"{folder}/audio", out=f"{out}/{turn}", model=model, questions=[prompt])
+            where = {"audio": f"{folder}/audio", "out": f"{out}/{turn}", "model": model}
+            caption(CaptionConfig(), questions=[prompt], **where)
         else:
             from mats_ray.config.evaluate import BenchmarkInput, EvaluateConfig
             from mats_ray.evaluate.report.page import write_report
@@ -97,8 +98,9 @@ def main() -> None:
                 statistics.median(found[kind]["seconds"]) for kind in ("caption", "evaluate")
             )
             print(
-                f"{count} clips: caption {caption:.1f} s, evaluate {evaluate:.1f} s, ratio {evaluate / caption:.3f}; "
-                f"driver's peak {found['caption']['peak_gb']:.2f} and {found['evaluate']['peak_gb']:.2f} GB",
+                f"{count} clips: caption {caption:.1f} s, evaluate {evaluate:.1f} s, ratio "
+                f"{evaluate / caption:.3f}; driver's peak {found['caption']['peak_gb']:.2f} and "
+                f"{found['evaluate']['peak_gb']:.2f} GB",
                 flush=True,
             )
 

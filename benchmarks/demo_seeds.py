@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mats_ray.toy.demo.scores import MEASURES, Estimate
+from mats_ray.toy.demo.results import MEASURES
 from mats_ray.toy.report import results
 from mats_ray.toy.report.results import GAP, METHOD, SYSTEMS, TEST_SETS
 
@@ -71,10 +71,10 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _over_seeds(values: list[float]) -> dict[str, float]:
-    one = Estimate.of(values)
-    low, high = one.value - _T * one.error, one.value + _T * one.error
-    numbers = {"mean": one.value, "error": one.error, "deviation": float(np.std(values, ddof=1))}
-    return {**numbers, "low": low, "high": high}
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    error = deviation / len(values) ** 0.5
+    low, high = mean - _T * error, mean + _T * error
+    return {"mean": mean, "error": error, "deviation": deviation, "low": low, "high": high}
 
 
 _T = 2.776

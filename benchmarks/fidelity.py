@@ -38,17 +38,19 @@ from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.splice import pad_left
-from mats_ray.toy.demo.systems import BATCH_SIZE, answer_clips, prompts_of, score_texts
-from mats_ray.toy.demo.testset import Score, TestClip, write_test_set
+from mats_ray.toy.demo.systems import BATCH_SIZE, answer_samples
+from mats_ray.toy.demo.testset import TestClip, samples_of, shares_right, write_test_set
 
-Line = tuple[str, Callable[[], Score]]
+Shares = dict[str, float]
+"""Value by measure: ``caption_all_sounds``, ``questions_right``."""
+Line = tuple[str, Callable[[], Shares]]
 
 
 class World:
     """The demo's data and model."""
 
     def __init__(self, config: RunConfig, clips: list[TestClip]) -> None:
-        self.config, self.clips = config, clips
+        self.config, self.clips, self.samples = config, clips, samples_of(clips)
         self.audio = [read_audio(clip.path) for clip in clips]
         self.encoder = AudioEncoder.from_pretrained(config.model_dir)
         self.answerer = Answerer.from_pretrained(config.model_dir)
@@ -70,11 +72,16 @@ class World:
     def santa(self, **changes) -> SantaConfig:
         return self.answerer.santa.model_copy(update=changes)
 
-    def score(self, embeddings_NC: np.ndarray | None = None, **changes) -> Score:
+    def score(self, embeddings_NC: np.ndarray | None = None, **changes) -> Shares:
         """Score a changed answerer, Santa and all, on the test clips."""
         answerer = replace(self.answerer, **changes)
         moved_NC = answerer.move(self.audio_NC if embeddings_NC is None else embeddings_NC).numpy()
-        return answer_clips(answerer, moved_NC, self.clips)
+        return self.shares(answerer, moved_NC)
+
+    def shares(self, answerer: Answerer, embeddings_NC: np.ndarray) -> Shares:
+        """Score an answerer on embeddings as they are."""
+        texts = answer_samples(answerer, embeddings_NC, self.clips, self.samples)
+        return shares_right(self.samples, texts)
 
 
 def replace_normalize(encoder: AudioEncoder) -> AudioEncoder:
@@ -157,7 +164,7 @@ def answer_lines(world: World) -> list[Line]:
     ]
 
 
-def transformers_penalty(world: World) -> Score:
+def transformers_penalty(world: World) -> Shares:
     """By ``generate`` and its own penalties."""
     ours = mats.MATS.answer
     mats.MATS.answer = _answer_as_transformers
@@ -183,7 +190,8 @@ def _answer_as_transformers(model: Any, clap_BC: Any, after_ids: Any, **decoding
 def answers(world: World) -> tuple[list[str], list[str]]:
     """Captions and answers, and the same with each batch cut to the length of its first."""
     moved_NC = world.answerer.move(world.audio_NC).numpy()
-    rows = prompts_of(world.clips)
+    place = {clip.path.name: number for number, clip in enumerate(world.clips)}
+    rows = [(place[one.audio[0]], one.question) for one in world.samples]
     generated, ends = [], []
     for first in range(0, len(rows), BATCH_SIZE):
         batch = rows[first : first + BATCH_SIZE]
@@ -200,25 +208,25 @@ def answers(world: World) -> tuple[list[str], list[str]]:
     return texts, cut
 
 
-def ends_with_the_first(world: World) -> Score:
+def ends_with_the_first(world: World) -> Shares:
     texts, cut = answers(world)
     print(f"    {np.mean([a != b for a, b in zip(texts, cut, strict=True)]):.3f} of the answers are cut")
-    return score_texts(world.clips, cut)
+    return shares_right(world.samples, cut)
 
 
-def capitalized(world: World) -> Score:
+def capitalized(world: World) -> Shares:
     texts, _ = answers(world)
     changed = [text[1:] != text.capitalize()[1:] for text in texts]
     print(f"    {np.mean(changed):.3f} of the answers lose a capital letter behind the first")
-    return score_texts(world.clips, [text.capitalize() for text in texts])
+    return shares_right(world.samples, [text.capitalize() for text in texts])
 
 
-def in_half(world: World, dtype: str) -> Score:
+def in_half(world: World, dtype: str) -> Shares:
     """Loaded as a model directory with ``model.llm.dtype`` is: mapper and LoRA stay float32."""
     info = read_info(world.config.model_dir)
     llm = info.model.llm.model_copy(update={"dtype": dtype})
     other = Answerer.from_info(replace(info, model=info.model.model_copy(update={"llm": llm})))
-    return answer_clips(other, world.answerer.move(world.audio_NC).numpy(), world.clips)
+    return world.shares(other, world.answerer.move(world.audio_NC).numpy())
 
 
 def encode_with(
@@ -239,15 +247,16 @@ def encode_with(
 
 def table(title: str, lines: list[Line]) -> None:
     print(f"== {title}", flush=True)
-    base: Score | None = None
+    base: Shares | None = None
     for name, measure in lines:
         got = measure()
         base = base or got
-        captions = got.caption_all_sounds - base.caption_all_sounds
-        questions = got.questions_right - base.questions_right
+        cells = (
+            f"{label} {got[key]:.3f} ({got[key] - base[key]:+.3f})"
+            for key, label in (("caption_all_sounds", "captions"), ("questions_right", "questions"))
+        )
         print(
-            f"{name:<44} captions {got.caption_all_sounds:.3f} ({captions:+.3f})  "
-            f"questions {got.questions_right:.3f} ({questions:+.3f})",
+            f"{name:<44} {'  '.join(cells)}",
             flush=True,
         )
 

@@ -12,8 +12,8 @@ from mats_ray.config import RunConfig
 from mats_ray.infer.answerer import Answerer
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import MATS
-from mats_ray.toy.demo.systems import answer_clips
-from mats_ray.toy.demo.testset import Score, TestClip
+from mats_ray.toy.demo.systems import answer_samples
+from mats_ray.toy.demo.testset import TestClip, samples_of, shares_right
 from mats_ray.train.dataloader import micro_batches
 from mats_ray.train.engine import TorchEngine
 from mats_ray.train.loop import LocalContext, fit
@@ -57,7 +57,7 @@ def weighted(model: MATS, mean_tokens: float) -> Iterator[None]:
         del model.forward
 
 
-def trained(toy, *, queries_std: float | None = None, engine=TorchEngine, **changes) -> Score:
+def trained(toy, *, queries_std: float | None = None, engine=TorchEngine, **changes) -> dict[str, float]:
     config, audio_NC, clips = toy
     config = config.replace(
         scaling={"num_workers": 1},
@@ -78,4 +78,5 @@ def trained(toy, *, queries_std: float | None = None, engine=TorchEngine, **chan
         shutil.rmtree(folder)
     print(f"    last loss {context.records[-1]['loss']:.4f}")
     answerer = Answerer(model.eval(), prompts, config.santa, None, config.generation)
-    return answer_clips(answerer, audio_NC, clips)
+    samples = samples_of(clips)
+    return shares_right(samples, answer_samples(answerer, audio_NC, clips, samples))

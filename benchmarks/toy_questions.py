@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 from mats_ray.config import load_config
+from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.toy.demo import systems
-from mats_ray.toy.demo.testset import write_test_set
+from mats_ray.toy.demo.testset import samples_of, shares_right, write_test_set
 from mats_ray.toy.report.results import MEASURES, SYSTEMS
 from mats_ray.toy.world import split_of, text_triplets
 
@@ -39,15 +40,18 @@ def main() -> None:
             "text_noise": lambda: audio_NC,
             "text_embedding": lambda: systems.encode_descriptions(encoder.clap, clips),
         }
-        scores = {"floor": systems.majority_baseline(clips, text_triplets(config, split_of(config)))}
+        samples, answerer = samples_of(clips), Answerer.from_pretrained(model)
+        floor = systems.majority_answers(samples, text_triplets(config, split_of(config)))
+        scores = {"floor": shares_right(samples, floor)}
         for name in args.systems:
             started = time.monotonic()
-            scores[name] = systems.evaluate(model, embeddings[name](), clips)
+            texts = systems.answer_samples(answerer, embeddings[name](), clips, samples, name=name)
+            scores[name] = shares_right(samples, texts)
             print(f"{name}: {scores[name]} in {time.monotonic() - started:.0f} s", flush=True)
     print(f"| system, {len(clips)} held-out clips | " + " | ".join(MEASURES.values()) + " |")
     print("|---" * (1 + len(MEASURES)) + "|")
     for name in [*args.systems, "floor"]:
-        found = " | ".join(f"{getattr(scores[name], key):.3f}" for key in MEASURES)
+        found = " | ".join(f"{scores[name][key]:.3f}" for key in MEASURES)
         print(f"| {SYSTEMS[name]} | {found} |")
 
 

@@ -1,7 +1,7 @@
 """Answers of one benchmark: by the batch job, or from a file; a row of the log for every sample."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,11 @@ def answer_from_file(planned: PlannedBenchmark, log: EvaluationLog, *, mode: Pro
 
 
 def answer_with_model(
-    planned: PlannedBenchmark, log: EvaluationLog, config: EvaluateConfig, info: ModelInfo, cluster: Cluster
+    planned: PlannedBenchmark,
+    log: EvaluationLog,
+    config: EvaluateConfig,
+    info: ModelInfo,
+    cluster: Cluster = nullcontext,
 ) -> None:
     """Write a row for every sample with its answer by the batch job.
 

@@ -8,6 +8,7 @@ OUT/<benchmark>/scores.json       what the scorers make of it
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -110,12 +111,12 @@ class EvaluationLog:
         Args:
             rows: In the order of the annotations.
             predictions: One per row, "" for none; empty: nothing is matched.
-            scores: One per row; None: the main measure is no mean over samples.
+            scores: One per row, NaN for none; None: the main measure is no mean over samples.
         """
         columns = [_columns(row) for row in rows]
         for n, tree in enumerate(columns):
             tree["prediction"] = (predictions[n] or None) if predictions else None
-            tree["score"] = None if scores is None else float(scores[n])
+            tree["score"] = None if scores is None or math.isnan(scores[n]) else float(scores[n])
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(columns, schema=SCHEMA), buffer, compression="zstd")
         write_bytes(self.path(SAMPLES), buffer.getvalue())

@@ -22,7 +22,7 @@ class Estimate:
 
     value: float
     n: int
-    """Number of samples."""
+    """Number of samples that count."""
     error: float
     low: float
     high: float
@@ -34,7 +34,8 @@ class Measure:
 
     Attributes:
         of: Indices of samples (S,), with repetitions, to the number.
-        values_N: Value of each sample where the number is their mean; None: it is no mean.
+        values_N: Value of each sample where the number is their mean, NaN of one that does not count; None:
+            it is no mean.
         chance: Value of answers that know nothing; None: not known.
     """
 
@@ -44,13 +45,16 @@ class Measure:
 
     @classmethod
     def mean(cls, values_N: np.ndarray, *, chance: float | None = None) -> "Measure":
-        """The mean over values of single samples; 0 over none."""
+        """The mean over values of single samples, those that are NaN left out; 0 over none."""
         values_N = np.asarray(values_N, dtype=np.float64)
-        return cls(
-            of=lambda index_S: float(values_N[index_S].mean()) if len(index_S) else 0.0,
-            values_N=values_N,
-            chance=chance,
-        )
+        counts_N = ~np.isnan(values_N)
+        filled_N = np.where(counts_N, values_N, 0.0)
+
+        def of(index_S: np.ndarray) -> float:
+            count = np.count_nonzero(counts_N[index_S])
+            return float(filled_N[index_S].sum() / count) if count else 0.0
+
+        return cls(of=of, values_N=values_N, chance=chance)
 
     def over(self, index_S: np.ndarray) -> "Measure":
         """Return the same number over a selection of the samples alone; its chance is not known."""
@@ -65,13 +69,15 @@ class Measure:
         Args:
             recording_N: Number of each sample's recording: those of one are drawn together.
         """
-        everything = np.arange(len(recording_N))
+        everything, n = np.arange(len(recording_N)), len(recording_N)
+        if self.values_N is not None:
+            n = int(np.count_nonzero(~np.isnan(self.values_N)))
         count = NUM_SLOW_RESAMPLES if self.values_N is None else NUM_RESAMPLES
         resampled_R = np.array([self.of(index_S) for index_S in _resamples(recording_N, count)])
         low, high = np.percentile(resampled_R, _INTERVAL) if len(resampled_R) else (0.0, 0.0)
         return Estimate(
             value=self.of(everything),
-            n=len(everything),
+            n=n,
             error=float(resampled_R.std(ddof=1)) if len(resampled_R) > 1 else 0.0,
             low=float(low),
             high=float(high),
@@ -80,11 +86,8 @@ class Measure:
 
 def difference(first: Measure, second: Measure, recording_N: np.ndarray) -> Estimate:
     """Compare two measures of the same samples, first minus second, by paired bootstrap."""
-    both_are_means = first.values_N is not None and second.values_N is not None
-    paired = Measure(
-        of=lambda index_S: first.of(index_S) - second.of(index_S),
-        values_N=first.values_N if both_are_means else None,
-    )
+    values_N = None if second.values_N is None else first.values_N  # says only which samples count
+    paired = Measure(of=lambda index_S: first.of(index_S) - second.of(index_S), values_N=values_N)
     return paired.estimate(recording_N)
 
 

@@ -52,7 +52,6 @@ COVERED_ELSEWHERE = {
     "mats_ray/serving/http/status_routes.py": "tests/unit/serving/http/test_app.py",
     "mats_ray/serving/http/schemas.py": "tests/unit/serving/http/test_app.py",
     "mats_ray/serving/http/tracing.py": "tests/unit/serving/test_tracing.py",
-    "mats_ray/toy/demo/captioned.py": "tests/integration/test_demo.py",
     "mats_ray/toy/demo/run.py": "tests/integration/test_demo.py",
     "mats_ray/train/on_ray.py": "tests/integration/test_training.py",
 }

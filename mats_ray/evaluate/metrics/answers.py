@@ -34,7 +34,7 @@ def exact_answers(records: Sequence[Record], _: Resources) -> Scores:
     binary_N = np.array([others <= BINARY for others in references], dtype=np.bool_)
     if not binary_N.any():
         return Scores(measures=measures, unavailable={"binary_accuracy": "no reference is yes or no"})
-    measures["binary_accuracy"] = _mean_over(right_N, binary_N, chance=0.5)
+    measures["binary_accuracy"] = Measure.mean(np.where(binary_N, right_N, np.nan), chance=0.5)
     return Scores(measures=measures, details={"yes/no": str(binary_N.sum())})
 
 
@@ -51,16 +51,6 @@ def text_overlap(records: Sequence[Record], _: Resources) -> Scores:
     """
     orders = {f"bleu_{order}": partial(bleu, order=order) for order in range(1, MAX_ORDER + 1)}
     return score_texts(records, {"rouge_l": rouge_l, "meteor": meteor, **orders, "bert_score": _bert_score})
-
-
-def _mean_over(values_N: np.ndarray, chosen_N: np.ndarray, *, chance: float) -> Measure:
-    """Measure a mean over some samples only; of a selection without any it is 0."""
-
-    def of(index_S: np.ndarray) -> float:
-        chosen_S = index_S[chosen_N[index_S]]
-        return float(values_N[chosen_S].mean()) if len(chosen_S) else 0.0
-
-    return Measure(of=of, chance=chance)
 
 
 def _bert_score(texts: Texts) -> Measure:

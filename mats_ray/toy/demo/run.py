@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,18 @@ from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.toy.demo import systems
 from mats_ray.toy.demo.ablations import NO_NOISE, SUPERVISED, train_ablations
-from mats_ray.toy.demo.captioned import CaptionsAndAnswers, caption_test_set
 from mats_ray.toy.demo.gap import caption_spread, measure_gap
 from mats_ray.toy.demo.peak_memory import PeakMemory
-from mats_ray.toy.demo.scores import MEASURES, Score
+from mats_ray.toy.demo.results import (
+    FOLDER,
+    MEASURES,
+    SystemResult,
+    answer_on_ray,
+    estimate_tree,
+    record_answers,
+)
 from mats_ray.toy.demo.stages import Stages, claim_folder
-from mats_ray.toy.demo.testset import TestClip, score, write_test_set
+from mats_ray.toy.demo.testset import TestClip, samples_of, write_test_set
 from mats_ray.toy.grammar import canonical_caption, caption_is_right
 from mats_ray.toy.report.page import ReportClip, ReportContent, write_report
 from mats_ray.toy.report.results import METHOD
@@ -55,7 +61,7 @@ class Demo:
         self.clips: dict[str, list[TestClip]] = {}
         self.embeddings: dict[str, dict[str, np.ndarray]] = {}
         """Of each test set: "text", "audio" and "moved", each (N, C)."""
-        self.scores: dict[str, dict[str, Score]] = {}
+        self.results: dict[str, dict[str, SystemResult]] = {}
         """By system and test set."""
 
     @cached_property
@@ -79,40 +85,45 @@ class Demo:
         folder, stream = AUDIO_FOLDERS[name]
         self.clips[name] = write_test_set(self.config, self.out / folder, stream)
 
-    def measure(self, name: str, outputs: CaptionsAndAnswers | None) -> None:
-        """Embed a test set, and score what the method's model says about it.
+    def answer_audio(self, name: str) -> None:
+        """Have the method answer a test set's audio, by the batch job."""
+        folder = self.out / FOLDER / METHOD / name
+        self.results.setdefault(METHOD, {})[name] = answer_on_ray(self.config, self.clips[name], folder)
 
-        Args:
-            name: Of the test set.
-            outputs: Of the method on audio, if there are any already.
-        """
-        clips, model = self.clips[name], Path(self.config.model_dir)
+    def measure(self, name: str) -> None:
+        """Embed a test set, and score what the method's model says about it and about its text."""
+        clips = self.clips[name]
         audio_NC, text_NC = (
             systems.encode_clips(self.encoder, clips),
             systems.encode_descriptions(self.encoder.clap, clips),
         )
-        moved_NC = systems.apply_santa(model, audio_NC)
+        moved_NC = systems.apply_santa(Path(self.config.model_dir), audio_NC)
         self.embeddings[name] = {"text": text_NC, "audio": audio_NC, "moved": moved_NC}
-        evaluate = partial(systems.answer_clips, self.answerer, clips=clips, name=model.parent.name)
-        found = {
-            METHOD: score(clips, *outputs) if outputs else evaluate(moved_NC),
-            "text_noise": evaluate(audio_NC),
-            "text_embedding": evaluate(text_NC),
-            "floor": systems.majority_baseline(clips, self.training),
-        }
-        for system, one in found.items():
-            self.scores.setdefault(system, {})[name] = one
+        if name not in self.results.get(METHOD, {}):
+            self._answer(METHOD, name, self.answerer, moved_NC)
+        self._answer("text_noise", name, self.answerer, audio_NC)
+        self._answer("text_embedding", name, self.answerer, text_NC)
+        self._record("floor", name, systems.majority_answers(samples_of(clips), self.training))
+
+    def _answer(self, system: str, name: str, answerer: Answerer, embeddings_NC: np.ndarray) -> None:
+        clips = self.clips[name]
+        samples = samples_of(clips)
+        self._record(
+            system, name, systems.answer_samples(answerer, embeddings_NC, clips, samples, name=system)
+        )
+
+    def _record(self, system: str, name: str, texts: list[str]) -> None:
+        folder = self.out / FOLDER / system / name
+        found = record_answers(self.clips[name], texts, folder, system=system)
+        self.results.setdefault(system, {})[name] = found
 
     def compare(self, models: dict[str, Path]) -> None:
         """Score the systems that are models of their own, on both test sets."""
-        for name, clips in self.clips.items():
-            of = self.embeddings[name]
-            for system, model, embeddings_NC in (
-                ("text_santa", models[NO_NOISE], of["moved"]),
-                ("text_only", models[NO_NOISE], of["audio"]),
-                ("audio_supervised", models[SUPERVISED], of["audio"]),
-            ):
-                self.scores.setdefault(system, {})[name] = systems.evaluate(model, embeddings_NC, clips)
+        answerers = {key: Answerer.from_pretrained(model) for key, model in models.items()}
+        for name, of in self.embeddings.items():
+            self._answer("text_santa", name, answerers[NO_NOISE], of["moved"])
+            self._answer("text_only", name, answerers[NO_NOISE], of["audio"])
+            self._answer("audio_supervised", name, answerers[SUPERVISED], of["audio"])
 
     def write(self, stages: Stages, peak: PeakMemory) -> dict[str, Any]:
         """Write numbers and report; returns the numbers."""
@@ -128,7 +139,7 @@ class Demo:
             "seed": self.config.seed,
             "systems": {
                 system: {name: one.as_dict() for name, one in of.items()}
-                for system, of in self.scores.items()
+                for system, of in self.results.items()
             },
             "method_minus": self._differences(),
             "gap": self._gap(),
@@ -140,11 +151,10 @@ class Demo:
     def _differences(self) -> dict[str, Any]:
         """The method less each other system, paired by clip, with the 95 % interval."""
         tree: dict[str, Any] = {}
-        for system, of in self.scores.items():
+        for system, of in self.results.items():
             for name, other in of.items():
                 for measure in MEASURES if system != METHOD else ():
-                    one = self.scores[METHOD][name].minus(other, measure)
-                    numbers = {"mean": one.value, "low": one.interval[0], "high": one.interval[1]}
+                    numbers = estimate_tree(self.results[METHOD][name].minus(other, measure))
                     tree.setdefault(system, {}).setdefault(name, {})[measure] = numbers
         return tree
 
@@ -182,8 +192,8 @@ class Demo:
                 _report_clip(clip, method, without)
                 for clip, method, without in zip(
                     self.clips["read"][:NUM_REPORT_CLIPS],
-                    self.scores[METHOD]["read"].captions,
-                    self.scores["text_noise"]["read"].captions,
+                    self.results[METHOD]["read"].captions,
+                    self.results["text_noise"]["read"].captions,
                     strict=False,
                 )
             ),
@@ -214,8 +224,8 @@ def run_demo(
     out = claim_folder(config)
     stages = Stages(out, announce)
     with PeakMemory() as peak:
-        demo, outputs = _train_and_caption(config, stages, out)
-        stages.run("the same without Santa, and from text", lambda: demo.measure("read", outputs))
+        demo = _train_and_caption(config, stages, out)
+        stages.run("the same without Santa, and from text", lambda: demo.measure("read"))
         metrics = demo.write(stages, peak)
         first_result(metrics)
         if compare:
@@ -224,7 +234,7 @@ def run_demo(
     return metrics
 
 
-def _train_and_caption(config: RunConfig, stages: Stages, out: Path) -> tuple[Demo, CaptionsAndAnswers]:
+def _train_and_caption(config: RunConfig, stages: Stages, out: Path) -> Demo:
     """The method, from nothing to captions and answers."""
     stages.run("the world: sounds, texts, a small CLAP and a small LLaMA", lambda: ensure_world(config))
     stages.run("embed texts with CLAP (Ray Data)", lambda: config.data.embedded or embed(config))
@@ -232,10 +242,8 @@ def _train_and_caption(config: RunConfig, stages: Stages, out: Path) -> tuple[De
     stages.run("train on text alone (Ray Train, DeepSpeed)", lambda: train(config))
     demo = Demo(config, out)
     stages.run("render audio", lambda: demo.render("read"))
-    outputs = stages.run(
-        "caption and question audio (Ray Data)", lambda: caption_test_set(config, demo.clips["read"], out)
-    )
-    return demo, outputs
+    stages.run("caption and question audio (Ray Data)", lambda: demo.answer_audio("read"))
+    return demo
 
 
 def _compare(demo: Demo, stages: Stages) -> None:
@@ -246,7 +254,7 @@ def _compare(demo: Demo, stages: Stages) -> None:
 
     def novel() -> None:
         demo.render("novel")
-        demo.measure("novel", None)
+        demo.measure("novel")
 
     stages.run("scenes that no text told of", novel)
     stages.run("compare all systems", lambda: demo.compare(models))

@@ -1,7 +1,7 @@
-"""Audio test sets: clips as WAV files, with their questions and reference answers.
+"""Audio test sets: clips as WAV files, and a benchmark of captions and questions about them.
 
 Training texts tell of the scenes of the first set, as of those of the paper's benchmarks; its audio is new.
-Scenes of the second set are in no text and no audio that anything was trained on.
+Scenes of the second set are in no text and no audio that anything was trained on. Shapes: N records.
 """
 
 import io
@@ -13,21 +13,26 @@ import numpy as np
 import soundfile
 
 from mats_ray.config import RunConfig
+from mats_ray.evaluate.benchmark import Benchmark, Record, Resources, Sample, Scores
+from mats_ray.evaluate.measure import Measure
 from mats_ray.progress import Progress
-from mats_ray.toy.demo.scores import Score
+from mats_ray.tasks import Task, instruction_for
 from mats_ray.toy.grammar import (
     QA,
     QuestionKind,
     answer_is_right,
-    caption_is_right,
+    canonical_caption,
     captions,
     question_answers,
+    sounds_named,
 )
 from mats_ray.toy.scenes import Scene, SceneClip, render_clip
 from mats_ray.toy.world import READ_STREAM, split_of
 
 UNSCORED: QuestionKind = "count"
 """How many sounds there are: all novel scenes are pairs, so "two" is right without hearing them."""
+KIND, CAPTION = "kind", "caption"
+"""Category of a sample, and its value where the sample is a caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +79,68 @@ def _test_clip(path: Path, clip: SceneClip) -> TestClip:
     return TestClip(path.resolve(), clip.scene, description, scored)
 
 
-def score(clips: Sequence[TestClip], generated: Sequence[str], answers: Sequence[Sequence[str]]) -> Score:
-    """Judge captions and answers, both in the order of the clips."""
-    right = [
-        sum(answer_is_right(qa.kind, text, qa.answer) for qa, text in zip(clip.questions, texts, strict=True))
-        for clip, texts in zip(clips, answers, strict=True)
+def samples_of(clips: Sequence[TestClip]) -> list[Sample]:
+    """List the samples of clips: a caption of each, then every clip's questions."""
+    samples = [
+        Sample(
+            id=f"{clip.path.stem}/{CAPTION}",
+            audio=(clip.path.name,),
+            references=(canonical_caption(clip.scene),),
+            question=instruction_for(Task.CAPTION),
+            categories={KIND: CAPTION},
+        )
+        for clip in clips
     ]
-    return Score(
-        tuple(generated),
-        np.array([caption_is_right(text, clip.scene) for clip, text in zip(clips, generated, strict=True)]),
-        np.array(right),
-        np.array([len(clip.questions) for clip in clips]),
-    )
+    return samples + [
+        Sample(
+            id=f"{clip.path.stem}/{number}",
+            audio=(clip.path.name,),
+            references=(qa.answer,),
+            question=instruction_for(Task.QA, qa.question),
+            categories={KIND: qa.kind},
+        )
+        for clip in clips
+        for number, qa in enumerate(clip.questions)
+    ]
+
+
+def score_by_grammar(records: Sequence[Record], _: Resources) -> Scores:
+    """Share of captions that name all sounds of the scene and no other; share of questions answered right."""
+    return Scores(measures=_measures(records))
+
+
+def _measures(records: Sequence[Record]) -> dict[str, Measure]:
+    right_N = np.array([_is_right(one) for one in records], dtype=np.float64)
+    caption_N = np.array([one.sample.categories[KIND] == CAPTION for one in records])
+    return {
+        "caption_all_sounds": Measure.mean(np.where(caption_N, right_N, np.nan)),
+        "questions_right": Measure.mean(np.where(caption_N, np.nan, right_N)),
+    }
+
+
+def shares_right(samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, float]:
+    """Score texts in the order of their samples: the value of each measure."""
+    records = [Record(sample=one, answer=text) for one, text in zip(samples, texts, strict=True)]
+    everything = np.arange(len(records))
+    return {name: one.of(everything) for name, one in _measures(records).items()}
+
+
+def _is_right(record: Record) -> bool:
+    kind, reference = record.sample.categories[KIND], record.sample.references[0]
+    if kind == CAPTION:
+        return sounds_named(record.answer) == sounds_named(reference)
+    return answer_is_right(kind, record.answer, reference)  # pyright: ignore[reportArgumentType]
+
+
+BENCHMARK = Benchmark(
+    name="toy",
+    title="Held-out clips of the toy world",
+    paper="none",
+    license="Apache-2.0",
+    source="rendered by mats_ray.toy",
+    files=(),
+    split="drawn with the run's seed",
+    size=0,
+    read=lambda _: iter(()),  # samples are made, not read
+    score=score_by_grammar,
+)

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from mats_ray.data.audio import read_audio
-from mats_ray.toy.demo.systems import majority_baseline
-from mats_ray.toy.demo.testset import score, write_test_set
+from mats_ray.toy.demo.systems import majority_answers
+from mats_ray.toy.demo.testset import samples_of, shares_right, write_test_set
 from mats_ray.toy.grammar import canonical_caption, caption_is_right
 from mats_ray.toy.world import (
     NOVEL_STREAM,
@@ -24,9 +24,7 @@ def clips(world, tmp_path_factory):
 
 
 def perfect(clips):
-    return [canonical_caption(clip.scene) for clip in clips], [
-        [qa.answer for qa in clip.questions] for clip in clips
-    ]
+    return [sample.references[0] for sample in samples_of(clips)]
 
 
 def test_the_folder_holds_exactly_its_clips(world, tmp_path):
@@ -98,49 +96,47 @@ def test_writing_again_gives_the_same_bytes(world, clips, tmp_path):
     assert [one.questions for one in again] == [clip.questions for clip in clips]
 
 
+def test_a_sample_for_every_caption_and_question(clips):
+    samples = samples_of(clips)
+
+    assert len(samples) == 12 + sum(len(clip.questions) for clip in clips)
+    assert [sample.id for sample in samples[:2]] == ["0000/caption", "0001/caption"]
+    assert samples[0].references == (canonical_caption(clips[0].scene),)
+    assert len({sample.id for sample in samples}) == len(samples)
+
+
 def test_perfect_answers_score_one(clips):
-    num_questions = sum(len(clip.questions) for clip in clips)
-
-    result = score(clips, *perfect(clips)).as_dict()
-
-    assert result == {
+    assert shares_right(samples_of(clips), perfect(clips)) == {
         "caption_all_sounds": 1.0,
-        "caption_all_sounds_error": 0.0,
         "questions_right": 1.0,
-        "questions_right_error": 0.0,
-        "num_clips": 12,
-        "num_questions": num_questions,
     }
 
 
 def test_silence_scores_zero(clips):
-    nothing = score(clips, [""] * len(clips), [[""] * len(clip.questions) for clip in clips])
+    samples = samples_of(clips)
 
-    assert (nothing.caption_all_sounds, nothing.questions_right) == (0.0, 0.0)
+    assert set(shares_right(samples, [""] * len(samples)).values()) == {0.0}
 
 
 def test_each_wrong_answer_counts_once(clips):
-    generated, answers = perfect(clips)
-    generated[3] = "a unicorn sings"
-    answers[5][0] = "perhaps"
+    samples, texts = samples_of(clips), perfect(clips)
+    texts[3], texts[20] = "a unicorn sings", "perhaps"
 
-    result = score(clips, generated, answers)
+    shares = shares_right(samples, texts)
 
-    assert result.caption_all_sounds == pytest.approx(11 / 12)
-    assert result.questions_right == pytest.approx(1 - 1 / result.num_questions_N.sum())
+    assert shares["caption_all_sounds"] == pytest.approx(11 / 12)
+    assert shares["questions_right"] == pytest.approx(1 - 1 / (len(samples) - 12))
 
 
 def test_answers_without_audio_score_far_below(world, clips):
-    blind = majority_baseline(clips, text_triplets(world, split_of(world)))
+    samples = samples_of(clips)
 
-    assert blind.caption_all_sounds < 0.3
-    assert blind.questions_right < 0.7
+    blind = shares_right(samples, majority_answers(samples, text_triplets(world, split_of(world))))
+
+    assert blind["caption_all_sounds"] < 0.3
+    assert blind["questions_right"] < 0.7
 
 
 def test_answers_of_unequal_number_are_our_own_mistake(clips):
-    generated, answers = perfect(clips)
-
     with pytest.raises(ValueError, match="shorter"):
-        score(clips, generated[1:], answers)
-    with pytest.raises(ValueError, match="shorter"):
-        score(clips, generated, [answers[0][1:], *answers[1:]])
+        shares_right(samples_of(clips), perfect(clips)[1:])
