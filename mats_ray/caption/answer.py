@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mats_ray.caption.decode import unpack
+from mats_ray.caption.decode import BATCH_SCHEMA, unpack
+from mats_ray.caption.embeddings import encoded_clips
 from mats_ray.caption.encode import AddWindows, ClipEncoder, EncodedClip
 from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import Prompt, Provenance, RowError, error_row, label_row, ok_row, to_table
@@ -32,7 +33,7 @@ class AnswerSettings:
 
 
 class AnswerStage:
-    """Callable for Ray Data, one per actor: a table of ``BATCH_SCHEMA`` to a table of output rows.
+    """Callable for Ray Data, one per actor: a table of ``BATCH_SCHEMA``, or of embeddings, to output rows.
 
     Args:
         settings: Model and prompts.
@@ -58,10 +59,14 @@ class AnswerStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Answer every prompt of every clip; each clip is encoded once."""
-        return to_table(row for batch in unpack(table) for row in self._rows(batch))
+        if table.schema.names == BATCH_SCHEMA.names:
+            return to_table(
+                row for batch in unpack(table) for row in self._rows(list(self._encoder.encode(batch)))
+            )
+        return to_table(self._rows(list(encoded_clips(table))))
 
-    def _rows(self, batch: pa.Table) -> Iterator[dict[str, Any]]:
-        clips, prompts = list(self._encoder.encode(batch)), self._settings.prompts
+    def _rows(self, clips: Sequence[EncodedClip]) -> Iterator[dict[str, Any]]:
+        prompts = self._settings.prompts
         pairs = [(clip, prompts[index]) for clip in clips for index in clip.prompts]
         answers, provenance = iter(self._answers(pairs)), self._settings.provenance
         for clip, prompt in pairs:

@@ -4,7 +4,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mats_ray.caption.answer import AnswerSettings
 from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage, clap_cut
+from mats_ray.caption.embeddings import EmbeddingStore
 from mats_ray.caption.ledger import Ledger
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import PromptPlan, Questions, plan_prompts
@@ -85,6 +86,8 @@ class CaptionJob:
     """Files that are no audio, counted by extension."""
     manifest: Mapping[str, Sequence[ManifestRow]]
     """Rows of the manifest by path; empty where the audio is a folder."""
+    embeddings: EmbeddingStore | None
+    """Keeps the embeddings of all files; None: none is kept."""
 
     @classmethod
     def plan(
@@ -92,7 +95,7 @@ class CaptionJob:
         settings: CaptionConfig,
         generation: GenerationConfig | None = None,
         *,
-        audio: str,
+        audio: str | Sequence[AudioObject],
         out: str,
         model: str,
         questions: Questions = (),
@@ -121,6 +124,7 @@ class CaptionJob:
             started=started,
             skipped=skipped,
             manifest=manifest,
+            embeddings=EmbeddingStore(settings.embeddings, info.space) if settings.embeddings else None,
         )
 
     @property
@@ -140,11 +144,30 @@ class CaptionJob:
 
     def missing_files(self) -> list[pa.Table]:
         """Return the files that lack rows: tables of ``FILE_SCHEMA``, ``batch_size`` files each."""
-        ledger = self.ledger
+        return self._file_tables(
+            (file, prompts)
+            for index, file in enumerate(self.ledger.objects)
+            if (prompts := self.ledger.missing_prompts(index))
+        )
+
+    def files_to_encode(self) -> list[pa.Table]:
+        """Return the files of all prompts that have no embedding yet, as ``missing_files``."""
+        assert self.embeddings is not None
+        return self._file_tables((file, ()) for file in self.embeddings.missing(self.ledger.objects))
+
+    def missing_embedded(self) -> list[pa.Table]:
+        """Return the embeddings of the files that lack rows, with the prompts: ``EmbeddingStore.tables``."""
+        assert self.embeddings is not None
+        files = {
+            file.path: (file.etag, self.ledger.missing_prompts(index))
+            for index, file in enumerate(self.ledger.objects)
+        }
+        return list(self.embeddings.tables(files, batch_size=self.settings.batch_size))
+
+    def _file_tables(self, files: Iterable[tuple[AudioObject, Sequence[int]]]) -> list[pa.Table]:
         rows = (
             {"path": file.path, "etag": file.etag, "size": file.size, "prompts": prompts}
-            for index, file in enumerate(ledger.objects)
-            if (prompts := ledger.missing_prompts(index))
+            for file, prompts in files
         )
         chunks = [FILE_SCHEMA.empty_table()]
         while some := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
@@ -225,11 +248,13 @@ def _megabytes(sizes: np.ndarray) -> str:
 
 
 def _files_and_prompts(
-    audio: str, questions: Questions, labels: Sequence[str], settings: CaptionConfig
+    audio: str | Sequence[AudioObject], questions: Questions, labels: Sequence[str], settings: CaptionConfig
 ) -> tuple[Sequence[AudioObject], Mapping[str, Sequence[ManifestRow]], PromptPlan, str]:
     """Return files, the manifest's rows, the prompts, and the skipped files as text."""
     manifest, skipped = dict[str, list[ManifestRow]](), Counter[str]()
-    if is_manifest(audio):
+    if not isinstance(audio, str):
+        objects = sorted(audio, key=lambda one: one.path)
+    elif is_manifest(audio):
         objects, manifest = read_manifest(audio)
     else:
         objects = list_audio(audio, left_out=skipped)

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.decode import BATCH_BYTES
+from mats_ray.caption.embeddings import EmbeddingStore, EncodeSettings, EncodeStage
 from mats_ray.caption.job import CaptionJob, CaptionSummary
 from mats_ray.caption.output import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
@@ -26,6 +27,7 @@ from mats_ray.caption.prompts import Questions
 from mats_ray.caption.rows import with_manifest
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
+from mats_ray.data.audio_files import AudioObject
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
 from mats_ray.progress import Progress
 from mats_ray.storage import lock_folder
@@ -43,7 +45,7 @@ def caption(
     settings: CaptionConfig,
     generation: GenerationConfig | None = None,
     *,
-    audio: str,
+    audio: str | Sequence[AudioObject],
     out: str,
     model: str,
     questions: Questions = (),
@@ -59,7 +61,7 @@ def caption(
     Args:
         settings: Section ``caption``.
         generation: Section ``generation``; the model's own where None.
-        audio: Folder, file, s3:// or gs:// prefix, or a manifest (``data.manifest``).
+        audio: Folder, file, s3:// or gs:// prefix, a manifest (``data.manifest``), or listed files.
         out: Folder or prefix of the rows (``caption.rows.SCHEMA``).
         model: Model directory, seen by all nodes under this path.
         questions: Questions about every file, or by path about each file; without any it is captioned.
@@ -88,6 +90,8 @@ def write_missing_rows(job: CaptionJob) -> None:
         ModelError: The model's weights cannot be used.
         DataError: The output cannot be written.
     """
+    if job.embeddings is not None:
+        write_missing_embeddings(job, job.embeddings)
     errors = Counter[str]()
     pool, writer = _start_pool(), PartWriter(job.store, file_format=job.settings.format)
     with Progress("caption", total=job.num_files, unit="file") as progress, writer:
@@ -101,6 +105,30 @@ def write_missing_rows(job: CaptionJob) -> None:
             errors.update(code for code in rows.column("error_code").to_pylist() if code)
             note = ", ".join(f"{count} {code}" for code, count in errors.most_common())
             progress.advance(_num_files_ended(rows), note=f"errors: {note}" if note else "")
+
+
+def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
+    """Embed the files that have no embedding yet, and write them as they come.
+
+    Raises:
+        ModelError: The CLAP cannot be used.
+        DataError: The folder cannot be written.
+    """
+    if not (files := job.files_to_encode()):
+        return
+    settings, pool = job.settings, _start_pool()
+    stage = job.answer_settings
+    encode = EncodeSettings(model=stage.model, num_threads=stage.num_threads, device=stage.device)
+    total = sum(map(len, files))
+    progress = Progress("embed audio", total=total, unit="file")
+    with progress, PartWriter(store.parts) as writer, execution() as context:
+        _limit_prefetch(context, settings)
+        dataset = _with_actors(_decoded(job, files), EncodeStage, [encode, _adder(pool)], settings)
+        for rows in finished_blocks(dataset, prefetch=1):
+            if len(rows):  # else a batch of windows whose file is not complete
+                writer.add(rows)
+                pool.remove.remote(rows.column("path").to_pylist())
+                progress.advance(len(rows))
 
 
 def _start_pool() -> Any:
@@ -134,28 +162,45 @@ def _limit_prefetch(context: DataContext, settings: CaptionConfig) -> None:
 
 
 def _dataset(job: CaptionJob, pool: Any) -> Dataset:
-    settings = job.settings
+    arguments = [job.answer_settings, _adder(pool)]
+    if job.embeddings is None:
+        return _with_actors(_decoded(job, job.missing_files()), AnswerStage, arguments, job.settings)
+    clips = ray.data.from_blocks(job.missing_embedded())
+    return _with_actors(clips, AnswerStage, arguments, job.settings, batch_size=job.settings.batch_size)
+
+
+def _decoded(job: CaptionJob, files: list[pa.Table]) -> Dataset:
     # An actor gets its next batch while it decodes one, a task would wait for the driver. One actor at first:
     # all at once could use the CPUs that the answering processes still need.
-    clips = ray.data.from_blocks(job.missing_files()).map_batches(
+    return ray.data.from_blocks(files).map_batches(
         type(job.decode_stage),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
         fn_constructor_kwargs=vars(job.decode_stage),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=settings.decode_concurrency),
+        compute=ActorPoolStrategy(min_size=1, max_size=job.settings.decode_concurrency),
         num_cpus=DECODER_CPUS,
         max_task_retries=MAX_RETRIES,
     )
+
+
+def _with_actors(
+    clips: Dataset, stage: Any, arguments: list[Any], settings: CaptionConfig, *, batch_size: int = 1
+) -> Dataset:
+    """Apply a stage in its actors; ``batch_size`` is in rows, of which a packed batch is one."""
     return clips.map_batches(
-        AnswerStage,  # pyright: ignore[reportArgumentType]
-        fn_constructor_args=[job.answer_settings, functools.partial(_add_windows, pool)],
-        batch_size=1,  # a packed batch
+        stage,
+        fn_constructor_args=arguments,
+        batch_size=batch_size,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=settings.concurrency),
         num_cpus=settings.cpus_per_actor,
         num_gpus=settings.gpus_per_actor or None,
         max_task_retries=MAX_RETRIES,
     )
+
+
+def _adder(pool: Any) -> Any:
+    return functools.partial(_add_windows, pool)
 
 
 def _warn_if_too_small(settings: CaptionConfig) -> None:

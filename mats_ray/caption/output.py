@@ -36,13 +36,14 @@ class PartStore:
     Args:
         out: The folder.
         create: Create it if it is absent, and remove incomplete files of a killed run.
+        schema: Of all parts.
 
     Raises:
         DataError: There is a file where the folder should be, or it cannot be created.
     """
 
-    def __init__(self, out: str, *, create: bool = True) -> None:
-        self.out = out
+    def __init__(self, out: str, *, create: bool = True, schema: pa.Schema = SCHEMA) -> None:
+        self.out, self._schema = out, schema
         if create:
             make_folder(out)
             clear_pending(out)
@@ -60,12 +61,14 @@ class PartStore:
         """
         data = read_bytes(self._path(name))
         try:
-            table = _from_bytes(name, data)
+            table = _from_bytes(name, data, self._schema)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise DataError(f"{self._path(name)} cannot be read: {error}") from error
-        if table.schema.names != SCHEMA.names:
-            raise DataError(f"{self._path(name)} holds no caption rows; give the job a folder of its own")
-        return table.cast(SCHEMA)
+        if table.schema.names != self._schema.names:
+            raise DataError(
+                f"{self._path(name)} holds other rows than this job's; give it a folder of its own"
+            )
+        return table.cast(self._schema)
 
     def write(self, name: str, table: pa.Table) -> None:
         """Write or replace one part in one step.
@@ -128,10 +131,10 @@ def _to_bytes(name: str, table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _from_bytes(name: str, data: bytes) -> pa.Table:
+def _from_bytes(name: str, data: bytes, schema: pa.Schema) -> pa.Table:
     if not name.endswith(".jsonl"):
         return pq.read_table(io.BytesIO(data))
     rows = [json.loads(line) for line in data.decode().split("\n") if line]
-    if any(list(row) != SCHEMA.names for row in rows):
+    if any(list(row) != schema.names for row in rows):
         return pa.table({})
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=schema)

@@ -25,6 +25,7 @@ COMMANDS = {
     "memory": "build the Santa memory from embedded triplets",
     "train": "train mapper and language model",
     "caption": "caption or question every file of a folder or bucket",
+    "evaluate": "answer and score published benchmarks; score again, compare",
     "ask": "ask one question about one file, or have it described",
     "serve": "answer over HTTP",
     "convert": "turn published checkpoints into directories this package loads",

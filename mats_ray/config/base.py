@@ -1,7 +1,7 @@
 """Strict configuration: frozen pydantic models, YAML files, ``--set a.b=c``; an error is one clear line."""
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
@@ -179,15 +179,22 @@ def explain(kind: type[BaseModel], error: ValidationError) -> str:
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Follow a location through nested models and list the keys allowed there."""
+    """Follow a location through nested models, and lists of them, and list the keys allowed there."""
     for part in loc:
-        annotation = kind.model_fields[str(part)].annotation
-        inner = [
-            t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel)
-        ]
+        if isinstance(part, int):  # an item of a list
+            continue
+        inner = list(_models_in(kind.model_fields[part].annotation))
         if inner:
             kind = inner[0]
     return sorted(kind.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models an annotation names: ``Model | None``, ``list[Model]``, ``Annotated[Model, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models_in(one)
 
 
 def shown(value: object) -> str:

@@ -31,6 +31,9 @@ class CaptionConfig(StrictConfig):
     """One row per file, from the mean over these windows."""
     always_caption: bool = False
     """Caption files that have questions or are compared with labels, too; one row more for each."""
+    embeddings: str | None = None
+    """Folder or s3:// prefix that keeps the files' audio embeddings: another job about the same files, of any
+    model with the same CLAP, then reads no audio. Not with a window, which gives a file several."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """File format of the rows."""
     max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -38,7 +41,9 @@ class CaptionConfig(StrictConfig):
 
     @model_validator(mode="after")
     def windows_make_sense(self) -> "CaptionConfig":
-        """Refuse a hop longer than the window, which would skip audio silently."""
+        """Refuse a hop longer than the window, which would skip audio silently, and windows to be kept."""
+        if self.window is not None and self.embeddings is not None:
+            raise ValueError("embeddings keeps one embedding per file, and window gives it several")
         if self.window is None and self.hop is not None:
             raise ValueError(f"hop={self.hop:g} is given without a window")
         if isinstance(self.window, float | int) and self.hop is not None and self.hop > self.window:

@@ -6,27 +6,21 @@ they are, for the rows of a batch job's output.
 """
 
 import difflib
-import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import csv
-
 from mats_ray.data.audio_files import AudioObject, stat_audio
+from mats_ray.data.row_file import EXTENSIONS, read_rows
 from mats_ray.errors import DataError, abbreviated
-from mats_ray.storage import is_remote, locate, read_bytes
+from mats_ray.storage import is_remote, locate
 from mats_ray.text import column_name, is_valid_unicode
 
-EXTENSIONS = (".parquet", ".csv", ".jsonl")
 PATH, QUESTION = "path", "question"
 NUM_LOOKUP_THREADS = 32
-_ROWS_AT_A_TIME = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[Manifest
             is not valid Unicode.
     """
     rows = dict[str, list[ManifestRow]]()
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in enumerate(read_rows(path, what="manifest", columns=_columns), start=1):
         listed, question = row.get(PATH), row.get(QUESTION)
         if not isinstance(listed, str) or not listed.strip():
             raise DataError(f"{path}: row {number} names no file in its column {PATH!r}")
@@ -98,41 +92,16 @@ def _resolved(named: str, manifest: str) -> str:
     return locate(os.path.join(folder, named))[1]  # noqa: PTH118
 
 
-def _rows(path: str) -> Iterator[dict[str, Any]]:
-    try:
-        data = read_bytes(path)
-    except FileNotFoundError:
-        raise DataError(f"no manifest {path}") from None
-    try:
-        yield from _json_lines(path, data) if path.lower().endswith(".jsonl") else _table_rows(path, data)
-    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise DataError(f"the manifest {path} cannot be read: {error}") from error
-
-
-def _table_rows(path: str, data: bytes) -> Iterator[dict[str, Any]]:
-    if path.lower().endswith(".csv"):
-        # all columns stay text: a question may be a number, and "NA" a name
-        names = csv.open_csv(io.BytesIO(data)).schema.names
-        texts = csv.ConvertOptions(
-            column_types={name: pa.string() for name in names}, strings_can_be_null=False
-        )
-        parse = csv.ParseOptions(newlines_in_values=True)
-        table = csv.read_csv(io.BytesIO(data), convert_options=texts, parse_options=parse)
-    else:
-        table = pq.read_table(io.BytesIO(data))
-    columns = _columns(table.column_names, path)
-    if PATH not in columns:
-        names = abbreviated(table.column_names, most=20)
-        raise DataError(f"{path} has no column {PATH!r}, its columns are {names}")
-    for batch in table.rename_columns(columns).to_batches(_ROWS_AT_A_TIME):
-        yield from batch.to_pylist()
-
-
-def _columns(names: Sequence[str], where: str) -> list[str]:
+def _columns(names: Sequence[str], where: str, *, whole: bool) -> list[str]:
     """Return the names of the columns: those that are read without case and spaces, the others as they are.
 
+    Args:
+        names: As written.
+        where: The file, and the line of a row that has columns of its own.
+        whole: They are the columns of the whole file: ``path`` must be one.
+
     Raises:
-        DataError: One is there twice, or a name is so close to ``question`` that it is meant.
+        DataError: One is there twice or missing, or a name is so close to ``question`` that it is meant.
     """
     columns = list[str]()
     for given in names:
@@ -148,22 +117,6 @@ def _columns(names: Sequence[str], where: str) -> list[str]:
                 f"{where}: the column {abbreviated([repr(given)])} is not read, is {QUESTION!r} meant?"
             )
         columns.append(name)
+    if whole and PATH not in columns:
+        raise DataError(f"{where} has no column {PATH!r}, its columns are {abbreviated(names, most=20)}")
     return columns
-
-
-def _json_lines(path: str, data: bytes) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            pairs = json.loads(line, object_pairs_hook=_Pairs)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: no JSON: {error}") from error
-        if not isinstance(pairs, _Pairs):
-            raise DataError(f"{path}, line {number}: no JSON object")
-        columns = _columns([name for name, _ in pairs], f"{path}, line {number}")
-        yield {name: cell for name, (_, cell) in zip(columns, pairs, strict=True)}
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it is written: a dictionary would keep the last of two fields of one name."""

@@ -53,8 +53,10 @@ class Record:
 class TextEmbedder(Protocol):
     """Embeds texts, for label matching."""
 
-    name: str
-    """Stands in every result: scores by two embedders cannot be compared."""
+    @property
+    def name(self) -> str:
+        """Stands in every result: scores by two embedders cannot be compared."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, (N, C) float32."""
@@ -128,6 +130,11 @@ class Benchmark:
     """What a reader of a score must know; one sentence."""
     version: int = 1
     """Counts changes of samples, prompt or scorer that change scores."""
+
+    @property
+    def reads(self) -> str:
+        """Names of the annotation files, for people."""
+        return " or ".join(self.files).replace("\\", "") or "names of audio files"
 
     def instruction(self, sample: Sample, mode: PromptMode) -> str:
         """Return the text between audio and answer: upstream's token, if wanted, and prompt or question."""

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Reader, Rejected, Row
 from mats_ray.errors import DataError
@@ -30,12 +31,20 @@ class Annotations:
         return sum(self.left_out.values())
 
 
-def labelled(reader: Reader, *, split: str = "") -> SampleReader:
+def file_name(key: str) -> tuple[str, ...]:
+    """Name a sample and its audio by the file alone, whatever folder was listed."""
+    return (PurePosixPath(key).name,)
+
+
+def labelled(
+    reader: Reader, *, split: str = "", names: Callable[[str], tuple[str, ...]] = lambda key: (key,)
+) -> SampleReader:
     """Make a reader of labelled samples of a reader of training rows; their keys name the audio.
 
     Args:
         reader: Of ``data.sources``.
         split: Rows that name another split are left out; empty: all are samples.
+        names: Names of the audio by key; the first one is the sample's id.
     """
 
     def read(file: AnnotationFile) -> Iterator[Entry]:
@@ -45,7 +54,8 @@ def labelled(reader: Reader, *, split: str = "") -> SampleReader:
             elif split and entry.split and entry.split != split:
                 yield Dropped(entry.number, OTHER_SPLIT)
             else:
-                yield Sample(id=entry.key, audio=(entry.key,), references=entry.labels)
+                audio = names(entry.key)
+                yield Sample(id=audio[0], audio=audio, references=entry.labels)
 
     return read
 
@@ -86,7 +96,7 @@ def _check_name(benchmark: Benchmark, name: str) -> None:
     if any(re.fullmatch(pattern, name) for pattern in benchmark.other_files):
         raise DataError(
             f"{name} is a file of another split or kind than {benchmark.name} evaluates; it reads "
-            f"{benchmark.split}: {' or '.join(benchmark.files)}"
+            f"{benchmark.split}: {benchmark.reads}"
         )
 
 

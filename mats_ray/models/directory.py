@@ -142,6 +142,40 @@ def read_info(directory: str | Path) -> ModelInfo:
     return info
 
 
+def derive_model(
+    info: ModelInfo, directory: Path, *, name: str, santa: SantaConfig, memory: Path | None
+) -> ModelInfo:
+    """Write a model directory that links to the trained parts of another and has its own Santa.
+
+    Args:
+        info: Of the other.
+        directory: Created if absent; files of an earlier one there are replaced.
+        name: Of the new model.
+        santa: Its settings.
+        memory: Its memory file; None: it has none.
+
+    Raises:
+        ModelError: The other's files cannot be read.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tree = _read_json(info.directory, CONFIG) | {"name": name, "santa": santa.model_dump(mode="json")}
+    tree["model"] = info.model.model_dump(mode="json")  # references to base models are absolute
+    links = {file.name: file for file in info.directory.iterdir() if file.name not in {CONFIG, SANTA}}
+    links |= {SANTA: memory} if memory is not None else {}
+    (directory / SANTA).unlink(missing_ok=True)
+    for file, target in links.items():
+        (directory / file).unlink(missing_ok=True)
+        (directory / file).symlink_to(target.resolve())
+    if info.model.llm.train == "lora":
+        from mats_ray.models.llm import ADAPTER_CONFIG
+
+        adapter = _read_json(info.directory, ADAPTER_CONFIG)
+        (directory / ADAPTER_CONFIG).unlink()
+        _write_json(directory / ADAPTER_CONFIG, adapter | {"base_model_name_or_path": info.model.llm.path})
+    _write_json(directory / CONFIG, tree)
+    return read_info(directory)
+
+
 def load_model(info: ModelInfo) -> "tuple[MATS, PromptTokenizer]":
     """Load connector, language model and tokenizer, ready for inference.
 

@@ -30,6 +30,8 @@ COVERED_ELSEWHERE = {
     "mats_ray/data/sources/vggsound.py": "tests/unit/data/sources/test_label_sources.py",
     "mats_ray/data/sources/vocalsound.py": "tests/unit/data/sources/test_label_sources.py",
     "mats_ray/data/sources/wavcaps.py": "tests/unit/data/sources/test_caption_sources.py",
+    "mats_ray/data/row_file.py": "tests/unit/data/test_manifest.py",
+    "mats_ray/evaluate/answering.py": "tests/integration/test_evaluate.py",
     "mats_ray/data/on_ray.py": "tests/integration/test_embedding.py",
     "mats_ray/data/decoders/libsndfile.py": "tests/unit/data/test_audio.py",
     "mats_ray/data/decoders/limits.py": "tests/unit/data/test_audio.py",
@@ -54,10 +56,16 @@ COVERED_ELSEWHERE = {
     "mats_ray/toy/demo/run.py": "tests/integration/test_demo.py",
     "mats_ray/train/on_ray.py": "tests/integration/test_training.py",
 }
+ONE_TABLE_OF_TESTS = {
+    "mats_ray/evaluate/benchmarks": "tests/unit/evaluate/benchmarks/test_benchmarks.py",
+}
+"""Folders whose every file has a row in one table of tests."""
 MODULES = [name_of(path) for path in PACKAGE if path.stem not in {"__init__", "__main__"}]
 
 
 def mirror_of(module: str) -> str:
+    if table := ONE_TABLE_OF_TESTS.get(module.rpartition("/")[0]):
+        return table
     folder, _, name = module.removeprefix("mats_ray/").rpartition("/")
     return "/".join(filter(None, ["tests/unit", folder, f"test_{name}"]))
 

@@ -11,6 +11,7 @@ ONE_FILE_EACH = {
     "mats_ray/cli": "command",
     "mats_ray/config": "section of a configuration",
     "mats_ray/data/sources": "source",
+    "mats_ray/evaluate/benchmarks": "benchmark",
 }
 """Folders in which a file is one of a kind, however short it is and however many there are."""
 SHORT_FILES = {

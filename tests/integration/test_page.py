@@ -1,11 +1,6 @@
-"""The page in a real browser: headless Chromium, driven by Playwright. The model behind it is a fake.
-
-Screenshots are kept in out/screenshots. Without a browser: ``apt-get install chromium``, or set CHROMIUM.
-"""
+"""The page in a real browser: headless Chromium, driven by Playwright. The model behind it is a fake."""
 
 import asyncio
-import os
-import shutil
 import socket
 import threading
 from pathlib import Path
@@ -17,17 +12,16 @@ from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.decoding.pool import DecoderPool
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.service import AudioService
+from tests.browser import SHOTS, chromium, needs_chromium
 from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-SHOTS = Path(__file__).parents[2] / "out" / "screenshots"
 EXAMPLE = Path(__file__).parents[2] / "mats_ray" / "serving" / "page" / "examples" / "dog.ogg"
 KEY = "a-key-of-ours"
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="Playwright is missing: pip install playwright"
 )
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
+pytestmark = needs_chromium
 
 
 class SlowAnswerer(FakeAnswerer):
@@ -69,12 +63,9 @@ def site(answerer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *microphone])
-        yield chromium
-        chromium.close()
+    microphone = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with chromium(*microphone) as running:
+        yield running
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ DESCRIBE = ("describe the audio in detail", "describe the audio")
 NO_TEXT = "no description of its clip"
 
 
-class _Pair(NamedTuple):
+class Pair(NamedTuple):
+    """A question and its answer."""
+
     number: int
     clip: str
     question: str
@@ -32,7 +34,7 @@ def read(file: AnnotationFile) -> Iterator[Entry]:
     with TextLookup() as captions, TextLookup() as better, TextLookup() as other:
         _fill(file, captions, dict(zip(DESCRIBE, (better, other), strict=True)))
         previous, texts = "", list[str]()
-        for pair in _pairs(file):
+        for pair in pairs(file):
             if isinstance(pair, Rejected):
                 yield pair
                 continue
@@ -48,7 +50,7 @@ def read(file: AnnotationFile) -> Iterator[Entry]:
 
 def read_captions(file: AnnotationFile) -> Iterator[Entry]:
     """Read the descriptions in the same files as captions of music."""
-    for pair in _pairs(file):
+    for pair in pairs(file):
         if isinstance(pair, Rejected):
             yield pair
         elif pair.question.lower() in DESCRIBE:
@@ -62,21 +64,22 @@ def _fill(file: AnnotationFile, captions: TextLookup, descriptions: dict[str, Te
     for path in file.companions.get("captions", ()):
         for found in json_lines(file.companion(path)):
             add_caption(captions, found, clip="audio_name")
-    for pair in _pairs(file):
+    for pair in pairs(file):
         if not isinstance(pair, Rejected) and pair.question.lower() in descriptions:
             descriptions[pair.question.lower()].add(pair.clip, pair.answer)
 
 
-def _pairs(file: AnnotationFile) -> Iterator[_Pair | Rejected]:
+def pairs(file: AnnotationFile) -> Iterator[Pair | Rejected]:
+    """Read questions and answers, in the order of the file."""
     for found in json_items(file):
         yield found if isinstance(found, Rejected) else _pair(*found)
 
 
-def _pair(number: int, item: Any) -> _Pair | Rejected:
+def _pair(number: int, item: Any) -> Pair | Rejected:
     try:
         human, machine = item["conversation"]
         texts = (item["audio_name"], human["value"], machine["value"])
     except (KeyError, TypeError, ValueError):
         return Rejected(number, "no audio_name, or no conversation of one question and answer")
-    pair = _Pair(number, *map(text_or_missing, texts))
+    pair = Pair(number, *map(text_or_missing, texts))
     return pair if all(pair[1:]) else Rejected(number, "empty audio_name, question or answer")

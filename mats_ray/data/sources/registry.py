@@ -184,7 +184,7 @@ _ALL = (
         LabelKind.SCENE,
         "non-commercial",
         (r"meta\.txt", "train"),
-        (r"map\.txt", "test"),
+        (r"evaluate\.txt", "test"),
         copies=3,
     ),
     _labels(

@@ -4,7 +4,7 @@ Shapes: N points, C CLAP dim.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import torch
 
+from mats_ray.evaluate.report.markup import mark, style_sheet, table
 from mats_ray.models.noise import inject_noise
 from mats_ray.toy.demo.gap import pair_cosines
 from mats_ray.toy.report.results import (
@@ -74,6 +75,7 @@ def write_report(path: Path, content: ReportContent) -> None:
     page = Template(folder.joinpath("page.html").read_text("utf-8"))
     html = page.substitute(
         _pictures(content),
+        style=style_sheet(),
         loop=folder.joinpath("loop.svg").read_text("utf-8"),
         num_clips=metrics["systems"][METHOD]["read"]["num_clips"],
         verdict=escape(_verdict(metrics), quote=False),
@@ -87,7 +89,9 @@ def write_report(path: Path, content: ReportContent) -> None:
         clips="".join(_clip(number, clip) for number, clip in enumerate(content.clips, start=1)),
         stages=_stages(metrics["wall_seconds"]),
         peak_memory=f"{metrics['peak_memory_gb']:.2f}",
-        versions=_table(("package", "version"), [map(escape, row) for row in metrics["versions"].items()]),
+        versions=table(
+            ("package", "version"), [map(escape, row) for row in metrics["versions"].items()], name="Versions"
+        ),
     )
     path.write_text(html, "utf-8")
 
@@ -133,7 +137,7 @@ def _results(metrics: dict[str, Any]) -> str:
         )
         for label, of in measured_systems(metrics)
     ]
-    return _table(("system", *columns.values()), rows, style="numbers")
+    return table(("system", *columns.values()), rows, name="Results", style="numbers")
 
 
 def _chart_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, tuple[float, float]]]]:
@@ -157,7 +161,7 @@ def _list(sentences: Sequence[str]) -> str:
 
 def _gap(metrics: dict[str, Any]) -> str:
     rows = (tuple(map(escape, row)) for row in gap_rows(metrics))
-    return _table(("measured on the first test set", "here", "published"), rows)
+    return table(("measured on the first test set", "here", "published"), rows, name="The modality gap")
 
 
 def _runs(curves: dict[str, list[dict[str, float]]]) -> str:
@@ -173,7 +177,9 @@ def _runs(curves: dict[str, list[dict[str, float]]]) -> str:
         for name, records in curves.items()
         if records
     ]
-    return _table(("run", "steps", "first loss", "last loss", "samples/s"), rows, style="numbers")
+    return table(
+        ("run", "steps", "first loss", "last loss", "samples/s"), rows, name="Training runs", style="numbers"
+    )
 
 
 def _clip(number: int, clip: ReportClip) -> str:
@@ -185,7 +191,7 @@ def _clip(number: int, clip: ReportClip) -> str:
     picture = base64.b64encode(spectrogram(samples)).decode("ascii")
     names = ("The method", "Without Santa")
     captions = "".join(
-        f"<dt>{name}</dt><dd>{escape(text)} {_mark(good=right)}</dd>"
+        f"<dt>{name}</dt><dd>{escape(text)} {mark(good=right)}</dd>"
         for name, (text, right) in zip(names, clip.captions, strict=True)
     )
     return (
@@ -206,29 +212,11 @@ def _stages(seconds: dict[str, float]) -> str:
         if stage != "total"
     ]
     rows.append(("<strong>in all</strong>", f"<strong>{_duration(seconds['total'])}</strong>", ""))
-    return _table(("stage", "time", "share"), rows, style="times")
+    return table(("stage", "time", "share"), rows, name="Time by stage", style="times")
 
 
 def _bar(share: float) -> str:
     return f'<div class="bar" role="img" aria-label="{share:.0%}" style="width:{share:.1%}"></div>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Iterable[str]], *, style: str = "") -> str:
-    """Lay out cells that are HTML already; the first of a row heads it."""
-    columns = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = ""
-    for first, *others in rows:
-        body += f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
-    return (
-        f'<div class="scroll"><table class="{style}"><thead><tr>{columns}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _mark(*, good: bool, words: tuple[str, str] = ("right", "wrong")) -> str:
-    """A verdict by sign, word and colour."""
-    sign, style, word = ("&#10003;", "good", words[0]) if good else ("&#10007;", "bad", words[1])
-    return f'<span class="mark {style}">{sign}&nbsp;{word}</span>'
 
 
 def _duration(seconds: float) -> str:

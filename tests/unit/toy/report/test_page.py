@@ -3,7 +3,6 @@
 import base64
 import copy
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ import soundfile
 
 from mats_ray.toy.report.page import ReportClip, ReportContent, write_report
 from mats_ray.toy.report.results import SYSTEMS, TEST_SETS
+from tests.html import Page
 from tests.unit.toy.report.metrics import metrics_with
 
-VOID = {"meta", "link", "br", "img"}
 PLANTED = "<script>alert('planted')</script>"
 
 
@@ -33,33 +32,6 @@ def content_in(folder: Path, *, text="a dog barks", num_clips=8, metrics=None):
         text: [{"step": 1, "loss": 3.0, "samples_per_s": 10}, {"step": 2, "loss": 1.0, "samples_per_s": 12}]
     }
     return ReportContent(metrics, curves, points_NC, points_NC + 1, points_NC + 0.5, 0.005, tuple(clips))
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text between them; refuses badly nested elements."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.text, self._open = [], "", []
-        self.feed(html)
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def values(self, attribute):
-        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,140 @@
+"""Audio embeddings of a batch job, kept: answers of many models then cost one pass over the audio.
+
+    decoded clips -> [EncodeStage] -> part files -> [AnswerStage of each model in turn]
+
+One row per file, from all of its audio. Shapes: C CLAP dim.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mats_ray.caption.decode import unpack
+from mats_ray.caption.encode import AddWindows, ClipEncoder, EncodedClip
+from mats_ray.caption.ledger import RETRIED
+from mats_ray.caption.output import PartStore
+from mats_ray.caption.pooling import WindowPool
+from mats_ray.caption.rows import RowError, Source
+from mats_ray.data.audio_files import AudioObject
+from mats_ray.errors import ConfigError
+from mats_ray.models.startup import without_garbage_collection
+from mats_ray.storage import exists, read_bytes, write_bytes
+
+SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("end_s", pa.float64()),  # length; null where it could not be decoded
+        pa.field("error_code", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("embedding", pa.list_(pa.float32())),  # (C,); null where there is an error
+    ]
+)
+_SPACE = "_space.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
+    """Arguments of an encode stage that is made in another process."""
+
+    model: str
+    num_threads: int
+    device: str
+
+
+class EncodeStage:
+    """Callable for Ray Data, one per actor: a table of ``decode.BATCH_SCHEMA`` to a table of ``SCHEMA``.
+
+    Args:
+        settings: Model directory, whose CLAP is used.
+        add_windows: Adds windows to the pool that all actors share; by default to one of this actor alone.
+    """
+
+    @without_garbage_collection
+    def __init__(self, settings: EncodeSettings, add_windows: AddWindows | None = None) -> None:
+        import torch
+
+        from mats_ray.infer.encoder import AudioEncoder
+
+        torch.set_num_threads(settings.num_threads)
+        encoder = AudioEncoder.from_pretrained(settings.model, device=settings.device)
+        self._encoder = ClipEncoder(encoder=encoder, add_windows=add_windows or WindowPool().add)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Encode every clip."""
+        clips = (clip for batch in unpack(table) for clip in self._encoder.encode(batch))
+        return pa.Table.from_pylist([_row(clip) for clip in clips], schema=SCHEMA)
+
+
+class EmbeddingStore:
+    """Embeddings of one CLAP in a folder, local or remote.
+
+    Args:
+        folder: Created if it is absent.
+        space: Name of their space (``ModelInfo.space``).
+
+    Raises:
+        ConfigError: The folder holds embeddings of another space.
+        DataError: It cannot be used.
+    """
+
+    def __init__(self, folder: str, space: str) -> None:
+        self.parts = PartStore(folder, schema=SCHEMA)
+        path = f"{folder.rstrip('/')}/{_SPACE}"
+        if not exists(path):
+            write_bytes(path, json.dumps({"space": space}).encode())
+        elif (found := json.loads(read_bytes(path)).get("space")) != space:
+            raise ConfigError(f"{folder} holds embeddings of {found}, not of {space}; give another folder")
+
+    def missing(self, files: Sequence[AudioObject]) -> list[AudioObject]:
+        """Return the files that have no embedding of their present content, or an error to be retried."""
+        done = {(row["path"], row["etag"]) for row in self._rows() if row["error_code"] not in RETRIED}
+        return [one for one in files if (one.path, one.etag) not in done]
+
+    def tables(
+        self, files: Mapping[str, tuple[str, Sequence[int]]], *, batch_size: int
+    ) -> Iterator[pa.Table]:
+        """Yield the embeddings of files with the prompts they are to be answered for.
+
+        Args:
+            files: Etag and indices of prompts by path.
+            batch_size: Number of rows of a table.
+        """
+        schema, rows = SCHEMA.append(pa.field("prompts", pa.list_(pa.int32()))), dict[str, dict[str, Any]]()
+        for row in self._rows():
+            etag, prompts = files.get(row["path"], ("", ()))
+            known = rows.get(row["path"])
+            # parts of two runs come in no order: an embedding replaces an error that was retried
+            if prompts and row["etag"] == etag and (known is None or known["error_code"] in RETRIED):
+                rows[row["path"]] = row | {"prompts": list(prompts)}
+        found = list(rows.values())
+        for start in range(0, len(found), batch_size):
+            yield pa.Table.from_pylist(found[start : start + batch_size], schema=schema)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for name in self.parts.names():
+            yield from self.parts.read(name).to_pylist()
+
+
+def encoded_clips(table: pa.Table) -> Iterator[EncodedClip]:
+    """Yield the clips of a table of ``EmbeddingStore.tables``."""
+    for row in table.to_pylist():
+        code, end_s = row["error_code"], row["end_s"]
+        yield EncodedClip(
+            source=Source(
+                path=row["path"], etag=row["etag"], start_s=None if end_s is None else 0.0, end_s=end_s
+            ),
+            prompts=row["prompts"],
+            result=RowError(code, row["error"]) if code else np.array(row["embedding"], np.float32),
+        )
+
+
+def _row(clip: EncodedClip) -> dict[str, Any]:
+    base = {"path": clip.source.path, "etag": clip.source.etag, "end_s": clip.source.end_s}
+    if isinstance(clip.result, RowError):
+        return base | {"error_code": clip.result.code, "error": clip.result.message}
+    return base | {"embedding": clip.result}

@@ -1,0 +1,1 @@
+"""Annotation files of benchmarks to samples, where no reader of training rows fits."""

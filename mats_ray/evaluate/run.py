@@ -1,0 +1,147 @@
+"""An evaluation: read all annotations, answer every sample by the batch job, score.
+
+Everything that can be wrong with annotations, audio and model is found before the first answer.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+from mats_ray.config.evaluate import EvaluateConfig
+from mats_ray.errors import ConfigError
+from mats_ray.evaluate.answering import Cluster, answer_from_file, answer_with_model
+from mats_ray.evaluate.benchmark import Resources, find_benchmark
+from mats_ray.evaluate.embedders import CLAP, load_embedder
+from mats_ray.evaluate.judge import VERDICTS, export_requests, read_verdicts, request_verdicts, scores_of
+from mats_ray.evaluate.log import EvaluationLog
+from mats_ray.evaluate.metrics.judge import judged
+from mats_ray.evaluate.plan import PlannedBenchmark
+from mats_ray.evaluate.scoring import score_log
+from mats_ray.evaluate.variants import variant_model
+from mats_ray.models.directory import ModelInfo, read_info
+from mats_ray.storage import exists, read_bytes, write_bytes
+
+logger = logging.getLogger(__name__)
+
+Results = dict[str, dict[str, Any]]
+"""``scores.json`` by name of the benchmark."""
+
+
+def evaluate(config: EvaluateConfig, *, cluster: Cluster = nullcontext) -> dict[str, Results]:
+    """Answer and score every benchmark of a configuration, for every variant of the model.
+
+    Answers that are there already are not computed again, so an evaluation that was killed is continued.
+
+    Args:
+        config: What to evaluate.
+        cluster: Starts Ray; entered once, and only if answers are missing.
+
+    Returns:
+        Results by folder: ``config.out``, or a folder below it for each variant.
+
+    Raises:
+        ConfigError: A name, model or folder is not valid, or the folder holds another evaluation.
+        DataError: Annotations or audio cannot be used, or too many answers are errors.
+        ModelError: The model cannot be loaded.
+        EndpointError: An embedder or judge refuses.
+    """
+    info = _model(config)
+    planned = [PlannedBenchmark.plan(one) for one in config.benchmarks]
+    out, logs = config.out.rstrip("/"), dict[str, dict[str, EvaluationLog]]()
+    with _entered_once(cluster) as enter:
+        for folder, model in _models(config, info, out):
+            logs[folder] = {one.input.name: _answered(one, config, model, folder, enter) for one in planned}
+    return {
+        folder: score_all(some, embedder=config.embedder, judge=config.judge) for folder, some in logs.items()
+    }
+
+
+def _models(
+    config: EvaluateConfig, info: ModelInfo | None, out: str
+) -> Iterator[tuple[str, ModelInfo | None]]:
+    """Yield folder and model of each variant, or of the one evaluation."""
+    if info is None or not config.variants:
+        yield out, info
+        return
+    for variant in config.variants:
+        folder = f"{out}/{variant.name}"
+        yield folder, variant_model(variant, info, training=config.training, folder=folder)
+
+
+def _answered(
+    planned: PlannedBenchmark, config: EvaluateConfig, info: ModelInfo | None, folder: str, cluster: Cluster
+) -> EvaluationLog:
+    log, one = EvaluationLog(f"{folder}/{planned.input.name}"), planned.input
+    if one.answers is not None or info is None:
+        answer_from_file(planned, log, mode=config.prompt)
+    else:
+        if config.variants:
+            kept = f"{config.out.rstrip('/')}/embeddings/{one.name}"
+            config = config.model_copy(
+                update={"caption": config.caption.model_copy(update={"embeddings": kept})}
+            )
+        answer_with_model(planned, log, config, info, cluster)
+    if one.verdicts is not None:
+        read_verdicts(one.verdicts)  # checked before it replaces anything
+        write_bytes(log.path(VERDICTS), read_bytes(one.verdicts))
+    return log
+
+
+def score_all(logs: Mapping[str, EvaluationLog], *, embedder: str, judge: str | None = None) -> Results:
+    """Score logs that have their answers, with a judge's replies where one is given.
+
+    Raises:
+        ConfigError: The embedder or a library that a measure needs is not there.
+        EndpointError: An embedder or judge refuses.
+    """
+    results: Results = {}
+    for name, log in logs.items():
+        benchmark = find_benchmark(log.header().benchmark)
+        if benchmark.score is judged:
+            rows = log.rows()
+            export_requests(log, rows)
+            if judge is not None:
+                request_verdicts(log, rows, judge)
+        logger.info("scoring %s", name)
+        results[name] = score_log(log, benchmark, resources_of(log, embedder))
+    return results
+
+
+def resources_of(log: EvaluationLog, embedder: str) -> Resources:
+    """Return what scorers of a log may need; the embedder is loaded when it is first used."""
+    verdicts = scores_of(read_verdicts(log.path(VERDICTS))) if exists(log.path(VERDICTS)) else {}
+    directory = log.header().model.get("directory")
+
+    @cache
+    def load() -> Any:
+        clap = read_info(directory).model.clap if embedder == CLAP and directory else None
+        return load_embedder(embedder, clap=clap)
+
+    return Resources(embedder=load, verdicts=verdicts)
+
+
+def _model(config: EvaluateConfig) -> ModelInfo | None:
+    without = [one.name for one in config.benchmarks if one.answers is None]
+    if not without:
+        return None
+    if config.model is None:
+        raise ConfigError(f"{without[0]} needs a model directory (--model), or a file of answers (--answers)")
+    return read_info(config.model)
+
+
+@contextmanager
+def _entered_once(cluster: Cluster) -> Iterator[Cluster]:
+    """Yield a cluster that the first benchmark with missing answers starts, and all others share."""
+    with ExitStack() as stack:
+
+        @cache
+        def start() -> None:
+            stack.enter_context(cluster())
+
+        def enter() -> AbstractContextManager[None]:
+            start()
+            return nullcontext()
+
+        yield enter

@@ -1,0 +1,46 @@
+"""What an evaluation found, in lines for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+OURS = "MATS-LLaMA"
+
+
+def summary_lines(results: Mapping[str, Mapping[str, Any]], *, out: str) -> list[str]:
+    """Write every measure on a line: value, standard error, chance, samples, the paper's MATS-LLaMA.
+
+    Args:
+        results: ``scores.json`` by name of the benchmark.
+        out: Folder of the evaluation.
+    """
+    lines = list[str]()
+    for name, tree in results.items():
+        lines += [f"{name}: {line}" for line in _lines_of(tree)]
+    return [*lines, f"{out.rstrip('/')}/report.html"]
+
+
+def _lines_of(tree: Mapping[str, Any]) -> list[str]:
+    lines = list[str]()
+    for measure, one in tree["measures"].items():
+        line = f"{measure} {one['value']:.4f} ± {one['error']:.4f}, {one['n']} samples"
+        if one["chance"] is not None:
+            line += f", chance {one['chance']:.4f}"
+        if "n_with_audio" in one:
+            line += f"; {one['value_with_audio']:.4f} over the {one['n_with_audio']} with audio"
+        published = tree["results"].get(measure, {}).get(OURS)
+        lines.append(line if published is None else f"{line}; {OURS} in the paper {published:g}")
+    lines += [f"{measure} absent: {reason}" for measure, reason in tree["unavailable"].items()]
+    return [*lines, _counts_line(tree["samples"])]
+
+
+def _counts_line(counts: Mapping[str, Any]) -> str:
+    errors = ", ".join(f"{count} {code}" for code, count in counts["errors"].items())
+    parts = [
+        f"{counts['answered']} of {counts['annotated']} samples answered ({counts['published']} published)"
+    ]
+    parts += [f"{counts['empty']} empty answers"] if counts["empty"] else []
+    parts += [f"errors: {errors}"] if errors else []
+    missing = counts["missing_audio"] + counts["ambiguous_audio"]
+    parts += [f"{missing} without audio or answer, counted as wrong"] if missing else []
+    left_out = sum(counts["left_out"].values())
+    return "; ".join([*parts, *([f"{left_out} records left out"] if left_out else [])])

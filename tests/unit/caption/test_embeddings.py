@@ -1,0 +1,114 @@
+"""Kept embeddings: of one space, of the present content of each file, answered like fresh ones."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mats_ray.caption.answer import AnswerSettings, AnswerStage
+from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage
+from mats_ray.caption.embeddings import SCHEMA, EmbeddingStore, EncodeSettings, EncodeStage
+from mats_ray.caption.output import PartWriter
+from mats_ray.caption.prompts import plan_prompts
+from mats_ray.caption.rows import Provenance
+from mats_ray.config.generation import GenerationConfig
+from mats_ray.data.audio import Limits
+from mats_ray.data.audio_files import AudioObject
+from mats_ray.errors import ConfigError
+from mats_ray.storage import Environment
+from tests.unit.caption.test_decode import wav
+
+QUESTIONS = ["Is there a dog?", "Does it rain?"]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for n, seconds in enumerate([1, 3, 9]):  # the last is longer than CLAP's window
+        time = np.arange(seconds * 16_000) / 16_000
+        (folder / f"{n}.wav").write_bytes(wav(0.4 * np.sin(2 * np.pi * (200 + 700 * n) * time), 16_000))
+    (folder / "note.wav").write_text("no sound")
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+def decoded(paths, prompts):
+    rows = [{"path": path, "etag": "", "size": 1, "prompts": prompts} for path in paths]
+    stage = DecodeStage(
+        opener=AudioOpener(environment=Environment(), limits=Limits(max_seconds=60)), batch_size=2
+    )
+    return list(stage(pa.Table.from_pylist(rows, schema=FILE_SCHEMA)))
+
+
+def encoded(model_dir, paths):
+    stage = EncodeStage(EncodeSettings(model=str(model_dir), num_threads=1, device="cpu"))
+    return pa.concat_tables([stage(table) for table in decoded(paths, [])])
+
+
+def filled(folder, table):
+    store = EmbeddingStore(str(folder), "space")
+    with PartWriter(store.parts) as writer:
+        writer.add(table)
+    return store
+
+
+def objects(paths, etag=""):
+    return [AudioObject(path=path, size=1, etag=etag) for path in paths]
+
+
+def test_answers_from_kept_embeddings_are_those_of_the_audio(model_dir, paths, tmp_path):
+    settings = AnswerSettings(
+        model=str(model_dir),
+        provenance=Provenance(model_id="m", generation=GenerationConfig(profile="fast", max_new_tokens=8)),
+        prompts=plan_prompts(paths, shared=QUESTIONS).prompts,
+        batch_size=2,
+        num_threads=1,
+        device="cpu",
+    )
+    answer = AnswerStage(settings)
+    fresh = pa.concat_tables([answer(table) for table in decoded(paths, [0, 1])])
+    store = filled(tmp_path, encoded(model_dir, paths))
+
+    tables = store.tables({path: ("", [0, 1]) for path in paths}, batch_size=3)
+    kept = pa.concat_tables([answer(table) for table in tables])
+
+    def key(row):
+        return row["path"], row["prompt"]
+
+    assert sorted(kept.to_pylist(), key=key) == sorted(fresh.to_pylist(), key=key)
+
+
+def test_a_file_is_missing_until_its_present_content_is_embedded(model_dir, paths, tmp_path):
+    store = filled(tmp_path, encoded(model_dir, paths[:2]))
+
+    assert [one.path for one in store.missing(objects(paths))] == paths[2:]
+    assert [one.path for one in store.missing(objects(paths, etag="new"))] == paths
+
+
+def test_a_passing_error_is_retried_and_its_row_replaced(paths, tmp_path):
+    row = {"path": paths[0], "etag": "", "error_code": "read_failed", "error": "x"}
+    store = filled(tmp_path, pa.Table.from_pylist([row], schema=SCHEMA))
+
+    missing = store.missing(objects(paths[:1]))
+    with PartWriter(store.parts) as writer:
+        good = {"path": paths[0], "etag": "", "end_s": 1.0, "embedding": [1.0]}
+        writer.add(pa.Table.from_pylist([good], schema=SCHEMA))
+
+    assert [one.path for one in missing] == paths[:1]
+    (table,) = store.tables({paths[0]: ("", [0])}, batch_size=5)
+    assert table.column("embedding").to_pylist() == [[1.0]]
+
+
+def test_files_without_prompts_are_not_read_for_answers(model_dir, paths, tmp_path):
+    store = filled(tmp_path, encoded(model_dir, paths))
+
+    tables = list(store.tables({paths[0]: ("", [1]), paths[1]: ("", [])}, batch_size=5))
+
+    assert [row["path"] for table in tables for row in table.to_pylist()] == paths[:1]
+
+
+def test_embeddings_of_another_space_are_refused(tmp_path):
+    EmbeddingStore(str(tmp_path), "one CLAP")
+
+    with pytest.raises(
+        ConfigError, match="holds embeddings of one CLAP, not of another; give another folder"
+    ):
+        EmbeddingStore(str(tmp_path), "another")

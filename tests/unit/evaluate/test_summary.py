@@ -1,0 +1,21 @@
+"""What a terminal shows of an evaluation: every number with its error, and every count."""
+
+from mats_ray.evaluate.scoring import score_log
+from mats_ray.evaluate.summary import summary_lines
+from tests.unit.evaluate.logs import BENCHMARK, RESOURCES, row, write_log
+
+
+def test_values_counts_and_absent_measures_each_have_a_line(tmp_path):
+    rows = [row("a", "dog", "dog"), row("b", "dog", "", "missing"), row("c", "dog", "", "empty")]
+    log = write_log(tmp_path / "tiny", rows, left_out={"duplicate id": 3})
+
+    lines = summary_lines({"tiny": score_log(log, BENCHMARK, RESOURCES)}, out=str(tmp_path))
+
+    assert lines[0].startswith("tiny: accuracy 0.3333 ± 0.2")
+    assert lines[0].endswith("chance 0.5000; 0.5000 over the 2 with audio; MATS-LLaMA in the paper 0.9")
+    assert lines[1] == "tiny: spice absent: no jar"
+    assert lines[2] == (
+        "tiny: 1 of 3 samples answered (4 published); 1 empty answers; "
+        "1 without audio or answer, counted as wrong; 3 records left out"
+    )
+    assert lines[-1] == f"{tmp_path}/report.html"
