@@ -36,12 +36,24 @@ def test_a_share_of_all_or_none_has_no_error():
 
 
 def test_a_selection_is_estimated_on_its_samples(values):
-    few = np.array([3, 4, 5, 6])
-    estimate = Measure.mean(values).estimate(few)
+    estimate = Measure.mean(values).over(np.array([3, 4, 5, 6])).estimate(np.arange(4))
 
     assert estimate.value == pytest.approx(values[3:7].mean())
     assert estimate.n == 4
     assert estimate.low >= values[3:7].min()
+
+
+def test_samples_of_one_recording_are_drawn_together(values):
+    copies, recording = np.repeat(values, 5), np.repeat(ALL, 5)
+
+    together, apart = (
+        Measure.mean(copies).estimate(recording),
+        Measure.mean(copies).estimate(np.arange(5 * N)),
+    )
+
+    assert together.n == 5 * N
+    assert together.error == pytest.approx(values.std(ddof=1) / np.sqrt(N), rel=0.06)
+    assert apart.error == pytest.approx(together.error / np.sqrt(5), rel=0.1)
 
 
 def test_of_no_sample_the_estimate_is_zero(values):
@@ -54,12 +66,13 @@ def test_an_estimate_is_the_same_whenever_it_is_made(values):
     assert Measure.mean(values).estimate(ALL) == Measure.mean(values).estimate(ALL)
 
 
-def test_what_is_no_mean_is_computed_on_each_resample(values):
-    median = Measure(of=lambda index_S: float(np.median(values[index_S])))
+def test_what_is_no_mean_is_computed_on_fewer_resamples(values):
+    calls = []
+    median = Measure(of=lambda index_S: calls.append(1) or float(np.median(values[index_S])))
 
     estimate = median.estimate(ALL)
 
-    assert len(median.resampled(ALL)) == NUM_SLOW_RESAMPLES < NUM_RESAMPLES
+    assert len(calls) == NUM_SLOW_RESAMPLES + 1 < NUM_RESAMPLES
     assert estimate.value == np.median(values)
     assert estimate.error == pytest.approx(1.2533 * values.std() / np.sqrt(N), rel=0.4)
 
