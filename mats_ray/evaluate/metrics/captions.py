@@ -40,13 +40,12 @@ class Texts:
     @cached_property
     def candidates(self) -> list[str]:
         """Words of each answer."""
-        return [tokenize(one.answer) for one in self.records]
+        return [self._words[one.answer] for one in self.records]
 
     @cached_property
     def references(self) -> list[list[str]]:
         """Words of each sample's references."""
-        words_of = {text: tokenize(text) for one in self.records for text in one.sample.references}
-        return [[words_of[text] for text in one.sample.references] for one in self.records]
+        return [[self._words[text] for text in one.sample.references] for one in self.records]
 
     @cached_property
     def spice(self) -> Measure:
@@ -74,6 +73,11 @@ class Texts:
             found = library.cook_test(candidate, library.cook_refs(others, n=MAX_ORDER), "closest", MAX_ORDER)
             rows.append([found["testlen"], found["reflen"], *found["guess"], *found["correct"]])
         return np.array(rows, dtype=np.int64).reshape(len(rows), 2 + 2 * MAX_ORDER)
+
+    @cached_property
+    def _words(self) -> dict[str, str]:
+        texts = (text for one in self.records for text in (one.answer, *one.sample.references))
+        return {text: tokenize(text) for text in dict.fromkeys(texts)}
 
     def as_coco(self) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
         """Return references and answers as pycocoevalcap takes them: lists by number of sample."""

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     | {_ALNUM}+(?:-{_ALNUM}+){{0,2}}(?:/{_ALNUM}+(?:-{_ALNUM}+){{0,2}}){{1,2}}     # hip-hop/rap, 4/4
     | {_ALNUM}(?:[.,]*{_ALNUM})*(?:-{_ALNUM}+)+                          # low-pitched
     | (?-i:[A-Z]+(?:[+&][A-Z]+)+)                                        # R&B
-    | \d*(?:[.,:]\d+)+(?:st|nd|rd|th|s\b)?                               # 1,000
+    | \d*(?:[.,:]\d+)+(?:st|[nr]d|th|s\b)?                               # 1,000
     | {_LETTER}{_ALNUM}*?(?=n't\b)
     | {_LETTER}{_ALNUM}*(?:_{_ALNUM}+)*(?:[.!?]{_LETTER}{_ALNUM}*)*
     | {_ALNUM}+ | \.{{3}} | --+ | [!?]+ | \S
