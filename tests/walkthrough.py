@@ -50,6 +50,7 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
         "export RAY_AUTH_MODE",
     ): "trains the demo again; the job own captions submits in the same way",
     ("docs/data.md", "mats prepare --config run.yaml"): "needs published data sets",
+    ("docs/evaluation.md", "mats evaluate --list"): "needs published data sets",
     (
         "docs/training.md",
         "mats prepare --config configs/mats_llama_7b.yaml",

@@ -79,8 +79,6 @@ def caption(
         )
         if not job.is_done:
             with cluster():
-                if job.embeddings is not None:
-                    write_missing_embeddings(job, job.embeddings)
                 write_missing_rows(job)
         return job.finish()
 
@@ -92,6 +90,8 @@ def write_missing_rows(job: CaptionJob) -> None:
         ModelError: The model's weights cannot be used.
         DataError: The output cannot be written.
     """
+    if job.embeddings is not None:
+        write_missing_embeddings(job, job.embeddings)
     errors = Counter[str]()
     pool, writer = _start_pool(), PartWriter(job.store, file_format=job.settings.format)
     with Progress("caption", total=job.num_files, unit="file") as progress, writer:

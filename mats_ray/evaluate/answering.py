@@ -1,6 +1,6 @@
 """Answers of one benchmark: by the batch job, or from a file; a row of the log for every sample."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -65,22 +65,29 @@ def answer_with_model(
     decoding = Provenance(model_id=info.model_id, generation=config.generation or info.generation).decoding
     log.claim(_header(planned, config.prompt, model=model, decoding=decoding))
     samples, prompts = planned.annotations.samples, _prompts(planned, config.prompt)
-    questions = dict[str, list[str]]()
-    for one, prompt in zip(samples, prompts, strict=True):
-        if one.id in planned.matches.objects:
-            questions.setdefault(planned.matches.objects[one.id].path, []).append(prompt)
     caption(
         config.caption,
         config.generation,
         audio=planned.matches.files,
         out=log.path(ANSWERS),
         model=str(info.directory),
-        questions=questions,
+        questions=_questions(samples, prompts, planned.matches),
         cluster=cluster,
     )
     answers = _answer_rows(log.path(ANSWERS))
     pairs = zip(samples, prompts, strict=True)
     log.write([_answered_row(one, prompt, planned.matches, answers) for one, prompt in pairs])
+
+
+def _questions(
+    samples: Sequence[Sample], prompts: Sequence[str], matches: AudioMatches
+) -> dict[str, list[str]]:
+    """List the prompts about each file by its path."""
+    questions = dict[str, list[str]]()
+    for sample, prompt in zip(samples, prompts, strict=True):
+        if sample.id in matches.objects:
+            questions.setdefault(matches.objects[sample.id].path, []).append(prompt)
+    return questions
 
 
 def _santa(info: ModelInfo) -> str:

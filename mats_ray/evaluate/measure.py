@@ -52,6 +52,13 @@ class Measure:
             chance=chance,
         )
 
+    def over(self, index_S: np.ndarray) -> "Measure":
+        """Return the same number over a selection of the samples alone; its chance is not known."""
+        values_N = self.values_N
+        return Measure(
+            of=lambda index: self.of(index_S[index]), values_N=None if values_N is None else values_N[index_S]
+        )
+
     def estimate(self, recording_N: np.ndarray) -> Estimate:
         """Compute the number over all samples, and how much it would vary among other recordings.
 

@@ -29,7 +29,8 @@ def score_log(log: EvaluationLog, benchmark: Benchmark, resources: Resources) ->
     main = next(iter(scores.measures.values()), None)
     log.write(rows, predictions=scores.predictions, scores=None if main is None else main.values_N)
     tree = _facts(benchmark, header) | {
-        "measures": {name: _estimates(one, rows) for name, one in scores.measures.items()},
+        "measures": {name: _estimates(one, rows) for name, one in scores.measures.items()}
+        | _parts(benchmark, scores, rows),
         "unavailable": dict(scores.unavailable),
         "samples": sample_counts(benchmark, header, rows),
         "per_class": {} if main is None else _per_class(scores, main, rows),
@@ -78,6 +79,18 @@ def _estimates(measure: Measure, rows: Sequence[Row]) -> dict[str, Any]:
     if len(with_audio) < len(rows):
         tree |= {"value_with_audio": measure.of(with_audio), "n_with_audio": len(with_audio)}
     return tree
+
+
+def _parts(benchmark: Benchmark, scores: Scores, rows: Sequence[Row]) -> dict[str, Any]:
+    """Estimate the measures of published results over one category, ``accuracy/sound`` say."""
+    parts = dict[str, Any]()
+    for name in benchmark.results:
+        measure, slash, category = name.partition("/")
+        index_S = np.flatnonzero([category in row.sample.categories.values() for row in rows])
+        if slash and measure in scores.measures and len(index_S):
+            some = [rows[index] for index in index_S.tolist()]
+            parts[name] = _estimates(scores.measures[measure].over(index_S), some)
+    return parts
 
 
 def _per_class(scores: Scores, main: Measure, rows: Sequence[Row]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def summary_lines(results: Mapping[str, Mapping[str, Any]], *, out: str) -> list
 
 
 def _lines_of(tree: Mapping[str, Any]) -> list[str]:
-    lines = list[str]()
+    lines, counts = list[str](), tree["samples"]
+    is_whole = counts["annotated"] == counts["published"]  # else the paper's is of another set
     for measure, one in tree["measures"].items():
         line = f"{measure} {one['value']:.4f} ± {one['error']:.4f}, {one['n']} samples"
         if one["chance"] is not None:
@@ -28,9 +29,9 @@ def _lines_of(tree: Mapping[str, Any]) -> list[str]:
         if "n_with_audio" in one:
             line += f"; {one['value_with_audio']:.4f} over the {one['n_with_audio']} with audio"
         published = tree["results"].get(measure, {}).get(OURS)
-        lines.append(line if published is None else f"{line}; {OURS} in the paper {published:g}")
+        lines.append(f"{line}; {OURS} in the paper {published:g}" if is_whole and published else line)
     lines += [f"{measure} absent: {reason}" for measure, reason in tree["unavailable"].items()]
-    return [*lines, _counts_line(tree["samples"])]
+    return [*lines, _counts_line(counts)]
 
 
 def _counts_line(counts: Mapping[str, Any]) -> str:

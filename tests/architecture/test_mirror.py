@@ -30,6 +30,8 @@ COVERED_ELSEWHERE = {
     "mats_ray/data/sources/vggsound.py": "tests/unit/data/sources/test_label_sources.py",
     "mats_ray/data/sources/vocalsound.py": "tests/unit/data/sources/test_label_sources.py",
     "mats_ray/data/sources/wavcaps.py": "tests/unit/data/sources/test_caption_sources.py",
+    "mats_ray/data/row_file.py": "tests/unit/data/test_manifest.py",
+    "mats_ray/evaluate/answering.py": "tests/integration/test_evaluate.py",
     "mats_ray/data/on_ray.py": "tests/integration/test_embedding.py",
     "mats_ray/data/decoders/libsndfile.py": "tests/unit/data/test_audio.py",
     "mats_ray/data/decoders/limits.py": "tests/unit/data/test_audio.py",

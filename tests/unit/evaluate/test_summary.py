@@ -12,10 +12,22 @@ def test_values_counts_and_absent_measures_each_have_a_line(tmp_path):
     lines = summary_lines({"tiny": score_log(log, BENCHMARK, RESOURCES)}, out=str(tmp_path))
 
     assert lines[0].startswith("tiny: accuracy 0.3333 ± 0.2")
-    assert lines[0].endswith("chance 0.5000; 0.5000 over the 2 with audio; MATS-LLaMA in the paper 0.9")
+    assert lines[0].endswith("chance 0.5000; 0.5000 over the 2 with audio")
     assert lines[1] == "tiny: spice absent: no jar"
     assert lines[2] == (
         "tiny: 1 of 3 samples answered (4 published); 1 empty answers; "
         "1 without audio or answer, counted as wrong; 3 records left out"
     )
     assert lines[-1] == f"{tmp_path}/report.html"
+
+
+def test_the_papers_number_stands_beside_the_published_set_alone(tmp_path):
+    whole = [row(name, "dog", "dog") for name in "abcd"]
+    logs = {"whole": write_log(tmp_path / "whole", whole), "part": write_log(tmp_path / "part", whole[:3])}
+
+    lines = summary_lines(
+        {name: score_log(log, BENCHMARK, RESOURCES) for name, log in logs.items()}, out=str(tmp_path)
+    )
+
+    assert [line for line in lines if "in the paper 0.9" in line] == [lines[0]]
+    assert lines[0].startswith("whole: accuracy")
