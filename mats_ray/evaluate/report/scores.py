@@ -119,6 +119,11 @@ class BenchmarkScores(_Part):
     created: str = ""
 
     @property
+    def are_given(self) -> bool:
+        """Whether the answers came from a file: then a model is known by its name alone."""
+        return set(self.model) <= {"id"}
+
+    @property
     def main(self) -> str:
         """Name of the main measure; empty where no measure could be had."""
         return next(iter(self.measures), "")

@@ -82,15 +82,16 @@ def missing_text(scores: BenchmarkScores) -> str:
     of_main = scores.measures.get(scores.main)
     if not missing:
         return ""
-    said = f"Missing audio counts as wrong: {count(missing)} of {count(scores.samples.annotated)} samples."
+    what, others = ("A missing answer", "answered") if scores.are_given else ("Missing audio", "with audio")
+    said = f"{what} counts as wrong: {count(missing)} of {count(scores.samples.annotated)} samples."
     if of_main is None or of_main.value_with_audio is None:
         return said
-    others = "; ".join(
+    values = "; ".join(
         f"{name} {number(one.value_with_audio)} (n {count(one.n_with_audio or 0)})"
         for name, one in scores.measures.items()
         if one.value_with_audio is not None
     )
-    return f"{said} Over the clips with audio: {others}."
+    return f"{said} Over the clips {others}: {values}."
 
 
 # From here on functions return HTML.
@@ -124,7 +125,7 @@ def _measures(scores: BenchmarkScores) -> str:
         ]
         for name, one in scores.measures.items()
     ]
-    head += ["with audio"] if has_missing else []
+    head += ["answered" if scores.are_given else "with audio"] if has_missing else []
     shown = table(head, rows, name=f"Scores of {scores.title}", style="numbers") if rows else ""
     absent = items(
         f"<strong>{text(name)}</strong> is absent: {text(reason)}" for name, reason in _absent(scores)
@@ -193,7 +194,7 @@ def _counts(scores: BenchmarkScores) -> str:
         ("answered", counts.answered),
         ("answers that are empty, which count as wrong", counts.empty),
         *((f"failed, which counts as wrong: {code}", number) for code, number in counts.errors.items()),
-        ("audio missing, which counts as wrong", counts.missing_audio),
+        (f"{'answer' if scores.are_given else 'audio'} missing, which counts as wrong", counts.missing_audio),
         ("audio whose name several files have, which counts as wrong", counts.ambiguous_audio),
     ]
     shown = table(

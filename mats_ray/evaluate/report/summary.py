@@ -24,7 +24,7 @@ def summary_html(scores_of: Mapping[str, BenchmarkScores]) -> str:
         "chance",
         f"{PAPER_MODEL} <small>paper</small>",
         "samples",
-        "no audio",
+        "missing",
     )
     rows = (_row(anchor, scores) for anchor, scores in scores_of.items())
     return table(head, rows, name="All benchmarks", style="numbers")

@@ -113,6 +113,13 @@ def test_audio_of_which_several_files_have_the_name_is_missing_too():
     assert "wrong: 20 of 320" in missing_text(scores_with(samples=counts_with(ambiguous_audio=4)))
 
 
+def test_of_given_answers_those_that_are_missing_are_said():
+    text = page_of(model={"id": "theirs.csv"}).text
+
+    assert "A missing answer counts as wrong: 16 of 320 samples. Over the clips answered: accuracy" in text
+    assert "audio missing" not in text
+
+
 def test_with_all_audio_there_nothing_is_said_of_missing_audio():
     scores = scores_with(measures={"accuracy": measure(0.6, n=320)}, samples=counts_with(missing_audio=0))
 
