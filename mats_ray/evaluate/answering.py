@@ -60,12 +60,7 @@ def answer_with_model(
         ModelError: The model cannot be loaded.
     """
     assert planned.matches is not None
-    model = {
-        "id": info.model_id,
-        "clap": str(info.clap),
-        "santa": _santa(info),
-        "directory": str(info.directory.resolve()),
-    }
+    model = _identity(info)
     decoding = Provenance(model_id=info.model_id, generation=config.generation or info.generation).decoding
     log.claim(_header(planned, config.prompt, model=model, decoding=decoding))
     samples, prompts = planned.annotations.samples, _prompts(planned, config.prompt)
@@ -92,6 +87,11 @@ def _questions(
         if sample.id in matches.objects:
             questions.setdefault(matches.objects[sample.id].path, []).append(prompt)
     return questions
+
+
+def _identity(info: ModelInfo) -> dict[str, str]:
+    directory = str(info.directory.resolve())
+    return {"id": info.model_id, "clap": str(info.clap), "santa": _santa(info), "directory": directory}
 
 
 def _santa(info: ModelInfo) -> str:

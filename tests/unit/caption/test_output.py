@@ -116,7 +116,7 @@ def test_readers_of_the_whole_folder_see_the_rows(tmp_path):
 def test_parquet_of_another_kind_is_refused(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "triplets.parquet")
 
-    with pytest.raises(DataError, match=r"triplets\.parquet holds rows of another kind"):
+    with pytest.raises(DataError, match=r"triplets\.parquet holds other rows than this job's"):
         PartStore(str(tmp_path)).read("triplets.parquet")
 
 

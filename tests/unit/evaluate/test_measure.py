@@ -57,7 +57,7 @@ def test_samples_of_one_recording_are_drawn_together(values):
 
 
 def test_of_no_sample_the_estimate_is_zero(values):
-    estimate = Measure.mean(values).estimate(ALL[:0])
+    estimate = Measure.mean(values[:0]).estimate(ALL[:0])
 
     assert (estimate.value, estimate.n, estimate.error) == (0, 0, 0)
 
@@ -101,3 +101,28 @@ def test_a_difference_of_what_is_no_mean_is_paired_too(values):
     found = difference(median, median, ALL)
 
     assert (found.value, found.error) == (0, 0)
+
+
+def test_samples_that_are_nan_are_in_no_mean_and_not_counted():
+    measure = Measure.mean(np.array([1.0, np.nan, 0.0, np.nan]))
+
+    estimate = measure.estimate(np.arange(4))
+
+    assert (estimate.value, estimate.n) == (0.5, 2)
+    assert measure.of(np.array([1, 3])) == 0
+
+
+def test_a_measure_over_a_selection_numbers_its_samples_anew():
+    measure = Measure.mean(np.array([1.0, 0.0, 0.0, 1.0])).over(np.array([0, 3]))
+
+    assert measure.estimate(np.arange(2)).value == 1
+
+
+def test_questions_about_one_recording_are_drawn_together():
+    """Six questions that stand or fall together say as much as one."""
+    values = np.random.default_rng(3).random(300) < 0.4
+    one, six = Measure.mean(values), Measure.mean(np.repeat(values, 6))
+
+    together = six.estimate(np.repeat(np.arange(300), 6))
+
+    assert together.error == pytest.approx(one.estimate(np.arange(300)).error, rel=1e-6)
