@@ -62,6 +62,16 @@ def test_of_no_sample_the_estimate_is_zero(values):
     assert (estimate.value, estimate.n, estimate.error) == (0, 0, 0)
 
 
+def test_a_sample_without_a_value_does_not_count(values):
+    half = np.where(ALL % 2, values, np.nan)
+
+    estimate = Measure.mean(half).estimate(ALL)
+
+    assert (estimate.value, estimate.n) == (pytest.approx(values[1::2].mean()), N // 2)
+    assert estimate.error == pytest.approx(values[1::2].std(ddof=1) / np.sqrt(N / 2), rel=0.1)
+    assert Measure.mean(half).of(ALL[::2]) == 0
+
+
 def test_an_estimate_is_the_same_whenever_it_is_made(values):
     assert Measure.mean(values).estimate(ALL) == Measure.mean(values).estimate(ALL)
 
