@@ -15,7 +15,7 @@ from mats_ray.serving.service import AudioService
 from tests.browser import SHOTS, chromium, needs_chromium
 from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder
 
-EXAMPLE = Path(__file__).parents[2] / "mats_ray" / "serving" / "page" / "examples" / "dog.ogg"
+EXAMPLE = Path(__file__).parents[2] / "mats_ray" / "serving" / "http" / "page" / "examples" / "dog.ogg"
 KEY = "a-key-of-ours"
 
 playwright = pytest.importorskip(
