@@ -12,6 +12,7 @@ from mats_ray.config.serve import ServeConfig
 from mats_ray.serving.decoding.pool import DecoderPool
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.service import AudioService
+from mats_ray.serving.types import AnswerDelta
 from tests.browser import SHOTS, chromium, needs_chromium
 from tests.unit.serving.fakes import FakeAnswerer, FakeEncoder
 
@@ -35,7 +36,7 @@ class SlowAnswerer(FakeAnswerer):
     async def stream(self, embedding, instruction, options):
         async for piece in super().stream(embedding, instruction, options):
             yield piece
-            while isinstance(piece, str) and not self.gate.is_set():
+            while isinstance(piece, AnswerDelta) and not self.gate.is_set():
                 await asyncio.sleep(0.01)
 
 
