@@ -6,7 +6,7 @@ One row per file, from all of its audio. Shapes: C CLAP dim.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,14 @@ class EmbeddingStore:
         found = list(rows.values())
         for start in range(0, len(found), batch_size):
             yield pa.Table.from_pylist(found[start : start + batch_size], schema=schema)
+
+    def embeddings(self, paths: Collection[str]) -> dict[str, np.ndarray]:
+        """Return the embeddings, (C,) float32, of the files that have one, by path."""
+        return {
+            row["path"]: np.array(row["embedding"], np.float32)
+            for row in self._rows()
+            if row["path"] in paths and row["embedding"] is not None
+        }
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for name in self.parts.names():

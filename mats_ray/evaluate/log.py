@@ -22,6 +22,7 @@ from mats_ray.evaluate.header import Header
 from mats_ray.storage import exists, list_files, make_folder, read_bytes, reading_parquet, write_bytes
 
 HEADER, SAMPLES, SCORES, ANSWERS = "evaluation.json", "samples.parquet", "scores.json", "answers"
+GAP = "gap.json"
 
 Status = Literal["ok", "empty", "error", "missing"]
 """Of a sample: answered; answered without a word; audio that could not be used; no audio, or no answer."""
@@ -135,6 +136,14 @@ class EvaluationLog:
                 f"{self.path(SAMPLES)} is no log of samples; its columns are {table.schema.names}"
             )
         return [_row(tree) for tree in table.to_pylist()]
+
+    def write_gap(self, tree: Mapping[str, float]) -> None:
+        """Write ``gap.json``."""
+        self._write_json(GAP, tree)
+
+    def gap(self) -> dict[str, float]:
+        """Read ``gap.json``; empty where there is none."""
+        return self._read_json(GAP) if exists(self.path(GAP)) else {}
 
     def write_scores(self, tree: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""

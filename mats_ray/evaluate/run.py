@@ -14,8 +14,10 @@ from mats_ray.errors import ConfigError
 from mats_ray.evaluate.answering import Cluster, answer_from_file, answer_with_model
 from mats_ray.evaluate.benchmark import Resources, find_benchmark
 from mats_ray.evaluate.embedders import CLAP, load_embedder
+from mats_ray.evaluate.gap import write_gap
 from mats_ray.evaluate.judge import VERDICTS, export_requests, read_verdicts, request_verdicts, scores_of
 from mats_ray.evaluate.log import EvaluationLog
+from mats_ray.evaluate.metrics.captions import caption_scores, music_caption_scores
 from mats_ray.evaluate.metrics.judge import judged
 from mats_ray.evaluate.plan import PlannedBenchmark
 from mats_ray.evaluate.scoring import score_log
@@ -24,6 +26,9 @@ from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import exists, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
+
+CAPTION_SCORERS = (caption_scores, music_caption_scores)
+"""Of benchmarks whose references are captions: the modality gap can be measured."""
 
 Results = dict[str, dict[str, Any]]
 """``scores.json`` by name of the benchmark."""
@@ -77,12 +82,14 @@ def _answered(
     if one.answers is not None or info is None:
         answer_from_file(planned, log, mode=config.prompt)
     else:
+        kept = config.caption.embeddings
         if config.variants:
             kept = f"{config.out.rstrip('/')}/embeddings/{one.name}"
-            config = config.model_copy(
-                update={"caption": config.caption.model_copy(update={"embeddings": kept})}
-            )
+            caption = config.caption.model_copy(update={"embeddings": kept})
+            config = config.model_copy(update={"caption": caption})
         answer_with_model(planned, log, config, info, cluster)
+        if kept is not None and planned.benchmark.score in CAPTION_SCORERS:
+            write_gap(log, info, kept)
     if one.verdicts is not None:
         read_verdicts(one.verdicts)  # checked before it replaces anything
         write_bytes(log.path(VERDICTS), read_bytes(one.verdicts))

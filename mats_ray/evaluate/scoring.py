@@ -36,6 +36,7 @@ def score_log(log: EvaluationLog, benchmark: Benchmark, resources: Resources) ->
         "per_class": {} if main is None else _per_class(scores, main, rows),
         "per_category": {} if main is None else _per_category(main, rows),
         "confusion": _confusion(scores.predictions, rows),
+        "gap": log.gap(),
         "details": dict(scores.details),
     }
     log.write_scores(tree)

@@ -31,7 +31,18 @@ def _lines_of(tree: Mapping[str, Any]) -> list[str]:
         published = tree["results"].get(measure, {}).get(OURS)
         lines.append(f"{line}; {OURS} in the paper {published:g}" if is_whole and published else line)
     lines += [f"{measure} absent: {reason}" for measure, reason in tree["unavailable"].items()]
+    if gap := tree.get("gap"):
+        lines.append(_gap_line(gap))
     return [*lines, _counts_line(counts)]
+
+
+def _gap_line(gap: Mapping[str, float]) -> str:
+    before, after = (
+        f"cosine {gap[f'matching{when}']:.3f} (others {gap[f'others{when}']:.3f}), centroids "
+        f"{gap[f'centroids{when}']:.3f} apart"
+        for when in ("", "_after_santa")
+    )
+    return f"modality gap of {gap['clips']} clips: {before}; after Santa: {after}"
 
 
 def _counts_line(counts: Mapping[str, Any]) -> str:

@@ -23,6 +23,16 @@ from mats_ray.models.upstream.santa import transfer_as_upstream
 from mats_ray.types import Answer
 
 
+def transfer(audio_NC: torch.Tensor, memory: SantaMemory, santa: SantaConfig) -> torch.Tensor:
+    """Move audio embeddings (N, C) by a memory and settings, as the paper or as upstream."""
+    numbers = santa.model_dump(include={"num_neighbours", "temperature", "mix"})
+    if santa.compat == "upstream":
+        return transfer_as_upstream(
+            memory, audio_NC, noise_variance=santa.neighbour_noise_variance, **numbers
+        )
+    return memory.transfer(audio_NC, **numbers)
+
+
 @dataclass(frozen=True, eq=False)
 class Answerer:
     """Embeddings and instructions to text."""
@@ -66,13 +76,8 @@ class Answerer:
             return audio_NC
         if self.memory is None:
             raise ConfigError("santa is requested, but this model was made without a Santa memory")
-        numbers = self.santa.model_dump(include={"num_neighbours", "temperature", "mix"})
-        if isinstance(santa, SantaOptions):
-            numbers |= santa.model_dump(exclude_none=True)
-        if self.santa.compat == "upstream":
-            noise_variance = self.santa.neighbour_noise_variance
-            return transfer_as_upstream(self.memory, audio_NC, noise_variance=noise_variance, **numbers)
-        return self.memory.transfer(audio_NC, **numbers)
+        changes = santa.model_dump(exclude_none=True) if isinstance(santa, SantaOptions) else {}
+        return transfer(audio_NC, self.memory, self.santa.model_copy(update=changes))
 
     def answer(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mats_ray.evaluate.gap import measure_gap
 from mats_ray.toy.clap import described_scene
 from mats_ray.toy.grammar import captions
 from mats_ray.toy.scenes import Scene, SceneClip
@@ -16,7 +17,7 @@ NUM_SCENES, NUM_CAPTIONS = 60, 5
 """Captions that noise is measured by: as many of a scene as Clotho and COCO have of a clip."""
 
 
-def measure_gap(
+def measure_toy_gap(
     audio_NC: np.ndarray, text_NC: np.ndarray, moved_NC: np.ndarray, scenes: Sequence[Scene]
 ) -> dict[str, float]:
     """Measure how far audio is from its text.
@@ -28,22 +29,14 @@ def measure_gap(
         scenes: Of the clips.
 
     Returns:
-        Mean cosine of matching pairs and of all others, and distance of the centroids (Liang et al., 2022),
-        before and after Santa; share of clips whose nearest text tells of a scene like theirs.
+        See ``evaluate.gap.measure_gap``; and the share of clips whose nearest text tells of a scene like
+        theirs (``recall_at_1``).
     """
     nearest = (audio_NC @ text_NC.T).argmax(axis=1)
     return {
-        **_cosines(audio_NC, text_NC),
-        "centroids": modality_gap(audio_NC, text_NC),
+        **measure_gap(audio_NC, text_NC, moved_NC),
         "recall_at_1": float(np.mean([scenes[i] == scene for i, scene in zip(nearest, scenes, strict=True)])),
-        **{f"{name}_after_santa": value for name, value in _cosines(moved_NC, text_NC).items()},
-        "centroids_after_santa": modality_gap(moved_NC, text_NC),
     }
-
-
-def modality_gap(audio_NC: np.ndarray, text_NC: np.ndarray) -> float:
-    """Distance between the centroids of two sets of unit vectors (Liang et al., 2022)."""
-    return float(np.linalg.norm(audio_NC.mean(axis=0) - text_NC.mean(axis=0)))
 
 
 def pair_cosines(audio_NC: np.ndarray, text_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,8 +74,3 @@ def caption_spread(clips: Sequence[SceneClip], encode: Callable[[list[str]], np.
         "captions_of_one_clip": float((found_SPC[:, first] * found_SPC[:, second]).sum(-1).mean()),
         "noise_variance": float(np.abs(differences).max(axis=-1).mean() ** 2),
     }
-
-
-def _cosines(audio_NC: np.ndarray, text_NC: np.ndarray) -> dict[str, float]:
-    matching, others = pair_cosines(audio_NC, text_NC)
-    return {"matching": float(matching.mean()), "others": float(others.mean()) if len(others) else 0.0}

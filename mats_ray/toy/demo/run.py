@@ -21,7 +21,7 @@ from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.toy.demo import systems
 from mats_ray.toy.demo.ablations import NO_NOISE, SUPERVISED, train_ablations
-from mats_ray.toy.demo.gap import caption_spread, measure_gap
+from mats_ray.toy.demo.gap import caption_spread, measure_toy_gap
 from mats_ray.toy.demo.peak_memory import PeakMemory
 from mats_ray.toy.demo.results import (
     FOLDER,
@@ -161,7 +161,7 @@ class Demo:
     def _gap(self) -> dict[str, Any]:
         return {
             **{
-                name: measure_gap(
+                name: measure_toy_gap(
                     of["audio"], of["text"], of["moved"], [clip.scene for clip in self.clips[name]]
                 )
                 for name, of in self.embeddings.items()

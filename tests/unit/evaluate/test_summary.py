@@ -31,3 +31,16 @@ def test_the_papers_number_stands_beside_the_published_set_alone(tmp_path):
 
     assert [line for line in lines if "in the paper 0.9" in line] == [lines[0]]
     assert lines[0].startswith("whole: accuracy")
+
+
+def test_the_modality_gap_has_a_line_where_it_was_measured(tmp_path):
+    log = write_log(tmp_path / "tiny", [row("a", "dog", "dog")])
+    names = ("matching", "others", "centroids")
+    log.write_gap({f"{name}{when}": 0.25 for name in names for when in ("", "_after_santa")} | {"clips": 7})
+
+    lines = summary_lines({"tiny": score_log(log, BENCHMARK, RESOURCES)}, out=str(tmp_path))
+
+    assert (
+        "modality gap of 7 clips: cosine 0.250 (others 0.250), centroids 0.250 apart; after Santa: "
+        in lines[2]
+    )
