@@ -96,6 +96,16 @@ class Scores:
 Scorer = Callable[[Sequence[Record], Resources], Scores]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """How answers go to the authors' own script or server: their items, each with its answer."""
+
+    file: str
+    """Name of the file that is written: JSON Lines if it ends in .jsonl, else a JSON list."""
+    id_key: str
+    answer_key: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One benchmark; all texts are facts about it, shown in the report."""
@@ -126,6 +136,8 @@ class Benchmark:
     """Special token, brackets included, that upstream's evaluation puts before the instruction."""
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     """Published results by measure of ``score``, then by model; shares as 0 to 1, as the measure has them."""
+    submission: Submission | None = None
+    """None: the authors have no script that reads answers."""
     note: str = ""
     """What a reader of a score must know; one sentence."""
     version: int = 1

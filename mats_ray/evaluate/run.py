@@ -21,6 +21,7 @@ from mats_ray.evaluate.metrics.captions import caption_scores, music_caption_sco
 from mats_ray.evaluate.metrics.judge import judged
 from mats_ray.evaluate.plan import PlannedBenchmark
 from mats_ray.evaluate.scoring import score_log
+from mats_ray.evaluate.submission import write_submission
 from mats_ray.evaluate.variants import variant_model
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import exists, read_bytes, write_bytes
@@ -90,6 +91,8 @@ def _answered(
         answer_with_model(planned, log, config, info, cluster)
         if kept is not None and planned.benchmark.score in CAPTION_SCORERS:
             write_gap(log, info, kept)
+    if planned.benchmark.submission is not None:
+        write_submission(log, planned.benchmark.submission, one.annotations)
     if one.verdicts is not None:
         read_verdicts(one.verdicts)  # checked before it replaces anything
         write_bytes(log.path(VERDICTS), read_bytes(one.verdicts))

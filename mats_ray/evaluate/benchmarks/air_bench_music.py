@@ -1,6 +1,6 @@
 """AIR-Bench chat, music: open questions, rated 1 to 10 by a judge."""
 
-from mats_ray.evaluate.benchmark import Benchmark
+from mats_ray.evaluate.benchmark import Benchmark, Submission
 from mats_ray.evaluate.metrics.judge import judged
 from mats_ray.evaluate.readers.air_bench import reader
 
@@ -24,5 +24,6 @@ BENCHMARK = Benchmark(
             "MATS-LLaMA": 5.76, "MATS-Audio": 5.77,
         }
     },
+    submission=Submission(file="chat_result.jsonl", id_key="uniq_id", answer_key="response"),
     note="The published judge is gpt-4-0125-preview; scores of other judges cannot be compared with these.",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """MMAU test: 9,000 questions whose answers its authors keep."""
 
-from mats_ray.evaluate.benchmark import Benchmark
+from mats_ray.evaluate.benchmark import Benchmark, Submission
 from mats_ray.evaluate.metrics.choices import substring_choice
 from mats_ray.evaluate.readers.choices import MMAU_COLUMNS, reader
 
@@ -34,5 +34,6 @@ BENCHMARK = Benchmark(
             "MATS-GPT2": 0.117, "MATS-LLaMA": 0.429, "MATS-Audio": 0.415,
         },
     },
+    submission=Submission(file="submission.json", id_key="id", answer_key="model_output"),
     note="Answers are not published: what is written is sent to the authors; the results are those of 2024.",
 )  # fmt: skip

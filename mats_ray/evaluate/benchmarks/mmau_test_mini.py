@@ -1,6 +1,6 @@
 """MMAU test-mini as the paper had it, in 2024: questions on sound, music and speech, with choices."""
 
-from mats_ray.evaluate.benchmark import Benchmark
+from mats_ray.evaluate.benchmark import Benchmark, Submission
 from mats_ray.evaluate.metrics.choices import substring_choice
 from mats_ray.evaluate.readers.choices import MMAU_COLUMNS, reader
 
@@ -39,5 +39,6 @@ BENCHMARK = Benchmark(
             "MATS-GPT2": 0.141, "MATS-LLaMA": 0.449, "MATS-Audio": 0.437,
         },
     },
+    submission=Submission(file="submission.json", id_key="id", answer_key="model_output"),
     note="File and rule of 2024, which the paper used; both were revised in 2025 under the same names.",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """MMAU test-mini as revised on 15 May 2025, with the rule its authors use since."""
 
-from mats_ray.evaluate.benchmark import Benchmark
+from mats_ray.evaluate.benchmark import Benchmark, Submission
 from mats_ray.evaluate.metrics.choices import token_choice
 from mats_ray.evaluate.readers.choices import MMAU_COLUMNS, reader
 
@@ -23,5 +23,6 @@ BENCHMARK = Benchmark(
     upstream_prefix="[open ended]",
     score=token_choice,
     results={"accuracy": {"Audio Flamingo 3": 0.733}},
+    submission=Submission(file="submission.json", id_key="id", answer_key="model_output"),
     note="A quarter of the questions, and the rule, are not those of 2024: no score of the paper compares.",
 )  # fmt: skip
