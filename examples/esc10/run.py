@@ -6,10 +6,13 @@ python -m examples.esc10.run llm --data ../shared/data      # a tiny language mo
 mats embed --config examples/esc10/config.yaml              # from here the product's own commands
 mats memory --config examples/esc10/config.yaml
 mats train --config examples/esc10/config.yaml
-python -m examples.esc10.run report --data ../shared/data   # fold 4: accuracy, captions, Santa on and off
+python -m examples.esc10.run report --data ../shared/data   # fold 4: CLAP alone, Santa on and off, captions
+python -m examples.esc10.run annotations --data ../shared/data   # fold 4 as ESC-50 publishes it
+mats evaluate --config examples/esc10/evaluate.yaml               # accuracy with Santa and without
 """
 
 import argparse
+import csv
 import json
 import time
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer
 
 from examples.esc10.clap import fit_clap
-from examples.esc10.classes import LABELS, NAMES, captions_by_class, label_sentences
+from examples.esc10.classes import LABELS, NAMES, TARGETS, captions_by_class, label_sentences
 from examples.esc10.sounds import clips_of, log_mels
 from examples.esc10.texts import texts_of, triplets
 from mats_ray.config import RunConfig, load_config
@@ -73,6 +76,17 @@ def _tokenizer(config: RunConfig) -> str:
     return str(Path(config.output_dir) / "tokenizer")
 
 
+def annotations(config: RunConfig, data: Path) -> None:
+    """Write fold 4 in the columns of ESC-50's ``esc50.csv``; the names are those of the recordings here."""
+    rows = [["filename", "fold", "target", "category", "esc10", "src_file", "take"]]
+    for path, kind in clips_of(data / "esc10", TEST_FOLDS):
+        fold, source, take = path.stem.split("-")
+        category = LABELS[kind].replace(" ", "_")
+        rows.append([f"{path.stem}.wav", fold, TARGETS[NAMES[kind]], category, "True", source, take])
+    with (Path(config.output_dir) / "esc50.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
 def report(config: RunConfig, data: Path) -> dict[str, object]:
     """Evaluate the trained model on fold 4, with Santa and without."""
     paths, kinds = zip(*clips_of(data / "esc10", TEST_FOLDS), strict=True)
@@ -112,7 +126,7 @@ def _share(right: Sequence[bool] | np.ndarray) -> float:
 
 def main() -> None:
     """Parse and run one stage."""
-    stages = {stage.__name__: stage for stage in (texts, clap, llm, report)}
+    stages = {stage.__name__: stage for stage in (texts, clap, llm, report, annotations)}
     how = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
     parser.add_argument("stage", choices=stages)

@@ -9,10 +9,14 @@ import torch
 from examples.esc10 import teacher
 from examples.esc10.clap import fit_clap
 from examples.esc10.classes import LABELS, NAMES, captions_by_class
-from examples.esc10.run import CONFIG
+from examples.esc10.run import CONFIG, annotations
 from examples.esc10.sounds import augmented, clips_of, log_mels
 from examples.esc10.texts import TEXTS_PER_CLASS, texts_of, triplets
 from mats_ray.config import load_config
+from mats_ray.config.base import read_yaml, validate
+from mats_ray.config.evaluate import EvaluateConfig
+from mats_ray.evaluate.benchmark import find_benchmark
+from mats_ray.evaluate.samples import read_samples
 from mats_ray.models.clap import load_clap
 from mats_ray.tasks import prompt_halves
 from mats_ray.toy.tokenizer import train_tokenizer
@@ -93,3 +97,27 @@ def test_the_product_loads_both_towers(captions, tmp_path, monkeypatch):
     assert (
         clap.encode_text(["A dog barks"]).shape == clap.encode_audio([tone()], 16_000).shape == (1, clap.dim)
     )
+
+
+def test_the_test_fold_is_written_as_esc_50_publishes_it(tmp_path):
+    for name, file in (("dog_bark", "4-1-A.ogg"), ("rain", "4-2-B.ogg"), ("rain", "3-3-A.ogg")):
+        (tmp_path / "esc10" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "esc10" / name / file).touch()
+    config = load_config(CONFIG, [f"output_dir={tmp_path}"])
+
+    annotations(config, tmp_path)
+
+    lines = (tmp_path / "esc50.csv").read_text().split()
+    assert lines[0] == "filename,fold,target,category,esc10,src_file,take"
+    assert lines[1:] == ["4-1-A.wav,4,0,dog,True,1,A", "4-2-B.wav,4,10,rain,True,2,B"]
+    samples = read_samples(find_benchmark("esc50"), str(tmp_path / "esc50.csv")).samples
+    assert [(one.id, one.references) for one in samples] == [
+        ("4-1-A.wav", ("dog",)),
+        ("4-2-B.wav", ("rain",)),
+    ]
+
+
+def test_its_evaluation_is_a_valid_configuration():
+    config = validate(EvaluateConfig, read_yaml(CONFIG.with_name("evaluate.yaml")), where="evaluate.yaml")
+
+    assert [one.name for one in config.variants] == ["santa", "no_santa"]
