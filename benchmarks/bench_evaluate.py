@@ -2,8 +2,9 @@
 
     python benchmarks/bench_evaluate.py --model out/demo/model [--clips 1000 4000]
 
-Both answer the same prompt about the same clips, each in a warm Ray session of its own; the evaluation also
-matches names, writes its log, scores and reports. Goals: at most 5 % more time; memory that does not grow.
+The evaluation answers a prompt about clips by the batch job, and also matches names, writes its log, scores and
+reports. Its time over that of the job inside it is the ratio; the same job alone, in a warm Ray session of its own
+too, stands beside it. Goals: at most 5 % more time; memory that does not grow.
 """
 
 import argparse
@@ -47,7 +48,7 @@ from mats_ray.evaluate.benchmark import find_benchmark
 from mats_ray.tasks import INSTRUCTIONS, Task
 
 kind, model, folder, out, repeats = sys.argv[1:]
-seconds = []
+seconds, inside = [], []
 with cluster():
     for turn in range(int(repeats) + 1):  # the first warms Ray's workers and is not counted
         started = time.monotonic()
@@ -59,14 +60,23 @@ with cluster():
             caption(CaptionConfig(), questions=[prompt], **where)
         else:
             from mats_ray.config.evaluate import BenchmarkInput, EvaluateConfig
+            from mats_ray.evaluate import answering
             from mats_ray.evaluate.report.page import write_report
             from mats_ray.evaluate.run import evaluate
+            if turn == 0:
+                job = answering.caption
+                def timed(*args, **more):
+                    began = time.monotonic()
+                    summary = job(*args, **more)
+                    inside.append(time.monotonic() - began)
+                    return summary
+                answering.caption = timed
             one = BenchmarkInput(name="esc50", annotations=f"{folder}/esc50.csv", audio=f"{folder}/audio")
             evaluate(EvaluateConfig(model=model, out=f"{out}/{turn}", benchmarks=[one]))
             write_report(f"{out}/{turn}")
         seconds.append(time.monotonic() - started)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-print("RESULT", json.dumps({"seconds": seconds[1:], "peak_gb": peak}))
+print("RESULT", json.dumps({"seconds": seconds[1:], "inside": inside[1:], "peak_gb": peak}))
 """
 
 

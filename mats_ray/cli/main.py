@@ -48,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("httpx", "ray.data", "ray.train", "transformers"):
+    for chatty in ("httpx", "openai", "ray.data", "ray.train", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)  # warns of folders without a revision
     # sets its level, and prints to stdout, when it is imported, which happens wherever transformers is
     logging.getLogger("DeepSpeed").addFilter(_is_error)
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its cache "may take a moment"

@@ -14,6 +14,7 @@ from mats_ray.config.model import CLAPConfig
 from mats_ray.errors import ConfigError, MATSError
 from mats_ray.evaluate.benchmark import TextEmbedder
 from mats_ray.evaluate.extra import require
+from mats_ray.models.startup import quiet_transformers
 
 CLAP = "clap"
 _BATCH_SIZE = 256
@@ -57,7 +58,8 @@ class _SentenceEmbedder:
     def __init__(self, ref: str) -> None:
         library = require("sentence_transformers")
         try:
-            self._model = library.SentenceTransformer(ref, device="cpu")
+            with quiet_transformers():
+                self._model = library.SentenceTransformer(ref, device="cpu")
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"embedder {ref!r} is no sentence-transformers model: {error}") from error
         self.name = f"sentence encoder {ref.rstrip('/').rpartition('/')[2]}"

@@ -6,11 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import ray.data
+from all_minilm_l6_v2 import get_model_zip_path
 from ray.data import ActorPoolStrategy
 
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
@@ -78,6 +80,31 @@ def test_a_successful_command_prints_its_own_lines_only(ray_cluster, world, mode
         assert "\x1b" not in out
     assert "distinct texts" in embedded[1]
     assert captioned[1].startswith("2 files, 2 rows: 2 ok")
+
+
+def test_an_evaluation_prints_its_own_lines_only(ray_cluster, model_dir, clips, tmp_path):
+    rows = "".join(f"{number}.wav,1,0,{label},True,1,A\n" for number, label in enumerate(("dog", "rain")))
+    (tmp_path / "esc50.csv").write_text(f"filename,fold,target,category,esc10,src_file,take\n{rows}")
+    with zipfile.ZipFile(get_model_zip_path()) as archive:
+        archive.extractall(tmp_path / "encoder")
+    encoder = next((tmp_path / "encoder").rglob("modules.json")).parent
+    benchmark = ["--benchmark", "esc50", "--annotations", tmp_path / "esc50.csv", "--audio", clips]
+
+    evaluated, again, compared = outputs_of(
+        ["evaluate", *benchmark, "--model", model_dir, "--out", tmp_path / "out"],
+        ["evaluate", "--rescore", tmp_path / "out", "--embedder", encoder],
+        ["evaluate", "--compare", tmp_path / "out", tmp_path / "out"],
+        address=ray_cluster["gcs_address"],
+    )
+
+    warned = [line for line in evaluated[2] if not OWN_LINE.fullmatch(line)]
+    assert [line.partition("WARNING ")[2].partition(": ")[0] for line in warned] == ["mats_ray.evaluate.plan"]
+    assert "another set, not to be compared" in warned[0]
+    for code, out, err in (again, compared):
+        assert (code, [line for line in err if not OWN_LINE.fullmatch(line)]) == (0, [])
+        assert "\x1b" not in out
+    assert evaluated[1].startswith("esc50: accuracy ")
+    assert "difference +0.0000 (+0.0000 to +0.0000), 2 samples" in compared[1]
 
 
 def test_a_fault_that_a_task_finds_is_the_last_line_and_no_traceback(
