@@ -3,8 +3,8 @@
     python benchmarks/bench_evaluate.py --model out/demo/model [--clips 1000 4000]
 
 The evaluation answers a prompt about clips by the batch job, and also matches names, writes its log, scores
-and reports. Its time over that of the job inside it is the ratio; the same job alone, in a warm Ray session of
-its own too, stands beside it. Goals: at most 5 % more time; memory that does not grow.
+and reports. Its time over that of the job inside it is the ratio; the same job alone, in a warm Ray session
+of its own too, stands beside it. Goals: at most 5 % more time; memory that does not grow.
 """
 
 import argparse
