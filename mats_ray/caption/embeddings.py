@@ -6,7 +6,7 @@ One row per file, from all of its audio. Shapes: C CLAP dim.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,9 +90,9 @@ class EmbeddingStore:
         elif (found := json.loads(read_bytes(path)).get("space")) != space:
             raise ConfigError(f"{folder} holds embeddings of {found}, not of {space}; give another folder")
 
-    def missing(self, files: Sequence[AudioObject]) -> list[AudioObject]:
+    def missing(self, files: Sequence[AudioObject], *, retried: Set[str] = RETRIED) -> list[AudioObject]:
         """Return the files that have no embedding of their present content, or an error to be retried."""
-        done = {(row["path"], row["etag"]) for row in self._rows() if row["error_code"] not in RETRIED}
+        done = {(row["path"], row["etag"]) for row in self._rows() if row["error_code"] not in retried}
         return [one for one in files if (one.path, one.etag) not in done]
 
     def tables(
@@ -109,7 +109,7 @@ class EmbeddingStore:
             etag, prompts = files.get(row["path"], ("", ()))
             known = rows.get(row["path"])
             # parts of two runs come in no order: an embedding replaces an error that was retried
-            if prompts and row["etag"] == etag and (known is None or known["error_code"] in RETRIED):
+            if prompts and row["etag"] == etag and (known is None or known["embedding"] is None):
                 rows[row["path"]] = row | {"prompts": list(prompts)}
         found = list(rows.values())
         for start in range(0, len(found), batch_size):

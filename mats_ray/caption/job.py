@@ -5,7 +5,9 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow as pa
 from mats_ray.caption.answer import AnswerSettings
 from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage, clap_cut
 from mats_ray.caption.embeddings import EmbeddingStore
-from mats_ray.caption.ledger import Ledger
+from mats_ray.caption.ledger import RETRIED, Ledger
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.prompts import PromptPlan, Questions, plan_prompts
 from mats_ray.caption.rows import Provenance, with_manifest
@@ -26,6 +28,7 @@ from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import Environment
+from mats_ray.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,24 @@ class CaptionSummary:
     def error_counts(self) -> str:
         """Number of errors by code, as text."""
         return ", ".join(f"{count} {code}" for code, count in self.errors.items()) or "none"
+
+    def as_dict(self, examples: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Any]:
+        """Return it as ``_summary.json`` has it.
+
+        Args:
+            examples: Path and text of some errors by code.
+        """
+        tree = {key: value for key, value in asdict(self).items() if key not in ("errors", "out")}
+        errors = {
+            code: {
+                "count": count,
+                "examples": [{"path": path, "error": text} for path, text in examples.get(code, ())],
+            }
+            for code, count in self.errors.items()
+        }
+        rate = self.written / self.seconds if self.seconds else 0.0
+        versions = {"version": __version__, "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        return tree | {"rows_per_second": round(rate, 2), "errors": errors} | versions
 
     def __str__(self) -> str:
         """Return it in two lines."""
@@ -117,7 +138,7 @@ class CaptionJob:
         return cls(
             ledger=ledger,
             store=store,
-            outdated=ledger.scan(store),
+            outdated=ledger.scan(store, retried=RETRIED | {*settings.retry}),
             decode_stage=_decode_stage(info, settings, cut),
             answer_settings=_answer_settings(info, settings, ledger),
             settings=settings,
@@ -153,7 +174,10 @@ class CaptionJob:
     def files_to_encode(self) -> list[pa.Table]:
         """Return the files of all prompts that have no embedding yet, as ``missing_files``."""
         assert self.embeddings is not None
-        return self._file_tables((file, ()) for file in self.embeddings.missing(self.ledger.objects))
+        return self._file_tables(
+            (file, ())
+            for file in self.embeddings.missing(self.ledger.objects, retried=RETRIED | {*self.settings.retry})
+        )
 
     def missing_embedded(self) -> list[pa.Table]:
         """Return the embeddings of the files that lack rows, with the prompts: ``EmbeddingStore.tables``."""
@@ -227,6 +251,8 @@ class CaptionJob:
             model_id=self.ledger.provenance.model_id,
             skipped=self.skipped,
         )
+        if summary.written or not self.store.has_summary():  # a run that did nothing keeps the last one's
+            self.store.write_summary(summary.as_dict(found.examples))
         for path, code in found.first_failures.items():
             logger.warning("no answer, %s: %s", code, path)
         num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction

@@ -23,6 +23,8 @@ RETRIED = frozenset({"read_failed", "changed"})
 
 NUM_FAILURES = 5
 """Number of files with errors that are named at the end of a job; all have their rows."""
+NUM_EXAMPLES = 3
+"""Number of files with errors that are kept for each code."""
 
 _COLUMNS = ["path", "task", "prompt", "etag", "model_id", "decoding", "status", "error_code", "error"]
 _COLUMNS += ["segment", "is_last_segment"]
@@ -38,6 +40,7 @@ class Ledger:
         first_error: Text of one of them.
         parts: Names of the part files that were scanned.
         first_failures: Path and code of the first ``NUM_FAILURES`` files among them.
+        examples: Path and text of the first ``NUM_EXAMPLES`` errors of each code.
     """
 
     def __init__(self, objects: Sequence[AudioObject], plan: PromptPlan, provenance: Provenance) -> None:
@@ -45,6 +48,7 @@ class Ledger:
         self.done_K = np.zeros(len(plan.prompt_K), dtype=bool)
         self.num_ok, self.errors, self.first_error = 0, Counter[str](), ""
         self.first_failures, self.parts = dict[str, str](), list[str]()
+        self.examples = dict[str, list[tuple[str, str]]]()
         self._file_of = {one.path: index for index, one in enumerate(objects)}
         self._prompt_of = {(p.task.value, p.instruction): index for index, p in enumerate(plan.prompts)}
         self._incomplete: dict[int, _PairRows] = {}
@@ -142,6 +146,9 @@ class Ledger:
             self.first_error = found.errors[0][1]
         if found.errors and len(self.first_failures) < NUM_FAILURES:
             self.first_failures.setdefault(self._path_of(pair), found.errors[0][0])
+        for code, text in found.errors:
+            if len(examples := self.examples.setdefault(code, [])) < NUM_EXAMPLES:
+                examples.append((self._path_of(pair), text))
 
     def _path_of(self, pair: int) -> str:
         return self.objects[int(np.searchsorted(self.plan.first_F, pair, side="right")) - 1].path

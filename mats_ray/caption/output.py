@@ -8,9 +8,10 @@ import io
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import DataError
-from mats_ray.storage import clear_pending, list_files, make_folder, read_bytes, remove, write_bytes
+from mats_ray.storage import clear_pending, exists, list_files, make_folder, read_bytes, remove, write_bytes
 
 Format = Literal["parquet", "jsonl"]
 
@@ -27,6 +28,7 @@ FLUSH_FRACTION = 0.01
 """Maximum wait of a row, as a share of the time since the start: a killed job loses a hundredth of its work,
 and even a long one writes some hundreds of parts, not one for every few seconds."""
 
+SUMMARY = "_summary.json"
 _SUFFIXES = (".parquet", ".jsonl")
 
 
@@ -84,6 +86,15 @@ class PartStore:
             self.write(name, self.read(name).filter(pa.array(keep_N)))
         else:
             remove(self._path(name))
+
+    def has_summary(self) -> bool:
+        """Whether a run wrote its summary here."""
+        return exists(self._path(SUMMARY))
+
+    def write_summary(self, tree: Mapping[str, Any]) -> None:
+        """Write ``_summary.json``; readers of the folder skip names that begin with an underscore."""
+        text = json.dumps(tree, indent=1, ensure_ascii=False)
+        write_bytes(self._path(SUMMARY), f"{text}\n".encode())
 
     def _path(self, name: str) -> str:
         return f"{self.out.rstrip('/')}/{name}"

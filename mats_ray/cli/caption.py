@@ -20,6 +20,8 @@ Examples:
       --ask "Is there a dog?" --ask "How many sounds are there?"
   mats caption --model out/demo/model --audio files.csv --out out/labels --labels labels.txt
   mats caption --model out/demo/model --audio radio/ --out out/radio --window 30 --hop 15 --format jsonl
+  mats caption --model out/demo/model --audio clips/ --out out/captions --retry too_long \\
+      --set caption.max_seconds=90000
 
 One row per file and question (with --window, one per window of it) goes to OUT as Parquet or JSONL; a
 file that cannot be used becomes a row with status "error", a code and words. Run it again after a crash:
@@ -69,6 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, metavar, text in _SHORTCUTS:
         parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument(
+        "--retry", action="append", default=[], metavar="CODE",
+        help="compute rows with this error again (read_failed and changed always are); repeatable",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what is to be done; touch nothing")
     add_config_arguments(parser, required=False, example="caption.batch_size=64")
 
@@ -114,6 +120,7 @@ def _cluster() -> AbstractContextManager[None]:
 def _shortcuts(args: argparse.Namespace) -> list[str]:
     given = {name: getattr(args, name) for name, _, _ in _SHORTCUTS}
     given |= {"always_caption": True if args.always_caption else None}
+    given |= {"retry": f"[{', '.join(args.retry)}]" if args.retry else None}
     return [f"caption.{name}={value}" for name, value in given.items() if value is not None]
 
 

@@ -6,6 +6,23 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
 
+ErrorCode = Literal[
+    "not_found",
+    "read_failed",
+    "changed",
+    "empty",
+    "not_audio",
+    "unsupported",
+    "truncated",
+    "damaged",
+    "not_finite",
+    "too_long",
+    "too_large",
+    "prompt_too_long",
+    "answer_failed",
+]
+"""Codes of rows with errors: those of ``errors.AudioError`` and ``errors.AnswerError``."""
+
 
 class CaptionConfig(StrictConfig):
     """Captioning a bucket with Ray Data."""
@@ -36,6 +53,8 @@ class CaptionConfig(StrictConfig):
     model with the same CLAP, then reads no audio. Not with a window, which gives a file several."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """File format of the rows."""
+    retry: tuple[ErrorCode, ...] = ()
+    """Codes of errors whose rows are computed again; ``read_failed`` and ``changed`` always are."""
     max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Largest share of error rows; with more the job fails at its end, after all rows are written."""
 

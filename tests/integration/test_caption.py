@@ -222,6 +222,29 @@ def test_a_killed_job_resumes_and_ends_like_an_unbroken_one(
     assert rows_at(tmp_path) == rows_at(unbroken)
 
 
+def test_errors_of_a_code_are_computed_again_and_the_summary_follows(ray_cluster, model_dir, tmp_path):
+    folder, out = write_good(tmp_path / "clips", 2), tmp_path / "out"
+    (folder / "long.flac").write_bytes(encoded(np.zeros(31 * 16_000), format="FLAC"))
+    (folder / "empty.wav").touch()
+    where = {"audio": str(folder), "out": str(out), "model": str(model_dir)}
+
+    def summary():
+        return json.loads((out / "_summary.json").read_text())
+
+    caption(config(), **where)
+    first = summary()
+    caption(config(max_seconds=60), **where)
+    same = summary()
+    caption(config(max_seconds=60, retry=["too_long"]), **where)
+
+    assert (first["files"], first["ok"], first["written"]) == (4, 2, 4)
+    assert first["errors"]["too_long"]["count"] == 1
+    assert first["errors"]["too_long"]["examples"][0]["path"] == str(folder / "long.flac")
+    assert same == first  # nothing was computed: a longer limit alone does not do errors again
+    assert (summary()["ok"], summary()["written"], list(summary()["errors"])) == (3, 1, ["empty"])
+    assert len(pq.read_table(out)) == 4  # readers of the folder skip the summary
+
+
 def test_files_times_questions_and_only_what_is_new(ray_cluster, model_dir, tmp_path):
     folder = write_good(tmp_path / "clips", 5)
     (folder / "empty.wav").touch()

@@ -203,3 +203,28 @@ def test_prompts_without_a_row_are_missing(ledger, store):
 
     assert [ledger.missing_prompts(file) for file in range(3)] == [[1], [], [0, 1]]
     assert ledger.files_done().tolist() == [False, True, False]
+
+
+def test_errors_of_a_code_are_dropped_to_be_computed_again_and_others_stay(ledger, store):
+    rows = [row("a"), row("b", error="too_long"), row("c", error="empty")]
+    store.write("part-1.parquet", to_table(rows))
+
+    keep = ledger.scan(store, retried=frozenset({"too_long"}))
+
+    assert {name: keep_N.tolist() for name, keep_N in keep.items()} == {"part-1.parquet": [True, False, True]}
+    assert dict(ledger.errors) == {"empty": 1}
+
+
+def test_the_first_errors_of_each_code_are_kept_as_examples(store):
+    objects = [AudioObject(path=f"{n}", size=1, etag=f"etag {n}") for n in range(5)]
+    plan = plan_prompts([one.path for one in objects])
+    rows = [row(f"{n}", plan.prompts[0], error="empty" if n else "too_long") for n in range(5)]
+    store.write("part-1.parquet", to_table(rows))
+    ledger = Ledger(objects, plan, PROVENANCE)
+
+    ledger.scan(store)
+
+    assert ledger.examples == {
+        "too_long": [("0", "0 is bad")],
+        "empty": [("1", "1 is bad"), ("2", "2 is bad"), ("3", "3 is bad")],
+    }
