@@ -1,12 +1,15 @@
 """The ``mats`` command: a table of subcommands, each imported only when it is called.
 
-Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted. Results go to stdout,
-logs and progress to stderr; an error's last line names the cause in the user's words.
+Exit codes: 0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted, 141 stdout is closed.
+Results go to stdout, logs and progress to stderr; an error's last line names the cause in the user's words.
 """
 
 import argparse
 import importlib
 import logging
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -55,13 +58,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("DeepSpeed").addFilter(_is_error)
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # its cache "may take a moment"
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        return 128 + signal.SIGPIPE  # as a program that the signal ends
     except MATSError as error:
         print(f"mats {args.command}: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"mats {args.command}: interrupted", file=sys.stderr)
         return 130
+    return code
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads stdout any more (``mats ... | head``); what is left to print is discarded then."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno())
+    if not any(event & select.POLLERR for _, event in stdout.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _is_error(record: logging.LogRecord) -> bool:

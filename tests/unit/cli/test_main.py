@@ -1,5 +1,6 @@
 """The command: what it lists, its exit codes, and where errors are printed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,31 @@ def test_a_bad_input_is_one_line_of_ours_and_nothing_else(case, model_dir, tmp_p
     (line,) = err.splitlines()
     assert line.startswith(f"mats {words[0]}: error: ")
     assert message in line
+
+
+@pytest.mark.parametrize("arguments", [["evaluate", "--list"], ["config", "show"]])
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(arguments):
+    """As in ``mats config show | head -1``, at whatever moment the reader goes."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mats_ray", *arguments],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_pipe_that_broke_elsewhere_is_not_hidden(monkeypatch):
+    def run(args):
+        raise BrokenPipeError("of a socket")
+
+    monkeypatch.setattr("mats_ray.cli.config.run", run)
+
+    with pytest.raises(BrokenPipeError, match="of a socket"):
+        main(["config", "show"])
