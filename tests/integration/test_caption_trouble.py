@@ -70,7 +70,7 @@ def job(model_dir, *, num_decoders):
 
 def rows_in(files):
     files.invalidate_cache()
-    parts = [io.BytesIO(files.cat_file(path)) for path in files.find("sounds/out")]
+    parts = [io.BytesIO(files.cat_file(path)) for path in files.glob("sounds/out/*.parquet")]
     rows = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist() if parts else []
     return {row["path"].rpartition("/")[2].removesuffix(".wav"): row for row in rows}, len(rows)
 
