@@ -15,7 +15,12 @@ from mats_ray.errors import DataError
 from mats_ray.evaluate.benchmark import Record, Resources, benchmark_names, find_benchmark
 from mats_ray.evaluate.metrics.answers import exact_answers, text_overlap
 from mats_ray.evaluate.metrics.captions import caption_scores, music_caption_scores
-from mats_ray.evaluate.metrics.choices import substring_choice, token_choice
+from mats_ray.evaluate.metrics.choices import (
+    matches_characters,
+    matches_words,
+    substring_choice,
+    token_choice,
+)
 from mats_ray.evaluate.metrics.judge import judged
 from mats_ray.evaluate.metrics.labels import label_accuracy, mean_average_precision
 from mats_ray.evaluate.samples import read_samples
@@ -40,6 +45,7 @@ MEASURES = {
     token_choice: "accuracy, rule of 2025",
     judged: "judge, 1 to 10",
 }
+CHOICE_SCORERS = (substring_choice, token_choice)
 SHARED = {
     "audiocaps": ("audiocaps_test.csv", 975),
     "clotho": ("clotho_test.csv", 1_045),
@@ -269,6 +275,38 @@ def test_shuffled_answers_are_at_chance(tmp_path):
 
     assert accuracy.chance == 1 / 20
     assert accuracy.of(np.arange(1_000)) == pytest.approx(accuracy.chance, abs=0.03)
+
+
+def is_clear(sample):
+    """Whether both rules count one choice alone as right."""
+    right = sample.references[0]
+    return all(
+        sum(rule(right, choice, sample.choices) for choice in sample.choices) == 1
+        for rule in (matches_words, matches_characters)
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mmau_test"])
+def test_answers_that_know_nothing_are_at_the_chance_that_is_told(name, tmp_path, monkeypatch):
+    """Its samples many times over, each with a choice, or the reference of any, drawn at random.
+
+    Left out are questions of which the official rules count a wrong choice as right: nine of MMAU's 1,000.
+    """
+    monkeypatch.setenv("PATH", str(tmp_path))
+    benchmark, draws = find_benchmark(name), np.random.default_rng(0)
+    samples = [one for one in samples_of(name, tmp_path).samples if not one.choices or is_clear(one)]
+    many = [replace(one, id=f"{one.id}/{turn}") for turn in range(3_000 // len(samples)) for one in samples]
+    pool = sorted({label for one in samples for label in one.references})
+    records = [
+        Record(sample=one, answer=str(draws.choice(one.choices or pool))) for one in many if one.references
+    ]
+
+    measures = benchmark.score(records, resources()).measures
+
+    told = {key: one for key, one in measures.items() if one.chance is not None and key != "binary_accuracy"}
+    assert bool(told) is (benchmark.score in (label_accuracy, mean_average_precision, *CHOICE_SCORERS))
+    for measure in told.values():
+        assert measure.of(np.arange(len(records))) == pytest.approx(measure.chance, abs=0.05)
 
 
 @pytest.mark.shared
