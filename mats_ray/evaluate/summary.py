@@ -31,6 +31,8 @@ def _lines_of(tree: Mapping[str, Any]) -> list[str]:
         published = tree["results"].get(measure, {}).get(OURS)
         lines.append(f"{line}; {OURS} in the paper {published:g}" if is_whole and published else line)
     lines += [f"{measure} absent: {reason}" for measure, reason in tree["unavailable"].items()]
+    if details := tree["details"]:
+        lines.append(", ".join(f"{name}: {value}" for name, value in details.items()))
     if gap := tree.get("gap"):
         lines.append(_gap_line(gap))
     return [*lines, _counts_line(counts)]

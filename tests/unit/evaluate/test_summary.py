@@ -1,5 +1,8 @@
 """What a terminal shows of an evaluation: every number with its error, and every count."""
 
+import dataclasses
+
+from mats_ray.evaluate.metrics.labels import label_accuracy
 from mats_ray.evaluate.scoring import score_log
 from mats_ray.evaluate.summary import summary_lines
 from tests.unit.evaluate.logs import BENCHMARK, RESOURCES, row, write_log
@@ -44,3 +47,12 @@ def test_the_modality_gap_has_a_line_where_it_was_measured(tmp_path):
         "modality gap of 7 clips: cosine 0.250 (others 0.250), centroids 0.250 apart; after Santa: "
         in lines[2]
     )
+
+
+def test_the_embedder_and_the_number_of_labels_are_told(tmp_path):
+    log = write_log(tmp_path / "tiny", [row("a", "dog", "a dog"), row("b", "rain", "rain")])
+    benchmark = dataclasses.replace(BENCHMARK, score=label_accuracy)
+
+    lines = summary_lines({"tiny": score_log(log, benchmark, RESOURCES)}, out=str(tmp_path))
+
+    assert "tiny: embedder: bag of words, labels: 2" in lines
