@@ -92,7 +92,8 @@ class EmbeddingStore:
 
     def missing(self, files: Sequence[AudioObject], *, retried: Set[str] = RETRIED) -> list[AudioObject]:
         """Return the files that have no embedding of their present content, or an error to be retried."""
-        done = {(row["path"], row["etag"]) for row in self._rows() if row["error_code"] not in retried}
+        rows = self._table("path", "etag", "error_code").to_pylist()
+        done = {(row["path"], row["etag"]) for row in rows if row["error_code"] not in retried}
         return [one for one in files if (one.path, one.etag) not in done]
 
     def tables(
@@ -104,41 +105,46 @@ class EmbeddingStore:
             files: Etag and indices of prompts by path.
             batch_size: Number of rows of a table.
         """
-        schema, rows = SCHEMA.append(pa.field("prompts", pa.list_(pa.int32()))), dict[str, dict[str, Any]]()
-        for row in self._rows():
+        table, places = self._table(), dict[str, int]()
+        for place, row in enumerate(table.select(["path", "etag", "error_code"]).to_pylist()):
             etag, prompts = files.get(row["path"], ("", ()))
-            known = rows.get(row["path"])
             # parts of two runs come in no order: an embedding replaces an error that was retried
-            if prompts and row["etag"] == etag and (known is None or known["embedding"] is None):
-                rows[row["path"]] = row | {"prompts": list(prompts)}
-        found = list(rows.values())
+            if prompts and row["etag"] == etag and (row["path"] not in places or row["error_code"] is None):
+                places[row["path"]] = place
+        prompts = pa.array([list(files[path][1]) for path in places], pa.list_(pa.int32()))
+        found = table.take(pa.array(places.values(), pa.int64())).append_column("prompts", prompts)
         for start in range(0, len(found), batch_size):
-            yield pa.Table.from_pylist(found[start : start + batch_size], schema=schema)
+            yield found.slice(start, batch_size)
 
     def embeddings(self, paths: Collection[str]) -> dict[str, np.ndarray]:
         """Return the embeddings, (C,) float32, of the files that have one, by path."""
-        return {
-            row["path"]: np.array(row["embedding"], np.float32)
-            for row in self._rows()
-            if row["path"] in paths and row["embedding"] is not None
-        }
+        table = self._table("path", "embedding")
+        pairs = zip(table["path"].to_pylist(), table["embedding"], strict=True)
+        return {path: _vector(value) for path, value in pairs if path in paths and value.is_valid}
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        for name in self.parts.names():
-            yield from self.parts.read(name).to_pylist()
+    def _table(self, *columns: str) -> pa.Table:
+        """Read some columns, or all, of all parts; embeddings stay in Arrow, much smaller than Python's."""
+        schema = pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names])
+        parts = [self.parts.read(name).select(schema.names) for name in self.parts.names()]
+        return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def encoded_clips(table: pa.Table) -> Iterator[EncodedClip]:
     """Yield the clips of a table of ``EmbeddingStore.tables``."""
-    for row in table.to_pylist():
+    rows = table.drop_columns(["embedding"]).to_pylist()
+    for row, embedding in zip(rows, table["embedding"], strict=True):
         code, end_s = row["error_code"], row["end_s"]
         yield EncodedClip(
             source=Source(
                 path=row["path"], etag=row["etag"], start_s=None if end_s is None else 0.0, end_s=end_s
             ),
             prompts=row["prompts"],
-            result=RowError(code, row["error"]) if code else np.array(row["embedding"], np.float32),
+            result=RowError(code, row["error"]) if code else _vector(embedding),
         )
+
+
+def _vector(value: pa.ListScalar) -> np.ndarray:
+    return value.values.to_numpy(zero_copy_only=False).astype(np.float32)
 
 
 def _row(clip: EncodedClip) -> dict[str, Any]:
