@@ -106,11 +106,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         from mats_ray.caption.on_ray import caption
 
-        print(caption(sections.caption, sections.generation, **wanted, cluster=_cluster))
+        print(caption(sections.caption, sections.generation, **wanted, cluster=start_ray))
     return 0
 
 
-def _cluster() -> AbstractContextManager[None]:
+def start_ray() -> AbstractContextManager[None]:
+    """Join or start a cluster when a job has work for it: the import alone takes seconds."""
     logger.info("starting Ray")
     from mats_ray.cli.on_ray import cluster
 

@@ -1,17 +1,17 @@
 """``mats evaluate``: answer and score published benchmarks, score again, compare."""
 
 import argparse
-import logging
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mats_ray.cli.args import add_config_arguments
+from mats_ray.cli.caption import start_ray
 from mats_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from mats_ray.config.evaluate import EvaluateConfig
-
-logger = logging.getLogger(__name__)
+    from mats_ray.evaluate.compare import Difference
 
 EPILOG = """\
 Examples:
@@ -34,11 +34,7 @@ _KEYS = ("model", "out", "prompt", "embedder", "judge")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--config", action="append", default=[], metavar="YAML", help="what to evaluate")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="change one value, for example caption.batch_size=64; repeatable",
-    )  # fmt: skip
+    add_config_arguments(parser, required=False, example="caption.batch_size=64")
     parser.add_argument("--list", action="store_true", help="list the benchmarks and what they read")
     parser.add_argument("--benchmark", metavar="NAME", help="evaluate one benchmark")
     parser.add_argument("--annotations", metavar="PATH", help="its annotation file, as published")
@@ -70,27 +66,27 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return _list()
     if args.compare:
-        _compare(*args.compare, embedder=args.embedder or "clap")
+        from mats_ray.evaluate.compare import compare
+
+        _print_differences(compare(*args.compare, embedder=args.embedder or "clap"), *args.compare)
         return 0
     if args.rescore:
         return _rescore(args)
     config = _config(args)
     from mats_ray.evaluate.run import evaluate
 
-    results = evaluate(config, cluster=_cluster)
-    for out, found in results.items():
-        _report(found, out)
-    first, *others = results
+    evaluations = evaluate(config, cluster=start_ray)
+    for out, found in evaluations.items():
+        _report(found.results, out)
+    first, *others = evaluations
     for out in others:
-        _compare(out, first, embedder=config.embedder)
+        _print_differences(evaluations[out].differences, out, first)
     return 0
 
 
-def _compare(first: str, second: str, *, embedder: str) -> None:
-    from mats_ray.evaluate.compare import compare
-
+def _print_differences(differences: "Sequence[Difference]", first: str, second: str) -> None:
     print(f"{first} less {second}:")
-    for one in compare(first, second, embedder=embedder):
+    for one in differences:
         print(f"  {one}")
 
 
@@ -143,10 +139,3 @@ def _config(args: argparse.Namespace) -> "EvaluateConfig":
         raise ConfigError("name a benchmark with --benchmark (--list shows them), or a --config; see --help")
     tree = merge(tree, {name: getattr(args, name) for name in _KEYS if getattr(args, name) is not None})
     return assemble(EvaluateConfig, tree, args.overrides, sources=args.config)
-
-
-def _cluster() -> AbstractContextManager[None]:
-    logger.info("starting Ray")
-    from mats_ray.cli.on_ray import cluster
-
-    return cluster()

@@ -1,16 +1,16 @@
 """Two evaluations of the same samples, paired: differences with intervals, sample by sample."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from mats_ray.errors import ConfigError, DataError, abbreviated
-from mats_ray.evaluate.benchmark import Resources, Scores, TextEmbedder, find_benchmark
-from mats_ray.evaluate.log import EvaluationLog, Row, find_logs, record_of
-from mats_ray.evaluate.measure import Estimate, difference
-from mats_ray.evaluate.run import resources_of
-from mats_ray.evaluate.scoring import recordings
+from mats_ray.evaluate.benchmark import Resources, TextEmbedder, find_benchmark
+from mats_ray.evaluate.log import EvaluationLog, Row, find_logs
+from mats_ray.evaluate.measure import Estimate, Measure, difference
+from mats_ray.evaluate.scoring import ScoredRows, recordings, resources_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,33 +68,39 @@ def compare_logs(first: EvaluationLog, second: EvaluationLog, *, embedder: str) 
             f"{other.benchmark} version {other.version}"
         )
     benchmark = find_benchmark(header.benchmark)
-    rows, paired = _paired(first, second)
     resources = _shared(resources_of(first, embedder), resources_of(second, embedder))
-    scores, others = (
-        benchmark.score([record_of(row) for row in some], one)
-        for some, one in zip((rows, paired), resources, strict=True)
-    )
+    pairs = zip((first, second), resources, strict=True)
+    return differences(*(ScoredRows.of(log, benchmark, one) for log, one in pairs))
+
+
+def differences(first: ScoredRows, second: ScoredRows) -> list[Difference]:
+    """Compare every measure of two evaluations of one benchmark, first less second.
+
+    Raises:
+        DataError: They have other samples, or other references of one.
+    """
+    place_N, recording_N = _places(first.rows, second.rows), recordings(first.rows)
     return [
-        _difference(benchmark.name, name, scores, others, recordings(rows))
-        for name in scores.measures
-        if name in others.measures
+        _difference(first.benchmark.name, name, one, second.scores.measures[name].over(place_N), recording_N)
+        for name, one in first.scores.measures.items()
+        if name in second.scores.measures
     ]
 
 
-def _paired(first: EvaluationLog, second: EvaluationLog) -> tuple[list[Row], list[Row]]:
-    """Return the rows of both, in the order of the first."""
-    rows, by_id = first.rows(), {row.sample.id: row for row in second.rows()}
-    absent = [row.sample.id for row in rows if row.sample.id not in by_id]
-    if absent or len(rows) != len(by_id):
+def _places(rows: Sequence[Row], others: Sequence[Row]) -> np.ndarray:
+    """Return the place of each row's sample among the others, (N,)."""
+    place_of = {row.sample.id: place for place, row in enumerate(others)}
+    absent = [row.sample.id for row in rows if row.sample.id not in place_of]
+    if absent or len(rows) != len(place_of):
         raise DataError(
-            f"{first.folder} and {second.folder} have other samples: {len(rows)} and {len(by_id)}, "
+            f"the evaluations have other samples: {len(rows)} and {len(place_of)}, "
             f"{len(absent)} of the first are not in the second"
         )
-    paired = [by_id[row.sample.id] for row in rows]
-    for row, other in zip(rows, paired, strict=True):
-        if row.sample.references != other.sample.references:
-            raise DataError(f"{row.sample.id} has other references in {first.folder} and {second.folder}")
-    return rows, paired
+    places = [place_of[row.sample.id] for row in rows]
+    for row, place in zip(rows, places, strict=True):
+        if row.sample.references != others[place].sample.references:
+            raise DataError(f"{row.sample.id} has other references in the two evaluations")
+    return np.array(places, dtype=np.int64)
 
 
 def _shared(first: Resources, second: Resources) -> tuple[Resources, Resources]:
@@ -111,19 +117,18 @@ def _shared(first: Resources, second: Resources) -> tuple[Resources, Resources]:
 
 
 def _difference(
-    benchmark: str, name: str, first: Scores, second: Scores, recording_N: np.ndarray
+    benchmark: str, name: str, first: Measure, second: Measure, recording_N: np.ndarray
 ) -> Difference:
     index_N = np.arange(len(recording_N))
-    one, other = first.measures[name], second.measures[name]
     better = worse = None
-    if one.values_N is not None and other.values_N is not None:
-        better, worse = _counts(one.values_N, other.values_N)
+    if first.values_N is not None and second.values_N is not None:
+        better, worse = _counts(first.values_N, second.values_N)
     return Difference(
         benchmark=benchmark,
         measure=name,
-        first=one.of(index_N),
-        second=other.of(index_N),
-        estimate=difference(one, other, recording_N),
+        first=first.of(index_N),
+        second=second.of(index_N),
+        estimate=difference(first, second, recording_N),
         better=better,
         worse=worse,
     )

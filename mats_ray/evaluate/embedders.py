@@ -6,6 +6,7 @@ Shapes: N texts, C embedding dim.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ CLAP = "clap"
 _BATCH_SIZE = 256
 
 
+@lru_cache(maxsize=1)
 def load_embedder(ref: str, *, clap: CLAPConfig | None) -> TextEmbedder:
-    """Load an embedder.
+    """Load an embedder; the last one is kept, as all variants of a model have the same.
 
     Args:
         ref: ``clap``; folder or hub name of a sentence-transformers model; or ``MODEL@URL`` of an

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from mats_ray.caption.embeddings import EmbeddingStore
+from mats_ray.evaluate.embedders import CLAP, load_embedder
 from mats_ray.evaluate.log import EvaluationLog, Row
 from mats_ray.infer.answerer import transfer
-from mats_ray.models.build import build_clap
 from mats_ray.models.directory import SANTA, ModelInfo
 from mats_ray.models.santa import SantaMemory
 
@@ -66,7 +66,8 @@ def write_gap(log: EvaluationLog, info: ModelInfo, embeddings: str) -> dict[str,
     audio_NC, captions = _pairs(log.rows(), EmbeddingStore(embeddings, info.space))
     if not captions:
         return {}
-    text_NC = build_clap(info.model.clap).encode_text(captions).cpu().numpy()
+    embedder = load_embedder(CLAP, clap=info.model.clap)  # pyright: ignore[reportArgumentType]  (frozen)
+    text_NC = embedder.encode(captions)
     audio_NC /= np.linalg.norm(audio_NC, axis=1, keepdims=True)
     moved_NC = audio_NC
     if info.santa.enabled:

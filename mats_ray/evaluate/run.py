@@ -4,27 +4,27 @@ Everything that can be wrong with annotations, audio and model is found before t
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from mats_ray.config.evaluate import EvaluateConfig
 from mats_ray.errors import ConfigError
 from mats_ray.evaluate.answering import Cluster, answer_from_file, answer_with_model
-from mats_ray.evaluate.benchmark import Resources, find_benchmark
-from mats_ray.evaluate.embedders import CLAP, load_embedder
+from mats_ray.evaluate.benchmark import find_benchmark
+from mats_ray.evaluate.compare import Difference, differences
 from mats_ray.evaluate.gap import write_gap
-from mats_ray.evaluate.judge import VERDICTS, export_requests, read_verdicts, request_verdicts, scores_of
+from mats_ray.evaluate.judge import export_requests, read_verdicts, request_verdicts, write_verdicts
 from mats_ray.evaluate.log import EvaluationLog
 from mats_ray.evaluate.metrics.captions import caption_scores, music_caption_scores
 from mats_ray.evaluate.metrics.judge import judged
 from mats_ray.evaluate.plan import PlannedBenchmark
-from mats_ray.evaluate.scoring import score_log
+from mats_ray.evaluate.scoring import ScoredRows, resources_of, write_scores
 from mats_ray.evaluate.submission import write_submission
 from mats_ray.evaluate.variants import variant_model
 from mats_ray.models.directory import ModelInfo, read_info
-from mats_ray.storage import exists, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,16 @@ Results = dict[str, dict[str, Any]]
 """``scores.json`` by name of the benchmark."""
 
 
-def evaluate(config: EvaluateConfig, *, cluster: Cluster = nullcontext) -> dict[str, Results]:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was found in one folder."""
+
+    results: Results
+    differences: Sequence[Difference] = ()
+    """Of a variant: itself less the first one."""
+
+
+def evaluate(config: EvaluateConfig, *, cluster: Cluster = nullcontext) -> dict[str, Evaluation]:
     """Answer and score every benchmark of a configuration, for every variant of the model.
 
     Answers that are there already are not computed again, so an evaluation that was killed is continued.
@@ -45,7 +54,7 @@ def evaluate(config: EvaluateConfig, *, cluster: Cluster = nullcontext) -> dict[
         cluster: Starts Ray; entered once, and only if answers are missing.
 
     Returns:
-        Results by folder: ``config.out``, or a folder below it for each variant.
+        What was found by folder: ``config.out``, or a folder below it for each variant.
 
     Raises:
         ConfigError: A name, model or folder is not valid, or the folder holds another evaluation.
@@ -59,9 +68,16 @@ def evaluate(config: EvaluateConfig, *, cluster: Cluster = nullcontext) -> dict[
     with _entered_once(cluster) as enter:
         for folder, model in _models(config, info, out):
             logs[folder] = {one.input.name: _answered(one, config, model, folder, enter) for one in planned}
-    return {
-        folder: score_all(some, embedder=config.embedder, judge=config.judge) for folder, some in logs.items()
-    }
+    evaluations, first = dict[str, Evaluation](), dict[str, ScoredRows]()
+    for folder, some in logs.items():
+        results, compared = Results(), list[Difference]()
+        for name, log in some.items():
+            scored = _scored(name, log, embedder=config.embedder, judge=config.judge)
+            results[name] = write_scores(log, scored)
+            baseline = first.setdefault(name, scored)
+            compared += differences(scored, baseline) if scored is not baseline else []
+        evaluations[folder] = Evaluation(results=results, differences=compared)
+    return evaluations
 
 
 def _models(
@@ -94,8 +110,7 @@ def _answered(
     if planned.benchmark.submission is not None:
         write_submission(log, planned.benchmark.submission, one.annotations)
     if one.verdicts is not None:
-        read_verdicts(one.verdicts)  # checked before it replaces anything
-        write_bytes(log.path(VERDICTS), read_bytes(one.verdicts))
+        write_verdicts(log, read_verdicts(one.verdicts))
     return log
 
 
@@ -106,30 +121,21 @@ def score_all(logs: Mapping[str, EvaluationLog], *, embedder: str, judge: str | 
         ConfigError: The embedder or a library that a measure needs is not there.
         EndpointError: An embedder or judge refuses.
     """
-    results: Results = {}
-    for name, log in logs.items():
-        benchmark = find_benchmark(log.header().benchmark)
-        if benchmark.score is judged:
-            rows = log.rows()
-            export_requests(log, rows)
-            if judge is not None:
-                request_verdicts(log, rows, judge)
-        logger.info("scoring %s", name)
-        results[name] = score_log(log, benchmark, resources_of(log, embedder))
-    return results
+    return {
+        name: write_scores(log, _scored(name, log, embedder=embedder, judge=judge))
+        for name, log in logs.items()
+    }
 
 
-def resources_of(log: EvaluationLog, embedder: str) -> Resources:
-    """Return what scorers of a log may need; the embedder is loaded when it is first used."""
-    verdicts = scores_of(read_verdicts(log.path(VERDICTS))) if exists(log.path(VERDICTS)) else {}
-    directory = log.header().model.get("directory")
-
-    @cache
-    def load() -> Any:
-        clap = read_info(directory).model.clap if embedder == CLAP and directory else None
-        return load_embedder(embedder, clap=clap)
-
-    return Resources(embedder=load, verdicts=verdicts)
+def _scored(name: str, log: EvaluationLog, *, embedder: str, judge: str | None) -> ScoredRows:
+    benchmark = find_benchmark(log.header().benchmark)
+    if benchmark.score is judged:
+        rows = log.rows()
+        export_requests(log, rows)
+        if judge is not None:
+            request_verdicts(log, rows, judge)
+    logger.info("scoring %s", name)
+    return ScoredRows.of(log, benchmark, resources_of(log, embedder))
 
 
 def _model(config: EvaluateConfig) -> ModelInfo | None:

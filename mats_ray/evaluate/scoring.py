@@ -5,27 +5,52 @@ Shapes: N samples, S samples of a selection, L labels.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from mats_ray.evaluate.benchmark import Benchmark, Resources, Scores
+from mats_ray.evaluate.benchmark import Benchmark, Resources, Scores, TextEmbedder
+from mats_ray.evaluate.embedders import CLAP, load_embedder
+from mats_ray.evaluate.judge import VERDICTS, read_verdicts, scores_of
 from mats_ray.evaluate.log import EvaluationLog, Header, Row, record_of
 from mats_ray.evaluate.measure import Measure
+from mats_ray.models.directory import read_info
+from mats_ray.storage import exists
 
 MAX_CATEGORIES = 50
 """A column with more different values is no category."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """Rows of a log and what the scorer of their benchmark finds."""
+
+    benchmark: Benchmark
+    rows: Sequence[Row]
+    scores: Scores
+
+    @classmethod
+    def of(cls, log: EvaluationLog, benchmark: Benchmark, resources: Resources) -> "ScoredRows":
+        """Read the rows of a log and score them; nothing is written."""
+        rows = log.rows()
+        scores = benchmark.score([record_of(row) for row in rows], resources)
+        return cls(benchmark=benchmark, rows=rows, scores=scores)
+
+
 def score_log(log: EvaluationLog, benchmark: Benchmark, resources: Resources) -> dict[str, Any]:
-    """Score the rows of a log, write ``scores.json`` and the rows' own scores, and return the former.
+    """Score the rows of a log and write what is found, see ``write_scores``."""
+    return write_scores(log, ScoredRows.of(log, benchmark, resources))
+
+
+def write_scores(log: EvaluationLog, scored: ScoredRows) -> dict[str, Any]:
+    """Write ``scores.json`` and the rows' own scores, and return the former.
 
     Audio that is missing counts as a wrong answer, as do an empty answer and audio that cannot be used; where
     audio is missing, every measure stands there over the samples with audio as well.
     """
-    rows, header = log.rows(), log.header()
-    scores = benchmark.score([record_of(row) for row in rows], resources)
+    benchmark, rows, scores, header = scored.benchmark, scored.rows, scored.scores, log.header()
     main = next(iter(scores.measures.values()), None)
     log.write(rows, predictions=scores.predictions, scores=None if main is None else main.values_N)
     tree = _facts(benchmark, header) | {
@@ -41,6 +66,19 @@ def score_log(log: EvaluationLog, benchmark: Benchmark, resources: Resources) ->
     }
     log.write_scores(tree)
     return tree
+
+
+def resources_of(log: EvaluationLog, embedder: str) -> Resources:
+    """Return what scorers of a log may need; the embedder is loaded when it is first used."""
+    verdicts = scores_of(read_verdicts(log.path(VERDICTS))) if exists(log.path(VERDICTS)) else {}
+    directory = log.header().model.get("directory")
+
+    @cache
+    def load() -> TextEmbedder:
+        clap = read_info(directory).model.clap if embedder == CLAP and directory else None
+        return load_embedder(embedder, clap=clap)  # pyright: ignore[reportArgumentType]  (frozen)
+
+    return Resources(embedder=load, verdicts=verdicts)
 
 
 def sample_counts(benchmark: Benchmark, header: Header, rows: Sequence[Row]) -> dict[str, Any]:

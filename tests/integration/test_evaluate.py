@@ -61,8 +61,8 @@ def config(esc, model, out, **changes):
 @pytest.fixture(scope="module")
 def evaluated(ray_cluster, model_dir, esc, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated")
-    (results,) = evaluate(config(esc, model_dir, out)).values()
-    return out, results["esc50"]
+    (found,) = evaluate(config(esc, model_dir, out)).values()
+    return out, found.results["esc50"]
 
 
 def test_every_sample_has_a_row_and_what_became_of_it(evaluated):
@@ -113,7 +113,7 @@ def test_a_finished_evaluation_computes_nothing_and_gives_the_same_files(evaluat
 
     (again,) = evaluate(config(esc, model_dir, out), cluster=no_cluster).values()
 
-    assert again["esc50"] == scores
+    assert again.results["esc50"] == scores
     assert (out / "esc50/samples.parquet").read_bytes() == before
 
 
@@ -152,7 +152,7 @@ def test_a_killed_evaluation_goes_on_and_ends_like_an_unbroken_one(
     (again,) = evaluate(settings).values()
 
     assert EvaluationLog(f"{tmp_path}/esc50").rows() == EvaluationLog(f"{whole}/esc50").rows()
-    assert again["esc50"] | {"created": ""} == scores | {"created": ""}
+    assert again.results["esc50"] | {"created": ""} == scores | {"created": ""}
 
 
 def test_another_models_folder_is_refused_before_anything_is_touched(evaluated, esc, model_dir, tmp_path):
@@ -221,6 +221,8 @@ def test_variants_cost_one_pass_over_the_audio(ray_cluster, evaluated, esc, mode
         "off",
     ]
     differences = compare(f"{tmp_path}/no_santa", f"{tmp_path}/full", embedder="clap")
+    assert differences == results[f"{tmp_path}/no_santa"].differences
+    assert results[f"{tmp_path}/full"].differences == []
     assert [one.measure for one in differences] == ["accuracy", "macro_f1"]
 
 
@@ -237,5 +239,5 @@ def test_buckets_are_evaluated_as_folders_are(ray_cluster, evaluated, esc, model
         log = EvaluationLog("s3://evaluation/out #1/esc50")
         answers = [row.answer for row in log.rows()]
 
-    assert found["esc50"]["measures"] == scores["measures"]
+    assert found.results["esc50"]["measures"] == scores["measures"]
     assert answers == [row.answer for row in EvaluationLog(f"{whole}/esc50").rows()]

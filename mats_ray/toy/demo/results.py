@@ -4,7 +4,7 @@ OUT/evaluation/<system>/<test set>/   as ``evaluate.log`` has it
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from mats_ray.config.evaluate import BenchmarkInput, EvaluateConfig
 from mats_ray.data.audio_files import list_audio
 from mats_ray.evaluate.answering import answer_with_model
 from mats_ray.evaluate.audio_match import match_audio
-from mats_ray.evaluate.benchmark import Resources, Scores
+from mats_ray.evaluate.benchmark import Resources
 from mats_ray.evaluate.embedders import load_embedder
 from mats_ray.evaluate.header import Header
-from mats_ray.evaluate.log import EvaluationLog, Row, record_of
+from mats_ray.evaluate.log import EvaluationLog, Row
 from mats_ray.evaluate.measure import Estimate, difference
 from mats_ray.evaluate.plan import PlannedBenchmark
 from mats_ray.evaluate.samples import Annotations
-from mats_ray.evaluate.scoring import recordings, score_log
+from mats_ray.evaluate.scoring import ScoredRows, recordings, write_scores
 from mats_ray.models.directory import read_info
 from mats_ray.toy.demo.testset import BENCHMARK, CAPTION, KIND, TestClip, samples_of
 
@@ -33,22 +33,20 @@ _RESOURCES = Resources(embedder=lambda: load_embedder("clap", clap=None))  # sco
 class SystemResult:
     """What a system answered on a test set, and its scores."""
 
-    rows: Sequence[Row]
-    scores: Scores
+    scored: ScoredRows
     tree: dict[str, Any]
     """``scores.json``."""
 
     @classmethod
     def of(cls, log: EvaluationLog) -> "SystemResult":
         """Score a log that has its answers."""
-        rows = log.rows()
-        scores = BENCHMARK.score([record_of(row) for row in rows], _RESOURCES)
-        return cls(rows=rows, scores=scores, tree=score_log(log, BENCHMARK, _RESOURCES))
+        scored = ScoredRows.of(log, BENCHMARK, _RESOURCES)
+        return cls(scored=scored, tree=write_scores(log, scored))
 
     @property
     def captions(self) -> list[str]:
         """Captions in the order of the clips."""
-        return [row.answer for row in self.rows if row.sample.categories[KIND] == CAPTION]
+        return [row.answer for row in self.scored.rows if row.sample.categories[KIND] == CAPTION]
 
     def value(self, measure: str) -> float:
         """Return the value of a measure."""
@@ -56,8 +54,8 @@ class SystemResult:
 
     def minus(self, other: "SystemResult", measure: str) -> Estimate:
         """Compare with another system on the same clips, paired."""
-        first, second = (one.scores.measures[measure] for one in (self, other))
-        return difference(first, second, recordings(self.rows))
+        first, second = (one.scored.scores.measures[measure] for one in (self, other))
+        return difference(first, second, recordings(self.scored.rows))
 
     def as_dict(self) -> dict[str, Any]:
         """As in ``metrics.json``."""
@@ -139,5 +137,4 @@ def record_answers(
 
 def estimate_tree(estimate: Estimate) -> dict[str, float]:
     """Write a difference as in ``metrics.json``."""
-    tree = asdict(estimate)
-    return {"mean": tree["value"], "low": tree["low"], "high": tree["high"]}
+    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high}

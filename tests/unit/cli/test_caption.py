@@ -78,7 +78,7 @@ def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys, caplog):
         job.store.write("part-1.parquet", pa.concat_tables(rows))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mats_ray.cli.caption._cluster", nullcontext)
+        patch.setattr("mats_ray.cli.caption.start_ray", nullcontext)
         patch.setattr("mats_ray.caption.on_ray.write_missing_rows", in_this_process)
         assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
     assert "2 files, 2 rows: 1 ok, errors: 1 empty\n2 rows written" in capsys.readouterr().out

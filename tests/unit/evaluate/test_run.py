@@ -9,7 +9,8 @@ from mats_ray.config.base import validate
 from mats_ray.config.evaluate import EvaluateConfig
 from mats_ray.errors import ConfigError
 from mats_ray.evaluate.log import EvaluationLog, find_logs
-from mats_ray.evaluate.run import evaluate, resources_of, score_all
+from mats_ray.evaluate.run import evaluate, score_all
+from mats_ray.evaluate.scoring import resources_of
 
 
 @pytest.fixture
@@ -53,10 +54,10 @@ def test_a_benchmark_without_answers_needs_a_model(folder):
 
 
 def test_saved_answers_are_scored_again_by_another_embedder(folder, monkeypatch):
-    from mats_ray.evaluate import run
+    from mats_ray.evaluate import scoring
     from tests.unit.evaluate.logs import BagOfWords
 
-    monkeypatch.setattr(run, "load_embedder", lambda ref, clap: BagOfWords())
+    monkeypatch.setattr(scoring, "load_embedder", lambda ref, clap: BagOfWords())
     evaluate(config(folder))
 
     found = score_all(find_logs(str(folder / "out")), embedder="bag")
