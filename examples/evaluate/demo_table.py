@@ -35,11 +35,11 @@ def main() -> int:
     args = parser.parse_args()
     clips = write_test_set(load_config(args.config), args.demo / "audio", READ_STREAM)[: args.clips]
     args.out.mkdir(parents=True, exist_ok=True)
-    asked = [(clip.path, question_of(number, clip)) for number, clip in enumerate(clips)]
-    _write(args.out / "table.csv", COLUMNS, [(path, qa.question, qa.answer) for path, qa in asked])
-    named = [(path.name, qa.question, qa.answer) for path, qa in asked]
+    questions = [(clip.path, question_of(number, clip)) for number, clip in enumerate(clips)]
+    _write(args.out / "table.csv", COLUMNS, [(path, qa.question, qa.answer) for path, qa in questions])
+    named = [(path.name, qa.question, qa.answer) for path, qa in questions]
     _write(args.out / "clotho_aqa.csv", ("file_name", "QuestionText", "answer"), named)
-    print(f"{len(asked)} questions in {args.out}/table.csv and clotho_aqa.csv")
+    print(f"{len(questions)} questions in {args.out}/table.csv and clotho_aqa.csv")
     return 0
 
 

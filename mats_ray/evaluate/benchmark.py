@@ -116,7 +116,7 @@ class Benchmark:
     paper: str
     """Authors, year, where it was published."""
     license: str
-    """Of the annotations, as their authors state it; "unknown" where none is found."""
+    """Licence of the annotations, as their authors state it; "unknown" where none is found."""
     source: str
     """Where annotations and audio are published."""
     files: tuple[str, ...]

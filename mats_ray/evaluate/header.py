@@ -38,7 +38,7 @@ class Header:
 
     benchmark: str
     version: int
-    """Of the benchmark."""
+    """Version of the benchmark."""
     model: Mapping[str, str]
     """``id``, ``clap``, ``santa`` and ``directory``; ``id`` alone where answers were given in a file."""
     decoding: str

@@ -25,7 +25,7 @@ HEADER, SAMPLES, SCORES, ANSWERS = "evaluation.json", "samples.parquet", "scores
 GAP = "gap.json"
 
 Status = Literal["ok", "empty", "error", "missing"]
-"""Of a sample: answered; answered without a word; audio that could not be used; no audio, or no answer."""
+"""State of a sample: answered; answered without a word; audio not usable; no audio, or no answer."""
 
 SCHEMA = pa.schema(
     [

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mats_ray.data.annotations.json_records import json_items, json_lines
+from mats_ray.data.annotations.json_records import json_list_or_lines
 from mats_ray.data.annotations.reader import AnnotationFile, Rejected
 from mats_ray.evaluate.benchmark import Submission
 from mats_ray.evaluate.log import EvaluationLog
@@ -33,9 +33,7 @@ def write_submission(log: EvaluationLog, submission: Submission, annotations: st
 
 
 def _items(path: str) -> list[dict[str, Any]]:
-    file = AnnotationFile(path, "")
-    first = next((line for line in file.lines() if line.strip()), "")
-    found = json_items(file) if first.lstrip().startswith("[") else json_lines(file)
+    found = json_list_or_lines(AnnotationFile(path, ""))
     return [one[1] for one in found if not isinstance(one, Rejected) and isinstance(one[1], dict)]
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-OURS = "MATS-LLaMA"
+PAPER_MODEL = "MATS-LLaMA"
+"""The row of published results that a summary shows."""
 
 
 def summary_lines(results: Mapping[str, Mapping[str, Any]], *, out: str) -> list[str]:
@@ -28,12 +29,12 @@ def _lines_of(tree: Mapping[str, Any]) -> list[str]:
             line += f", chance {one['chance']:.4f}"
         if "n_with_audio" in one:
             line += f"; {one['value_with_audio']:.4f} over the {one['n_with_audio']} with audio"
-        published = tree["results"].get(measure, {}).get(OURS)
-        lines.append(f"{line}; {OURS} in the paper {published:g}" if is_whole and published else line)
+        published = tree["results"].get(measure, {}).get(PAPER_MODEL)
+        lines.append(f"{line}; {PAPER_MODEL} in the paper {published:g}" if is_whole and published else line)
     lines += [f"{measure} absent: {reason}" for measure, reason in tree["unavailable"].items()]
     if details := tree["details"]:
         lines.append(", ".join(f"{name}: {value}" for name, value in details.items()))
-    if gap := tree.get("gap"):
+    if gap := tree["gap"]:
         lines.append(_gap_line(gap))
     return [*lines, _counts_line(counts)]
 

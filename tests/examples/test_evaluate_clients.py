@@ -127,10 +127,10 @@ def test_half_of_the_demos_questions_are_answered_yes(tmp_path):
         for n, scene in enumerate(scenes)
     ]
 
-    asked = [question_of(number, clip) for number, clip in enumerate(clips)]
+    questions = [question_of(number, clip) for number, clip in enumerate(clips)]
 
-    assert [qa.answer for qa in asked] == ["yes", "no"] * 5
-    assert {qa.kind for qa in asked} == {"presence"}
+    assert [qa.answer for qa in questions] == ["yes", "no"] * 5
+    assert {qa.kind for qa in questions} == {"presence"}
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def command(variable, name):
 
 
 @pytest.fixture(scope="module")
-def asked(model_dir, tmp_path_factory):
+def questions(model_dir, tmp_path_factory):
     """Ten questions; the expected answers of even rows are what the pipeline says."""
     folder, rows, answers = tmp_path_factory.mktemp("clips"), [], []
     pipeline = MATSPipeline.from_pretrained(model_dir)
@@ -184,8 +184,8 @@ def run(words, home, **variables):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_inspect_records_the_pipelines_answer_to_every_question(inspect, asked, url, tmp_path):
-    rows, answers, (dataset, _) = asked
+def test_inspect_records_the_pipelines_answer_to_every_question(inspect, questions, url, tmp_path):
+    rows, answers, (dataset, _) = questions
     task = Path(compare.__file__).with_name("inspect_demo.py").relative_to(ROOT)
 
     model = ["--model", "openai-api/mats/mats"]
@@ -204,8 +204,8 @@ def test_inspect_records_the_pipelines_answer_to_every_question(inspect, asked, 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_evalscope_records_the_pipelines_answer_to_every_question(evalscope, asked, url, tmp_path):
-    rows, answers, (_, dataset) = asked
+def test_evalscope_records_the_pipelines_answer_to_every_question(evalscope, questions, url, tmp_path):
+    rows, answers, (_, dataset) = questions
 
     subset = {"local_path": str(dataset), "subset_list": [write_dataset.SUBSET], "metric_list": ["Rouge"]}
     endpoint = ["--eval-type", "openai_api", "--api-url", url, "--api-key", KEY, "--model", "mats"]
@@ -222,8 +222,8 @@ def test_evalscope_records_the_pipelines_answer_to_every_question(evalscope, ask
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_mats_evaluate_logs_the_same_answers_to_the_same_questions(asked, ray_cluster, model_dir, tmp_path):
-    rows, answers, _ = asked
+def test_mats_evaluate_logs_the_same_answers(questions, ray_cluster, model_dir, tmp_path):
+    rows, answers, _ = questions
     named = [(row.path.name, row.question, "yes") for row in rows]
     write_table(tmp_path / "questions.csv", named, columns=("file_name", "QuestionText", "answer"))
 

@@ -44,6 +44,12 @@ def json_entries(file: AnnotationFile) -> Iterator[tuple[int, tuple[str, Any]] |
     return _scan(file, r"\s*\{", what="mapping", pairs=True)
 
 
+def json_list_or_lines(file: AnnotationFile) -> Iterator[tuple[int, Any] | Rejected]:
+    """Yield the items of a JSON list, or of a JSON Lines file, whichever the first character says it is."""
+    first = next((line for line in file.lines() if line.strip()), "")
+    return json_items(file) if first.lstrip().startswith("[") else json_lines(file)
+
+
 def json_lines(file: AnnotationFile) -> Iterator[tuple[int, Any] | Rejected]:
     """Yield (line number, item) of a JSON Lines file."""
     for number, line in enumerate(file.lines(), start=1):

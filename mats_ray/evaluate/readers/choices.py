@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from mats_ray.data.annotations.json_records import json_items, json_lines
+from mats_ray.data.annotations.json_records import json_list_or_lines
 from mats_ray.data.annotations.reader import AnnotationFile, Dropped, Rejected
 from mats_ray.errors import DataError
 from mats_ray.evaluate.benchmark import Entry, Sample, SampleReader
@@ -17,7 +17,7 @@ ANSWER = "Answer with exactly one of these options, word for word, and nothing e
 
 
 def question_text(question: str, choices: Sequence[str]) -> str:
-    """Write a question with its choices as MATS asked it: quoted, with commas, on a line of their own."""
+    """Write a question with its choices as MATS puts it: quoted, with commas, on a line of their own."""
     quoted = ", ".join(f'"{choice}"' for choice in choices)
     return f"{question}\n{SELECT}\n{quoted}\n{ANSWER}"
 
@@ -41,7 +41,7 @@ def reader(
     """
 
     def read(file: AnnotationFile) -> Iterator[Entry]:
-        for found in _items(file):
+        for found in json_list_or_lines(file):
             if isinstance(found, Rejected):
                 yield found
                 continue
@@ -59,11 +59,6 @@ def reader(
                 yield entry
 
     return read
-
-
-def _items(file: AnnotationFile) -> Iterator[tuple[int, Any] | Rejected]:
-    first = next((line for line in file.lines() if line.strip()), "")
-    return json_items(file) if first.lstrip().startswith("[") else json_lines(file)
 
 
 def _sample(number: int, item: dict[str, Any], audio: str, columns: Sequence[str]) -> Entry:

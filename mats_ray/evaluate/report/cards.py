@@ -72,10 +72,10 @@ def _player(sample: ShownSample, folder: str) -> str:
 
 
 def _facts(sample: ShownSample, prompt: str) -> list[tuple[str, str]]:
-    asked = sample.question or (sample.prompt if sample.prompt != prompt else "")
+    question = sample.question or (sample.prompt if sample.prompt != prompt else "")
     answer = text(sample.answer, most=_TEXT_CHARACTERS) if sample.answer.strip() else "<em>empty</em>"
     facts = [
-        ("Question", text(asked, most=_TEXT_CHARACTERS) if asked else ""),
+        ("Question", text(question, most=_TEXT_CHARACTERS) if question else ""),
         ("Choices", _choices(sample.choices)),
         ("Reference" if len(sample.references) == 1 else "References", _entries(sample.references)),
         ("Answer", f"<strong>{answer}</strong>"),

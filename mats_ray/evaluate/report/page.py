@@ -7,9 +7,10 @@ from importlib import resources
 from string import Template
 
 from mats_ray.errors import DataError, MissingError
+from mats_ray.evaluate.log import SAMPLES, SCORES
 from mats_ray.evaluate.report.markup import style_sheet, text
-from mats_ray.evaluate.report.samples import SAMPLES, read_shown
-from mats_ray.evaluate.report.scores import SCORES, read_scores
+from mats_ray.evaluate.report.samples import read_shown
+from mats_ray.evaluate.report.scores import read_scores
 from mats_ray.evaluate.report.section import EXTENTS, BenchmarkResult, section_html
 from mats_ray.evaluate.report.summary import provenance_html, summary_html
 from mats_ray.storage import list_files, name_of, write_bytes

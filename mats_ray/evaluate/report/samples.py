@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from mats_ray.errors import DataError
 from mats_ray.storage import open_input, reading_parquet
 
-SAMPLES = "samples.parquet"
 NUM_EACH = 10
 """Samples shown of those that are wrong, and of those that are right."""
 MAX_ERROR_CODES = 10

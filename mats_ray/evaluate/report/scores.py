@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from mats_ray.errors import DataError
 from mats_ray.storage import read_bytes
 
-SCORES = "scores.json"
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -83,15 +83,15 @@ def missing_text(scores: BenchmarkScores) -> str:
     if not missing:
         return ""
     what, others = ("A missing answer", "answered") if scores.are_given else ("Missing audio", "with audio")
-    said = f"{what} counts as wrong: {count(missing)} of {count(scores.samples.annotated)} samples."
+    sentence = f"{what} counts as wrong: {count(missing)} of {count(scores.samples.annotated)} samples."
     if of_main is None or of_main.value_with_audio is None:
-        return said
+        return sentence
     values = "; ".join(
         f"{name} {number(one.value_with_audio)} (n {count(one.n_with_audio or 0)})"
         for name, one in scores.measures.items()
         if one.value_with_audio is not None
     )
-    return f"{said} Over the clips {others}: {values}."
+    return f"{sentence} Over the clips {others}: {values}."
 
 
 # From here on functions return HTML.
@@ -205,7 +205,7 @@ def _counts(scores: BenchmarkScores) -> str:
     )
     rejected = counts.first_rejected
     return (
-        (f'<p class="missing">{said}</p>\n' if (said := text(missing_text(scores))) else "")
+        (f'<p class="missing">{sentence}</p>\n' if (sentence := text(missing_text(scores))) else "")
         + shown
         + (f"<p>The first record that is not usable: <code>{text(rejected)}</code></p>\n" if rejected else "")
     )

@@ -5,9 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from mats_ray.errors import abbreviated
 from mats_ray.evaluate.report.markup import count, definitions, number, published, table, text
 from mats_ray.evaluate.report.scores import BenchmarkScores
+from mats_ray.evaluate.summary import PAPER_MODEL
 
-PAPER_MODEL = "MATS-LLaMA"
-"""The row of published results that the summary shows."""
 _MOST_VALUES = 5
 _MODEL_FACTS = {"id": "Model", "clap": "CLAP", "santa": "Santa", "directory": "Directory"}
 

@@ -179,13 +179,13 @@ def test_fense_is_aac_metrics_with_models_of_this_machine_and_zero_for_empty_ans
     aac_metrics, monkeypatch
 ):
     (aac_metrics / "echecker_clotho_audiocaps_base.ckpt").touch()
-    asked = []
-    sentence_transformers(monkeypatch, lambda name, **options: asked.append((name, options)))
+    requested = []
+    sentence_transformers(monkeypatch, lambda name, **options: requested.append((name, options)))
 
     measure = captions.fense(Texts([record("A dog", "A dog"), record("...", "A cat"), record("A", "B")]))
 
     assert measure.values_N.tolist() == pytest.approx([0.5, 0, 0.9])
-    assert asked == [("paraphrase-TinyBERT-L6-v2", {"local_files_only": True})]
+    assert requested == [("paraphrase-TinyBERT-L6-v2", {"local_files_only": True})]
 
 
 def test_fense_names_the_model_that_is_not_there(aac_metrics, monkeypatch):

@@ -96,10 +96,10 @@ def test_without_published_results_that_is_said():
 
 
 def test_fewer_samples_than_published_are_said_beside_published_results():
-    said = "Scored on 320 samples; the published results are over 2,000."
+    sentence = "Scored on 320 samples; the published results are over 2,000."
 
-    assert said in page_of().text
-    assert said[:15] not in page_of(samples=counts_with(published=320)).text
+    assert sentence in page_of().text
+    assert sentence[:15] not in page_of(samples=counts_with(published=320)).text
 
 
 def test_missing_audio_counts_as_wrong_and_the_page_says_so():
