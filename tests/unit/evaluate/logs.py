@@ -8,20 +8,7 @@ from mats_ray.evaluate.benchmark import Benchmark, Record, Resources, Sample, Sc
 from mats_ray.evaluate.header import Header
 from mats_ray.evaluate.log import EvaluationLog, Row
 from mats_ray.evaluate.measure import Measure
-
-
-class BagOfWords:
-    """Embeds a text as the counts of its words' hashes: equal words, equal vectors."""
-
-    name = "bag of words"
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        rows_NC = np.zeros((len(texts), 4096), np.float32)
-        for row_C, text in zip(rows_NC, texts, strict=True):
-            for word in text.removeprefix("sound of ").split():
-                row_C[sum(ord(letter) * 31**place for place, letter in enumerate(word)) % 4096] += 1
-        return rows_NC / np.maximum(np.linalg.norm(rows_NC, axis=1, keepdims=True), 1e-9)
-
+from tests.unit.evaluate.scoring import BagOfWords
 
 RESOURCES = Resources(embedder=BagOfWords)
 

@@ -2,14 +2,12 @@
 
 import csv
 import json
-from pathlib import Path
+import re
 
 import numpy as np
-import pytest
 
 from mats_ray.evaluate.benchmark import Record, Resources, Sample
-
-ANNOTATIONS = Path(__file__).resolve().parents[4] / "shared" / "data" / "annotations"
+from tests.unit.data.sources.reading import annotations
 
 
 def record(answer: str, *references: str, choices=()) -> Record:
@@ -35,11 +33,23 @@ def values(scores, records) -> dict[str, float]:
     return {name: one.of(every(records)) for name, one in scores.measures.items()}
 
 
-def annotations(name: str) -> Path:
-    """A real annotation file beside the checkout; skips where there is none."""
-    if not (ANNOTATIONS / name).is_file():
-        pytest.skip(f"no real annotations at {ANNOTATIONS}")
-    return ANNOTATIONS / name
+class BagOfWords:
+    """Unit vectors of counts of words, each word in a direction of its own."""
+
+    name = "bag of words"
+
+    def __init__(self, words=r"\w+"):
+        self.words = words
+        self.directions = {}
+        self.calls = 0
+
+    def encode(self, texts):
+        self.calls += 1
+        vectors = np.full((len(texts), 512), 1e-6, np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(self.words, text):
+                vectors[row, self.directions.setdefault(word, len(self.directions))] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def audiocaps_test() -> list[list[str]]:

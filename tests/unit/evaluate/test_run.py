@@ -55,7 +55,7 @@ def test_a_benchmark_without_answers_needs_a_model(folder):
 
 def test_saved_answers_are_scored_again_by_another_embedder(folder, monkeypatch):
     from mats_ray.evaluate import scoring
-    from tests.unit.evaluate.logs import BagOfWords
+    from tests.unit.evaluate.scoring import BagOfWords
 
     monkeypatch.setattr(scoring, "load_embedder", lambda ref, clap: BagOfWords())
     evaluate(config(folder))

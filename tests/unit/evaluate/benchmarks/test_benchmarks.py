@@ -26,6 +26,7 @@ from mats_ray.evaluate.metrics.labels import label_accuracy, mean_average_precis
 from mats_ray.evaluate.samples import read_samples
 from tests.unit.data.sources.reading import annotations, write
 from tests.unit.evaluate.benchmarks.published import PUBLISHED, TEST_MINI_ITEM, mmau_item
+from tests.unit.evaluate.scoring import BagOfWords
 
 NAMES = benchmark_names()
 ROOT = Path(__file__).resolve().parents[4]
@@ -59,25 +60,8 @@ PARTS = {"vggsound"}
 """Benchmarks of whose real file only the first rows are there."""
 
 
-class WordEmbedder:
-    """Texts as counts of their words: equal texts have cosine 1."""
-
-    name = "words"
-
-    def encode(self, texts):
-        words = [Counter(re.findall(r"[^\W_]+", text.lower())) for text in texts]
-        self._places = getattr(self, "_places", {})
-        for word in (word for one in words for word in one):
-            self._places.setdefault(word, len(self._places))
-        matrix_NC = np.zeros((len(words), 512), np.float32)
-        for row, one in enumerate(words):
-            for word, count in one.items():
-                matrix_NC[row, self._places[word]] = count
-        return matrix_NC / np.linalg.norm(matrix_NC, axis=1, keepdims=True)
-
-
 def resources(**verdicts):
-    embedder = WordEmbedder()
+    embedder = BagOfWords(words=r"[^\W_]+")
     return Resources(embedder=lambda: embedder, verdicts=verdicts)
 
 

@@ -1,7 +1,5 @@
 """Answers are matched to labels by an embedder, here one of bags of words."""
 
-import re
-
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
@@ -14,27 +12,9 @@ from mats_ray.evaluate.metrics.labels import (
     label_text,
     mean_average_precision,
 )
-from tests.unit.evaluate.scoring import every, record, values
+from tests.unit.evaluate.scoring import BagOfWords, every, record, values
 
 LABELS = ["dog", "crying_baby", "door_wood_knock", "sea_waves", "mouse_click", "church_bells", "rain", "cow"]
-
-
-class BagOfWords:
-    """Unit vectors of counts of words, each word in a direction of its own."""
-
-    name = "bag of words"
-
-    def __init__(self):
-        self.directions = {}
-        self.calls = 0
-
-    def encode(self, texts):
-        self.calls += 1
-        vectors = np.full((len(texts), 256), 1e-6, np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text):
-                vectors[row, self.directions.setdefault(word, len(self.directions))] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
