@@ -71,7 +71,7 @@ bench: install ## Run benchmarks/bench_*.py
 # The CUDA packages come and go with torch, which pins them itself: left out, the lock fits CPU builds as well.
 lock: ## Solve pyproject.toml into requirements.lock, keeping versions that still fit (ARGS=--upgrade for new ones)
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv --clear build/lock && build/lock/bin/pip install -q uv; }
-	UV_CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/uv pip compile -q pyproject.toml --extra dev --extra evaluate \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/uv pip compile -q pyproject.toml --extra dev --extra evaluate --extra lance \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --annotation-style line \
 		-o requirements.lock $(ARGS)
 	sed -i -E '/^(cuda-|nvidia-|triton=)/d' requirements.lock

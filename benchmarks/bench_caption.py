@@ -12,6 +12,8 @@ failure. Upstream's way against the whole job is in ``bench_pipeline``.
 
 import argparse
 import io
+import itertools
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +91,7 @@ def files(args: argparse.Namespace) -> None:
     """The stages of the job without Ray: what batching alone gives."""
     from mats_ray.caption.answer import AnswerStage
     from mats_ray.caption.job import CaptionJob
+    from mats_ray.caption.prompts import CAPTION
     from mats_ray.config.caption import CaptionConfig
     from mats_ray.config.generation import GenerationConfig
     from mats_ray.data.audio import read_audio
@@ -96,20 +99,22 @@ def files(args: argparse.Namespace) -> None:
     from mats_ray.infer.encoder import AudioEncoder
 
     settings, paper = CaptionConfig(batch_size=args.batch_size), GenerationConfig(profile="paper")
-    job = CaptionJob.plan(settings, paper, audio=args.audio, out="/nowhere", model=args.model, create=False)
-    listed = job.missing_files()[: max(1, args.files // args.batch_size)]
+    with tempfile.TemporaryDirectory() as out:
+        job = CaptionJob(settings, paper, audio=args.audio, out=out, model=args.model)
+        with job:
+            num_batches = max(1, args.files // args.batch_size)
+            listed = [batch.files for batch in itertools.islice(job.batches(), num_batches)]
     paths = [path for table in listed for path in table.column("path").to_pylist()]
     encoder, answerer = (one.from_pretrained(args.model) for one in (AudioEncoder, Answerer))
     answer_stage = AnswerStage(job.answer_settings)
     torch.set_num_threads(args.threads)
-    generation = job.ledger.provenance.generation
+    generation = job.provenance.generation
 
     def one_by_one() -> list[str]:
         captions = list[str]()
         for path in paths:
             embedding = encoder.encode([read_audio(path)])
-            prompt = job.ledger.plan.prompts[0].instruction
-            (answer,) = answerer.answer(embedding, [prompt], generation=generation)
+            (answer,) = answerer.answer(embedding, [CAPTION.instruction], generation=generation)
             captions.append(answer.text)
         return captions
 

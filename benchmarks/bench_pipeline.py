@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,11 @@ def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_siz
     settings = CaptionConfig(batch_size=batch_size, concurrency=models, decode_concurrency=decoders)
     paper = GenerationConfig(profile="paper")
     with tempfile.TemporaryDirectory() as out, Peak() as peak:
-        job = CaptionJob.plan(settings, paper, audio=audio, out=out, model=model)
-        on_ray.AnswerStage = TimedAnswerStage
+        job = CaptionJob(settings, paper, audio=audio, out=out, model=model)
+        on_ray.AnswerStage, job.decode_stage = TimedAnswerStage, TimedDecodeStage(**vars(job.decode_stage))
         started = time.perf_counter()
-        on_ray.write_missing_rows(replace(job, decode_stage=TimedDecodeStage(**vars(job.decode_stage))))
+        with job:
+            on_ray.write_missing_rows(job, job.batches())
         job.finish()
         total = time.perf_counter() - started
         rows = pq.read_table(out).to_pylist()

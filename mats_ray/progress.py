@@ -67,7 +67,7 @@ class Progress:
 
     def start_at(self, done: int) -> None:
         """Count from work an earlier run finished; it does not count towards the rate."""
-        self.done = self._offset = done
+        self.done, self._offset = self.done + done - self._offset, done
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """Count finished units and redraw if the last line is old enough."""

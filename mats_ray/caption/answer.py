@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mats_ray.caption.decode import BATCH_SCHEMA, unpack
+from mats_ray.caption.decode import unpack
 from mats_ray.caption.embeddings import encoded_clips
 from mats_ray.caption.encode import AddWindows, ClipEncoder, EncodedClip
 from mats_ray.caption.pooling import WindowPool
@@ -25,7 +25,8 @@ class AnswerSettings:
 
     model: str
     provenance: Provenance
-    prompts: Sequence[Prompt]
+    labels: Sequence[str] = ()
+    """Of classifications."""
     batch_size: int
     """Number of prompts answered at a time; clips are encoded in the batches they come in."""
     num_threads: int
@@ -33,10 +34,10 @@ class AnswerSettings:
 
 
 class AnswerStage:
-    """Callable for Ray Data, one per actor: a table of ``BATCH_SCHEMA``, or of embeddings, to output rows.
+    """Callable for Ray Data, one per actor: batches of clips or of embeddings to output rows.
 
     Args:
-        settings: Model and prompts.
+        settings: Model, provenance of the rows, and labels.
         add_windows: Adds windows to the pool that all actors share; by default to one of this actor alone.
     """
 
@@ -59,15 +60,15 @@ class AnswerStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Answer every prompt of every clip; each clip is encoded once."""
-        if table.schema.names == BATCH_SCHEMA.names:
-            return to_table(
-                row for batch in unpack(table) for row in self._rows(list(self._encoder.encode(batch)))
-            )
-        return to_table(self._rows(list(encoded_clips(table))))
+        return to_table(row for batch in unpack(table) for row in self._rows(self._clips(batch)))
+
+    def _clips(self, batch: pa.Table) -> list[EncodedClip]:
+        is_embedded = "embedding" in batch.schema.names
+        return list(encoded_clips(batch) if is_embedded else self._encoder.encode(batch))
 
     def _rows(self, clips: Sequence[EncodedClip]) -> Iterator[dict[str, Any]]:
-        prompts = self._settings.prompts
-        pairs = [(clip, prompts[index]) for clip in clips for index in clip.prompts]
+        labels = self._settings.labels
+        pairs = [(clip, Prompt.from_value(one, labels)) for clip in clips for one in clip.prompts]
         answers, provenance = iter(self._answers(pairs)), self._settings.provenance
         for clip, prompt in pairs:
             source, result = clip.source, clip.result

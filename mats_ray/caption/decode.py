@@ -8,7 +8,7 @@ import io
 import itertools
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mats_ray.caption.rows import RowError
+from mats_ray.caption.rows import PROMPT, Prompt, RowError
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
-from mats_ray.data.audio_files import local_path, stat_audio
+from mats_ray.data.audio_files import AudioObject, local_path, stat_audio
 from mats_ray.data.windows import Cut, cut_blocks
 from mats_ray.errors import AudioError, StorageError
 from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote
 
 FILE_SCHEMA = pa.schema(
-    [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(pa.int32()))]
+    [("path", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("prompts", pa.list_(PROMPT))]
 )
-"""Input: files as listed. ``prompts``: indices of the prompts whose rows the file lacks."""
+"""Input: files as listed. ``prompts``: those whose rows the file lacks."""
 
 CLIP_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
         ("etag", pa.string()),
-        ("prompts", pa.list_(pa.int32())),
+        ("prompts", pa.list_(PROMPT)),
         ("segment", pa.int32()),
         ("is_last", pa.bool_()),
         ("start_s", pa.float64()),
@@ -51,8 +51,8 @@ CLIP_SCHEMA = pa.schema(
 """A decoded file or window."""
 
 BATCH_SCHEMA = pa.schema([("batch", pa.large_binary())])
-"""Output: each batch of clips is one value (Arrow's stream format). Ray Data joins and splits rows by number,
-and 32 one-hour clips must not be joined because 32 one-second clips should be."""
+"""A batch as one value (Arrow's stream format), as it goes from stage to stage. Ray Data joins and splits
+rows by number, and 32 one-hour clips must not be joined because 32 one-second clips should be."""
 
 BATCH_BYTES = 64 * 2**20
 """A batch ends when its samples reach this size, so memory holds that and one more clip. A file with more
@@ -73,6 +73,17 @@ class AudioOpener:
 
     environment: Environment
     limits: Limits
+
+    def size_error(self, file: AudioObject) -> RowError | None:
+        """Return the error of a file that is of no use by its listed size; None: it has to be opened."""
+        limit = self.limits.max_bytes
+        if not file.etag:  # it could not be reached, and its size is not known
+            return None
+        if file.size == 0:
+            return RowError("empty", f"{file.path} is empty (0 bytes)")
+        if file.size > limit:
+            return RowError("too_large", f"{file.path} has {file.size} bytes, the limit is {limit}")
+        return None
 
     @contextmanager
     def open(self, path: str, size: int, etag: str = "") -> Iterator[AudioBlocks]:
@@ -167,6 +178,20 @@ class DecodeStage:
         return _whole(audio, self.long_cut)
 
 
+def file_table(files: Iterable[tuple[AudioObject, Sequence[Prompt]]]) -> pa.Table:
+    """Make a table of ``FILE_SCHEMA`` of files with their prompts."""
+    rows = [
+        {
+            "path": one.path,
+            "etag": one.etag,
+            "size": one.size,
+            "prompts": [prompt.value for prompt in prompts],
+        }
+        for one, prompts in files
+    ]
+    return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
+
+
 def clap_cut(clap: CLAPConfig) -> Callable[[], Cut]:
     """Return a function for windows as long as CLAP's own; only calling it imports torch."""
     return functools.partial(_clap_cut, clap)  # pyright: ignore[reportArgumentType]  (it is frozen, so hashable)
@@ -215,9 +240,14 @@ def _samples(samples_T: np.ndarray, sample_rate: int) -> dict[str, Any]:
 
 def pack(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Pack rows of ``CLIP_SCHEMA`` into a table of one batch."""
+    return pack_table(pa.Table.from_pylist(list(rows), schema=CLIP_SCHEMA))
+
+
+def pack_table(table: pa.Table) -> pa.Table:
+    """Pack a table into a table of one batch, ``BATCH_SCHEMA``."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, CLIP_SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(list(rows), schema=CLIP_SCHEMA))
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
     batch = sink.getvalue()
     offsets = pa.py_buffer(np.array([0, len(batch)], np.int64))
     values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, batch])
@@ -225,7 +255,7 @@ def pack(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def unpack(table: pa.Table) -> Iterator[pa.Table]:
-    """Unpack ``BATCH_SCHEMA`` to tables of ``CLIP_SCHEMA``, without copying."""
+    """Unpack ``BATCH_SCHEMA`` to the tables that were packed, without copying."""
     for batch in table.column("batch"):
         with pa.ipc.open_stream(batch.as_buffer()) as reader:
             yield reader.read_all()

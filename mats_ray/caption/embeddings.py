@@ -5,13 +5,17 @@
 One row per file, from all of its audio. Shapes: C CLAP dim.
 """
 
+# pyarrow.compute makes its functions when it is imported
+# pyright: reportAttributeAccessIssue=false
+
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mats_ray.caption.decode import unpack
 from mats_ray.caption.encode import AddWindows, ClipEncoder, EncodedClip
@@ -20,6 +24,7 @@ from mats_ray.caption.output import PartStore
 from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import RowError, Source
 from mats_ray.data.audio_files import AudioObject
+from mats_ray.data.audio_listing import audio_objects
 from mats_ray.errors import ConfigError
 from mats_ray.models.startup import without_garbage_collection
 from mats_ray.storage import exists, read_bytes, write_bytes
@@ -34,6 +39,8 @@ SCHEMA = pa.schema(
         pa.field("embedding", pa.list_(pa.float32())),  # (C,); null where there is an error
     ]
 )
+PART_ROWS, ROWS_PER_GROUP = 8_192, 512
+"""Number of rows of a part, and of those that are read together: a row is some kilobytes."""
 _SPACE = "_space.json"
 
 
@@ -83,38 +90,47 @@ class EmbeddingStore:
     """
 
     def __init__(self, folder: str, space: str) -> None:
-        self.parts = PartStore(folder, schema=SCHEMA)
+        self.parts = PartStore(folder, schema=SCHEMA, rows_per_group=ROWS_PER_GROUP)
         path = f"{folder.rstrip('/')}/{_SPACE}"
         if not exists(path):
             write_bytes(path, json.dumps({"space": space}).encode())
         elif (found := json.loads(read_bytes(path)).get("space")) != space:
             raise ConfigError(f"{folder} holds embeddings of {found}, not of {space}; give another folder")
 
-    def missing(self, files: Sequence[AudioObject], *, retried: Set[str] = RETRIED) -> list[AudioObject]:
-        """Return the files that have no embedding of their present content, or an error to be retried."""
-        rows = self._table("path", "etag", "error_code").to_pylist()
-        done = {(row["path"], row["etag"]) for row in rows if row["error_code"] not in retried}
-        return [one for one in files if (one.path, one.etag) not in done]
-
-    def tables(
-        self, files: Mapping[str, tuple[str, Sequence[int]]], *, batch_size: int
-    ) -> Iterator[pa.Table]:
-        """Yield the embeddings of files with the prompts they are to be answered for.
+    def missing(self, files: pa.Table, *, retried: Set[str] = RETRIED) -> list[AudioObject]:
+        """Return the files that have no embedding of their present content, or an error to be retried.
 
         Args:
-            files: Etag and indices of prompts by path.
-            batch_size: Number of rows of a table.
+            files: ``s3_pages.SCHEMA``.
+            retried: Codes of errors.
         """
-        table, places = self._table(), dict[str, int]()
+        found = self.parts.find(files["path"].combine_chunks(), ["path", "etag", "error_code"])
+        rows = (row for one in found for row in one.table.to_pylist())
+        done = {(row["path"], row["etag"]) for row in rows if row["error_code"] not in retried}
+        return [one for one in audio_objects(files) if (one.path, one.etag) not in done]
+
+    def join(self, files: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Join files with their embeddings.
+
+        Args:
+            files: ``decode.FILE_SCHEMA``.
+
+        Returns:
+            Rows of ``SCHEMA`` with the column ``prompts``, in the order of the files, and the files that have
+            no embedding of their present content.
+        """
+        found = [one.table for one in self.parts.find(files["path"].combine_chunks(), SCHEMA.names)]
+        table, places = pa.concat_tables([SCHEMA.empty_table(), *found]), dict[tuple[str, str], int]()
         for place, row in enumerate(table.select(["path", "etag", "error_code"]).to_pylist()):
-            etag, prompts = files.get(row["path"], ("", ()))
+            key = row["path"], row["etag"]
             # parts of two runs come in no order: an embedding replaces an error that was retried
-            if prompts and row["etag"] == etag and (row["path"] not in places or row["error_code"] is None):
-                places[row["path"]] = place
-        prompts = pa.array([list(files[path][1]) for path in places], pa.list_(pa.int32()))
-        found = table.take(pa.array(places.values(), pa.int64())).append_column("prompts", prompts)
-        for start in range(0, len(found), batch_size):
-            yield found.slice(start, batch_size)
+            if key not in places or row["error_code"] is None:
+                places[key] = place
+        keys = zip(files["path"].to_pylist(), files["etag"].to_pylist(), strict=True)
+        place_F = pa.array([places.get(key) for key in keys], pa.int64())
+        has_one_F = place_F.is_valid()
+        rows = table.take(place_F.drop_null()).append_column("prompts", files["prompts"].filter(has_one_F))
+        return rows, files.filter(pc.invert(has_one_F))
 
     def embeddings(self, paths: Collection[str]) -> dict[str, np.ndarray]:
         """Return the embeddings, (C,) float32, of the files that have one, by path."""

@@ -4,7 +4,7 @@ Shapes: C CLAP dim.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,8 @@ class EncodedClip:
     """A file or window with rows of its own."""
 
     source: Source
-    prompts: Sequence[int]
-    """Indices of the prompts it is to be answered for."""
+    prompts: Sequence[Mapping[str, str]]
+    """Those it is to be answered for, values of ``rows.PROMPT``."""
     result: Result
 
 

@@ -1,42 +1,64 @@
-"""Plan and summary of a batch job; ``on_ray`` runs what is planned."""
+"""A batch job, from its requests to its summary; ``on_ray`` runs the batches between.
+
+    requests, block by block -> compared with the output -> batches of files -> [decode, answer] -> accepted
+    rows
+
+Nothing grows with the number of files: a block, the files in flight, and the part at hand are in memory.
+"""
 
 import itertools
 import logging
+import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from mats_ray.caption.answer import AnswerSettings
-from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage, clap_cut
+from mats_ray.caption.decode import AudioOpener, DecodeStage, clap_cut, file_table
 from mats_ray.caption.embeddings import EmbeddingStore
-from mats_ray.caption.ledger import RETRIED, Ledger
-from mats_ray.caption.output import PartStore
-from mats_ray.caption.prompts import PromptPlan, Questions, plan_prompts
-from mats_ray.caption.rows import Provenance, with_manifest
+from mats_ray.caption.lance_output import TABLE, LanceStore, LanceWriter
+from mats_ray.caption.ledger import COLUMNS, RETRIED, Accepted, Comparison, InFlight, Outcomes, compare
+from mats_ray.caption.output import PairKey, PartStore, PartWriter
+from mats_ray.caption.prompts import PromptRules, Questions
+from mats_ray.caption.requests import RequestBlock, RequestSource
+from mats_ray.caption.rows import (
+    MANIFEST_COLUMNS,
+    Prompt,
+    Provenance,
+    RowError,
+    Source,
+    error_row,
+    to_table,
+    with_manifest,
+)
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
-from mats_ray.data.audio_files import AudioObject, format_left_out, list_audio
-from mats_ray.data.manifest import ManifestRow, is_manifest, read_manifest
+from mats_ray.data.audio_files import AudioObject
+from mats_ray.data.audio_listing import audio_objects
+from mats_ray.data.manifest import ManifestRow
 from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.directory import ModelInfo, read_info
-from mats_ray.storage import Environment
+from mats_ray.storage import Environment, exists
 from mats_ray.version import __version__
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 MAX_DECODED_BYTES = 2**40
 """Never reached: ``caption.max_seconds`` is the limit."""
 
+_NO_BATCH = -1
 _ROWS_AT_A_TIME = 8_192
-"""Maximum number of files that are Python objects at the same time."""
+"""Maximum number of error rows that are Python objects at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +78,8 @@ class CaptionSummary:
     model_id: str
     skipped: str = ""
     """Files that are no audio, counted by extension."""
+    stage_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Seconds at work by stage, added up over its processes."""
 
     @property
     def error_counts(self) -> str:
@@ -91,28 +115,41 @@ class CaptionSummary:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Files that are sent together."""
+
+    number: int
+    """0, 1, 2, ..."""
+    files: pa.Table
+    """``decode.FILE_SCHEMA``."""
+    num_pairs: int
+    """Number of pairs of file and prompt."""
+
+
 class CaptionJob:
-    """A planned job; planning removes no row of the output."""
+    """A batch job.
 
-    ledger: Ledger
-    store: PartStore
-    outdated: dict[str, np.ndarray]
-    """Parts with rows of an older content, model or decoding: bool (N,), which of their rows to keep."""
-    decode_stage: DecodeStage
-    answer_settings: AnswerSettings
-    settings: CaptionConfig
-    started: float
-    skipped: str
-    """Files that are no audio, counted by extension."""
-    manifest: Mapping[str, Sequence[ManifestRow]]
-    """Rows of the manifest by path; empty where the audio is a folder."""
-    embeddings: EmbeddingStore | None
-    """Keeps the embeddings of all files; None: none is kept."""
+    Args:
+        settings, generation, audio, out, model, questions, labels: Those of ``caption.on_ray.caption``.
+        create: Make the output folder and write there; without, only ``forecast`` is of use.
 
-    @classmethod
-    def plan(
-        cls,
+    Raises:
+        ConfigError: A question is empty.
+        ModelError, DataError: The model directory, the audio or the output folder cannot be used.
+
+    Attributes:
+        num_files: Number of files so far.
+        num_files_done: Number of those that had all their rows before.
+        num_files_new: Number of those that got their last rows now.
+        is_listed: Whether there are no more.
+        done: Rows of earlier runs.
+        new: Rows of this one.
+        stage_seconds: Seconds at work by stage.
+    """
+
+    def __init__(
+        self,
         settings: CaptionConfig,
         generation: GenerationConfig | None = None,
         *,
@@ -122,147 +159,302 @@ class CaptionJob:
         questions: Questions = (),
         labels: Sequence[str] = (),
         create: bool = True,
-    ) -> "CaptionJob":
-        """Read model settings, audio listing and output, and find the missing rows.
+    ) -> None:
+        self.settings, self._started = settings, time.monotonic()
+        info = read_info(model)
+        cut = _cut(settings, info)
+        self.provenance = _provenance(settings, generation, info, cut)
+        self.decode_stage = _decode_stage(info, settings, cut)
+        self.answer_settings = _answer_settings(info, settings, self.provenance, labels)
+        self._audio, self._questions = audio, questions if isinstance(questions, Mapping) else {}
+        shared = () if isinstance(questions, Mapping) else questions
+        self._rules = PromptRules(shared=shared, labels=labels, caption=settings.always_caption)
+        self.store = _open_store(out, settings, create=create)
+        self.source = self._requests()
+        self.embeddings = EmbeddingStore(settings.embeddings, info.space) if settings.embeddings else None
+        self._lock = threading.Lock()
+        self._in_flight, self._stale = InFlight(), dict[PairKey, list[str]]()
+        self._manifest, self._repeated = dict[str, Sequence[ManifestRow]](), set[str]()
+        """Of files in flight."""
+        self.num_files = self.num_files_done = self.num_files_new = 0
+        self.is_listed = False
+        self.done, self.new = Outcomes(), Outcomes()
+        self.stage_seconds = dict[str, float]()
+        self._writer: PartWriter | LanceWriter | None = None
 
-        Arguments are those of ``caption.on_ray.caption``; ``create`` makes the output folder.
+    def __enter__(self) -> "CaptionJob":
+        """Open the output for writing."""
+        store, settings = self.store, self.settings
+        if isinstance(store, LanceStore):
+            self._writer = LanceWriter(store)
+        else:
+            file_format = "jsonl" if settings.format == "jsonl" else "parquet"
+            self._writer = PartWriter(store, file_format=file_format, part_rows=settings.part_rows)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the rows that wait, also after an error."""
+        assert self._writer is not None
+        with self._lock:
+            self._writer.flush()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the files that lack rows, with the prompts they lack.
+
+        Rows that are there twice are removed on the way. Files that are known to be of no use by their size
+        have their rows at once.
 
         Raises:
-            ConfigError: A question is empty.
-            ModelError, DataError: The model directory, the audio or the output folder cannot be used.
+            DataError: No audio is there, or something cannot be read.
         """
-        started, info = time.monotonic(), read_info(model)
-        objects, manifest, prompts, skipped = _files_and_prompts(audio, questions, labels, settings)
-        cut, store = _cut(settings, info), PartStore(out, create=create)
-        ledger = Ledger(objects, prompts, _provenance(settings, generation, info, cut))
-        return cls(
-            ledger=ledger,
-            store=store,
-            outdated=ledger.scan(store, retried=RETRIED | {*settings.retry}),
-            decode_stage=_decode_stage(info, settings, cut),
-            answer_settings=_answer_settings(info, settings, ledger),
-            settings=settings,
-            started=started,
-            skipped=skipped,
-            manifest=manifest,
-            embeddings=EmbeddingStore(settings.embeddings, info.space) if settings.embeddings else None,
-        )
+        number = 0
+        for block, comparison in self._compared(self._resolve):
+            for files in _chunks(self._missing(block, comparison), self.settings.batch_size):
+                for file, prompts in files:
+                    self._send(file, prompts, block, batch=number)
+                num_pairs = sum(len(prompts) for _, prompts in files)
+                yield Batch(number=number, files=file_table(files), num_pairs=num_pairs)
+                number += 1
 
-    @property
-    def num_files(self) -> int:
-        """Number of all files, done or not."""
-        return len(self.ledger.objects)
-
-    @property
-    def num_files_done(self) -> int:
-        """Number of files with all their rows."""
-        return int(self.ledger.files_done().sum())
-
-    @property
-    def is_done(self) -> bool:
-        """Whether no row is missing."""
-        return bool(self.ledger.done_K.all())
-
-    def missing_files(self) -> list[pa.Table]:
-        """Return the files that lack rows: tables of ``FILE_SCHEMA``, ``batch_size`` files each."""
-        return self._file_tables(
-            (file, prompts)
-            for index, file in enumerate(self.ledger.objects)
-            if (prompts := self.ledger.missing_prompts(index))
-        )
-
-    def files_to_encode(self) -> list[pa.Table]:
-        """Return the files of all prompts that have no embedding yet, as ``missing_files``."""
+    def files_to_encode(self) -> Iterator[pa.Table]:
+        """Yield the files of all requests that have no embedding yet: tables of ``FILE_SCHEMA``."""
         assert self.embeddings is not None
-        return self._file_tables(
-            (file, ())
-            for file in self.embeddings.missing(self.ledger.objects, retried=RETRIED | {*self.settings.retry})
-        )
+        for block in self._requests().blocks():
+            missing = self.embeddings.missing(block.files, retried=self._retried)
+            for files in _chunks(missing, self.settings.batch_size):
+                yield file_table([(file, ()) for file in files])
 
-    def missing_embedded(self) -> list[pa.Table]:
-        """Return the embeddings of the files that lack rows, with the prompts: ``EmbeddingStore.tables``."""
+    def embedded(self, files: pa.Table) -> pa.Table:
+        """Return the embeddings of a batch of files, with their prompts: ``EmbeddingStore.join``.
+
+        A file that has none has changed since it was encoded, and gets its rows here.
+        """
         assert self.embeddings is not None
-        files = {
-            file.path: (file.etag, self.ledger.missing_prompts(index))
-            for index, file in enumerate(self.ledger.objects)
-        }
-        return list(self.embeddings.tables(files, batch_size=self.settings.batch_size))
-
-    def _file_tables(self, files: Iterable[tuple[AudioObject, Sequence[int]]]) -> list[pa.Table]:
-        rows = (
-            {"path": file.path, "etag": file.etag, "size": file.size, "prompts": prompts}
-            for file, prompts in files
+        table, missing = self.embeddings.join(files)
+        changed = "is not the file any more whose audio was embedded; run the job again"
+        self.accept(
+            to_table(
+                error_row(
+                    Source(path=file["path"], etag=file["etag"]),
+                    Prompt.from_value(prompt),
+                    self.provenance,
+                    RowError("changed", f"{file['path']} {changed}"),
+                )
+                for file in missing.to_pylist()
+                for prompt in file["prompts"]
+            )
         )
-        chunks = [FILE_SCHEMA.empty_table()]
-        while some := list(itertools.islice(rows, _ROWS_AT_A_TIME)):
-            chunks.append(pa.Table.from_pylist(some, schema=FILE_SCHEMA))
-        table = pa.concat_tables(chunks).combine_chunks()
-        size = self.settings.batch_size
-        return [table.slice(start, size) for start in range(0, len(table), size)]
+        return table
+
+    def accept(self, rows: pa.Table) -> Accepted:
+        """Take rows, each once, and write them when it is time to.
+
+        Raises:
+            DataError: The output cannot be written.
+        """
+        assert self._writer is not None
+        accepted = self._in_flight.accept(rows)
+        with self._lock:
+            replaced = dict[str, list[PairKey]]()
+            for key in accepted.started:
+                for part in self._stale.pop(key, ()):
+                    replaced.setdefault(part, []).append(key)
+            self._writer.add(with_manifest(accepted.rows, self._manifest), replaced=replaced)
+            self.new.add(accepted.rows)
+            for path in accepted.files:
+                self._manifest.pop(path, None)
+            self.num_files_new += len(accepted.files) - len(self._repeated.intersection(accepted.files))
+            self._repeated.difference_update(accepted.files)
+        return accepted
+
+    def cancel(self) -> None:
+        """Let nobody wait for files in flight: their job has failed."""
+        self._in_flight.clear()
 
     def forecast(self) -> str:
         """Return what there is and what is missing, as text for ``--dry-run``."""
-        ledger = self.ledger
-        done_F = ledger.files_done()
-        sizes_F = np.array([file.size for file in ledger.objects])
-        replaced = sum(int((~keep_N).sum()) for keep_N in self.outdated.values())
+        sizes, pairs, prompts, outdated = np.zeros(2, np.int64), np.zeros(2, np.int64), set[Prompt](), 0
+        for block, found in self._compared(None):
+            done_F = _files_done(block, found)
+            size_F = block.files["size"].to_numpy()
+            sizes += size_F.sum(), size_F[done_F].sum()
+            pairs += len(found.done_K), found.done_K.sum()
+            prompts.update(block.plan.prompts)
+            outdated += sum(len(row_N) for _, row_N in found.surplus) + found.num_stale
+        num_left = self.num_files - self.num_files_done
         return (
-            f"{len(done_F)} files, {_megabytes(sizes_F)}; {len(ledger.done_K)} files times prompts, "
-            f"{len(ledger.plan.prompts)} different prompts\n{_skipped_line(self.skipped)}"
-            f"done: {int(done_F.sum())} files, {ledger.num_rows} rows ({ledger.num_ok} ok)\n"
-            f"to do: {int((~done_F).sum())} files, {_megabytes(sizes_F[~done_F])}; "
-            f"{int((~ledger.done_K).sum())} answers; {replaced} outdated rows to be replaced\n"
-            f"nothing was done: {self.store.out} (model {ledger.provenance.model_id})"
+            f"{self.num_files} files, {_megabytes(sizes[0])}; {pairs[0]} files times prompts, "
+            f"{len(prompts)} different prompts\n{_skipped_line(self.source.left_out)}"
+            f"done: {self.num_files_done} files, {self.done.num_rows} rows ({self.done.num_ok} ok)\n"
+            f"to do: {num_left} files, {_megabytes(sizes[0] - sizes[1])}; "
+            f"{pairs[0] - pairs[1]} answers; {outdated} outdated rows to be replaced\n"
+            f"nothing was done: {self.store.out} (model {self.provenance.model_id})"
         )
-
-    def drop_outdated(self) -> None:
-        """Remove outdated rows, once. To be called with the first new rows at hand.
-
-        A model that turns out to be broken must not remove the rows of the one before.
-        """
-        while self.outdated:
-            self.store.keep_rows(*self.outdated.popitem())
-
-    def refresh_manifest(self) -> None:
-        """Give rows of earlier runs the columns that the manifest has now; nothing is computed again."""
-        for name in set(self.ledger.parts).intersection(self.store.names()) if self.manifest else ():
-            table = self.store.read(name)
-            if not (current := with_manifest(table, self.manifest)).equals(table):
-                self.store.write(name, current)
 
     def finish(self) -> CaptionSummary:
-        """Read the output again, check and count it, and log the first files with errors.
+        """Check that no row is missing, write the summary, and log the first files with errors.
 
         Raises:
-            DataError: A row is missing or there twice, or more rows are errors than the configuration lets
-                pass; all rows are written then.
+            DataError: Rows are missing, or more rows are errors than the configuration lets pass; all others
+                are written then.
         """
-        self.drop_outdated()
-        self.refresh_manifest()
-        found = self.ledger.check(self.store)
+        assert self._writer is not None
+        with self._lock:
+            self._writer.close()
+        self._in_flight.check_empty(self.store.out)
+        self.stage_seconds["write"] = self._writer.seconds
+        both = self.done.plus(self.new)
         summary = CaptionSummary(
             files=self.num_files,
-            rows=found.num_rows,
-            ok=found.num_ok,
-            errors=dict(found.errors.most_common()),
-            written=found.num_rows - self.ledger.num_rows,
-            seconds=time.monotonic() - self.started,
+            rows=both.num_rows,
+            ok=both.num_ok,
+            errors=dict(both.errors.most_common()),
+            written=self.new.num_rows,
+            seconds=time.monotonic() - self._started,
             out=self.store.out,
-            model_id=self.ledger.provenance.model_id,
-            skipped=self.skipped,
+            model_id=self.provenance.model_id,
+            skipped=self.source.left_out,
+            stage_seconds={stage: round(seconds, 3) for stage, seconds in self.stage_seconds.items()},
         )
         if summary.written or not self.store.has_summary():  # a run that did nothing keeps the last one's
-            self.store.write_summary(summary.as_dict(found.examples))
-        for path, code in found.first_failures.items():
+            self.store.write_summary(summary.as_dict(both.examples))
+        for path, code in both.first_failures.items():
             logger.warning("no answer, %s: %s", code, path)
         num_errors, allowed = sum(summary.errors.values()), self.settings.max_error_fraction
         if num_errors > allowed * summary.rows:
             raise DataError(
                 f"{num_errors} of {summary.rows} rows are errors ({summary.error_counts}), more than "
                 f"caption.max_error_fraction={allowed:g} lets pass; all rows are written to {summary.out}; "
-                f"the first: {found.first_error}"
+                f"the first: {both.first_error}"
             )
         return summary
+
+    @property
+    def _retried(self) -> frozenset[str]:
+        return RETRIED | {*self.settings.retry}
+
+    def _requests(self) -> RequestSource:
+        return RequestSource(
+            self._audio,
+            self._rules,
+            questions=self._questions,
+            prefixes=self.settings.prefixes,
+            # a table keeps no ranges of paths: its listing begins with the first key
+            resume_after=self.store.last_path if isinstance(self.store, PartStore) else lambda _: None,
+        )
+
+    def _compared(
+        self, resolve: Callable[[RequestBlock, Comparison], None] | None
+    ) -> Iterator[tuple[RequestBlock, Comparison]]:
+        """Yield the requests with what the output holds of them.
+
+        Args:
+            resolve: Changes the output while nothing else does.
+        """
+        blocks, started = self.source.blocks(), time.perf_counter()
+        while (block := next(blocks, None)) is not None:
+            with self._lock:
+                find = self._writer.find if self._writer else self.store.find
+                columns = [*COLUMNS, *(MANIFEST_COLUMNS if block.manifest else ())]
+                found = find(block.files["path"].combine_chunks(), columns)
+                comparison = compare(block.files, block.plan, self.provenance, found, retried=self._retried)
+                if resolve is not None:
+                    resolve(block, comparison)
+            self.num_files += len(block.files) - len(block.repeated)
+            done_F = _files_done(block, comparison)
+            if block.repeated:
+                done_F &= ~np.isin(block.files["path"].to_pylist(), list(block.repeated))
+            self.num_files_done += int(done_F.sum())
+            for one in comparison.kept:
+                self.done.add(one.table)
+            self._add_seconds("list", time.perf_counter() - started)
+            yield block, comparison
+            started = time.perf_counter()
+        self.is_listed = True
+        logger.info("%d files", self.num_files)
+
+    def _resolve(self, block: RequestBlock, found: Comparison) -> None:
+        """Give rows the columns that the manifest has now, and remove those that are there twice."""
+        assert self._writer is not None
+        for one in found.kept if block.manifest else ():
+            current = with_manifest(one.table, block.manifest)
+            if not current.equals(one.table):
+                self._writer.set_rows(one.part, one.row_N, current.select(MANIFEST_COLUMNS))
+        for part, row_N in found.surplus:
+            self._writer.remove_rows(part, row_N)
+        self._stale.update(found.stale)
+
+    def _missing(self, block: RequestBlock, found: Comparison) -> Iterator[tuple[AudioObject, list[Prompt]]]:
+        """Yield the files that lack rows; those that cannot be used by their size have them at once."""
+        useless = list[tuple[AudioObject, list[Prompt], RowError]]()
+        plan = block.plan
+        files = np.unique(plan.files()[~found.done_K])
+        for file, index in zip(audio_objects(block.files.take(pa.array(files))), files, strict=True):
+            pairs = slice(plan.first_F[index], plan.first_F[index + 1])
+            prompts = [plan.prompts[n] for n in plan.prompt_K[pairs][~found.done_K[pairs]]]
+            if (error := self.decode_stage.opener.size_error(file)) is None:
+                yield file, prompts
+                continue
+            useless.append((file, prompts, error))
+            if len(useless) == _ROWS_AT_A_TIME:
+                self._add_errors(useless, block)
+                useless.clear()
+        self._add_errors(useless, block)
+
+    def _send(self, file: AudioObject, prompts: Sequence[Prompt], block: RequestBlock, *, batch: int) -> None:
+        """Expect the rows of a file."""
+        self._in_flight.wait_for(file.path)
+        self._in_flight.add(file.path, prompts, batch=batch)
+        with self._lock:
+            if file.path in block.manifest:
+                self._manifest[file.path] = block.manifest[file.path]
+            if file.path in block.repeated:
+                self._repeated.add(file.path)
+
+    def _add_errors(
+        self, files: Sequence[tuple[AudioObject, Sequence[Prompt], RowError]], block: RequestBlock
+    ) -> None:
+        for file, prompts, _ in files:
+            self._send(file, prompts, block, batch=_NO_BATCH)
+        self.accept(
+            to_table(
+                error_row(Source(path=file.path, etag=file.etag), prompt, self.provenance, error)
+                for file, prompts, error in files
+                for prompt in prompts
+            )
+        )
+
+    def _add_seconds(self, stage: str, seconds: float) -> None:
+        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+
+
+def _open_store(out: str, settings: CaptionConfig, *, create: bool) -> PartStore | LanceStore:
+    """Open the output in its format.
+
+    Raises:
+        ConfigError: The folder holds an output of the other kind.
+    """
+    is_table = exists(f"{out.rstrip('/')}/{TABLE}")
+    if settings.format != "lance":
+        if is_table:
+            raise ConfigError(f"{out} holds a Lance table, not {settings.format}; set caption.format=lance")
+        return PartStore(out, create=create)
+    if not is_table and PartStore(out, create=False).names():
+        raise ConfigError(f"{out} holds Parquet or JSONL files; give another folder for caption.format=lance")
+    return LanceStore(out, create=create)
+
+
+def _files_done(block: RequestBlock, found: Comparison) -> np.ndarray:
+    """Return which files have all their rows: (F,) bool."""
+    return np.logical_and.reduceat(found.done_K, block.plan.first_F[:-1])
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while some := list(itertools.islice(iterator, size)):
+        yield some
 
 
 def _skipped_line(skipped: str) -> str:
@@ -271,34 +463,6 @@ def _skipped_line(skipped: str) -> str:
 
 def _megabytes(sizes: np.ndarray) -> str:
     return f"{sizes.sum() / 1e6:.1f} MB"
-
-
-def _files_and_prompts(
-    audio: str | Sequence[AudioObject], questions: Questions, labels: Sequence[str], settings: CaptionConfig
-) -> tuple[Sequence[AudioObject], Mapping[str, Sequence[ManifestRow]], PromptPlan, str]:
-    """Return files, the manifest's rows, the prompts, and the skipped files as text."""
-    manifest, skipped = dict[str, list[ManifestRow]](), Counter[str]()
-    if not isinstance(audio, str):
-        objects = sorted(audio, key=lambda one: one.path)
-    elif is_manifest(audio):
-        objects, manifest = read_manifest(audio)
-    else:
-        objects = list_audio(audio, left_out=skipped)
-    per_file: dict[str, Sequence[str]] = {
-        path: questions_of
-        for path, rows in manifest.items()
-        if (questions_of := [r.question for r in rows if r.question])
-    }
-    shared = () if isinstance(questions, Mapping) else questions
-    if isinstance(questions, Mapping):
-        paths = {*per_file, *questions}
-        per_file = {path: [*per_file.get(path, ()), *questions.get(path, ())] for path in paths}
-    logger.info("%d files", len(objects))
-    paths = [file.path for file in objects]
-    prompts = plan_prompts(
-        paths, shared=shared, per_file=per_file, labels=labels, caption=settings.always_caption
-    )
-    return objects, manifest, prompts, format_left_out(skipped)
 
 
 def _provenance(
@@ -332,11 +496,13 @@ def _decode_stage(info: ModelInfo, settings: CaptionConfig, cut: Cut | None) -> 
     )
 
 
-def _answer_settings(info: ModelInfo, settings: CaptionConfig, ledger: Ledger) -> AnswerSettings:
+def _answer_settings(
+    info: ModelInfo, settings: CaptionConfig, provenance: Provenance, labels: Sequence[str]
+) -> AnswerSettings:
     return AnswerSettings(
         model=str(info.directory.resolve()),
-        provenance=ledger.provenance,
-        prompts=ledger.plan.prompts,
+        provenance=provenance,
+        labels=tuple(labels),
         batch_size=settings.batch_size,
         num_threads=max(1, int(settings.cpus_per_actor)),
         device="cuda" if settings.gpus_per_actor else "cpu",

@@ -1,36 +1,50 @@
 """Captioning a folder or bucket with Ray Data: decode on CPUs, answer on an actor pool, write on the driver.
 
+    driver: requests -> batches -> [BatchFeed] -> source task -> decode actors -> answer actors -> driver:
+        rows, parts
+
 The driver writes because one process alone can know which rows are written, and because text is small:
 finished rows are sent to it, audio never is.
 """
 
+# pyarrow.compute makes its functions when it is imported
+# pyright: reportAttributeAccessIssue=false
+
 import functools
+import itertools
 import logging
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.caption.answer import AnswerStage
-from mats_ray.caption.decode import BATCH_BYTES
-from mats_ray.caption.embeddings import EmbeddingStore, EncodeSettings, EncodeStage
-from mats_ray.caption.job import CaptionJob, CaptionSummary
+from mats_ray.caption.batch_feed import BatchFeed
+from mats_ray.caption.decode import BATCH_BYTES, DecodeStage, pack_table, unpack
+from mats_ray.caption.embeddings import PART_ROWS, EmbeddingStore, EncodeSettings, EncodeStage
+from mats_ray.caption.job import Batch, CaptionJob, CaptionSummary
 from mats_ray.caption.output import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
-from mats_ray.caption.rows import with_manifest
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
+from mats_ray.on_ray.errors import own_error
 from mats_ray.progress import Progress
-from mats_ray.storage import lock_folder
+from mats_ray.storage import Environment, lock_folder
+from mats_ray.storage.s3_pages import Page
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +53,10 @@ DECODER_CPUS = 1
 PREFETCH_BYTES = 2 * BATCH_BYTES
 """Maximum size of the decoded samples waiting, per process of the job. Ray Data's own limit is a share of the
 machine, and decoding, where it is the faster stage, would fill it: memory that grows with the files."""
+
+BATCHES_PER_PROCESS = 16
+"""Number of batches under way, per process of the job: enough for all to be at work, and few enough for the
+driver to hold their files."""
 
 
 def caption(
@@ -74,37 +92,40 @@ def caption(
         DataError: No audio, output folder unusable or in use, rows lost, too many error rows (all written).
     """
     with lock_folder(out, by="mats caption"):
-        job = CaptionJob.plan(
+        job = CaptionJob(
             settings, generation, audio=audio, out=out, model=model, questions=questions, labels=labels
         )
-        if not job.is_done:
-            with cluster():
-                write_missing_rows(job)
+        with job:
+            batches = job.batches()
+            if (first := next(batches, None)) is not None:
+                with cluster():
+                    write_missing_rows(job, itertools.chain([first], batches))
         return job.finish()
 
 
-def write_missing_rows(job: CaptionJob) -> None:
-    """Compute the rows that the output lacks and write them as they come.
+def write_missing_rows(job: CaptionJob, batches: Iterable[Batch]) -> None:
+    """Compute the rows of batches and write them as they come.
 
     Raises:
         ModelError: The model's weights cannot be used.
-        DataError: The output cannot be written.
+        DataError: The output cannot be written, or the audio cannot be listed any more.
     """
     if job.embeddings is not None:
         write_missing_embeddings(job, job.embeddings)
-    errors = Counter[str]()
-    pool, writer = _start_pool(), PartWriter(job.store, file_format=job.settings.format)
-    with Progress("caption", total=job.num_files, unit="file") as progress, writer:
-        progress.start_at(job.num_files_done)
-        for rows in _finished_rows(job, pool):
-            if not len(rows):  # a batch of windows whose file is not complete
-                continue
-            job.drop_outdated()
-            writer.add(with_manifest(rows, job.manifest))
-            pool.remove.remote(rows.column("path").unique().to_pylist())
-            errors.update(code for code in rows.column("error_code").to_pylist() if code)
-            note = ", ".join(f"{count} {code}" for code, count in errors.most_common())
-            progress.advance(_num_files_ended(rows), note=f"errors: {note}" if note else "")
+    _warn_if_too_small(job.settings)
+    job.source.run_on(_list_on_cluster)
+    errors, pool = Counter[str](), _start_pool()
+    tables = (one.files if job.embeddings is None else job.embedded(one.files) for one in batches)
+    sized = ((table, pc.sum(pc.list_value_length(table["prompts"])).as_py() or 0) for table in tables)
+    stage = functools.partial(AnswerStage, job.answer_settings, _adder(pool))
+    with Progress("caption", total=None, unit="file") as progress, _Stream(job, sized) as stream:
+        for rows in stream.results(_AnswerStage, stage, decode=job.embeddings is None):
+            accepted = job.accept(rows)
+            stream.end(accepted.batches)
+            pool.remove.remote(accepted.files)
+            errors.update(code for code in accepted.rows.column("error_code").to_pylist() if code)
+            _show(progress, job, ", ".join(f"{count} {code}" for code, count in errors.most_common()))
+        _show(progress, job)
 
 
 def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
@@ -114,67 +135,179 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
         ModelError: The CLAP cannot be used.
         DataError: The folder cannot be written.
     """
-    if not (files := job.files_to_encode()):
+    files, number_of = job.files_to_encode(), dict[str, int]()
+    if (first := next(files, None)) is None:
         return
-    settings, pool = job.settings, _start_pool()
-    stage = job.answer_settings
-    encode = EncodeSettings(model=stage.model, num_threads=stage.num_threads, device=stage.device)
-    total = sum(map(len, files))
-    progress = Progress("embed audio", total=total, unit="file")
-    with progress, PartWriter(store.parts) as writer, execution() as context:
-        _limit_prefetch(context, settings)
-        dataset = _with_actors(_decoded(job, files), EncodeStage, [encode, _adder(pool)], settings)
-        for rows in finished_blocks(dataset, prefetch=1):
-            if len(rows):  # else a batch of windows whose file is not complete
-                writer.add(rows)
-                pool.remove.remote(rows.column("path").to_pylist())
-                progress.advance(len(rows))
+
+    def numbered() -> Iterator[tuple[pa.Table, int]]:
+        for number, table in enumerate(itertools.chain([first], files)):
+            number_of.update(dict.fromkeys(table["path"].to_pylist(), number))
+            yield table, len(table)
+
+    answer, pool = job.answer_settings, _start_pool()
+    settings = EncodeSettings(model=answer.model, num_threads=answer.num_threads, device=answer.device)
+    stage = functools.partial(EncodeStage, settings, _adder(pool))
+    with (
+        Progress("embed audio", total=None, unit="file") as progress,
+        PartWriter(store.parts, part_rows=PART_ROWS) as writer,
+        _Stream(job, numbered()) as stream,
+    ):
+        for rows in stream.results(_EncodeStage, stage):
+            paths = [path for path in rows["path"].to_pylist() if path in number_of]
+            writer.add(rows)
+            stream.end(Counter(number_of.pop(path) for path in paths))
+            pool.remove.remote(paths)
+            progress.advance(len(paths))
 
 
-def _start_pool() -> Any:
-    """Start the actor that pools windows, on the driver's node: it must not end with another one."""
-    if not ray.is_initialized():
-        ray.init()  # as Ray Data would
-    driver_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(WindowPool).options(num_cpus=0, scheduling_strategy=driver_node).remote()
+class _Stream:
+    """Context manager around Ray Data at work on batches that are made meanwhile, in a thread.
+
+    Args:
+        job: Its settings.
+        batches: Tables, each with the number of results that end it.
+    """
+
+    def __init__(self, job: CaptionJob, batches: Iterable[tuple[pa.Table, int]]) -> None:
+        self._job, self._batches = job, batches
+        processes = job.settings.concurrency + job.settings.decode_concurrency
+        self._feed: Any = _on_driver_node(BatchFeed, BATCHES_PER_PROCESS * processes)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._put_batches, name="requests", daemon=True)
+
+    def __enter__(self) -> "_Stream":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            ray.kill(self._feed)  # nobody reads what the thread puts there
+            self._job.cancel()
+        self._thread.join()
+
+    def end(self, results: Mapping[int, int]) -> None:
+        """Count results of batches by their numbers."""
+        self._feed.end.remote(dict(results))
+
+    def results(self, actor: Any, stage: Callable[[], Any], *, decode: bool = True) -> Iterator[pa.Table]:
+        """Yield the tables of a stage, in the order they are finished.
+
+        Args:
+            actor: Class that runs the stage.
+            stage: Makes it, in another process.
+            decode: Whether the batches are files, to be decoded first.
+
+        Raises:
+            MATSError: Raised by a stage, or while batches were made.
+        """
+        settings = self._job.settings
+        with execution() as context:
+            _stream_batches(context, settings)
+            batches = _source(self._feed)
+            if decode:
+                batches = _decoded(batches, self._job, self._report("decode"))
+            name = actor.__name__.removeprefix("_").removesuffix("Stage").lower()
+            results = _with_actors(batches, actor, [stage, self._report(name)], settings)
+            for packed in finished_blocks(results, prefetch=1):
+                yield from unpack(packed)
+        self._thread.join()
+        if self._failure is not None:
+            raise own_error(self._failure) or self._failure
+        self._job.stage_seconds.update(ray.get(self._feed.seconds.remote()))
+
+    def _report(self, stage: str) -> "_Report":
+        return functools.partial(_report, self._feed, stage)
+
+    def _put_batches(self) -> None:
+        try:
+            for table, size in self._batches:
+                ray.get(self._feed.put.remote(table, size))
+        except RayActorError:  # the feed was killed, as the job failed
+            return
+        except Exception as error:  # noqa: BLE001  (raised in the thread that reads)
+            self._failure = error
+        self._feed.close.remote()
 
 
-def _add_windows(pool: Any, windows: WindowSum) -> WindowSum | None:
-    return ray.get(pool.add.remote(windows))
+_Report = Callable[[float], None]
+"""Reports seconds of work."""
 
 
-def _num_files_ended(rows: pa.Table) -> int:
-    return len(rows.filter(rows.column("is_last_segment")).column("path").unique())
+def _report(feed: Any, stage: str, seconds: float) -> None:
+    feed.add_seconds.remote(stage, seconds)
 
 
-def _finished_rows(job: CaptionJob, pool: Any) -> Iterator[pa.Table]:
-    """Yield rows block by block, in the order they are finished."""
-    _warn_if_too_small(job.settings)
-    with execution() as context:
-        _limit_prefetch(context, job.settings)
-        yield from finished_blocks(_dataset(job, pool), prefetch=1)
+class _DecodeStage:
+    """Actor: decodes the files of a batch."""
+
+    def __init__(self, stage: DecodeStage, report: _Report) -> None:
+        self._stage, self._report = stage, report
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        for files in unpack(table):
+            clips = iter(self._stage(files) if len(files) else ())
+            while True:
+                started = time.perf_counter()
+                batch = next(clips, None)
+                self._report(time.perf_counter() - started)
+                if batch is None:
+                    break
+                yield batch
 
 
-def _limit_prefetch(context: DataContext, settings: CaptionConfig) -> None:
+class _ModelStage:
+    """Actor: a stage with a model."""
+
+    def __init__(self, make: Callable[[], Any], report: _Report) -> None:
+        self._stage, self._report = make(), report
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        started = time.perf_counter()
+        rows = self._stage(table)
+        self._report(time.perf_counter() - started)
+        return pack_table(rows)
+
+
+class _AnswerStage(_ModelStage): ...
+
+
+class _EncodeStage(_ModelStage): ...
+
+
+def _stream_batches(context: DataContext, settings: CaptionConfig) -> None:
+    """Set Ray Data to pass on every batch by itself, as soon as it is there."""
     processes, options = settings.concurrency + settings.decode_concurrency, context.execution_options
     limits = ExecutionResources.for_limits(object_store_memory=processes * PREFETCH_BYTES)
     options.resource_limits = options.resource_limits.min(limits)
+    context.target_max_block_size = 1  # a batch is one row, which is never split
+    context.issue_detectors_config.detectors = []  # the source runs as long as the job: it does not hang
 
 
-def _dataset(job: CaptionJob, pool: Any) -> Dataset:
-    arguments = [job.answer_settings, _adder(pool)]
-    if job.embeddings is None:
-        return _with_actors(_decoded(job, job.missing_files()), AnswerStage, arguments, job.settings)
-    clips = ray.data.from_blocks(job.missing_embedded())
-    return _with_actors(clips, AnswerStage, arguments, job.settings, batch_size=job.settings.batch_size)
+def _source(feed: Any) -> Dataset:
+    """Read the batches in a task on the driver's node, which is lost with the driver only."""
+    return ray.data.from_items([0]).map_batches(
+        _read_batches,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        fn_args=[feed],
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=0,
+        scheduling_strategy=_driver_node(),
+    )
 
 
-def _decoded(job: CaptionJob, files: list[pa.Table]) -> Dataset:
+def _read_batches(_: pa.Table, feed: Any) -> Iterator[pa.Table]:
+    for number in itertools.count():
+        if (batch := ray.get(feed.get.remote(number))) is None:
+            return
+        yield pack_table(batch)
+
+
+def _decoded(batches: Dataset, job: CaptionJob, report: _Report) -> Dataset:
     # An actor gets its next batch while it decodes one, a task would wait for the driver. One actor at first:
     # all at once could use the CPUs that the answering processes still need.
-    return ray.data.from_blocks(files).map_batches(
-        type(job.decode_stage),  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
-        fn_constructor_kwargs=vars(job.decode_stage),
+    return batches.map_batches(
+        _DecodeStage,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
+        fn_constructor_args=[job.decode_stage, report],
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=job.settings.decode_concurrency),
@@ -183,14 +316,11 @@ def _decoded(job: CaptionJob, files: list[pa.Table]) -> Dataset:
     )
 
 
-def _with_actors(
-    clips: Dataset, stage: Any, arguments: list[Any], settings: CaptionConfig, *, batch_size: int = 1
-) -> Dataset:
-    """Apply a stage in its actors; ``batch_size`` is in rows, of which a packed batch is one."""
-    return clips.map_batches(
+def _with_actors(batches: Dataset, stage: Any, arguments: list[Any], settings: CaptionConfig) -> Dataset:
+    return batches.map_batches(
         stage,
         fn_constructor_args=arguments,
-        batch_size=batch_size,
+        batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=settings.concurrency),
         num_cpus=settings.cpus_per_actor,
@@ -199,8 +329,46 @@ def _with_actors(
     )
 
 
+def _list_on_cluster(function: Callable[..., Page], *args: Any, **kwargs: Any) -> "Future[Page]":
+    """Run a call of a listing as a task; without a CPU of its own, as the stages may hold all of them."""
+    task = ray.remote(_call).options(num_cpus=0, scheduling_strategy="SPREAD")
+    return task.remote(Environment(), function, args, kwargs).future()
+
+
+def _call(environment: Environment, function: Callable[..., Page], args: Any, kwargs: Any) -> Page:
+    environment.use()
+    return function(*args, **kwargs)
+
+
+def _start_pool() -> Any:
+    """Start the actor that pools windows."""
+    return _on_driver_node(WindowPool)
+
+
+def _on_driver_node(actor: Any, *arguments: Any) -> Any:
+    """Start an actor on the driver's node: it must not end with another one."""
+    if not ray.is_initialized():
+        ray.init()  # as Ray Data would
+    return ray.remote(actor).options(num_cpus=0, scheduling_strategy=_driver_node()).remote(*arguments)
+
+
+def _driver_node() -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def _adder(pool: Any) -> Any:
     return functools.partial(_add_windows, pool)
+
+
+def _add_windows(pool: Any, windows: WindowSum) -> WindowSum | None:
+    return ray.get(pool.add.remote(windows))
+
+
+def _show(progress: Progress, job: CaptionJob, errors: str = "") -> None:
+    progress.start_at(job.num_files_done)
+    progress.total = job.num_files if job.is_listed else None
+    notes = [f"errors: {errors}" if errors else "", "" if job.is_listed else f"{job.num_files} found so far"]
+    progress.update(job.num_files_done + job.num_files_new, note=", ".join(note for note in notes if note))
 
 
 def _warn_if_too_small(settings: CaptionConfig) -> None:

@@ -1,51 +1,151 @@
 """The output folder of a batch job: Parquet or JSONL part files, each of them complete or absent.
 
-One process writes, so a row is in the output when its part is, and a killed job leaves no incomplete parts
-and no row twice: the next run reads the parts and writes the missing rows.
+One process writes, so a row is in the output when its part is, and a killed job leaves no incomplete parts.
+The rows of a part are sorted by path, and read by ranges of it: what is known of some files is found without
+reading the rest. Shapes: N rows of a table.
 """
 
+# pyarrow.compute makes its functions when it is imported
+# pyright: reportAttributeAccessIssue=false
+
+import bisect
 import io
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mats_ray.caption.rows import SCHEMA
-from mats_ray.errors import DataError
-from mats_ray.storage import clear_pending, exists, list_files, make_folder, read_bytes, remove, write_bytes
+from mats_ray.errors import DataError, StorageError
+from mats_ray.storage import (
+    clear_pending,
+    exists,
+    list_files,
+    make_folder,
+    open_input,
+    read_bytes,
+    remove,
+    write_bytes,
+)
 
 Format = Literal["parquet", "jsonl"]
 
 FIRST_FLUSH_SECONDS = 5.0
 FLUSH_FRACTION = 0.01
-"""Maximum wait of a row, as a share of the time since the start: a killed job loses a hundredth of its work,
-and even a long one writes some hundreds of parts, not one for every few seconds."""
+"""Maximum wait of a row, as a share of the time since the start: a killed job loses a hundredth of its
+work."""
+WRITE_FRACTION = 0.05
+"""Maximum share of the time that is spent writing."""
+ROWS_PER_GROUP = 16_384
+"""Number of rows that are read together."""
+NUM_READERS = 16
 
 SUMMARY = "_summary.json"
 _SUFFIXES = (".parquet", ".jsonl")
+_LAST = "\U0010ffff"
+
+PairKey = tuple[str, str, str]
+"""Path, task and prompt."""
 
 
-class PartStore:
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A row group: where it is in its part, and its first and last path in the order of paths."""
+
+    first: int
+    num_rows: int
+    least: str
+    greatest: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundRows:
+    """Rows of one part."""
+
+    part: str
+    row_N: np.ndarray
+    """Their places in it."""
+    table: pa.Table
+
+
+class OutputFolder:
+    """What every kind of output has: a folder or prefix, and a summary in it."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+
+    def has_summary(self) -> bool:
+        """Whether a run wrote its summary here."""
+        return exists(self._path(SUMMARY))
+
+    def write_summary(self, tree: Mapping[str, Any]) -> None:
+        """Write ``_summary.json``; readers of the folder skip names that begin with an underscore."""
+        text = json.dumps(tree, indent=1, ensure_ascii=False)
+        write_bytes(self._path(SUMMARY), f"{text}\n".encode())
+
+    def _path(self, name: str) -> str:
+        return f"{self.out.rstrip('/')}/{name}"
+
+
+class FlushTimer:
+    """When rows that wait are to be written."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Spent on writing."""
+        self._started = self._flushed = time.monotonic()
+        self._last_seconds = 0.0
+
+    def is_due(self) -> bool:
+        """Whether rows have waited long enough."""
+        now = time.monotonic()
+        waits = FIRST_FLUSH_SECONDS, FLUSH_FRACTION * (now - self._started)
+        return now - self._flushed >= max(*waits, min(self._last_seconds / WRITE_FRACTION, 60 * waits[0]))
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        """Count the time since it was entered as that of a write."""
+        self._flushed = time.monotonic()
+        self._last_seconds = self._flushed - self._began
+        self.seconds += self._last_seconds
+
+
+class PartStore(OutputFolder):
     """Parts of one output folder, local or remote.
 
     Args:
         out: The folder.
         create: Create it if it is absent, and remove incomplete files of a killed run.
         schema: Of all parts.
+        rows_per_group: Number of rows that are read together.
 
     Raises:
         DataError: There is a file where the folder should be, or it cannot be created.
     """
 
-    def __init__(self, out: str, *, create: bool = True, schema: pa.Schema = SCHEMA) -> None:
-        self.out, self._schema = out, schema
+    def __init__(
+        self,
+        out: str,
+        *,
+        create: bool = True,
+        schema: pa.Schema = SCHEMA,
+        rows_per_group: int = ROWS_PER_GROUP,
+    ) -> None:
+        super().__init__(out)
+        self.schema, self._rows_per_group = schema, rows_per_group
+        self._spans: dict[str, Sequence[_Span]] | None = None
         if create:
             make_folder(out)
             clear_pending(out)
@@ -61,16 +161,10 @@ class PartStore:
         Raises:
             DataError: It cannot be read, or holds other rows.
         """
-        data = read_bytes(self._path(name))
-        try:
-            table = _from_bytes(name, data, self._schema)
-        except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise DataError(f"{self._path(name)} cannot be read: {error}") from error
-        if table.schema.names != self._schema.names:
-            raise DataError(
-                f"{self._path(name)} holds other rows than this job's; give it a folder of its own"
-            )
-        return table.cast(self._schema)
+        with self._reading(name):
+            table = _from_bytes(name, read_bytes(self._path(name)), self.schema)
+        self._check(name, table.schema)
+        return table.cast(self.schema)
 
     def write(self, name: str, table: pa.Table) -> None:
         """Write or replace one part in one step.
@@ -78,36 +172,111 @@ class PartStore:
         Raises:
             DataError: The storage refuses.
         """
-        write_bytes(self._path(name), _to_bytes(name, table))
+        write_bytes(self._path(name), _to_bytes(name, table, self._rows_per_group))
+        if self._spans is not None:
+            group = self._rows_per_group if name.endswith(".parquet") else max(len(table), 1)
+            self._spans[name] = _spans(table, group)
 
-    def keep_rows(self, name: str, keep_N: np.ndarray) -> None:
-        """Remove the other rows of a part; one without any rows is removed."""
-        if keep_N.any():
-            self.write(name, self.read(name).filter(pa.array(keep_N)))
-        else:
-            remove(self._path(name))
+    def remove(self, name: str) -> None:
+        """Remove one part."""
+        remove(self._path(name))
+        if self._spans is not None:
+            self._spans.pop(name, None)
 
-    def has_summary(self) -> bool:
-        """Whether a run wrote its summary here."""
-        return exists(self._path(SUMMARY))
+    def num_rows(self) -> dict[str, int]:
+        """Return the number of rows of each part."""
+        return {name: sum(span.num_rows for span in spans) for name, spans in self._index().items()}
 
-    def write_summary(self, tree: Mapping[str, Any]) -> None:
-        """Write ``_summary.json``; readers of the folder skip names that begin with an underscore."""
-        text = json.dumps(tree, indent=1, ensure_ascii=False)
-        write_bytes(self._path(SUMMARY), f"{text}\n".encode())
+    def last_path(self, prefix: str) -> str | None:
+        """Return a path with a prefix behind which few others are known, or None."""
+        greatest = (span.greatest for spans in self._index().values() for span in spans)
+        return max((path for path in greatest if path.startswith(prefix)), default=None)
 
-    def _path(self, name: str) -> str:
-        return f"{self.out.rstrip('/')}/{name}"
+    def find(self, paths: pa.Array, columns: Sequence[str], *, without: str = "") -> Iterator[FoundRows]:
+        """Yield the rows of some files, part by part; reads only where these paths can be.
+
+        Args:
+            paths: Of the files.
+            columns: To be read, ``path`` among them.
+            without: Name of a part that is not read.
+
+        Raises:
+            DataError: A part cannot be read, or holds other rows.
+        """
+        ordered = sorted(paths.to_pylist())
+        for name, spans in sorted(self._index().items()):
+            wanted = [n for n, span in enumerate(spans) if _overlaps(ordered, span)]
+            if not wanted or name == without:
+                continue
+            table = self._read_spans(name, wanted, columns)
+            rows = [np.arange(spans[n].first, spans[n].first + spans[n].num_rows) for n in wanted]
+            mask = pc.is_in(table["path"], value_set=paths)
+            keep_N = mask.to_numpy()
+            if keep_N.any():
+                yield FoundRows(part=name, row_N=np.concatenate(rows)[keep_N], table=table.filter(mask))
+
+    def _index(self) -> dict[str, Sequence[_Span]]:
+        """Return the row groups of every part, read once."""
+        if self._spans is None:
+            names = self.names()
+            with ThreadPoolExecutor(NUM_READERS) as pool:
+                self._spans = dict(zip(names, pool.map(self._spans_of, names), strict=True))
+        return self._spans
+
+    def _spans_of(self, name: str) -> list[_Span]:
+        if name.endswith(".jsonl"):
+            table = self.read(name)
+            return _spans(table, max(len(table), 1))
+        with self._reading(name), open_input(self._path(name)) as file:
+            part = pq.ParquetFile(file)
+            self._check(name, part.schema_arrow)
+            return _spans_of_groups(part.metadata)
+
+    def _read_spans(self, name: str, spans: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        if name.endswith(".jsonl"):
+            return self.read(name).select(columns)
+        with self._reading(name), open_input(self._path(name)) as file:
+            part = pq.ParquetFile(file, pre_buffer=True)
+            if max(spans) >= part.num_row_groups:
+                raise DataError(f"{self._path(name)} was changed by another process")
+            table = part.read_row_groups(spans, columns=list(columns))
+        return table.select(columns).cast(pa.schema([self.schema.field(one) for one in columns]))
+
+    def _check(self, name: str, schema: pa.Schema) -> None:
+        if schema.names != self.schema.names:
+            raise DataError(
+                f"{self._path(name)} holds other rows than this job's; give it a folder of its own"
+            )
+
+    def _reading(self, name: str) -> "_Reading":
+        return _Reading(self._path(name))
 
 
 class PartWriter:
-    """Context manager that collects rows and writes part files, the last at its exit, also by an error."""
+    """Context manager that collects rows and writes parts: the last at its exit, also by an error.
 
-    def __init__(self, store: PartStore, *, file_format: Format = "parquet") -> None:
-        self._store, self._format, self._buffer = store, file_format, list[pa.Table]()
+    The part at hand is written again, whole, whenever its rows have waited long enough, until it is full:
+    parts of one size without a moment in which rows are there twice or missing. A part that an earlier run
+    left small is taken up. One thread at a time: callers share a lock.
+
+    Args:
+        store: The output.
+        file_format: Of new parts.
+        part_rows: Number of rows of a full part.
+    """
+
+    def __init__(self, store: PartStore, *, file_format: Format = "parquet", part_rows: int) -> None:
+        self._store, self._format, self._part_rows = store, file_format, part_rows
         self._run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         self._num_parts = 0
-        self._started = self._flushed = time.monotonic()
+        self._stale = dict[str, set[PairKey]]()
+        self._timer = FlushTimer()
+        self._open(*self._small_part())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on writing."""
+        return self._timer.seconds
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -117,28 +286,188 @@ class PartWriter:
     ) -> None:
         self.flush()
 
-    def add(self, table: pa.Table) -> None:
-        """Buffer rows, and write the buffer if it is time to."""
-        self._buffer.append(table)
-        now = time.monotonic()
-        if now - self._flushed >= max(FIRST_FLUSH_SECONDS, FLUSH_FRACTION * (now - self._started)):
+    def add(self, rows: pa.Table, *, replaced: Mapping[str, Iterable[PairKey]] | None = None) -> None:
+        """Buffer rows, and write the buffer if it is time to.
+
+        Args:
+            rows: Of the store's schema.
+            replaced: By part, the pairs whose rows there these rows replace; they are removed once these are
+                written.
+        """
+        for part, pairs in (replaced or {}).items():
+            if part == self._name:
+                self._rows, self._is_dirty = _without(self._rows, set(pairs)), True
+            else:
+                self._stale.setdefault(part, set()).update(pairs)
+        if len(rows):
+            self._new.append(rows)
+            self._num_new += len(rows)
+        if self._timer.is_due() or len(self._rows) + self._num_new >= self._part_rows:
             self.flush()
 
     def flush(self) -> None:
-        """Write the buffered rows as one part."""
-        if not any(len(table) for table in self._buffer):
+        """Write the buffered rows, then remove those that they replace."""
+        with self._timer:
+            if self._num_new or self._is_dirty:
+                self._write()
+            for name, pairs in self._stale.items():
+                self._replace(name, _without(self._store.read(name), pairs))
+            self._stale.clear()
+
+    def _write(self) -> None:
+        table = self._table()
+        for start in range(0, max(len(table), 1), self._part_rows):
+            part = table.slice(start, self._part_rows)
+            self._replace(self._name, part)
+            if len(part) < self._part_rows:
+                self._open(self._name, part)
+            else:
+                self._open(*self._new_part())
+
+    def close(self) -> None:
+        """Write the rows that wait."""
+        self.flush()
+
+    def find(self, paths: pa.Array, columns: Sequence[str]) -> Iterator[FoundRows]:
+        """Yield the rows of some files: ``PartStore.find``, with those that are not written yet."""
+        yield from self._store.find(paths, columns, without=self._name)
+        table = self._table().select(columns)
+        keep_N = pc.is_in(table["path"], value_set=paths).to_numpy()
+        if keep_N.any():
+            yield FoundRows(
+                part=self._name, row_N=np.flatnonzero(keep_N), table=table.filter(pa.array(keep_N))
+            )
+
+    def remove_rows(self, name: str, row_N: np.ndarray) -> None:
+        """Remove some rows of a part; one without any rows is removed."""
+
+        def kept(table: pa.Table) -> pa.Table:
+            return table.take(pa.array(np.delete(np.arange(len(table)), row_N)))
+
+        self._update(name, kept)
+
+    def set_rows(self, name: str, row_N: np.ndarray, rows: pa.Table) -> None:
+        """Replace columns of some rows of a part."""
+
+        def replaced(table: pa.Table) -> pa.Table:
+            place_N = np.arange(len(table))
+            place_N[row_N] = len(table) + np.arange(len(rows))
+            for column in rows.column_names:
+                values = pa.chunked_array([*table[column].chunks, *rows[column].chunks]).take(
+                    pa.array(place_N)
+                )
+                table = table.set_column(
+                    table.schema.get_field_index(column), table.schema.field(column), values
+                )
+            return table
+
+        self._update(name, replaced)
+
+    def _update(self, name: str, change: Any) -> None:
+        if name == self._name:
+            self._open(name, change(self._table()), is_dirty=True)
+        else:
+            self._replace(name, change(self._store.read(name)))
+
+    def _replace(self, name: str, table: pa.Table) -> None:
+        if len(table):
+            self._store.write(name, table)
+        else:
+            self._store.remove(name)
+
+    def _table(self) -> pa.Table:
+        """Return the rows of the part at hand, sorted."""
+        table = pa.concat_tables([self._rows, *self._new])
+        if self._new:
+            table = table.take(pc.sort_indices(table["path"]))
+            self._rows, self._new, self._num_new = table, [], 0
+            self._is_dirty = True
+        return table
+
+    def _open(self, name: str, rows: pa.Table, *, is_dirty: bool = False) -> None:
+        self._name, self._rows, self._is_dirty = name, rows, is_dirty
+        self._new, self._num_new = list[pa.Table](), 0
+
+    def _new_part(self) -> tuple[str, pa.Table]:
+        name = f"part-{self._run}-{self._num_parts:05d}.{self._format}"
+        self._num_parts += 1
+        return name, self._store.schema.empty_table()
+
+    def _small_part(self) -> tuple[str, pa.Table]:
+        """Return the smallest part, unless it is full or of another format, else a new one."""
+        parts = [(num_rows, name) for name, num_rows in self._store.num_rows().items()]
+        small = [one for one in parts if one[0] < self._part_rows and one[1].endswith(self._format)]
+        if not small:
+            return self._new_part()
+        _, name = min(small)
+        return name, self._store.read(name)
+
+
+class _Reading:
+    """Context manager: names the part that cannot be read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, StorageError):
             return
-        self._store.write(
-            f"part-{self._run}-{self._num_parts:05d}.{self._format}", pa.concat_tables(self._buffer)
-        )
-        self._num_parts, self._buffer, self._flushed = self._num_parts + 1, [], time.monotonic()
+        if isinstance(error, pa.ArrowException | OSError | ValueError):
+            raise DataError(f"{self._path} cannot be read: {error}") from error
 
 
-def _to_bytes(name: str, table: pa.Table) -> bytes:
+def pair_mask(table: pa.Table, pairs: Set[PairKey]) -> np.ndarray:
+    """Return which rows are of some pairs of file and prompt: (N,) bool."""
+    paths = pa.array({path for path, _, _ in pairs}, pa.string())
+    candidates = np.flatnonzero(pc.is_in(table["path"], value_set=paths).to_numpy())
+    columns = (table[name].take(pa.array(candidates)).to_pylist() for name in ("path", "task", "prompt"))
+    mask_N = np.zeros(len(table), dtype=bool)
+    mask_N[[n for n, *key in zip(candidates, *columns, strict=True) if tuple(key) in pairs]] = True
+    return mask_N
+
+
+def _without(table: pa.Table, pairs: Set[PairKey]) -> pa.Table:
+    return table.filter(pa.array(~pair_mask(table, pairs)))
+
+
+def _overlaps(paths: Sequence[str], span: _Span) -> bool:
+    at = bisect.bisect_left(paths, span.least)
+    return at < len(paths) and paths[at] <= span.greatest
+
+
+def _spans(table: pa.Table, rows: int) -> list[_Span]:
+    """Return the row groups of a table, each of a number of rows."""
+    groups = [table["path"].slice(first, rows) for first in range(0, len(table), rows)]
+    bounds = [pc.min_max(group).as_py() for group in groups]
+    return [
+        _Span(rows * n, len(group), one["min"], one["max"])
+        for n, (group, one) in enumerate(zip(groups, bounds, strict=True))
+    ]
+
+
+def _spans_of_groups(metadata: pq.FileMetaData) -> list[_Span]:
+    spans, first = list[_Span](), 0
+    column = metadata.schema.names.index("path")
+    for n in range(metadata.num_row_groups):
+        group = metadata.row_group(n)
+        found = group.column(column).statistics
+        bounds = ("", _LAST)
+        if found is not None and found.has_min_max:
+            bounds = (found.min, found.max)
+        spans.append(_Span(first, group.num_rows, *bounds))
+        first += group.num_rows
+    return spans
+
+
+def _to_bytes(name: str, table: pa.Table, rows_per_group: int) -> bytes:
     if name.endswith(".jsonl"):
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist()).encode()
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", row_group_size=rows_per_group)
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mats_ray.caption.rows import Prompt
-from mats_ray.errors import ConfigError, DataError
+from mats_ray.errors import ConfigError
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.text import check_unicode
 
@@ -32,53 +32,62 @@ class PromptPlan:
     first_F: np.ndarray
     """(F + 1,): pairs of file f are first_F[f] to first_F[f + 1]."""
 
-    def of_file(self, file: int) -> np.ndarray:
-        """Return the indices of a file's prompts."""
-        return self.prompt_K[self.first_F[file] : self.first_F[file + 1]]
+    @classmethod
+    def of(cls, prompts_F: Sequence[Sequence[Prompt]]) -> "PromptPlan":
+        """Make the plan of files with prompts of their own."""
+        index = dict[Prompt, int]()
+        numbers = [index.setdefault(prompt, len(index)) for prompts in prompts_F for prompt in prompts]
+        return cls(
+            prompts=list(index),
+            prompt_K=np.array(numbers, np.int32),
+            first_F=np.cumsum([0, *map(len, prompts_F)]),
+        )
 
-    def pair(self, file: int, prompt: int) -> int | None:
-        """Return the index of a pair; None where this file does not have this prompt."""
-        found = np.flatnonzero(self.of_file(file) == prompt)
-        return int(self.first_F[file] + found[0]) if len(found) else None
+    @classmethod
+    def uniform(cls, prompts: Sequence[Prompt], num_files: int) -> "PromptPlan":
+        """Make the plan of files that all have the same prompts."""
+        return cls(
+            prompts=prompts,
+            prompt_K=np.tile(np.arange(len(prompts), dtype=np.int32), num_files),
+            first_F=np.arange(num_files + 1) * len(prompts),
+        )
+
+    def files(self) -> np.ndarray:
+        """Return the index of each pair's file: (K,)."""
+        return np.repeat(np.arange(len(self.first_F) - 1), np.diff(self.first_F))
 
 
-def plan_prompts(
-    paths: Sequence[str],
-    *,
-    shared: Sequence[str] = (),
-    per_file: Mapping[str, Sequence[str]] | None = None,
-    labels: Sequence[str] = (),
-    caption: bool = False,
-) -> PromptPlan:
-    """List the prompts of every file: a caption, its own questions, the shared ones, and the labels.
+class PromptRules:
+    """Prompts of a file: a caption, its own questions, the shared ones, and the labels.
 
-    A file without any is captioned.
+    A file without a question of any kind is captioned.
 
     Args:
-        paths: The files.
         shared: Questions about every file.
-        per_file: Questions about single files, by path.
         labels: Every file is compared with them, where there are any.
         caption: Whether files with questions or labels are captioned, too.
 
     Raises:
         ConfigError: A question is empty, or a question or label is not valid Unicode.
-        DataError: Questions are given for a path that is not among the files.
     """
-    per_file = per_file or {}
-    _check_paths(per_file, paths)
-    common = [*_prompts(shared), *([classification(labels)] if labels else [])]
-    captions = [CAPTION] if caption else []
-    prompts_F = [
-        list(dict.fromkeys([*captions, *_prompts(per_file.get(path, ())), *common])) or [CAPTION]
-        for path in paths
-    ]
-    index = {prompt: n for n, prompt in enumerate(dict.fromkeys(p for prompts in prompts_F for p in prompts))}
-    return PromptPlan(
-        prompts=list(index),
-        prompt_K=np.array([index[prompt] for prompts in prompts_F for prompt in prompts], np.int32),
-        first_F=np.cumsum([0, *map(len, prompts_F)]),
-    )
+
+    def __init__(
+        self, *, shared: Sequence[str] = (), labels: Sequence[str] = (), caption: bool = False
+    ) -> None:
+        self._common = [*_questions(shared), *([classification(labels)] if labels else [])]
+        self._captions = [CAPTION] if caption else []
+
+    def of_file(self, questions: Sequence[str] = (), *, again: bool = False) -> list[Prompt]:
+        """List a file's prompts.
+
+        Args:
+            questions: Its own; an empty one is no question.
+            again: The file was planned before: only what these questions add.
+        """
+        own = _questions(one for one in questions if one)
+        if not self._common and (len(own) < len(questions) or not questions):
+            own = [CAPTION, *own]
+        return own if again else list(dict.fromkeys([*self._captions, *own, *self._common]))
 
 
 def classification(labels: Sequence[str]) -> Prompt:
@@ -89,13 +98,8 @@ def classification(labels: Sequence[str]) -> Prompt:
     return Prompt(Task.CLASSIFICATION, f"one of {len(labels)} labels ({digest})", tuple(labels))
 
 
-def _prompts(questions: Iterable[str]) -> list[Prompt]:
+def _questions(questions: Iterable[str]) -> list[Prompt]:
     questions = list(questions)
     if not all(question.strip() for question in questions):
         raise ConfigError("a question is empty")
     return [Prompt(Task.QA, instruction_for(Task.QA, question)) for question in questions]
-
-
-def _check_paths(per_file: Mapping[str, Sequence[str]], paths: Sequence[str]) -> None:
-    if unknown := sorted(set(per_file) - set(paths)):
-        raise DataError(f"{len(unknown)} paths with questions are not among the audio: first {unknown[0]}")

@@ -48,6 +48,12 @@ SCHEMA = pa.schema(
 )
 
 
+PROMPT = pa.struct([("task", pa.string()), ("instruction", pa.string())])
+"""A prompt between the stages; all classifications of a job have the same labels."""
+
+MANIFEST_COLUMNS = ["listed_path", "manifest"]
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """An instruction or question about a file."""
@@ -56,6 +62,17 @@ class Prompt:
     instruction: str
     labels: tuple[str, ...] = ()
     """Labels of a classification."""
+
+    @classmethod
+    def from_value(cls, value: Mapping[str, str], labels: Sequence[str] = ()) -> Self:
+        """Read a value of the type ``PROMPT``."""
+        task = Task(value["task"])
+        return cls(task, value["instruction"], tuple(labels) if task is Task.CLASSIFICATION else ())
+
+    @property
+    def value(self) -> dict[str, str]:
+        """It as a value of the type ``PROMPT``."""
+        return {"task": self.task.value, "instruction": self.instruction}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,16 +147,16 @@ def with_manifest(table: pa.Table, manifest: Mapping[str, Sequence[ManifestRow]]
     A question of the manifest has its own row's columns, any other prompt those of the first row of its file.
 
     Args:
-        table: Rows of the schema.
+        table: Rows with the columns path, prompt, listed_path and manifest.
         manifest: Rows of the manifest by path; rows of other paths stay as they are.
     """
     if not manifest:
         return table
-    names = ["path", "prompt", "listed_path", "manifest"]
+    names = ["path", "prompt", *MANIFEST_COLUMNS]
     filled = [_listed(row, manifest.get(row["path"], ())) for row in table.select(names).to_pylist()]
-    for place, name in enumerate(("listed_path", "manifest")):
+    for place, name in enumerate(MANIFEST_COLUMNS):
         column = pa.array([one[place] for one in filled], pa.string())
-        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
+        table = table.set_column(table.schema.get_field_index(name), SCHEMA.field(name), column)
     return table
 
 

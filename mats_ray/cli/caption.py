@@ -34,7 +34,7 @@ _SHORTCUTS = (
     ("window", "clap|SECONDS", "a row per window of this length; clap: of CLAP's own"),
     ("hop", "SECONDS", "from the start of one window to the next (default: no overlap, no gap)"),
     ("pool", "mean", "one row per file all the same, from the mean over its windows"),
-    ("format", "parquet|jsonl", "of the rows (default: parquet)"),
+    ("format", "parquet|jsonl|lance", "of the rows (default: parquet)"),
 )
 """Options that are short for a key of the section ``caption``: name, metavar, help."""
 
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         from mats_ray.caption.job import CaptionJob
 
-        print(CaptionJob.plan(sections.caption, sections.generation, **wanted, create=False).forecast())
+        print(CaptionJob(sections.caption, sections.generation, **wanted, create=False).forecast())
     else:
         from mats_ray.caption.on_ray import caption
 

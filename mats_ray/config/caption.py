@@ -1,8 +1,9 @@
 """Section ``caption``: the batch job."""
 
+import itertools
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mats_ray.config.base import StrictConfig
 
@@ -51,12 +52,28 @@ class CaptionConfig(StrictConfig):
     embeddings: str | None = None
     """Folder or s3:// prefix that keeps the files' audio embeddings: another job about the same files, of any
     model with the same CLAP, then reads no audio. Not with a window, which gives a file several."""
-    format: Literal["parquet", "jsonl"] = "parquet"
-    """File format of the rows."""
+    prefixes: tuple[str, ...] = ()
+    """Beginnings of names below an s3:// prefix that are listed at the same time, and nothing else is:
+    ["2026/01/", "2026/02/"], or ["0", "1", "2"] where there are no folders. By default the folders found
+    there."""
+    format: Literal["parquet", "jsonl", "lance"] = "parquet"
+    """File format of the rows; lance is a table, ``rows.lance`` (pip install 'mats-ray[lance]')."""
+    part_rows: Annotated[int, Field(ge=1_000, le=2_000_000)] = 250_000
+    """Number of rows of a file of the output. The file at hand is in memory."""
     retry: tuple[ErrorCode, ...] = ()
     """Codes of errors whose rows are computed again; ``read_failed`` and ``changed`` always are."""
     max_error_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Largest share of error rows; with more the job fails at its end, after all rows are written."""
+
+    @field_validator("prefixes")
+    @classmethod
+    def prefixes_are_apart(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse prefixes of which one begins with another: files would be listed twice."""
+        ordered = sorted(prefixes)
+        for one, other in itertools.pairwise(ordered):
+            if other.startswith(one):
+                raise ValueError(f"{other!r} begins with {one!r}, and would be listed twice")
+        return prefixes
 
     @model_validator(mode="after")
     def windows_make_sense(self) -> "CaptionConfig":

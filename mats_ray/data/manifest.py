@@ -6,14 +6,20 @@ they are, for the rows of a batch job's output.
 """
 
 import difflib
+import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from mats_ray.data.audio_files import AudioObject, stat_audio
+import pyarrow as pa
+
+from mats_ray.data.audio_files import stat_audio
+from mats_ray.data.audio_listing import FIRST_BLOCK, MAX_BLOCK, to_block
 from mats_ray.data.row_file import EXTENSIONS, read_rows
 from mats_ray.errors import DataError, abbreviated
 from mats_ray.storage import is_remote, locate
@@ -40,16 +46,54 @@ def is_manifest(path: str) -> bool:
     return path.lower().endswith(EXTENSIONS)
 
 
-def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[ManifestRow]]]:
-    """Read the files of a manifest, each once, sorted by path, and by path its rows, in their order.
+@dataclass(frozen=True, kw_only=True)
+class ManifestBlock:
+    """Consecutive rows of a manifest."""
 
-    A file that is not there is listed all the same, so that its row can say so.
+    files: pa.Table
+    """Its files, each once: ``s3_pages.SCHEMA``; one that is not there has no etag, so that its row can say
+    so."""
+    rows: Mapping[str, Sequence[ManifestRow]]
+    """Rows by path, in their order."""
+    repeated: Set[str]
+    """Paths that an earlier block had, too."""
+
+
+def read_manifest(path: str) -> Iterator[ManifestBlock]:
+    """Read a manifest block by block; a row whose path and question were there before is left out.
+
+    Rows seen before are looked up on disk, so that a manifest may have any length.
 
     Raises:
         DataError: The manifest cannot be read, names no file, or has a row without a path or with text that
             is not valid Unicode.
     """
-    rows = dict[str, list[ManifestRow]]()
+    rows, size, is_empty = _rows(path), FIRST_BLOCK, True
+    with _SeenRows() as seen, ThreadPoolExecutor(NUM_LOOKUP_THREADS) as pool:
+        while some := list(itertools.islice(rows, size)):
+            is_empty, size = False, min(2 * size, MAX_BLOCK)
+            by_path = dict[str, list[ManifestRow]]()
+            for (resolved, row), is_new in zip(
+                some, seen.add((one, row.question) for one, row in some), strict=True
+            ):
+                if is_new:
+                    by_path.setdefault(resolved, []).append(row)
+            paths = sorted(by_path)
+            repeated = {
+                one
+                for one, is_new in zip(paths, seen.add((one,) for one in paths), strict=True)
+                if not is_new
+            }
+            if paths:
+                yield ManifestBlock(
+                    files=to_block(pool.map(stat_audio, paths)), rows=by_path, repeated=repeated
+                )
+    if is_empty:
+        raise DataError(f"{path} names no files")
+
+
+def _rows(path: str) -> Iterator[tuple[str, ManifestRow]]:
+    """Yield each row with its path as it is opened."""
     for number, row in enumerate(read_rows(path, what="manifest", columns=_columns), start=1):
         listed, question = row.get(PATH), row.get(QUESTION)
         if not isinstance(listed, str) or not listed.strip():
@@ -61,12 +105,28 @@ def read_manifest(path: str) -> tuple[list[AudioObject], dict[str, list[Manifest
         columns = _json({name: cell for name, cell in row.items() if name not in (PATH, QUESTION)})
         _check_text(columns or "", f"{path}: another column of row {number}")
         question = question if question and question.strip() else ""
-        rows.setdefault(_resolved(listed, path), []).append(ManifestRow(listed, question, columns))
-    if not rows:
-        raise DataError(f"{path} names no files")
-    with ThreadPoolExecutor(NUM_LOOKUP_THREADS) as pool:
-        objects = list(pool.map(stat_audio, sorted(rows)))
-    return objects, rows
+        yield _resolved(listed, path), ManifestRow(listed, question, columns)
+
+
+class _SeenRows:
+    """Which keys were added before; on disk, removed at the end."""
+
+    def __enter__(self) -> "_SeenRows":
+        self._database = sqlite3.connect("", check_same_thread=False)  # a temporary file of SQLite's own
+        self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def add(self, keys: Iterable[tuple[str, ...]]) -> list[bool]:
+        """Add keys; returns which of them are new."""
+        insert, run = "INSERT OR IGNORE INTO seen VALUES (?)", self._database.execute
+        return [run(insert, (_digest(key),)).rowcount == 1 for key in keys]
+
+
+def _digest(key: tuple[str, ...]) -> bytes:
+    return hashlib.blake2b("\0".join(key).encode(), digest_size=16, salt=bytes([len(key)])).digest()
 
 
 def _json(columns: dict[str, Any]) -> str | None:

@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mats_ray.errors import DataError
-from mats_ray.storage import read_bytes
+from mats_ray.errors import DataError, MissingError, StorageError
+from mats_ray.storage import open_input
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
 _ROWS_AT_A_TIME = 8_192
+_CSV_BYTES = 8 * 2**20
+"""Longest row of a CSV, and the size of the ranges in which it is read."""
+_LINES_BYTES = 8 * 2**20
 
 
 class Columns(Protocol):
@@ -37,7 +40,7 @@ class Columns(Protocol):
 
 
 def read_rows(path: str, *, what: str, columns: Columns) -> Iterator[dict[str, Any]]:
-    """Read a file row by row.
+    """Read a file row by row, a few megabytes of it at a time.
 
     Args:
         path: Local path or URI; its extension is one of ``EXTENSIONS``.
@@ -47,35 +50,43 @@ def read_rows(path: str, *, what: str, columns: Columns) -> Iterator[dict[str, A
     Raises:
         DataError: It is not there or cannot be read, or its columns cannot be used.
     """
+    read = _json_lines if path.lower().endswith(".jsonl") else _table_rows
     try:
-        data = read_bytes(path)
-    except FileNotFoundError:
+        with open_input(path) as file:
+            yield from read(path, file, columns)
+    except MissingError:
         raise DataError(f"no {what} {path}") from None
-    is_lines = path.lower().endswith(".jsonl")
-    try:
-        yield from _json_lines(path, data, columns) if is_lines else _table_rows(path, data, columns)
+    except StorageError:
+        raise
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise DataError(f"the {what} {path} cannot be read: {error}") from error
 
 
-def _table_rows(path: str, data: bytes, columns: Columns) -> Iterator[dict[str, Any]]:
-    if path.lower().endswith(".csv"):
-        # all columns stay text: a question may be a number, and "NA" a name
-        names = csv.open_csv(io.BytesIO(data)).schema.names
-        texts = csv.ConvertOptions(
-            column_types={name: pa.string() for name in names}, strings_can_be_null=False
-        )
-        parse = csv.ParseOptions(newlines_in_values=True)
-        table = csv.read_csv(io.BytesIO(data), convert_options=texts, parse_options=parse)
-    else:
-        table = pq.read_table(io.BytesIO(data))
-    renamed = table.rename_columns(columns(table.column_names, path, whole=True))
-    for batch in renamed.to_batches(_ROWS_AT_A_TIME):
-        yield from batch.to_pylist()
+def _table_rows(path: str, file: pa.NativeFile, columns: Columns) -> Iterator[dict[str, Any]]:
+    schema, batches = _csv(file) if path.lower().endswith(".csv") else _parquet(file)
+    names = columns(schema.names, path, whole=True)
+    for batch in batches:
+        yield from batch.rename_columns(names).to_pylist()
 
 
-def _json_lines(path: str, data: bytes, columns: Columns) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), start=1):
+def _parquet(file: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    parts = pq.ParquetFile(file)
+    return parts.schema_arrow, parts.iter_batches(_ROWS_AT_A_TIME)
+
+
+def _csv(file: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    read, parse = csv.ReadOptions(block_size=_CSV_BYTES), csv.ParseOptions(newlines_in_values=True)
+    names = csv.open_csv(file, read_options=read, parse_options=parse).schema.names
+    # all columns stay text: a question may be a number, and "NA" a name
+    texts = csv.ConvertOptions(column_types={name: pa.string() for name in names}, strings_can_be_null=False)
+    file.seek(0)
+    reader = csv.open_csv(file, read_options=read, parse_options=parse, convert_options=texts)
+    return reader.schema, iter(reader)
+
+
+def _json_lines(path: str, file: pa.NativeFile, columns: Columns) -> Iterator[dict[str, Any]]:
+    lines = io.TextIOWrapper(io.BufferedReader(file, _LINES_BYTES), encoding="utf-8-sig", newline="\n")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

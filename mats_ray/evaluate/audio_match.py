@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mats_ray.data.audio_files import EXTENSIONS, AudioObject
+from mats_ray.data.audio_files import AudioObject
+from mats_ray.data.audio_listing import EXTENSIONS
 from mats_ray.errors import DataError, abbreviated
 from mats_ray.evaluate.benchmark import Sample
 

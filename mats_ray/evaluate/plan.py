@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from mats_ray.config.evaluate import BenchmarkInput
-from mats_ray.data.audio_files import list_audio
+from mats_ray.data.audio_listing import list_audio
 from mats_ray.errors import ConfigError, abbreviated
 from mats_ray.evaluate.audio_match import AudioMatches, match_audio
 from mats_ray.evaluate.benchmark import Benchmark, find_benchmark

@@ -80,6 +80,17 @@ def _s3_settings() -> dict[str, Any]:
     return settings | {"config_kwargs": _S3_TIMEOUTS}
 
 
+def s3_options() -> dict[str, str]:
+    """Return the usual AWS environment variables as options of Rust's ``object_store``, which Lance uses."""
+    known = _variables()
+    options = {name.lower(): known[name] for name in SECRETS if name in known}
+    if endpoint := known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL"):
+        options |= {"aws_endpoint": endpoint, "allow_http": "true"}
+    if region := known.get("AWS_REGION") or known.get("AWS_DEFAULT_REGION"):
+        options["aws_region"] = region
+    return options
+
+
 class Environment:
     """AWS variables of one process, for processes that were started without them.
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from ray.data import DataContext
 
 from mats_ray.caption import on_ray
@@ -29,6 +30,7 @@ from mats_ray.errors import DataError, ModelError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.on_ray.data import execution
 from mats_ray.storage import lock_folder
+from tests import kills
 from tests.conftest import LOGICAL_CPUS
 from tests.s3 import s3_server
 from tests.sounds import sndfile_bytes
@@ -181,8 +183,8 @@ from mats_ray.caption import on_ray
 from mats_ray.caption import output
 from tests.integration.test_caption import config
 output.FIRST_FLUSH_SECONDS = 0
-advance = on_ray.Progress.advance
-on_ray.Progress.advance = lambda *args, **more: (advance(*args, **more), time.sleep(0.3))
+update = on_ray.Progress.update
+on_ray.Progress.update = lambda *args, **more: (update(*args, **more), time.sleep(0.3))
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
 on_ray.caption(config(batch_size=1), audio=sys.argv[2], out=sys.argv[3], model=sys.argv[4])
 """
@@ -202,11 +204,7 @@ def test_a_killed_job_resumes_and_ends_like_an_unbroken_one(
     ]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as killed:
         deadline = time.monotonic() + 300
-        while (
-            len(list(tmp_path.glob("*.parquet"))) < 3
-            and killed.poll() is None
-            and time.monotonic() < deadline
-        ):
+        while kills.num_rows(str(tmp_path)) < 3 and killed.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL, "it ended before it could be killed"
@@ -343,9 +341,10 @@ def test_windows_pooled_by_several_processes_make_one_row_per_file(ray_cluster, 
 
     settings = {"window": "clap", "hop": 2, "pool": "mean"}
     where = {"audio": str(folder), "out": str(tmp_path / "out"), "model": str(model_dir)}
-    job = CaptionJob.plan(config(**settings, batch_size=100), **where)  # each file in one batch
+    job = CaptionJob(config(**settings, batch_size=100), **where)  # each file in one batch
     answer = AnswerStage(job.answer_settings)
-    batches = [batch for files in job.missing_files() for batch in job.decode_stage(files)]
+    with job:
+        batches = [clips for batch in job.batches() for clips in job.decode_stage(batch.files)]
     expected = [row for batch in batches for row in answer(batch).to_pylist()]
 
     processes = {"batch_size": 2, "concurrency": 2, "decode_concurrency": 2}
@@ -371,7 +370,10 @@ def test_another_model_replaces_rows_and_a_broken_one_does_not(captioned, mixed,
         ModelError, match=r"^[^\n]*mapper\.safetensors cannot be read as safetensors \(cut off\?\)[^\n]*$"
     ):
         caption(config(), **what)
-    assert rows_at(out) == before
+    # a file without bytes needs no model
+    assert [row for row in rows_at(out) if row["error_code"] != "empty"] == [
+        row for row in before if row["error_code"] != "empty"
+    ]
 
     mapper.write_bytes(whole)
     summary = caption(config(), **what)
@@ -438,18 +440,19 @@ def test_a_second_job_on_one_folder_is_refused_and_changes_nothing(ray_cluster, 
 
 
 def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):
-    job = CaptionJob.plan(
+    job = CaptionJob(
         config(gpus_per_actor=0.5), audio=str(mixed), out=str(tmp_path), model=str(model_dir), questions=()
     )
 
     assert job.answer_settings.device == "cuda"
-    assert "AnswerStage" in str(on_ray._dataset(job, pool=None))
+    batches = ray.data.from_items([0])
+    assert "AnswerStage" in str(on_ray._with_actors(batches, on_ray._AnswerStage, [], job.settings))
 
 
 def test_prefetched_samples_are_bounded_by_the_number_of_processes(ray_cluster):
     def limit_of(**changes):
         with execution() as context:
-            on_ray._limit_prefetch(context, config(**changes))
+            on_ray._stream_batches(context, config(**changes))
             return context.execution_options.resource_limits.object_store_memory
 
     assert limit_of() == 2 * on_ray.PREFETCH_BYTES

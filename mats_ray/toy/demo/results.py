@@ -10,7 +10,7 @@ from typing import Any
 
 from mats_ray.config import RunConfig
 from mats_ray.config.evaluate import BenchmarkInput, EvaluateConfig
-from mats_ray.data.audio_files import list_audio
+from mats_ray.data.audio_listing import list_audio
 from mats_ray.evaluate.answering import answer_with_model
 from mats_ray.evaluate.audio_match import match_audio
 from mats_ray.evaluate.benchmark import Resources

@@ -7,11 +7,12 @@ import torch
 
 from mats_ray.caption import decode
 from mats_ray.caption.answer import AnswerSettings, AnswerStage
-from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage
-from mats_ray.caption.prompts import plan_prompts
+from mats_ray.caption.decode import AudioOpener, DecodeStage, file_table
+from mats_ray.caption.prompts import PromptRules
 from mats_ray.caption.rows import SCHEMA, Provenance
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits, read_audio
+from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.windows import Cut
 from mats_ray.errors import AudioError, ModelError
 from mats_ray.infer.answerer import Answerer
@@ -61,15 +62,18 @@ def paths(tmp_path_factory):
 
 
 def answer(model, paths, questions=(), *, batch_size=3, missing=None, labels=(), **cut):
-    prompts = plan_prompts(paths, shared=questions, labels=labels).prompts
-    rows = [
-        {"path": path, "etag": "", "size": 1, "prompts": (missing or {}).get(path, list(range(len(prompts))))}
+    prompts = PromptRules(shared=questions, labels=labels).of_file()
+    files = [
+        (
+            AudioObject(path=path, size=1, etag=""),
+            [prompts[n] for n in (missing or {}).get(path, range(len(prompts)))],
+        )
         for path in paths
     ]
     settings = AnswerSettings(
         model=model,
         provenance=Provenance(model_id="m@1", generation=GENERATION),
-        prompts=prompts,
+        labels=labels,
         batch_size=batch_size,
         num_threads=1,
         device="cpu",
@@ -77,7 +81,7 @@ def answer(model, paths, questions=(), *, batch_size=3, missing=None, labels=(),
     opener = AudioOpener(environment=Environment(), limits=Limits(max_seconds=60))
     decode_stage = DecodeStage(opener=opener, batch_size=batch_size, **cut)
     answer_stage = AnswerStage(settings)
-    tables = [answer_stage(table) for table in decode_stage(pa.Table.from_pylist(rows, schema=FILE_SCHEMA))]
+    tables = [answer_stage(table) for table in decode_stage(file_table(files))]
     assert all(table.schema == SCHEMA for table in tables)
     return pa.concat_tables(tables).to_pylist()
 

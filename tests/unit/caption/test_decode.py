@@ -18,6 +18,8 @@ from mats_ray.data.windows import Cut
 from mats_ray.storage import Environment, access, reading, retries
 from tests.s3 import s3_server
 
+PROMPTS = [{"task": "qa", "instruction": "Dog?"}, {"task": "caption", "instruction": "Describe it."}]
+
 
 def wav(samples, rate=16_000):
     buffer = io.BytesIO()
@@ -27,7 +29,7 @@ def wav(samples, rate=16_000):
 
 def listed(*paths, size=1, etag=""):
     rows = [
-        {"path": str(path), "etag": etag or stat_audio(str(path)).etag, "size": size, "prompts": [0, 2]}
+        {"path": str(path), "etag": etag or stat_audio(str(path)).etag, "size": size, "prompts": PROMPTS}
         for path in paths
     ]
     return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
@@ -68,7 +70,7 @@ def test_rows_keep_what_they_were_listed_with(paths):
 
     assert batch.column("path").to_pylist() == [str(path) for path in paths]
     assert batch.column("etag").to_pylist() == [stat_audio(str(path)).etag for path in paths]
-    assert batch.column("prompts").to_pylist() == [[0, 2]] * 5
+    assert batch.column("prompts").to_pylist() == [PROMPTS] * 5
     assert batch.column("sample_rate").to_pylist() == [16_000] * 5
 
 

@@ -5,19 +5,20 @@ import pyarrow as pa
 import pytest
 
 from mats_ray.caption.answer import AnswerSettings, AnswerStage
-from mats_ray.caption.decode import FILE_SCHEMA, AudioOpener, DecodeStage
+from mats_ray.caption.decode import AudioOpener, DecodeStage, file_table, pack_table
 from mats_ray.caption.embeddings import SCHEMA, EmbeddingStore, EncodeSettings, EncodeStage
 from mats_ray.caption.output import PartWriter
-from mats_ray.caption.prompts import plan_prompts
+from mats_ray.caption.prompts import PromptRules
 from mats_ray.caption.rows import Provenance
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.audio_files import AudioObject
+from mats_ray.data.audio_listing import to_block
 from mats_ray.errors import ConfigError
 from mats_ray.storage import Environment
 from tests.unit.caption.test_decode import wav
 
-QUESTIONS = ["Is there a dog?", "Does it rain?"]
+PROMPTS = PromptRules(shared=["Is there a dog?", "Does it rain?"]).of_file()
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,15 @@ def paths(tmp_path_factory):
     return [str(path) for path in sorted(folder.iterdir())]
 
 
+def files_of(paths, prompts=()):
+    return file_table([(one, prompts) for one in objects(paths)])
+
+
 def decoded(paths, prompts):
-    rows = [{"path": path, "etag": "", "size": 1, "prompts": prompts} for path in paths]
     stage = DecodeStage(
         opener=AudioOpener(environment=Environment(), limits=Limits(max_seconds=60)), batch_size=2
     )
-    return list(stage(pa.Table.from_pylist(rows, schema=FILE_SCHEMA)))
+    return list(stage(files_of(paths, prompts)))
 
 
 def encoded(model_dir, paths):
@@ -45,7 +49,7 @@ def encoded(model_dir, paths):
 
 def filled(folder, table):
     store = EmbeddingStore(str(folder), "space")
-    with PartWriter(store.parts) as writer:
+    with PartWriter(store.parts, part_rows=1_000) as writer:
         writer.add(table)
     return store
 
@@ -58,17 +62,18 @@ def test_answers_from_kept_embeddings_are_those_of_the_audio(model_dir, paths, t
     settings = AnswerSettings(
         model=str(model_dir),
         provenance=Provenance(model_id="m", generation=GenerationConfig(profile="fast", max_new_tokens=8)),
-        prompts=plan_prompts(paths, shared=QUESTIONS).prompts,
         batch_size=2,
         num_threads=1,
         device="cpu",
     )
     answer = AnswerStage(settings)
-    fresh = pa.concat_tables([answer(table) for table in decoded(paths, [0, 1])])
+    fresh = pa.concat_tables([answer(table) for table in decoded(paths, PROMPTS)])
     store = filled(tmp_path, encoded(model_dir, paths))
 
-    tables = store.tables({path: ("", [0, 1]) for path in paths}, batch_size=3)
-    kept = pa.concat_tables([answer(table) for table in tables])
+    table, none = store.join(files_of(paths, PROMPTS))
+    kept = answer(pack_table(table))
+
+    assert not len(none)
 
     def key(row):
         return row["path"], row["prompt"]
@@ -79,30 +84,35 @@ def test_answers_from_kept_embeddings_are_those_of_the_audio(model_dir, paths, t
 def test_a_file_is_missing_until_its_present_content_is_embedded(model_dir, paths, tmp_path):
     store = filled(tmp_path, encoded(model_dir, paths[:2]))
 
-    assert [one.path for one in store.missing(objects(paths))] == paths[2:]
-    assert [one.path for one in store.missing(objects(paths, etag="new"))] == paths
+    assert [one.path for one in store.missing(to_block(objects(paths)))] == paths[2:]
+    assert [one.path for one in store.missing(to_block(objects(paths, etag="new")))] == paths
 
 
 def test_a_passing_error_is_retried_and_its_row_replaced(paths, tmp_path):
     row = {"path": paths[0], "etag": "", "error_code": "read_failed", "error": "x"}
     store = filled(tmp_path, pa.Table.from_pylist([row], schema=SCHEMA))
 
-    missing = store.missing(objects(paths[:1]))
-    with PartWriter(store.parts) as writer:
+    missing = store.missing(to_block(objects(paths[:1])))
+    with PartWriter(store.parts, part_rows=1_000) as writer:
         good = {"path": paths[0], "etag": "", "end_s": 1.0, "embedding": [1.0]}
         writer.add(pa.Table.from_pylist([good], schema=SCHEMA))
 
     assert [one.path for one in missing] == paths[:1]
-    (table,) = store.tables({paths[0]: ("", [0])}, batch_size=5)
+    table, _ = store.join(files_of(paths[:1], PROMPTS))
     assert table.column("embedding").to_pylist() == [[1.0]]
 
 
-def test_files_without_prompts_are_not_read_for_answers(model_dir, paths, tmp_path):
-    store = filled(tmp_path, encoded(model_dir, paths))
+def test_files_without_an_embedding_of_their_content_are_told_apart(model_dir, paths, tmp_path):
+    store = filled(tmp_path, encoded(model_dir, paths[:2]))
+    files = file_table(
+        [(one, PROMPTS) for one in [*objects(paths[1:]), *objects(paths[:1], etag="changed since")]]
+    )
 
-    tables = list(store.tables({paths[0]: ("", [1]), paths[1]: ("", [])}, batch_size=5))
+    table, none = store.join(files)
 
-    assert [row["path"] for table in tables for row in table.to_pylist()] == paths[:1]
+    assert table["path"].to_pylist() == [paths[1]]
+    assert table["prompts"].to_pylist() == [[prompt.value for prompt in PROMPTS]]
+    assert none["path"].to_pylist() == [*paths[2:], paths[0]]
 
 
 def test_embeddings_of_another_space_are_refused(tmp_path):

@@ -29,7 +29,8 @@ def sound():
 
 def clip_row(samples, *, path="a.wav", **columns):
     times = {"start_s": 0.0, "end_s": len(samples) / SAMPLE_RATE, "segment": 0, "is_last": True}
-    base = dict.fromkeys(CLIP_SCHEMA.names) | {"path": path, "etag": "1", "prompts": [0]} | times
+    prompts = [{"task": "qa", "instruction": "Dog?"}]
+    base = dict.fromkeys(CLIP_SCHEMA.names) | {"path": path, "etag": "1", "prompts": prompts} | times
     return base | {"samples": samples.tobytes(), "sample_rate": SAMPLE_RATE} | columns
 
 

@@ -51,36 +51,167 @@ def test_a_part_is_replaced_or_removed(out):
     store.write("part.parquet", table("b"))
     assert store.read("part.parquet") == table("b")
 
-    store.write("part.parquet", table("a", "b", "c"))
-    store.keep_rows("part.parquet", np.array([True, False, True]))
-    assert store.read("part.parquet") == table("a", "c")
-
-    store.keep_rows("part.parquet", np.array([False, False]))
+    store.remove("part.parquet")
     assert store.names() == []
+    assert store.num_rows() == {}
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 0)
+
+
+def paths_of(store):
+    return [path for part in parts(store) for path in part]
+
+
+def parts(store):
+    return [store.read(name).column("path").to_pylist() for name in store.names()]
 
 
 def test_rows_wait_for_a_part(out, monkeypatch):
     store = PartStore(out)
     monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 1000)
-    with PartWriter(store) as writer:
-        writer.add(table("a"))
+    with PartWriter(store, part_rows=100) as writer:
         writer.add(table("b"))
+        writer.add(table("a"))
         assert store.names() == []
         writer.flush()
-        assert len(store.names()) == 1
-        monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 0)
-        writer.add(table("c"))
-        assert len(store.names()) == 2
+        assert parts(store) == [["a", "b"]]
         writer.add(table())
+        writer.add(table("c"))
+        assert parts(store) == [["a", "b"]]
 
-    assert [store.read(name).column("path").to_pylist() for name in store.names()] == [["a", "b"], ["c"]]
+    assert parts(store) == [["a", "b", "c"]]
+
+
+def test_a_part_grows_until_it_is_full(out, at_once):
+    store, seen = PartStore(out), []
+    with PartWriter(store, part_rows=3) as writer:
+        for path in ("d", "a", "c", "b", "e"):
+            writer.add(table(path))
+            seen.append(parts(store))
+        writer.add(table("f", "g", "h", "i", "j"))
+
+    assert seen == [
+        [["d"]],
+        [["a", "d"]],
+        [["a", "c", "d"]],
+        [["a", "c", "d"], ["b"]],
+        [["a", "c", "d"], ["b", "e"]],
+    ]
+    assert sorted(map(len, parts(store))) == [1, 3, 3, 3]
+    assert sorted(paths_of(store)) == list("abcdefghij")
+
+
+def test_a_small_part_of_an_earlier_run_is_taken_up(out, at_once):
+    store = PartStore(out)
+    store.write("part-1.parquet", table("a", "b", "c"))
+    store.write("part-2.parquet", table("m"))
+    store.write("part-3.jsonl", table("x"))
+    with PartWriter(PartStore(out), part_rows=3) as writer:
+        writer.add(table("n"))
+
+    assert parts(store) == [["a", "b", "c"], ["m", "n"], ["x"]]
+
+
+def key(path):
+    return path, "x", "x"
+
+
+def test_rows_that_are_replaced_go_once_the_others_are_written(out, at_once):
+    store = PartStore(out)
+    store.write("part-1.parquet", table("a", "b", "c"))
+    store.write("part-2.parquet", table("d"))
+    writer = PartWriter(PartStore(out), part_rows=3)
+    with writer, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "FIRST_FLUSH_SECONDS", 1000)
+        writer.add(table("e"), replaced={"part-1.parquet": [key("b")], "part-2.parquet": [key("d")]})
+        assert parts(store) == [["a", "b", "c"], ["d"]]  # nothing goes before its replacement is there
+
+    assert parts(store) == [["a", "c"], ["e"]]
+    with PartWriter(PartStore(out), part_rows=3) as writer:
+        writer.add(table("f"), replaced={"part-1.parquet": [key("a"), key("c")]})
+    assert sorted(paths_of(store)) == ["e", "f"]
+
+
+def test_rows_are_found_by_their_paths_wherever_they_are(out, at_once, monkeypatch):
+    monkeypatch.setattr(output, "ROWS_PER_GROUP", 2)
+    store = PartStore(out, rows_per_group=2)
+    store.write("part-1.parquet", table("a", "b", "c", "d", "e"))
+    store.write("part-2.jsonl", table("x", "b"))
+    store.write("part-3.parquet", table("y", "z"))
+
+    def found(where, *paths):
+        rows = where.find(pa.array(paths), ["path", "etag"])
+        return [(one.part, one.row_N.tolist(), one.table["path"].to_pylist()) for one in rows]
+
+    for one in (store, PartStore(out)):
+        assert found(one, "b", "e", "q") == [
+            ("part-1.parquet", [1, 4], ["b", "e"]),
+            ("part-2.jsonl", [1], ["b"]),
+        ]
+        assert found(one, "q") == []
+        assert (one.last_path("z"), one.last_path("f")) == ("z", None)
+    writer = PartWriter(PartStore(out), part_rows=5)  # takes up part-3
+    monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 1000)
+    writer.add(table("w", "b"))
+    assert found(writer, "b", "z") == [
+        ("part-1.parquet", [1], ["b"]),
+        ("part-2.jsonl", [1], ["b"]),
+        ("part-3.parquet", [0, 3], ["b", "z"]),
+    ]
+
+
+def test_only_the_ranges_that_can_hold_a_path_are_read(tmp_path, monkeypatch):
+    store, read = PartStore(str(tmp_path), rows_per_group=10), []
+    store.write("part-1.parquet", table(*(f"{n:03d}" for n in range(100))))
+    store.write("part-2.parquet", table(*(f"{n:03d}" for n in range(100, 200))))
+    groups = pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_groups",
+        lambda self, rows, **more: read.append(rows) or groups(self, rows, **more),
+    )
+
+    list(store.find(pa.array(["015", "150", "155", "199"]), ["path"]))
+
+    assert read == [[1], [5, 9]]
+
+
+def test_rows_are_removed_and_changed_by_their_places(out, at_once):
+    store = PartStore(out)
+    store.write("part-1.parquet", table("a", "b", "c"))
+    writer = PartWriter(PartStore(out), part_rows=3)
+    with writer:
+        writer.add(table("e", "d"))
+        writer.remove_rows("part-1.parquet", np.array([0, 2]))
+        columns = pa.table({"listed_path": ["./b"], "manifest": ["{}"]})
+        writer.set_rows("part-1.parquet", np.array([0]), columns)
+        ((name, rows),) = [(one.part, one.row_N) for one in writer.find(pa.array(["e"]), ["path"])]
+        writer.remove_rows(name, rows)
+
+    assert sorted(parts(store)) == [["b"], ["d"]]
+    assert store.read("part-1.parquet").select(["listed_path", "etag"]).to_pylist() == [
+        {"listed_path": "./b", "etag": "x"}
+    ]
+
+
+def test_a_part_that_another_process_replaced_is_named(tmp_path):
+    store = PartStore(str(tmp_path), rows_per_group=1)
+    store.write("part-1.parquet", table("a", "b", "c"))
+    assert store.num_rows() == {"part-1.parquet": 3}
+    PartStore(str(tmp_path), rows_per_group=9).write("part-1.parquet", table("a"))
+
+    with pytest.raises(DataError, match=r"part-1\.parquet was changed by another process"):
+        list(store.find(pa.array(["c"]), ["path"]))
 
 
 def test_an_error_does_not_lose_rows_that_wait(out):
     store = PartStore(out)
 
     def interrupted():
-        with PartWriter(store) as writer:
+        with PartWriter(store, part_rows=1) as writer:
             writer.add(table("a"))
             raise KeyboardInterrupt
 
@@ -92,7 +223,7 @@ def test_an_error_does_not_lose_rows_that_wait(out):
 def test_two_runs_never_share_a_name(out):
     store = PartStore(out)
     for _ in range(3):
-        with PartWriter(store) as writer:
+        with PartWriter(store, part_rows=1) as writer:
             writer.add(table("a"))
 
     assert len(store.names()) == 3

@@ -2,17 +2,23 @@
 
 import pytest
 
-from mats_ray.caption.prompts import CAPTION, classification, plan_prompts
+from mats_ray.caption.prompts import CAPTION, PromptPlan, PromptRules, classification
 from mats_ray.caption.rows import Prompt
-from mats_ray.errors import ConfigError, DataError
+from mats_ray.errors import ConfigError
 from mats_ray.tasks import Task
 
 DOG, RAIN = Prompt(Task.QA, "Dog?"), Prompt(Task.QA, "Rain?")
 
 
+def plan_of(paths, *, per_file=None, **rules):
+    rules, per_file = PromptRules(**rules), per_file or {}
+    return PromptPlan.of([rules.of_file(per_file.get(path, ())) for path in paths])
+
+
 def prompts_of(paths, **questions):
-    plan = plan_prompts(paths, **questions)
-    return [[plan.prompts[index] for index in plan.of_file(file)] for file in range(len(paths))]
+    plan = plan_of(paths, **questions)
+    bounds = zip(plan.first_F[:-1], plan.first_F[1:], strict=True)
+    return [[plan.prompts[n] for n in plan.prompt_K[start:stop]] for start, stop in bounds]
 
 
 def test_without_questions_every_file_is_captioned():
@@ -47,20 +53,34 @@ def test_a_caption_is_the_first_prompt_beside_questions_and_labels_where_it_is_w
 
 
 def test_pairs_are_numbered_file_by_file():
-    plan = plan_prompts(["a", "b"], per_file={"b": ["Rain?"]}, shared=["Dog?"])
-    dog, rain = plan.prompts.index(DOG), plan.prompts.index(RAIN)
+    plan = plan_of(["a", "b"], per_file={"b": ["Rain?"]}, shared=["Dog?"])
 
-    assert [plan.pair(0, dog), plan.pair(0, rain), plan.pair(1, rain), plan.pair(1, dog)] == [
-        0,
-        None,
-        1,
-        2,
-    ]
+    assert [plan.prompts[n] for n in plan.prompt_K] == [DOG, RAIN, DOG]
+    assert (plan.first_F.tolist(), plan.files().tolist()) == ([0, 1, 3], [0, 1, 1])
+
+
+def test_files_with_the_same_prompts_need_no_list_for_each():
+    uniform, listed = PromptPlan.uniform([DOG, RAIN], 3), PromptPlan.of([[DOG, RAIN]] * 3)
+
+    assert uniform.prompts == listed.prompts
+    assert uniform.prompt_K.tolist() == listed.prompt_K.tolist()
+    assert uniform.first_F.tolist() == listed.first_F.tolist()
+
+
+def test_a_row_without_a_question_is_a_caption_unless_there_are_shared_questions():
+    assert PromptRules().of_file(["", "Dog?"]) == [CAPTION, DOG]
+    assert PromptRules(shared=["Rain?"]).of_file(["", "Dog?"]) == [DOG, RAIN]
+
+
+def test_a_file_that_was_planned_before_has_only_what_is_new():
+    assert PromptRules().of_file(["Dog?"], again=True) == [DOG]
+    assert PromptRules().of_file([""], again=True) == [CAPTION]
+    assert PromptRules(shared=["Rain?"], caption=True).of_file(["Dog?"], again=True) == [DOG]
 
 
 def test_a_question_for_each_of_many_files_needs_no_table():
     paths = [str(n) for n in range(50_000)]
-    plan = plan_prompts(paths, per_file={path: [f"Is this {path}?"] for path in paths})
+    plan = plan_of(paths, per_file={path: [f"Is this {path}?"] for path in paths})
 
     assert (len(plan.prompts), len(plan.prompt_K)) == (50_000, 50_000)
 
@@ -68,9 +88,4 @@ def test_a_question_for_each_of_many_files_needs_no_table():
 @pytest.mark.parametrize("questions", [[""], ["Dog?", "  "]])
 def test_an_empty_question_is_refused(questions):
     with pytest.raises(ConfigError, match="question is empty"):
-        plan_prompts(["a"], shared=questions)
-
-
-def test_questions_about_other_files_are_refused():
-    with pytest.raises(DataError, match="1 paths with questions are not among the audio: first z"):
-        plan_prompts(["a"], per_file={"z": ["Dog?"]})
+        PromptRules(shared=questions)

@@ -4,7 +4,6 @@ import sys
 from contextlib import nullcontext
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import soundfile
 
@@ -69,20 +68,22 @@ def test_faults_of_what_it_names(model, audio, tmp_path, capsys):
 def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys, caplog):
     out = str(tmp_path / "out")
     arguments = ["caption", "--audio", audio, "--out", out, "--model", model, "--ask", "Is there a dog?"]
-    planned = {}
+    planned = []
 
-    def in_this_process(job: CaptionJob):
-        planned["job"] = job
+    def in_this_process(job: CaptionJob, batches):
         answer = AnswerStage(job.answer_settings)
-        rows = [answer(batch) for files in job.missing_files() for batch in job.decode_stage(files)]
-        job.store.write("part-1.parquet", pa.concat_tables(rows))
+        for one in batches:
+            planned.extend(one.files.to_pylist())
+            for clips in job.decode_stage(one.files):
+                job.accept(answer(clips))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mats_ray.cli.caption.start_ray", nullcontext)
         patch.setattr("mats_ray.caption.on_ray.write_missing_rows", in_this_process)
         assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
     assert "2 files, 2 rows: 1 ok, errors: 1 empty\n2 rows written" in capsys.readouterr().out
-    assert [prompt.instruction for prompt in planned["job"].answer_settings.prompts] == ["Is there a dog?"]
+    (file,) = planned  # the empty one has its row without being opened
+    assert [prompt["instruction"] for prompt in file["prompts"]] == ["Is there a dog?"]
 
     assert main([*arguments, "--set", "caption.max_error_fraction=0.5"]) == 0
     assert "nothing to do, every row was there" in capsys.readouterr().out
@@ -103,8 +104,8 @@ def test_a_caption_beside_a_question_is_a_row_more_for_each_file(model, audio, t
 
 def test_decoding_is_the_models_own_unless_configured(model, audio, tmp_path):
     def decoding(generation):
-        job = CaptionJob.plan(CaptionConfig(), generation, audio=audio, out=str(tmp_path), model=model)
-        return job.ledger.provenance.decoding
+        job = CaptionJob(CaptionConfig(), generation, audio=audio, out=str(tmp_path), model=model)
+        return job.provenance.decoding
 
     assert decoding(None) == "fast, at most 12 tokens"
     assert decoding(GenerationConfig(max_new_tokens=5)) == "paper, at most 5 tokens"

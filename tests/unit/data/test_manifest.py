@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mats_ray.data.manifest import ManifestRow, is_manifest, read_manifest
+from mats_ray.data import manifest
+from mats_ray.data.audio_listing import audio_objects
+from mats_ray.data.manifest import ManifestRow, is_manifest
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
@@ -26,6 +28,12 @@ def folder(tmp_path):
     for name in ("a.wav", "b, 1 # ü.wav"):
         (tmp_path / "clips" / name).write_bytes(name.encode())
     return tmp_path
+
+
+def read_manifest(path):
+    """Read a manifest of one block."""
+    (block,) = manifest.read_manifest(path)
+    return list(audio_objects(block.files)), block.rows
 
 
 def questions_of(rows):
@@ -179,3 +187,16 @@ def test_a_trap_in_a_manifest_is_one_line(tmp_path, name, text, message):
 
     assert len(str(caught.value).splitlines()) == 1
     str(caught.value).encode()
+
+
+def test_rows_come_in_blocks_and_a_path_is_known_again(folder, monkeypatch):
+    monkeypatch.setattr(manifest, "FIRST_BLOCK", 2)
+    a, b = (str(folder / "clips" / name) for name in ("a.wav", "b, 1 # ü.wav"))
+    rows = [(a, ""), (b, "Dog?"), (a, "Rain?"), (b, "Dog?"), (a, ""), (b, ""), (b, "Dog?")]
+    listed = write(folder / "list.jsonl", [{"path": path, "question": text} for path, text in rows])
+
+    blocks = list(manifest.read_manifest(listed))
+
+    found = [(questions_of(block.rows), block.repeated) for block in blocks]
+    assert found == [({a: [""], b: ["Dog?"]}, set()), ({a: ["Rain?"], b: [""]}, {a, b})]
+    assert [block.files["path"].to_pylist() for block in blocks] == [[a, b]] * 2

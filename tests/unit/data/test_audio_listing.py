@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mats_ray.data import audio_files
-from mats_ray.data.audio_files import format_left_out, list_audio
+from mats_ray.data import audio_listing
+from mats_ray.data.audio_listing import format_left_out, list_audio
 from mats_ray.errors import DataError
 from tests.s3 import s3_server
 
@@ -203,7 +203,7 @@ def test_content_decides_in_a_bucket_too(bucket):
 
 
 def test_no_more_first_bytes_are_read_than_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_files, "MAX_HEADS", 3)
+    monkeypatch.setattr(audio_listing, "MAX_HEADS", 3)
     for number in range(5):
         (tmp_path / f"{number}.bin").write_bytes(HEADS["wav"])
     left_out = Counter()
@@ -222,7 +222,7 @@ def test_a_name_that_is_not_utf8_is_found_again_by_its_text(tmp_path):
     assert len({one.path for one in found}) == len(raw)
     for one in found:
         one.path.encode()
-        content = Path(audio_files.local_path(one.path)).read_bytes()
+        content = Path(audio_listing.local_path(one.path)).read_bytes()
         assert content in raw
         raw.remove(content)
     assert all(one.size and one.etag for one in found)
