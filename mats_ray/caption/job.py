@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -47,7 +48,6 @@ from mats_ray.data.windows import Cut
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.storage import Environment, exists
-from mats_ray.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ Item = TypeVar("Item")
 MAX_DECODED_BYTES = 2**40
 """Never reached: ``caption.max_seconds`` is the limit."""
 
+_PACKAGES = ("mats-ray", "ray", "torch", "transformers", "pyarrow")
+"""Packages whose versions are in the summary."""
 _NO_BATCH = -1
 _ROWS_AT_A_TIME = 8_192
 """Maximum number of error rows that are Python objects at the same time."""
@@ -101,8 +103,12 @@ class CaptionSummary:
             for code, count in self.errors.items()
         }
         rate = self.written / self.seconds if self.seconds else 0.0
-        versions = {"version": __version__, "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        return tree | {"rows_per_second": round(rate, 2), "errors": errors} | versions
+        return tree | {
+            "rows_per_second": round(rate, 2),
+            "errors": errors,
+            "versions": {name: version(name) for name in _PACKAGES},
+            "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        }
 
     def __str__(self) -> str:
         """Return it in two lines."""

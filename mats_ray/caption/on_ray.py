@@ -54,6 +54,9 @@ PREFETCH_BYTES = 2 * BATCH_BYTES
 """Maximum size of the decoded samples waiting, per process of the job. Ray Data's own limit is a share of the
 machine, and decoding, where it is the faster stage, would fill it: memory that grows with the files."""
 
+LONGEST_EXIT_SECONDS = 10
+"""Longest wait for the thread that makes batches, once the job has failed."""
+
 BATCHES_PER_PROCESS = 16
 """Number of batches under way, per process of the job: enough for all to be at work, and few enough for the
 driver to hold their files."""
@@ -183,7 +186,8 @@ class _Stream:
         if kind is not None:
             ray.kill(self._feed)  # nobody reads what the thread puts there
             self._job.cancel()
-        self._thread.join()
+        # a storage that does not answer may hold it for minutes
+        self._thread.join(timeout=None if kind is None else LONGEST_EXIT_SECONDS)
 
     def end(self, results: Mapping[int, int]) -> None:
         """Count results of batches by their numbers."""

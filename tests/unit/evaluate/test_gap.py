@@ -61,7 +61,7 @@ def test_a_benchmark_is_measured_from_kept_embeddings_and_its_first_captions(mod
         {"path": f"/clips/{name}.wav", "etag": "", "end_s": 1.0, "embedding": text_C}
         for name, text_C in zip("ab", texts, strict=True)
     ]
-    with PartWriter(store.parts) as writer:
+    with PartWriter(store.parts, part_rows=1_000) as writer:
         writer.add(pa.Table.from_pylist(rows, schema=SCHEMA))
     samples = [row("a", "a dog barks", ""), row("b", "rain falls", ""), row("c", "a bell", "", "missing")]
     log = write_log(tmp_path / "tiny", samples)
