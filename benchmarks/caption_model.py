@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 import simpy
 
+NUM_WAITS = 1_000
+"""Number of chunks whose waits for storage are drawn; a simulation draws from these."""
+
 Draw = Callable[[np.random.Generator], float]
 
 
@@ -31,8 +34,8 @@ def constant(value: float) -> Draw:
 
 def samples(values: Any, scale: float = 1.0) -> Draw:
     """Draw from measured values."""
-    measured = np.asarray(values) * scale
-    return lambda random: float(random.choice(measured))
+    measured = (np.asarray(values) * scale).tolist()
+    return lambda random: measured[int(random.random() * len(measured))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +254,8 @@ class Process:
     runs: simpy.Process | None = None
     inbox: deque["Task"] = field(default_factory=deque["Task"])
     wake: simpy.Event | None = None
+    is_there: bool = False
+    """It has been started, and may still be getting ready."""
     is_ready: bool = False
     free: int = 0
     """Tasks it may have more, while it is not ready."""
@@ -307,6 +312,8 @@ class CaptionSimulation:
         self.env, self.outcome = simpy.Environment(), Outcome()
         self.cores = Cores(self.env, scenario.cores)
         slow = round(scenario.slow_nodes * scenario.num_nodes)
+        num_waits = NUM_WAITS if scenario.storage.median_s else 1
+        self._waits = [scenario.storage.wait_s(self.random, scenario.batch_size) for _ in range(num_waits)]
         self.nodes = [Node(scenario.slow_factor if n < slow else 1.0) for n in range(scenario.num_nodes)]
         self.done = self.env.event()
         self._written = dict[int, dict[int, tuple[int, float]]]()
@@ -316,7 +323,8 @@ class CaptionSimulation:
     def run(self) -> Outcome:
         """Simulate until the last row is written, or until ``max_s``."""
         env, failures = self.env, self.scenario.failures
-        self._start_driver()
+        if self._driver is None:
+            self.start()
         if failures.node_mtbf_s < math.inf:
             for node in self.nodes:
                 env.process(self._node_life(node))
@@ -328,6 +336,10 @@ class CaptionSimulation:
         if not self.done.triggered:
             self._flush()
         return self.outcome
+
+    def start(self, away_s: float = 0.0) -> None:
+        """Start the driver, which starts its processes after some time."""
+        self._start_driver(away_s)
 
     def kill_process(self, process: Process, away_s: float | None = None) -> None:
         """Kill a process; it starts again by itself and does its tasks anew."""
@@ -506,7 +518,8 @@ class CaptionSimulation:
         if process.is_ready:
             process.free += slots.count(process)
             self._slots[process.kind] = deque(one for one in slots if one is not process)
-        process.is_ready, process.wake = False, None
+        process.is_there = process.is_ready = False
+        process.wake = None
 
     def _live(self, process: Process, away_s: float) -> Generator[simpy.Event, Any, None]:
         """Start a process and let it work off its tasks until it is killed."""
@@ -515,6 +528,7 @@ class CaptionSimulation:
         work = self._decode if process.kind == "decoder" else self._answer
         try:
             yield self.env.timeout(away_s)
+            process.is_there = True
             if start_s:
                 yield from self._work(start_s)
             process.is_ready = True
@@ -543,7 +557,7 @@ class CaptionSimulation:
         num_parts = self._parts_of.setdefault(task.chunk, self._num_parts(task.chunk))
         task.wanted = task.wanted or {*range(num_parts)}
         last = max(task.wanted)
-        wait_s, unreadable = scenario.storage.wait_s(random, scenario.batch_size)
+        wait_s, unreadable = self._waits[int(random.random() * len(self._waits))]
         for part in range(last + 1):
             clips = self._clips_of(task.chunk, part)
             if wait_s:

@@ -56,6 +56,7 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
     ("docs/batch.md", "mats plan --config"): "loads nothing; tests/unit/cli/test_plan.py does it",
     ("docs/data.md", "mats prepare --config run.yaml"): "needs published data sets",
     ("docs/evaluation.md", "mats evaluate --list"): "needs published data sets",
+    ("docs/scale.md", "python -m benchmarks"): "takes twenty minutes of an idle machine",
     (
         "docs/training.md",
         "mats prepare --config configs/mats_llama_7b.yaml",

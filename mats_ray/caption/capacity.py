@@ -31,6 +31,8 @@ CLAP_WINDOW_SECONDS = {512: 10.0}
 MSCLAP_WINDOW_SECONDS = 7.0
 SAMPLE_RATE = 44_100
 """Hertz at which windows are counted and decoded sound is passed on."""
+BATCH_BYTES = 64 * 2**20
+"""Size of decoded samples at which a batch ends: ``caption.decode``, which loads the codecs."""
 
 KEYS_PER_LIST = 1_000
 """Most keys of one ListObjectsV2."""
@@ -111,6 +113,11 @@ class Cluster:
     clips_per_s: float | None = None
     dollars_per_hour: float | None = None
 
+    @property
+    def price(self) -> float:
+        """Dollars per GPU and hour."""
+        return self.gpu.dollars_per_hour if self.dollars_per_hour is None else self.dollars_per_hour
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
@@ -122,8 +129,9 @@ class Capacity:
     hours: float
     limit: str
     """What it waits for: "GPUs", "driver" or "listing"."""
+    clips_per_batch: int
     gpus_of_driver: int
-    """GPUs that one driver keeps at work at this batch size."""
+    """GPUs that one driver keeps at work with such batches."""
     gpu_hours: float
     dollars: float
     decoders_per_gpu: int
@@ -151,7 +159,7 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
     counts = counts_of(config, work)
     rows = work.num_objects * counts.rows
     rate = cluster.clips_per_s or 1 / clip_seconds(config, llm, work, cluster)
-    driver = driver_clips_per_s(config.caption.batch_size, counts.clips)
+    driver = driver_clips_per_s(clips_per_batch(config, work), counts.clips)
     limits = {"GPUs": cluster.num_gpus * rate, "driver": driver, "listing": float(KEYS_PER_SECOND)}
     limit = min(limits, key=lambda name: limits[name])
     hours = work.num_objects / limits[limit] / 3_600
@@ -159,16 +167,16 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
     requests = job_requests(work, num_writes(rows, 3_600 * hours), hours)
     fetched_gb = work.num_objects * work.object_bytes / 1e9
     decode_s, wait_s = decode_seconds(work)
-    price = cluster.gpu.dollars_per_hour if cluster.dollars_per_hour is None else cluster.dollars_per_hour
     again = resume_requests(work, parts)
     return Capacity(
         rows=rows,
         clips_per_s=rate,
         hours=hours,
         limit=limit,
+        clips_per_batch=clips_per_batch(config, work),
         gpus_of_driver=max(1, math.floor(driver / rate)),
         gpu_hours=gpu_hours,
-        dollars=gpu_hours * price,
+        dollars=gpu_hours * cluster.price,
         decoders_per_gpu=math.ceil(rate * (decode_s + wait_s)),
         cpus_per_gpu=rate * decode_s,
         gpu_memory_gb=gpu_memory_gb(config, llm, work),
@@ -242,7 +250,7 @@ def answer_shape(config: RunConfig, work: Workload) -> AnswerShape:
         prompt_tokens=config.model.mapper.prefix_length + work.text_tokens - work.answer_tokens,
         answer_tokens=work.answer_tokens,
         num_beams=PROFILES[config.generation.profile].num_beams,
-        batch_size=config.caption.batch_size,
+        batch_size=min(config.caption.batch_size, clips_per_batch(config, work) * work.num_prompts),
     )
 
 
@@ -261,6 +269,13 @@ def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
 def fits(capacity: Capacity, gpu: GPU) -> bool:
     """Whether a card holds the model and a batch."""
     return capacity.gpu_memory_gb <= gpu.memory_gb * (1 - RESERVED)
+
+
+def clips_per_batch(config: RunConfig, work: Workload) -> int:
+    """Return the clips of a full batch: ``min(batch_size, ceil(BATCH_BYTES / (4 SAMPLE_RATE seconds)))``."""
+    size = clap_window_seconds(config) if config.caption.window == "clap" else config.caption.window
+    seconds = min(work.seconds_per_clip, size or math.inf)
+    return min(config.caption.batch_size, math.ceil(BATCH_BYTES / (4 * SAMPLE_RATE * seconds)))
 
 
 def driver_clips_per_s(batch_size: int, clips: int = 1) -> float:

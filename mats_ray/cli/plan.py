@@ -216,26 +216,25 @@ def _captioning(config: "RunConfig", args: argparse.Namespace) -> dict[str, str]
     )
     capacity = plan_capacity(config, shape_of(config), work, cluster)
     return {
-        **_compute(config, capacity, cluster),
+        **_compute(capacity, cluster),
         **_storage(capacity),
         "assumed": _assumed_of_captioning(config, args, work, cluster),
     }
 
 
-def _compute(config: "RunConfig", capacity: "Capacity", cluster: "Cluster") -> dict[str, str]:
+def _compute(capacity: "Capacity", cluster: "Cluster") -> dict[str, str]:
     """List rates, hours and what the GPUs need beside them."""
     from mats_ray.caption.capacity import fits
 
     waits = "" if capacity.limit == "GPUs" else f", waiting for the {capacity.limit}"
     fit = "" if fits(capacity, cluster.gpu) else "; it does not fit, try a smaller caption.batch_size"
-    batch_size = config.caption.batch_size
     source = "estimated" if cluster.clips_per_s is None else "measured"
     return {
         "clips/s": f"{capacity.clips_per_s:.3g} per GPU, {source}",
         "hours": f"{capacity.hours:.1f} on {cluster.num_gpus} GPUs{waits}; "
         f"{capacity.gpu_hours:.0f} GPU hours",
         "cost": f"${capacity.dollars:.0f} at {_price(cluster)}",
-        "one driver": f"up to {capacity.gpus_of_driver} GPUs with caption.batch_size={batch_size}",
+        "one driver": f"up to {capacity.gpus_of_driver} GPUs, in batches of {capacity.clips_per_batch} clips",
         "memory per GPU": f"{capacity.gpu_memory_gb:.1f} of {cluster.gpu.memory_gb:.0f} GB{fit}",
         "decoders per GPU": f"{capacity.decoders_per_gpu}, {capacity.cpus_per_gpu:.2f} cores at work",
         "driver memory": f"{capacity.driver_mb:.0f} MB",

@@ -4,12 +4,14 @@ import math
 
 import pytest
 
+from mats_ray.caption import capacity, decode
 from mats_ray.caption.capacity import (
     DRIVER_BATCHES_PER_SECOND,
     KEYS_PER_SECOND,
     PART_ROWS,
     Cluster,
     Workload,
+    clips_per_batch,
     counts_of,
     decode_seconds,
     decoded_gb,
@@ -181,7 +183,26 @@ def test_more_gpus_than_a_driver_feeds_wait_for_it(config):
 def test_the_listing_limits_what_larger_batches_let_through(config):
     large = config.replace(caption={"batch_size": 100_000})
 
-    assert plan(large, num_gpus=10_000).limit == "listing"
+    assert plan(large, num_gpus=10_000, seconds_per_clip=0.1).limit == "listing"
+
+
+@pytest.mark.parametrize(
+    ("caption", "seconds", "clips"),
+    [
+        ({}, 10, 32),
+        ({"batch_size": 256}, 10, 39),  # 1.76 MB each, until there are 64 MiB
+        ({"batch_size": 256}, 1, 256),
+        ({}, 60, 7),
+        ({"window": 30}, 3_600, 13),
+        ({}, 43_200, 1),
+    ],
+)
+def test_a_batch_ends_when_it_is_full_or_large(caption, seconds, clips, config):
+    assert clips_per_batch(config.replace(caption=caption), work(seconds_per_clip=seconds)) == clips
+
+
+def test_the_size_of_a_batch_is_the_decoders_own():
+    assert capacity.BATCH_BYTES == decode.BATCH_BYTES
 
 
 def test_a_driver_hands_out_batches_whatever_is_in_them():
