@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,9 +38,9 @@ import pyarrow as pa
 import ray
 
 from mats_ray.caption import on_ray
-from mats_ray.caption.decode import BATCH_SCHEMA
+from mats_ray.caption.decode import pack_table, unpack
 from mats_ray.caption.job import CaptionJob
-from mats_ray.caption.rows import Source, ok_row, to_table
+from mats_ray.caption.rows import Prompt, Source, ok_row, to_table
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio_files import AudioObject
@@ -117,7 +117,7 @@ def _measured(ran: Any, clock: Clock) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SleepingDecodeStage:
-    """Decodes nothing, in a given time; the batch holds the paths."""
+    """Decodes nothing, in a given time; the batch holds the files."""
 
     seconds: float
 
@@ -126,7 +126,7 @@ class SleepingDecodeStage:
         started, cpu = time.time(), time.process_time()
         time.sleep(self.seconds)
         pipeline.note("decode", started, cpu, len(table))
-        yield pa.table([[json.dumps(table.column("path").to_pylist()).encode()]], BATCH_SCHEMA)
+        yield pack_table(table)
 
 
 class SleepingAnswerStage:
@@ -141,16 +141,16 @@ class SleepingAnswerStage:
         """Sleep, and make the rows."""
         started, cpu = time.time(), time.process_time()
         time.sleep(self.seconds)
-        prompt, provenance = self._settings.prompts[0], self._settings.provenance
+        answer = Answer(text="a dog barks", num_tokens=4, finish_reason="stop")
         rows = to_table(
             ok_row(
-                Source(path=path, etag="e"),
-                prompt,
-                provenance,
-                Answer(text="a dog barks", num_tokens=4, finish_reason="stop"),
+                Source(path=file["path"], etag=file["etag"]),
+                Prompt.from_value(file["prompts"][0]),
+                self._settings.provenance,
+                answer,
             )
-            for value in table.column("batch").to_pylist()
-            for path in json.loads(value)
+            for files in unpack(table)
+            for file in files.to_pylist()
         )
         pipeline.note("answer", started, cpu, len(rows))
         return rows
@@ -177,10 +177,11 @@ def _sleeping(num_processes: int, args: argparse.Namespace) -> dict[str, Any]:
     pipeline.clear_log()
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
         model, out = str(tiny_model_dir(Path(folder) / "model")), f"{folder}/out"
-        job = CaptionJob.plan(settings, GenerationConfig(), audio=objects, out=out, model=model)
+        job = CaptionJob(settings, GenerationConfig(), audio=objects, out=out, model=model)
         SleepingAnswerStage.seconds = args.sleep_s
-        on_ray.AnswerStage = SleepingAnswerStage
-        on_ray.write_missing_rows(replace(job, decode_stage=SleepingDecodeStage(args.sleep_s / 8)))
+        on_ray.AnswerStage, job.decode_stage = SleepingAnswerStage, SleepingDecodeStage(args.sleep_s / 8)
+        with job:
+            on_ray.write_missing_rows(job, job.batches())
     spans = pipeline.spans_in_log()
     answers = np.array(sorted([one.start, one.stop] for one in spans if one.stage == "answer"))
     assert len(answers) == num_batches

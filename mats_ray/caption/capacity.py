@@ -46,8 +46,6 @@ ROW_KEY_BYTES = 25
 """Bytes of those that a resumed job reads."""
 ROW_MEMORY_BYTES = 340
 """Bytes of a row that waits to be written, in Arrow."""
-PART_ROWS = 250_000
-"""Rows of a full part."""
 GETS_PER_PART = 3
 """Requests to read the keys of one part: size, footer, columns."""
 
@@ -163,8 +161,9 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
     limits = {"GPUs": cluster.num_gpus * rate, "driver": driver, "listing": float(KEYS_PER_SECOND)}
     limit = min(limits, key=lambda name: limits[name])
     hours = work.num_objects / limits[limit] / 3_600
-    gpu_hours, parts = hours * cluster.num_gpus, num_parts(rows)
-    requests = job_requests(work, num_writes(rows, 3_600 * hours), hours)
+    part_rows = config.caption.part_rows
+    parts = num_parts(rows, part_rows)
+    requests = job_requests(work, num_writes(rows, 3_600 * hours, part_rows), hours)
     fetched_gb = work.num_objects * work.object_bytes / 1e9
     decode_s, wait_s = decode_seconds(work)
     again = resume_requests(work, parts)
@@ -175,8 +174,8 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
         limit=limit,
         clips_per_batch=clips_per_batch(config, work),
         gpus_of_driver=max(1, math.floor(driver / rate)),
-        gpu_hours=gpu_hours,
-        dollars=gpu_hours * cluster.price,
+        gpu_hours=hours * cluster.num_gpus,
+        dollars=hours * cluster.num_gpus * cluster.price,
         decoders_per_gpu=math.ceil(rate * (decode_s + wait_s)),
         cpus_per_gpu=rate * decode_s,
         gpu_memory_gb=gpu_memory_gb(config, llm, work),
@@ -188,7 +187,7 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
         output_gb=rows * ROW_BYTES / 1e9,
         parts=parts,
         keys_gb=work.num_objects * KEY_BYTES / 1e9,
-        driver_mb=driver_mb(rows),
+        driver_mb=driver_mb(rows, part_rows),
         resume_requests=again,
         resume_gb=rows * ROW_KEY_BYTES / 1e9,
         resume_dollars=again.dollars(S3_STANDARD),
@@ -319,22 +318,22 @@ def num_lists(num_objects: int) -> int:
     return max(1, math.ceil(num_objects / KEYS_PER_LIST))
 
 
-def num_parts(rows: int) -> int:
-    """Return the parts of an output: ``ceil(rows / PART_ROWS)``."""
-    return math.ceil(rows / PART_ROWS)
+def num_parts(rows: int, part_rows: int) -> int:
+    """Return the parts of an output: ``ceil(rows / part_rows)``."""
+    return math.ceil(rows / part_rows)
 
 
-def num_writes(rows: int, seconds: float) -> int:
-    """Return how often a part is written, full or not: every ``min(wait, PART_ROWS / rate)`` seconds.
+def num_writes(rows: int, seconds: float, part_rows: int) -> int:
+    """Return how often a part is written, full or not: every ``min(wait, part_rows / rate)`` seconds.
 
-    The wait is 5 s, after 500 s a hundredth of the time so far, until ``PART_ROWS`` rows come sooner than
-    that: ``T / 5``, then ``100 ln(t / 500)``, then ``rows / PART_ROWS``.
+    The wait is 5 s, after 500 s a hundredth of the time so far, until ``part_rows`` rows come sooner than
+    that: ``T / 5``, then ``100 ln(t / 500)``, then ``rows / part_rows``.
     """
     if not rows:
         return 0
-    full = PART_ROWS * seconds / rows
+    full = part_rows * seconds / rows
     if full <= FIRST_FLUSH_SECONDS:
-        return num_parts(rows)
+        return num_parts(rows, part_rows)
     turn = FIRST_FLUSH_SECONDS / FLUSH_FRACTION
     early = min(seconds, turn) / FIRST_FLUSH_SECONDS
     middle = min(seconds, full / FLUSH_FRACTION)
@@ -354,12 +353,12 @@ def decoded_gb(config: RunConfig, work: Workload) -> float:
     return 4 * SAMPLE_RATE * seconds * work.num_objects / 1e9
 
 
-def driver_mb(rows: int) -> float:
+def driver_mb(rows: int, part_rows: int) -> float:
     """Return the memory of the driver, which does not grow with the objects once there are some 100,000.
 
-    ``base + min(rows, PART_ROWS) in Arrow + 3 blocks of the listing``.
+    ``base + min(rows, part_rows) in Arrow + 3 blocks of the listing``.
     """
-    waiting = min(rows, PART_ROWS) * ROW_MEMORY_BYTES
+    waiting = min(rows, part_rows) * ROW_MEMORY_BYTES
     listed = 3 * min(rows, LISTED_BLOCK_ROWS) * KEY_BYTES
     return DRIVER_BASE_MB + (waiting + listed) / 1e6
 

@@ -8,7 +8,6 @@ from mats_ray.caption import capacity, decode
 from mats_ray.caption.capacity import (
     DRIVER_BATCHES_PER_SECOND,
     KEYS_PER_SECOND,
-    PART_ROWS,
     Cluster,
     Workload,
     clips_per_batch,
@@ -32,6 +31,7 @@ from mats_ray.storage import s3_prices
 from mats_ray.train.flops import KNOWN_SHAPES
 from mats_ray.train.plan import GPUS
 
+PART_ROWS = 250_000
 LLAMA = KNOWN_SHAPES["llama-7b"]
 H200 = GPUS["h200-141"]
 
@@ -138,14 +138,14 @@ def test_requests_of_a_hundred_million_objects():
     ],
 )
 def test_a_part_is_written_when_it_is_time_or_when_it_is_full(rows, seconds, writes):
-    assert num_writes(rows, seconds) == writes
+    assert num_writes(rows, seconds, PART_ROWS) == writes
 
 
 @pytest.mark.parametrize(
     ("rows", "parts"), [(0, 0), (1, 1), (PART_ROWS, 1), (PART_ROWS + 1, 2), (10**8, 400)]
 )
 def test_parts_are_full_but_for_the_last(rows, parts):
-    assert num_parts(rows) == parts
+    assert num_parts(rows, PART_ROWS) == parts
 
 
 def test_decoded_sound_is_float32_at_44_kilohertz(config):
@@ -235,7 +235,7 @@ def test_memory_of_a_model_and_its_beams(config):
 
 
 def test_the_driver_does_not_grow_with_the_bucket():
-    small, large, larger = (driver_mb(rows) for rows in (0, 1_000_000, 1_000_000_000))
+    small, large, larger = (driver_mb(rows, PART_ROWS) for rows in (0, 1_000_000, 1_000_000_000))
 
     assert small == 451
     assert large == larger < 600
