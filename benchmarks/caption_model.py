@@ -140,7 +140,7 @@ class Scenario:
     failures: Failures = Failures()
     decoder_start_s: float = 0.0
     model_start_s: float = 0.0
-    cores: int | None = None
+    cores: float | None = None
     slow_nodes: float = 0.0
     slow_factor: float = 1.0
     max_waiting: float = 2.0
@@ -198,7 +198,7 @@ class Outcome:
 class Cores:
     """Cores that jobs share evenly (processor sharing); with None every job has its own."""
 
-    def __init__(self, env: simpy.Environment, count: int | None) -> None:
+    def __init__(self, env: simpy.Environment, count: float | None) -> None:
         self._env, self._count = env, count
         self._left, self._at, self._turn = dict[simpy.Event, float](), 0.0, 0
 

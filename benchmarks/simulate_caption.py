@@ -63,28 +63,50 @@ class Comparison:
 
 
 def fitted_driver(traces: dict[str, Any]) -> Driver:
-    """Fit turns, processes and batches to the CPU seconds per second of the driver, none below nothing."""
+    """Fit the costs of a turn and of a batch to the driver's CPU seconds per second, none below nothing.
+
+    A cost per process is not told apart from these with the few processes that one machine holds.
+    """
     runs = traces["driver"]["runs"]
     used = np.array([run["driver_s_per_batch"] * run["batches_per_s"] for run in runs])
     turns = (1 - used) / Driver().wait_s
-    processes = np.array([run["models"] + run["decoders"] for run in runs])
     rates = np.array([run["batches_per_s"] for run in runs])
-    (tick_s, process_s, batch_s), _ = nnls(np.stack([turns, turns * processes, rates], axis=1), used)
-    return Driver(tick_s=float(tick_s), process_s=float(process_s), batch_s=float(batch_s))
+    (tick_s, batch_s), _ = nnls(np.stack([turns, rates], axis=1), used)
+    return Driver(tick_s=float(tick_s), batch_s=float(batch_s))
 
 
-def of_cores(traces: dict[str, Any], run: dict[str, Any]) -> Scenario:
-    """Describe a run of ``trace_caption cores``: batches as in the run of one decoder and one model."""
-    section = traces["cores"]
-    (first,) = (one for one in section["runs"] if (one["decoders"], one["models"]) == (1, 1))
+IDLE = {(1, 1): (116.4, 133.6), (2, 1): (104.6, 102.7), (1, 2): (116.7, 132.2), (2, 2): (103.8, 133.7)}
+"""Clips a second by decoders and models, two runs each, of 2026-11-22 (benchmarks/caption.md, "Scaling"):
+the same files and processes on such a machine with nothing else at work."""
+
+
+def first_run(traces: dict[str, Any]) -> dict[str, Any]:
+    """Return the run of one decoder and one model."""
+    (first,) = (one for one in traces["cores"]["runs"] if (one["decoders"], one["models"]) == (1, 1))
+    return first
+
+
+def cores_had(traces: dict[str, Any]) -> float:
+    """Return the cores that the run of one decoder and one model had: its CPU seconds by its seconds.
+
+    Two on an idle machine, where decoder and model are always at work; less where others are at work, too.
+    """
+    run = first_run(traces)
+    driver_s = (run["driver_s_per_batch"] + run["head_s_per_batch"]) * run["num_batches"]
+    return (sum(run["decode_cpu_s"]) + sum(run["answer_cpu_s"]) + driver_s) / run["working_s"]
+
+
+def of_cores(traces: dict[str, Any], decoders: int, models: int, cores: float) -> Scenario:
+    """Describe a run on some cores, with batches as in the run of one decoder and one model."""
+    section, first = traces["cores"], first_run(traces)
     return Scenario(
-        models_per_node=run["models"],
-        decoders_per_node=run["decoders"],
+        models_per_node=models,
+        decoders_per_node=decoders,
         num_chunks=section["files"] // BATCH_SIZE,
         decode_s=samples(first["decode_cpu_s"], 1 / BATCH_SIZE),
         answer_s=samples(first["answer_cpu_s"]),
         driver=fitted_driver(traces),
-        cores=section["cores"],
+        cores=cores,
     )
 
 
@@ -111,13 +133,24 @@ def validate(traces: dict[str, Any]) -> Iterator[Comparison]:
         rates = [_steady(of_driver(traces, run), seed) / BATCH_SIZE for seed in SEEDS]
         name = f"{run['decoders']} decoders, {run['models']} models that sleep"
         yield _compare(name, "batches/s", run["batches_per_s"], rates)
+    for (decoders, models), measured in IDLE.items():
+        name = f"{decoders} decoders, {models} models, idle machine"
+        rates = _rates(of_cores(traces, decoders, models, 2.0))
+        yield _compare(name, "clips/s", float(np.mean(measured)), rates)
+    cores = cores_had(traces)
     for run in traces["cores"]["runs"]:
-        outcomes = [CaptionSimulation(of_cores(traces, run), seed).run() for seed in SEEDS]
-        name = f"{run['decoders']} decoders, {run['models']} models on {traces['cores']['cores']} cores"
-        rates = [one.clips / (one.finished_s[-1] - one.first_s) for one in outcomes]
+        fitted = " (fitted)" if run is first_run(traces) else ""
+        name = f"{run['decoders']} decoders, {run['models']} models, {cores:.2f} cores{fitted}"
+        rates = _rates(of_cores(traces, run["decoders"], run["models"], cores))
         yield _compare(name, "clips/s", run["clips_per_s"], rates)
     if "kills" in traces:
         yield from _validate_kills(traces["kills"])
+
+
+def _rates(scenario: Scenario) -> list[float]:
+    """Return the rates from the first answer to the last, as the benchmark counts them."""
+    outcomes = [CaptionSimulation(scenario, seed).run() for seed in SEEDS]
+    return [one.clips / (one.finished_s[-1] - one.first_s) for one in outcomes]
 
 
 def _steady(scenario: Scenario, seed: int) -> float:
@@ -138,7 +171,7 @@ class KillCosts:
 
     Attributes:
         driver_s: From the start of a driver until its processes are started.
-        model_s: CPU of a model's start.
+        model_s: Of a model's start.
         process_away_s, node_away_s: From a kill until the process starts again.
         end_s: From the last row until the driver has ended.
     """
@@ -149,7 +182,17 @@ class KillCosts:
     node_away_s: float
     end_s: float
     decode_s: list[float]
-    answer_s: list[float]
+    row_s: list[float]
+    """Of a model per row."""
+
+    def slower(self, factor: float) -> "KillCosts":
+        """Return the times on a machine that is busier with other things."""
+        return KillCosts(
+            **{
+                name: [factor * one for one in value] if isinstance(value, list) else factor * value
+                for name, value in vars(self).items()
+            }
+        )
 
 
 def kill_costs(section: dict[str, Any]) -> KillCosts:
@@ -159,12 +202,12 @@ def kill_costs(section: dict[str, Any]) -> KillCosts:
     away = {kind: _away(calibration, kind) for kind in ("model", "node")}
     return KillCosts(
         driver_s=spans["model_start"][0][0],
-        model_s=float(np.median([cpu for _, _, cpu, _ in spans["model_start"]])),
+        model_s=float(np.median([stop - start for start, stop, *_ in spans["model_start"]])),
         process_away_s=float(np.median(away["model"])) if away["model"] else 0.0,
         node_away_s=float(np.median(away["node"])) if away["node"] else 0.0,
         end_s=unbroken["seconds"] - max(stop for _, stop, _, _ in spans["answer"]),
-        decode_s=[cpu / num_clips for _, _, cpu, num_clips in spans["decode"]],
-        answer_s=[cpu for _, _, cpu, rows in spans["answer"] if rows == SECTIONS[0].batch_size],
+        decode_s=[(stop - start) / num_clips for start, stop, _, num_clips in spans["decode"]],
+        row_s=[(stop - start) / rows for start, stop, _, rows in spans["answer"]],
     )
 
 
@@ -178,29 +221,44 @@ def _spans(run: dict[str, Any]) -> dict[str, list[tuple[float, float, float, int
 def _away(run: dict[str, Any], kind: str) -> list[float]:
     """Return the times from the kills of a kind until the next start of a model, at most a minute."""
     starts = [start for start, *_ in _spans(run)["model_start"]]
-    kills = [at - run["started"] for at, line in run["events"] if line.startswith(f"{kind} killed")]
+    kills = [at for at, line in run["events"] if line.startswith(f"{kind} killed")]
     waits = [min((start - at for start in starts if start > at), default=math.inf) for at in kills]
     return [wait for wait in waits if wait < 60]
+
+
+def slow_down(section: dict[str, Any]) -> float:
+    """Return how much longer than in the unbroken job the same work took in the killed ones.
+
+    Seconds by CPU seconds of answered batches: 1 on two machines that are equally busy with other things.
+    """
+    shares = list[float]()
+    for name in ("unbroken", "killed"):
+        spans = _spans(section["runs"][name])["answer"]
+        shares.append(sum(stop - start for start, stop, *_ in spans) / sum(cpu for _, _, cpu, _ in spans))
+    return shares[1] / shares[0]
 
 
 def _validate_kills(section: dict[str, Any]) -> Iterator[Comparison]:
     costs, run = kill_costs(section), section["runs"]["killed"]
     whole = [_killed_jobs(section, costs, run["seed"], 0, chance)["seconds"] for chance in SEEDS]
     alone = section["rows"] / section["runs"]["unbroken"]["seconds"]
-    yield _compare("kill benchmark, unbroken", "rows/s", alone, [section["rows"] / one for one in whole])
-    found = [_killed_jobs(section, costs, run["seed"], run["num_kills"], chance) for chance in range(20)]
+    yield _compare(
+        "kill benchmark, unbroken (fitted)", "rows/s", alone, [section["rows"] / one for one in whole]
+    )
+    slower = costs.slower(slow_down(section))
+    found = [_killed_jobs(section, slower, run["seed"], run["num_kills"], chance) for chance in range(20)]
     measured = section["rows"] * run["rounds"] / run["seconds"]
     name = f"kill benchmark, {run['num_kills']} kills"
     yield _compare(name, "rows/s", measured, [one["rows"] / one["seconds"] for one in found])
     lost = run["begun"] - section["rows"] * run["rounds"]
-    yield _compare(name, "rows begun again", lost, [one["begun"] - one["rows"] for one in found])
+    yield _compare(name, "rows lost and begun again", lost, [one["lost"] for one in found])
 
 
 def _killed_jobs(
     section: dict[str, Any], costs: KillCosts, seed: int, num_kills: int, chance: int
 ) -> dict[str, float]:
     """Simulate jobs with the benchmark's own kills until so many have hit."""
-    kills, total, hits = Kill.draw(KINDS, seed=seed), {"seconds": 0.0, "begun": 0.0, "rows": 0.0}, 0
+    kills, total, hits = Kill.draw(KINDS, seed=seed), {"seconds": 0.0, "lost": 0.0, "rows": 0.0}, 0
     rounds = 0
     while not rounds or hits < num_kills:
         simulation = CaptionSimulation(_kill_scenario(section, costs), 1_000 * chance + rounds)
@@ -208,7 +266,7 @@ def _killed_jobs(
         outcome = schedule.run()
         hits, rounds = hits + schedule.hits, rounds + 1
         total["seconds"] += outcome.seconds + costs.end_s
-        total["begun"] += outcome.begun
+        total["lost"] += outcome.lost_s / float(np.mean(costs.row_s))
         total["rows"] += outcome.clips
     return total
 
@@ -218,16 +276,17 @@ KINDS = ["decoder", "model", "model", "node", "node", "driver"]
 
 
 def _kill_scenario(section: dict[str, Any], costs: KillCosts) -> Scenario:
+    """Describe the benchmark's job: a chunk of two files is one task of a model, with its rows at the end."""
     size, rows = SECTIONS[0].batch_size, section["rows_of_files"]
+    clips = tuple(sum(rows[start : start + size]) for start in range(0, len(rows), size))
     return Scenario(
-        num_chunks=math.ceil(len(rows) / size),
-        batch_size=size,
-        clips=tuple(sum(rows[start : start + size]) for start in range(0, len(rows), size)),
+        num_chunks=len(clips),
+        batch_size=max(clips),
+        clips=clips,
         decode_s=samples(costs.decode_s),
-        answer_s=samples(costs.answer_s),
+        answer_s=samples(costs.row_s, max(clips)),
         driver=Driver(start_s=costs.driver_s),
         model_start_s=costs.model_s,
-        cores=2,
         max_waiting=math.inf,
         flush_s=0.0,
     )
@@ -296,6 +355,8 @@ GPUS_PER_NODE, CLIPS_PER_GPU = 8, 60.0
 """The goal for an H200; no GPU was measured."""
 SECONDS_PER_CLIP, DECODE_SPEED = 10.0, 775.0
 NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+FILL_S, MEASURED_S = 0.5, 60.0
+"""Simulated seconds: for each node, in which decoded batches pile up before the models, and measured ones."""
 KEYS_PER_S = 30_000.0
 NODE_MTBF_S = 6_300 * 3_600.0
 """2,048 nodes of eight H100 had 419 unexpected interruptions in 54 days (Llama 3, 2024, section 3.3.4)."""
@@ -305,15 +366,15 @@ BUCKET = Storage(median_s=0.04, sigma=0.5, error_rate=1e-4, slow_share=1e-3, slo
 
 def of_cluster(traces: dict[str, Any], num_nodes: int, *, batch_size: int = BATCH_SIZE) -> Scenario:
     """Describe nodes of eight GPUs; the answers' spread is that of measured batches."""
-    (first,) = (one for one in traces["cores"]["runs"] if (one["decoders"], one["models"]) == (1, 1))
-    spread = np.array(first["answer_cpu_s"]) / np.mean(first["answer_cpu_s"])
+    answer_s = np.array(first_run(traces)["answer_cpu_s"])
+    spread = answer_s / answer_s.mean()
     cpu_s = SECONDS_PER_CLIP / DECODE_SPEED + traces["storage"]["get_cpu_s"]
     decoders = math.ceil(GPUS_PER_NODE * CLIPS_PER_GPU * (cpu_s + 1.25 * BUCKET.median_s) * 1.1)
     return Scenario(
         num_nodes=num_nodes,
         models_per_node=GPUS_PER_NODE,
         decoders_per_node=decoders,
-        max_s=90.0 * max(1, batch_size // 64),
+        max_s=(FILL_S * num_nodes + MEASURED_S) * max(1, batch_size // 64),
         batch_size=batch_size,
         clips=batch_size,
         decode_s=constant(cpu_s),
@@ -334,26 +395,30 @@ def variants(traces: dict[str, Any]) -> dict[str, Any]:
         usual = of_cluster(traces, nodes)
         return replace(usual, driver=replace(usual.driver, batch_s=usual.driver.batch_s / 2))
 
-    def free_driver(nodes: int) -> Scenario:
-        return replace(of_cluster(traces, nodes), driver=Driver(start_s=120.0))
-
     return {
         "as it is: batches of 32": lambda nodes: of_cluster(traces, nodes),
         "batches of 256": lambda nodes: of_cluster(traces, nodes, batch_size=256),
         "decoded by the model's process: one task a batch": one_task,
-        "a driver that costs nothing": free_driver,
     }
 
 
 def scale(traces: dict[str, Any], path: Path) -> None:
-    """Simulate all variants and sizes, and what failures cost; the file has what is done so far."""
+    """Simulate all variants and sizes, and what failures cost.
+
+    Variants that the file has for the same driver are left as they are: delete it to begin again.
+    """
     found: dict[str, Any] = {"driver": vars(fitted_driver(traces)), "nodes": {}, "failures": []}
+    if path.exists() and (before := json.loads(path.read_text()))["driver"] == found["driver"]:
+        found["nodes"] = before["nodes"]
     for name, make in variants(traces).items():
+        if name in found["nodes"]:
+            continue
         found["nodes"][name] = []
         for nodes in NODES:
             scenario = make(nodes)
             runs = [CaptionSimulation(scenario, seed).run() for seed in range(3)]
-            rate, error = mean_and_error([one.rate(0.4 * scenario.max_s) for one in runs])
+            start = scenario.max_s * (1 - MEASURED_S / (FILL_S * nodes + MEASURED_S)) + 10
+            rate, error = mean_and_error([one.rate(start) for one in runs])
             ideal = nodes * GPUS_PER_NODE * CLIPS_PER_GPU
             line = {"nodes": nodes, "clips_per_s": rate, "error": error, "efficiency": rate / ideal}
             line["driver"] = mean_and_error([one.driver_s / one.seconds for one in runs])[0]

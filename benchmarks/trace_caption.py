@@ -286,13 +286,14 @@ def _killed(job: dict[str, Any], drawn: Iterator[Kill], number: int, out: Path) 
     events, started, num_hits, rounds = list[tuple[float, str]](), time.time(), 0, 0
     out.mkdir()
     while not rounds or num_hits < number:
-        logged = Job(**job, out=str(out / str(rounds)), log=lambda line: events.append((time.time(), line)))
+        logged = Job(
+            **job, out=str(out / str(rounds)), log=lambda line: events.append((time.time() - started, line))
+        )
         num_hits += logged.run(itertools.islice(drawn, number - num_hits))
         rounds += 1
     return {
         "seconds": time.time() - started,
         "rounds": rounds,
-        "started": started,
         "events": events,
         "begun": sum(one.num_rows for one in pipeline.spans_in_log() if one.stage == "begin"),
         "answered": sum(one.num_rows for one in pipeline.spans_in_log() if one.stage == "answer"),

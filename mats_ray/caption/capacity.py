@@ -55,8 +55,9 @@ GET_CPU_SECONDS = 0.0017
 """CPU of one request for an object of 160 kB."""
 GET_WAIT_SECONDS = 0.05
 """Time to the last byte of a small object in S3; assumed. A decoder fetches one object after the other."""
-DRIVER_BATCHES_PER_SECOND = 100.0
-"""Batches a second that one driver hands to decoders and models and writes (docs/scale.md)."""
+DRIVER_BATCHES_PER_SECOND = 110.0
+"""Batches a second that one driver hands to decoders and models and writes: simulated from its measured CPU
+time, 16 nodes (docs/scale.md)."""
 DRIVER_BASE_MB = 451.0
 """Memory of a driver with Ray and all libraries loaded, in 10^6 bytes."""
 LISTED_BLOCK_ROWS = 131_072
@@ -161,9 +162,8 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
     limits = {"GPUs": cluster.num_gpus * rate, "driver": driver, "listing": float(KEYS_PER_SECOND)}
     limit = min(limits, key=lambda name: limits[name])
     hours = work.num_objects / limits[limit] / 3_600
-    part_rows = config.caption.part_rows
-    parts = num_parts(rows, part_rows)
-    requests = job_requests(work, num_writes(rows, 3_600 * hours, part_rows), hours)
+    parts = num_parts(rows, config.caption.part_rows)
+    requests = job_requests(work, num_writes(rows, 3_600 * hours, config.caption.part_rows), hours)
     fetched_gb = work.num_objects * work.object_bytes / 1e9
     decode_s, wait_s = decode_seconds(work)
     again = resume_requests(work, parts)
@@ -187,7 +187,7 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
         output_gb=rows * ROW_BYTES / 1e9,
         parts=parts,
         keys_gb=work.num_objects * KEY_BYTES / 1e9,
-        driver_mb=driver_mb(rows, part_rows),
+        driver_mb=driver_mb(rows, config.caption.part_rows),
         resume_requests=again,
         resume_gb=rows * ROW_KEY_BYTES / 1e9,
         resume_dollars=again.dollars(S3_STANDARD),

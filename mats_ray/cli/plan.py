@@ -228,7 +228,7 @@ def _compute(capacity: "Capacity", cluster: "Cluster") -> dict[str, str]:
 
     waits = "" if capacity.limit == "GPUs" else f", waiting for the {capacity.limit}"
     fit = "" if fits(capacity, cluster.gpu) else "; it does not fit, try a smaller caption.batch_size"
-    source = "estimated" if cluster.clips_per_s is None else "measured"
+    source = "estimated" if cluster.clips_per_s is None else "as given"
     return {
         "clips/s": f"{capacity.clips_per_s:.3g} per GPU, {source}",
         "hours": f"{capacity.hours:.1f} on {cluster.num_gpus} GPUs{waits}; "
