@@ -41,7 +41,7 @@ def nodes(folder: Path) -> None:
 def driver(folder: Path) -> None:
     """Draw the share of its time that the driver is at work, and that of the GPUs."""
     found = json.loads(SCALE.read_text())["nodes"]
-    figure, axes = plt.subplots(1, 2, figsize=SIZE, sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=SIZE, sharey=True, layout="constrained")
     for (name, lines), marker in zip(found.items(), "osD^v", strict=False):
         at = [line["nodes"] for line in lines]
         for one, key in zip(axes, ("efficiency", "driver"), strict=True):
@@ -51,7 +51,7 @@ def driver(folder: Path) -> None:
         one.set_xticks(NODES[::2], [str(n) for n in NODES[::2]])
         one.minorticks_off()
     axes[0].set_ylabel("% of the time")
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     save(figure, folder / "scale_driver.svg")
 
 
@@ -66,13 +66,14 @@ def validation(folder: Path) -> None:
             one.ratio, n, xerr=one.error / one.measured if one.measured else 0, fmt="o", ms=4, color="C0"
         )
     axes.set_yticks(range(len(compared)), [f"{one.run}, {one.what}" for one in reversed(compared)])
-    axes.set(xlabel="predicted / measured", xlim=(0.4, 1.6))
+    axes.set(xlabel="predicted / measured", xlim=(0, 1.6))
     save(figure, folder / "scale_validation.svg")
 
 
 def save(figure: plt.Figure, path: Path) -> None:
     """Write a picture that is the same for the same numbers."""
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     assert path.stat().st_size < MAX_BYTES, f"{path.name} has {path.stat().st_size} bytes"
 
