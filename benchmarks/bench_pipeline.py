@@ -53,11 +53,11 @@ class TimedDecodeStage(DecodeStage):
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Decode."""
-        batches, started = super().__call__(table), time.time()
+        batches, started, cpu = super().__call__(table), time.time(), time.process_time()
         for batch in batches:
-            note("decode", started)
+            note("decode", started, cpu)
             yield batch
-            started = time.time()
+            started, cpu = time.time(), time.process_time()
 
 
 class TimedAnswerStage(AnswerStage):
@@ -65,16 +65,45 @@ class TimedAnswerStage(AnswerStage):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Answer."""
-        started = time.time()
+        started, cpu = time.time(), time.process_time()
         rows = super().__call__(table)
-        note("answer", started, len(rows))
+        note("answer", started, cpu, len(rows))
         return rows
 
 
-def note(stage: str, started: float, num_rows: int = 0) -> None:
-    """Append a line to this process's own file."""
+@dataclass(frozen=True)
+class Span:
+    """A batch in one process."""
+
+    stage: str
+    start: float
+    """Seconds since the epoch."""
+    stop: float
+    cpu_s: float
+    """CPU time of the whole process meanwhile."""
+    num_rows: int
+
+
+def note(stage: str, started: float, cpu_started: float, num_rows: int = 0) -> None:
+    """Append a span that ends now to this process's own file."""
     with (Path(LOG) / str(os.getpid())).open("a") as file:
-        file.write(f"{stage} {started} {time.time()} {num_rows}\n")
+        cpu_s = time.process_time() - cpu_started
+        file.write(f"{stage} {started} {time.time()} {cpu_s} {num_rows}\n")
+
+
+def clear_log() -> None:
+    """Remove the spans of earlier jobs."""
+    shutil.rmtree(LOG)
+    Path(LOG).mkdir()
+
+
+def spans_in_log() -> list[Span]:
+    """Read the spans of all processes since ``clear_log``."""
+    lines = [line.split() for path in Path(LOG).iterdir() for line in path.read_text().splitlines()]
+    return [
+        Span(stage, float(start), float(stop), float(cpu_s), int(num_rows))
+        for stage, start, stop, cpu_s, num_rows in lines
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +118,8 @@ class JobResult:
     """Share of their time that the processes of a stage work, from its first to its last batch."""
     peak_mb: float
     """Peak memory of the machine, above that before the job."""
+    spans: list[Span]
+    """Every batch of every process."""
 
     @property
     def rate(self) -> float:
@@ -98,8 +129,7 @@ class JobResult:
 
 def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_size: int = 32) -> JobResult:
     """Caption a folder into a new one."""
-    shutil.rmtree(LOG)
-    Path(LOG).mkdir()
+    clear_log()
     settings = CaptionConfig(batch_size=batch_size, concurrency=models, decode_concurrency=decoders)
     paper = GenerationConfig(profile="paper")
     with tempfile.TemporaryDirectory() as out, Peak() as peak:
@@ -111,16 +141,21 @@ def run(audio: str, model: str, *, decoders: int = 1, models: int = 1, batch_siz
         job.finish()
         total = time.perf_counter() - started
         rows = pq.read_table(out).to_pylist()
-    noted = [line.split() for path in Path(LOG).iterdir() for line in path.read_text().splitlines()]
+    noted = spans_in_log()
     spans = {
-        stage: np.array([[float(start), float(end)] for kind, start, end, _ in noted if kind == stage])
+        stage: np.array([[one.start, one.stop] for one in noted if one.stage == stage])
         for stage in ("decode", "answer")
     }
     lasted = {stage: span[:, 1].max() - span[:, 0].min() for stage, span in spans.items()}
     workers = {"decode": decoders, "answer": models}
     busy = {s: float((t[:, 1] - t[:, 0]).sum() / lasted[s] / workers[s]) for s, t in spans.items()}
     return JobResult(
-        rows=rows, total_s=total, working_s=float(lasted["answer"]), busy=busy, peak_mb=peak.megabytes
+        rows=rows,
+        total_s=total,
+        working_s=float(lasted["answer"]),
+        busy=busy,
+        peak_mb=peak.megabytes,
+        spans=noted,
     )
 
 

@@ -65,6 +65,7 @@ class Job:
         audio, out, model: As for ``mats caption``.
         kill_node: Kills a node and adds another.
         log: Called with a line per event.
+        driver: Module of the driver, with the arguments of this one.
     """
 
     address: str
@@ -73,6 +74,7 @@ class Job:
     model: str
     log: Callable[[str], None]
     kill_node: Callable[[], None] = lambda: None
+    driver: str = "tests.kills"
 
     def run(self, kills: Iterator[Kill]) -> int:
         """Start drivers until one ends as it should, and kill on the way; returns how many were killed.
@@ -87,7 +89,7 @@ class Job:
         return num_hits
 
     def _run_one(self, kills: Iterator[Kill]) -> tuple[int, bool]:
-        command = [sys.executable, "-m", "tests.kills", self.address, self.audio, self.out, self.model]
+        command = [sys.executable, "-m", self.driver, self.address, self.audio, self.out, self.model]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         num_hits, log_file = 0, Path(f"{self.out}.log")
         with (

@@ -53,8 +53,10 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
         "docs/batch.md",
         "mats caption --model out/demo/model --audio clips/",
     ): "needs a file with an error; tests/integration/test_caption.py does it",
+    ("docs/batch.md", "mats plan --config"): "loads nothing; tests/unit/cli/test_plan.py does it",
     ("docs/data.md", "mats prepare --config run.yaml"): "needs published data sets",
     ("docs/evaluation.md", "mats evaluate --list"): "needs published data sets",
+    ("docs/scale.md", "python -m benchmarks"): "takes twenty minutes of an idle machine",
     (
         "docs/training.md",
         "mats prepare --config configs/mats_llama_7b.yaml",

@@ -75,9 +75,87 @@ def test_a_run_that_was_measured_stands_beside_it(capsys, tmp_path):
     assert "42 samples/s, 100 text tokens a sample, MFU 0.31 of the measured ceiling, 61.5 GB" in line
 
 
+BUCKET = ["plan", "--config", LLAMA, "--gpu", "h200-141", "--gpus", "8", "--objects"]
+
+
+def planned(capsys, *arguments):
+    assert main([*BUCKET, *arguments]) == 0
+    return {
+        key: value.strip()
+        for key, _, value in (line.partition(":") for line in capsys.readouterr().out.splitlines())
+    }
+
+
+def test_a_hundred_million_clips_of_ten_seconds(capsys):
+    """60 clips/s on each of eight GPUs: 57.9 hours; the lock is written 13,889 times, parts 865 times."""
+    lines = planned(capsys, "100000000", "--seconds-per-clip", "10", "--clips-per-second", "60")
+
+    assert lines["clips/s"] == "60 per GPU, as given"
+    assert lines["hours"] == "57.9 on 8 GPUs; 463 GPU hours"
+    assert lines["cost"].startswith("$3704 at $8 per GPU hour")
+    assert lines["requests"] == (
+        "100000 LIST, 100000000 GET, 14755 PUT, 0 HEAD: $40.57 (S3 Standard, us-east-1, 2025)"
+    )
+    assert lines["bytes"].startswith("16000.0 GB fetched: $0 within the region, $320.00 from another; ")
+    assert lines["output"] == "100000000 rows, 4.70 GB in 400 parts"
+    assert lines["driver memory"] == "573 MB"
+    assert (
+        "the rate that was given; 10 s, 160000 bytes, 2 CLAP windows and 1 rows an object" in lines["assumed"]
+    )
+    assert "micro-batch" not in lines
+
+
+def test_an_estimate_is_marked_as_one(capsys):
+    lines = planned(capsys, "1000", "--mfu", "0.3")
+
+    assert lines["clips/s"].endswith(" per GPU, estimated")
+    assert "MFU 0.3, MBU 0.5, not measured on a GPU" in lines["assumed"]
+
+
+def test_more_gpus_than_one_driver_feeds_are_told(capsys):
+    lines = planned(capsys, "100000000", "--clips-per-second", "60", "--gpus", "1000")
+
+    assert ", waiting for the driver; " in lines["hours"]
+
+
+def test_a_model_that_does_not_fit_is_told(capsys):
+    lines = planned(capsys, "1000", "--gpu", "a10g")
+
+    assert lines["memory per GPU"].endswith("24 GB; it does not fit, try a smaller caption.batch_size")
+
+
+def test_an_empty_bucket_costs_its_listing(capsys):
+    lines = planned(capsys, "0")
+
+    assert lines["hours"] == "0.0 on 8 GPUs; 0 GPU hours"
+    assert lines["requests"].startswith("1 LIST, 0 GET, 1 PUT, 0 HEAD: $0.00")
+    assert lines["output"] == "0 rows, 0.00 GB in 0 parts"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["--objects", "100000000000"], "--objects 100000000000 must be from 0 to 10000000000"),
+        (["--objects", "-1"], "--objects -1 must be from 0 to 10000000000"),
+        (["--objects", "1", "--seconds-per-clip", "0"], "--seconds-per-clip 0.0 must be from 0.01 to 43200"),
+        (
+            ["--objects", "1", "--seconds-per-clip", "nan"],
+            "--seconds-per-clip nan must be from 0.01 to 43200",
+        ),
+        (["--objects", "1", "--prompts", "0"], "--prompts 0 must be from 1 to 1000"),
+        (
+            ["--objects", "1", "--bytes-per-second", "inf"],
+            "--bytes-per-second inf must be from 1 to 10000000",
+        ),
+        (
+            ["--objects", "1", "--clips-per-second", "0"],
+            "--clips-per-second 0.0 must be from 0.001 to 100000",
+        ),
+        (["--prompts", "2"], "--prompts is about captioning: it needs --objects"),
+        (
+            ["--objects", "1", "--triplets", "2"],
+            "--triplets is about training: leave it out, or leave out --objects",
+        ),
         (["--gpus", "7"], "train.global_batch_size=96 is not a multiple of 7 GPUs"),
         (["--gpus", "0"], "--gpus 0 must be from 1 to 100000"),
         (["--tokens", str(10**400)], "must be from 1 to 1000000"),
