@@ -60,16 +60,20 @@ def overhead(model: str) -> None:
             asyncio.run(closed_loop(server.url, 1, 3))
             times: list[float] = []
             texts: list[str] = []
+            began = time.process_time()
             for number in range(60):
                 started = time.perf_counter()
                 texts.append(bare(number))
                 times.append(time.perf_counter() - started)
+            spent, bare_spent = server.cpu_seconds(), time.process_time() - began
             load = asyncio.run(closed_loop(server.url, 1, 20))
+            spent = server.cpu_seconds() - spent
         own = milliseconds([Reply(200, seconds) for seconds in times], 50)
         served = milliseconds(load.of(200), 50)
         equal = all(reply.text == texts[n % 15] for n, reply in enumerate(load.replies[:60]))
         print(
             f"| {layout}, one client | bare {own:.1f} ms, served {served:.1f} ms | {served - own:.1f} ms | "
+            f"CPU {1e3 * bare_spent / 60:.1f} and {1e3 * spent / len(load.replies):.1f} ms, "
             f"{len(load.replies[:60])} answers compared: {equal} |",
             flush=True,
         )
@@ -143,13 +147,16 @@ def throughput(model: str, seconds: float = 20) -> None:
         more = {} if module is None else {"module": module}
         with serving(model, *settings, **more) as (server, _):
             asyncio.run(closed_loop(server.url, clients, 3))
+            before = server.cpu_seconds()
             load = asyncio.run(closed_loop(server.url, clients, seconds))
+            cpu = 1e3 * (server.cpu_seconds() - before) / len(load.replies)
         for reply in load.of(200):
             texts.setdefault(reply.number, set()).add(reply.text)
         rates[name] = load.rate
         print(
-            f"| {name} | {load.rate:.1f} requests/s | p50 {milliseconds(load.of(200), 50):.0f} ms, "
-            f"p99 {milliseconds(load.of(200), 99):.0f} ms, {load.counts()} |",
+            f"| {name} | {load.rate:.1f} requests/s, {cpu:.1f} CPU ms each | "
+            f"p50 {milliseconds(load.of(200), 50):.0f} ms, p99 {milliseconds(load.of(200), 99):.0f} ms, "
+            f"{load.counts()} |",
             flush=True,
         )
     for layout in LAYOUTS:
