@@ -7,7 +7,8 @@
 ``speed``: files one at a time as upstream does it (decode, CLAP, transformers' beam-4 ``generate`` on the
 language model with its adapter beside it, as many threads as torch likes) against the job; other text is a
 failure. Rates are counted while the job's processes work, as models are loaded before on both sides; the
-whole time stands beside. ``scaling``: decoders and models. ``memory``: peak of the whole machine above what
+whole time stands beside. ``command``: the same against ``mats caption``, timed from its call to its end, in
+turn. ``scaling``: decoders and models. ``memory``: peak of the whole machine above what
 it held before, and how busy the stages are, on sounds of two seconds (links to 100 files).
 """
 
@@ -15,6 +16,8 @@ import argparse
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -216,13 +219,42 @@ def speed(args: argparse.Namespace) -> None:
     ray_init()
     with tempfile.TemporaryDirectory() as folder:
         ran = run(links(files, args.copies * len(files), Path(folder) / "in"), args.model, **shape(args))
-    wrong = [row["path"] for row in ran.rows if row["caption"] != captions[row["path"].split(" ", 1)[1]]]
-    assert not wrong, f"{len(wrong)} captions differ, the first of {wrong[0]}"
+    check_same(ran.rows, captions)
     print(
         f"speed: one by one {alone:.1f} files/s ({len(files)} files); the job {ran.rate:.1f} files/s "
         f"({len(ran.rows)} files, {ran.total_s:.0f} s with starting): {ran.rate / alone:.1f} x, same text; "
         f"{busy_words(ran)}"
     )
+
+
+def command(args: argparse.Namespace) -> None:
+    """One at a time, its model loaded, against ``mats caption`` from its call to its end."""
+    files = sorted(Path(args.audio).rglob("*.ogg"))
+    with tempfile.TemporaryDirectory() as folder:
+        audio = links(files, args.copies * len(files), Path(folder) / "in")
+        for number in range(args.runs):
+            alone, captions = one_by_one([str(path) for path in files], args.model)
+            out = str(Path(folder) / f"out {number}")
+            call = [sys.executable, "-m", "mats_ray", "caption", "--audio", audio, "--model", args.model]
+            call += ["--out", out, "--set", "generation.profile=paper"]
+            started = time.perf_counter()
+            subprocess.run(call, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            took = time.perf_counter() - started
+            rows = pq.read_table(out).to_pylist()
+            assert len(rows) == args.copies * len(files)
+            check_same(rows, captions)
+            print(
+                f"command: one by one {alone:.1f} files/s; mats caption {len(rows)} files in {took:.1f} s "
+                f"{len(rows) / took:.1f} files/s: "
+                f"{len(rows) / took / alone:.2f} x, same text",
+                flush=True,
+            )
+
+
+def check_same(rows: list[dict[str, Any]], captions: dict[str, str]) -> None:
+    """Fail if a row's caption is not the one that upstream's way gives."""
+    wrong = [row["path"] for row in rows if row["caption"] != captions[row["path"].split(" ", 1)[1]]]
+    assert not wrong, f"{len(wrong)} captions differ, the first of {wrong[0]}"
 
 
 def scaling(args: argparse.Namespace) -> None:
@@ -269,16 +301,17 @@ def busy_words(ran: JobResult) -> str:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=("speed", "scaling", "memory"))
+    parser.add_argument("part", choices=("speed", "command", "scaling", "memory"))
     parser.add_argument("--audio", default="../shared/data/esc10")
     parser.add_argument("--model", default="out/demo/model")
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--copies", type=int, default=6)
     parser.add_argument("--files", type=int, nargs="+", default=[2_000, 20_000])
     parser.add_argument("--decoders", type=int, default=1)
     parser.add_argument("--models", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
-    {"speed": speed, "scaling": scaling, "memory": memory}[args.part](args)
+    {"speed": speed, "command": command, "scaling": scaling, "memory": memory}[args.part](args)
     ray.shutdown()
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,6 +33,8 @@ from serve_load import (
 PLAIN = (str(Path(__file__).with_name("serve_plain.py")),)
 ONE_REPLICA = ("encoder.autoscaling.max_replicas=1", "answerer.autoscaling.max_replicas=1")
 """So that autoscaling does not change what is measured."""
+LAYOUTS = {"disaggregated": ("layout=disaggregated", *ONE_REPLICA), "colocated": ("layout=colocated",)}
+"""Settings of a service with one replica of everything."""
 
 
 def overhead(model: str) -> None:
@@ -53,40 +55,50 @@ def overhead(model: str) -> None:
         task = Task.QA if question else Task.CAPTION
         return list(pipeline.stream(Request(audio=clip, task=task, question=question)))[-1].answer.text
 
-    with serving(model) as (server, _):
-        asyncio.run(closed_loop(server.url, 1, 3))
-        times: list[float] = []
-        texts: list[str] = []
-        for number in range(60):
-            started = time.perf_counter()
-            texts.append(bare(number))
-            times.append(time.perf_counter() - started)
-        load = asyncio.run(closed_loop(server.url, 1, 20))
-    own = milliseconds([Reply(200, seconds) for seconds in times], 50)
-    served = milliseconds(load.of(200), 50)
-    print(f"| overhead, one client | bare {own:.1f} ms, served {served:.1f} ms | {served - own:.1f} ms |")
-    equal = all(reply.text == texts[n % 15] for n, reply in enumerate(load.replies[:60]))
-    print(f"| answers equal the pipeline's | {len(load.replies[:60])} compared | {equal} |")
+    for layout, settings in LAYOUTS.items():
+        with serving(model, *settings) as (server, _):
+            asyncio.run(closed_loop(server.url, 1, 3))
+            times: list[float] = []
+            texts: list[str] = []
+            began = time.process_time()
+            for number in range(60):
+                started = time.perf_counter()
+                texts.append(bare(number))
+                times.append(time.perf_counter() - started)
+            spent, bare_spent = server.cpu_seconds(), time.process_time() - began
+            load = asyncio.run(closed_loop(server.url, 1, 20))
+            spent = server.cpu_seconds() - spent
+        own = milliseconds([Reply(200, seconds) for seconds in times], 50)
+        served = milliseconds(load.of(200), 50)
+        equal = all(reply.text == texts[n % 15] for n, reply in enumerate(load.replies[:60]))
+        print(
+            f"| {layout}, one client | bare {own:.1f} ms, served {served:.1f} ms | {served - own:.1f} ms | "
+            f"CPU {1e3 * bare_spent / 60:.1f} and {1e3 * spent / len(load.replies):.1f} ms, "
+            f"{len(load.replies[:60])} answers compared: {equal} |",
+            flush=True,
+        )
 
 
 def stages(model: str) -> None:
     """Time of a request by stage, from the service's own spans; and the same stages in one process."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MATS_SPANS"] = f"{folder}/spans"
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        )
-        with serving(model, *ONE_REPLICA, "tracing={exporter: serve_spans:ToFile}") as (server, _):
-            asyncio.run(closed_loop(server.url, 1, 3))
-            load = asyncio.run(closed_loop(server.url, 1, 20))
-        lines = [line.split("\t") for line in Path(os.environ["MATS_SPANS"]).read_text().splitlines()]
-    took: dict[str, list[float]] = {}
-    for name, milli in lines[-4 * len(load.replies) :]:  # four spans per request; the first were warming up
-        took.setdefault(name, []).append(float(milli))
-    bare = bare_stages(model)
-    for name, values in took.items():
-        print(f"| {name} | {statistics.median(values):.1f} ms | bare {bare.get(name, float('nan')):.1f} ms |")
-    print(f"| at the client | {milliseconds(load.of(200), 50):.1f} ms | |")
+    for layout, settings in LAYOUTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["MATS_SPANS"] = f"{folder}/spans"
+            os.environ["PYTHONPATH"] = os.pathsep.join(
+                [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            )
+            with serving(model, *settings, "tracing={exporter: serve_spans:ToFile}") as (server, _):
+                asyncio.run(closed_loop(server.url, 1, 3))
+                load = asyncio.run(closed_loop(server.url, 1, 20))
+            lines = [line.split("\t") for line in Path(os.environ["MATS_SPANS"]).read_text().splitlines()]
+        took: dict[str, list[float]] = {}
+        for name, milli in lines[-4 * len(load.replies) :]:  # four spans a request; the first: warming up
+            took.setdefault(name, []).append(float(milli))
+        bare = bare_stages(model)
+        for name, values in took.items():
+            own = bare.get(name, float("nan"))
+            print(f"| {layout}: {name} | {statistics.median(values):.1f} ms | bare {own:.1f} ms |")
+        print(f"| {layout}: at the client | {milliseconds(load.of(200), 50):.1f} ms | |", flush=True)
 
 
 def bare_stages(model: str) -> dict[str, float]:
@@ -120,29 +132,37 @@ def throughput(model: str, seconds: float = 20) -> None:
     """16 clients against one request at a time, and against plain ``@serve.batch``."""
     rates: dict[str, float] = {}
     texts: dict[int, set[str | None]] = {}
-    one = ("answerer.max_batch_size=1", "encoder.max_batch_size=1", "max_requests_in_flight=64")
-    sides = {
-        "one at a time, one client": (1, ("max_requests_in_flight=64",), None),
-        "one at a time, 16 clients": (16, one, None),
-        "plain @serve.batch, 16 clients": (16, ("max_requests_in_flight=64",), PLAIN),
-        "continuous, 16 clients": (16, ("max_requests_in_flight=64",), None),
+    queue = "max_requests_in_flight=64"
+    one = ("answerer.max_batch_size=1", "encoder.max_batch_size=1", queue)
+    sides: dict[str, tuple[int, tuple[str, ...], tuple[str, ...] | None]] = {
+        "plain @serve.batch, 16 clients": (16, (queue, *LAYOUTS["disaggregated"]), PLAIN)
     }
+    for layout, settings in LAYOUTS.items():
+        sides |= {
+            f"{layout}, one client": (1, (queue, *settings), None),
+            f"{layout}, 16 clients, batches of one": (16, (*one, *settings), None),
+            f"{layout}, 16 clients": (16, (queue, *settings), None),
+        }
     for name, (clients, settings, module) in sides.items():
         more = {} if module is None else {"module": module}
-        with serving(model, *settings, *ONE_REPLICA, **more) as (server, _):
+        with serving(model, *settings, **more) as (server, _):
             asyncio.run(closed_loop(server.url, clients, 3))
+            before = server.cpu_seconds()
             load = asyncio.run(closed_loop(server.url, clients, seconds))
+            cpu = 1e3 * (server.cpu_seconds() - before) / len(load.replies)
         for reply in load.of(200):
             texts.setdefault(reply.number, set()).add(reply.text)
         rates[name] = load.rate
         print(
-            f"| {name} | {load.rate:.1f} requests/s | p50 {milliseconds(load.of(200), 50):.0f} ms, "
-            f"p99 {milliseconds(load.of(200), 99):.0f} ms, {load.counts()} |",
+            f"| {name} | {load.rate:.1f} requests/s, {cpu:.1f} CPU ms each | "
+            f"p50 {milliseconds(load.of(200), 50):.0f} ms, p99 {milliseconds(load.of(200), 99):.0f} ms, "
+            f"{load.counts()} |",
             flush=True,
         )
-    ours = rates.pop("continuous, 16 clients")
-    for name, rate in rates.items():
-        print(f"| continuous / {name} | {ours / rate:.2f} x | |")
+    for layout in LAYOUTS:
+        ours = rates[f"{layout}, 16 clients"]
+        for name, rate in rates.items():
+            print(f"| {layout}, 16 clients / {name} | {ours / rate:.2f} x | |")
     equal = all(len(answers) == 1 for answers in texts.values())
     print(f"| answers equal on all sides | {len(texts)} requests of the series | {equal} |")
 
@@ -156,8 +176,15 @@ async def closed_once(url: str, number: int) -> Reply:
 
 
 def overload(model: str, seconds: float = 120) -> None:
+    """Overload of either layout."""
+    for layout, settings in LAYOUTS.items():
+        print(f"| **{layout}** | | |", flush=True)
+        overloaded(model, settings, seconds)
+
+
+def overloaded(model: str, settings: Sequence[str], seconds: float) -> None:
     """Five times the load that can be sustained; as many in flight as one answerer computes at once."""
-    with serving(model, *ONE_REPLICA, "max_requests_in_flight=16") as (server, _):
+    with serving(model, *settings, "max_requests_in_flight=16") as (server, _):
         asyncio.run(closed_loop(server.url, 16, 3))
         calm = asyncio.run(closed_loop(server.url, 16, 15))
         memory: list[float] = [server.memory_mb()]

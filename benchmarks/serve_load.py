@@ -80,6 +80,15 @@ class Server:
                 continue
         return total / 2**20
 
+    def cpu_seconds(self) -> float:
+        """CPU time of everything that belongs to it so far; fair also where others share the machine."""
+        total = 0.0
+        for process in [self.process, *self.process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
     def ingress_mb(self) -> float:
         """Memory of the largest ingress replica, without what it shares with Ray's object store."""
         sizes = []

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.serving.http.authentication import KeyRing, check_loopback
 
     config = load_serve_config(args.config, args.overrides, model=args.model)
+    config = config.with_layout(cores=os.cpu_count() or 1)
     info = read_info(config.model)
     keys = KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
     if keys.is_open and not config.allow_anonymous:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.serving.on_ray.deployments import local_server
 
     with local_server(config, host=args.host, port=args.port) as url:
-        print(f"{info.model_id} answers at {url} (a page, too); Ctrl-C ends it. Try:")
+        print(f"{info.model_id} answers at {url} (a page, too; {config.layout}); Ctrl-C ends it. Try:")
         print(f"  {example(url, model=config.model, needs_key=not keys.is_open)}", flush=True)
         wait_for_signal()
         seconds = config.request_timeout_seconds + config.stream_timeout_seconds

@@ -1,11 +1,15 @@
 """Section ``serve``: the HTTP service and its deployments."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
 from mats_ray.config.generation import GenerationConfig
+
+Layout = Literal["disaggregated", "colocated"]
+COLOCATED_BELOW_CORES = 4
+"""Number of CPU cores from which on ``mats serve`` chooses deployments of their own."""
 
 
 class AutoscalingConfig(StrictConfig):
@@ -67,6 +71,10 @@ class ServeConfig(StrictConfig):
 
     model: str = "out/demo/model"
     """Model directory."""
+    layout: Layout | None = None
+    """``disaggregated``: ingress, encoder and answerer are deployments that scale apart. ``colocated``: each
+    replica of the ingress holds all three in one process. None: ``mats serve`` chooses by the machine's
+    cores, a cluster disaggregates."""
     threads: PositiveInt = 1
     """Number of torch threads of each replica."""
     generation: GenerationConfig | None = None
@@ -123,3 +131,34 @@ class ServeConfig(StrictConfig):
     """Serve the page at /."""
     tracing: TracingConfig | None = None
     """Export of spans; none are recorded unless given."""
+
+    @model_validator(mode="after")
+    def colocated_parts_scale_together(self) -> "ServeConfig":
+        """Refuse settings that a colocated encoder or answerer would not follow."""
+        if self.layout == "colocated" and (own := self._scaled_apart()):
+            raise ValueError(
+                f"layout=colocated has no replicas of {own} alone: leave {own}.autoscaling out and set "
+                "ingress.autoscaling, or layout=disaggregated"
+            )
+        return self
+
+    def with_layout(self, *, cores: int) -> "ServeConfig":
+        """Return the configuration with the layout of a service on one machine, if it has none.
+
+        Colocated on fewer than four cores, where three processes would only share them; disaggregated on
+        more, on GPUs, and where encoder or answerer have autoscaling of their own.
+
+        Args:
+            cores: Number of CPU cores of the machine.
+        """
+        if self.layout is not None:
+            return self
+        fits = cores < COLOCATED_BELOW_CORES and self._scaled_apart() is None
+        fits = fits and not self.encoder.gpus + self.answerer.gpus
+        return self.model_copy(update={"layout": "colocated" if fits else "disaggregated"})
+
+    def _scaled_apart(self) -> str | None:
+        """Return the name of a part of the model with autoscaling of its own, None if there is none."""
+        parts = {"encoder": self.encoder, "answerer": self.answerer}
+        default = AutoscalingConfig()
+        return next((name for name, part in parts.items() if part.autoscaling != default), None)

@@ -13,7 +13,7 @@ from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.directory import read_info
 from mats_ray.serving.http.app import make_app
-from mats_ray.serving.on_ray.deployments import AnswererReplica, EncoderReplica
+from mats_ray.serving.local import LocalAnswerer, LocalEncoder
 from mats_ray.serving.service import AudioService
 from mats_ray.toy.demo.testset import write_test_set
 from mats_ray.train.on_ray import train
@@ -76,7 +76,7 @@ def test_a_run_of_any_precision_leaves_a_model_that_answers_everywhere(trained, 
 def answered_over_http(model, path):
     """The service's app on its own replicas, without Serve between them."""
     config = ServeConfig(model=str(model))
-    encoder, answerer = (one.func_or_class(config) for one in (EncoderReplica, AnswererReplica))
+    encoder, answerer = LocalEncoder(config), LocalAnswerer(config)
     app = make_app(AudioService(encoder, answerer, decoder=OneFile(path)), config)
     with TestClient(app) as client:
         reply = client.post("/v1/audio/captions", files={"file": ("a.wav", Path(path).read_bytes())})

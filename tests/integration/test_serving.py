@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import signal
 import socket
 import subprocess
@@ -16,14 +17,28 @@ import pytest
 import soundfile
 import yaml
 from click.testing import CliRunner
+from ray import serve
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import cli as serve_cli
 
 from mats_ray.config.serve import ServeConfig
 from mats_ray.data.audio import decode_audio
 from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.serving.on_ray.deployments import ColocatedIngress, build_app
 from mats_ray.types import AudioClip
-from tests.service import CONFIG, HEADERS, IN_FLIGHT, KEY, PREFIX, ROOT, encoded, free_port, poll, sound
+from tests.service import (
+    CONFIG,
+    HEADERS,
+    IN_FLIGHT,
+    KEY,
+    ROOT,
+    TIMEOUT_SECONDS,
+    encoded,
+    free_port,
+    poll,
+    sound,
+    wait_until_ready,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -45,21 +60,60 @@ def expected(model_dir, clips):
     return {name: (pipeline.caption(clip), pipeline.ask(clip, QUESTION)) for name, clip in decoded.items()}
 
 
-def test_answers_over_http_are_the_pipelines(server, clips, expected, model_dir):
+class Breakable(ColocatedIngress.func_or_class):
+    """All parts in one process; its engine can be stopped."""
+
+    async def stop_engine(self):
+        def stop():
+            raise SystemExit
+
+        self._model.answerer._engine._engine._batch.step = stop
+
+
+@pytest.fixture(scope="module")
+def colocated(server, model_dir, tmp_path_factory):
+    """A client of the other layout, as an application of its own beside the one of ``server``."""
+    keys = tmp_path_factory.mktemp("colocated") / "keys"
+    keys.write_text(KEY)
+    config = ServeConfig(
+        model=str(model_dir),
+        layout="colocated",
+        api_keys_file=str(keys),
+        max_upload_bytes=600_000,
+        max_audio_seconds=20,
+        max_requests_in_flight=IN_FLIGHT,
+        request_timeout_seconds=TIMEOUT_SECONDS,
+    )
+    ingress = build_app(config)._bound_deployment.options(func_or_class=Breakable)
+    serve.run(ingress.bind(config), name="colocated", route_prefix="/colocated")
+    url = f"http://127.0.0.1:{server.base_url.port}/colocated"
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=TIMEOUT_SECONDS) as client:
+        wait_until_ready(client)
+        yield client
+    serve.delete("colocated")
+
+
+@pytest.fixture(params=["disaggregated", "colocated"])
+def service(request):
+    """A client of each layout in turn."""
+    return request.getfixturevalue({"disaggregated": "server"}.get(request.param, request.param))
+
+
+def test_answers_over_http_are_the_pipelines(service, clips, expected, model_dir):
     for name, data in clips.items():
-        caption = server.post(CAPTIONS, files={"file": (name, data)})
-        answer = server.post(QUESTIONS, files={"file": (name, data)}, data={"question": QUESTION})
+        caption = service.post(CAPTIONS, files={"file": (name, data)})
+        answer = service.post(QUESTIONS, files={"file": (name, data)}, data={"question": QUESTION})
         assert (answer_text(caption), answer_text(answer)) == expected_texts(expected[name])
     assert caption.json()["model"].startswith("tiny")
     assert len({words for pair in expected.values() for words in expected_texts(pair)}) > 5
 
 
-def test_concurrent_requests_are_answered_as_single_ones(server, clips, expected):
+def test_concurrent_requests_are_answered_as_single_ones(service, clips, expected):
     names = list(clips) * 4
 
     def ask(name):
         return answer_text(
-            server.post(QUESTIONS, files={"file": (name, clips[name])}, data={"question": QUESTION})
+            service.post(QUESTIONS, files={"file": (name, clips[name])}, data={"question": QUESTION})
         )
 
     with ThreadPoolExecutor(IN_FLIGHT) as threads:
@@ -68,7 +122,7 @@ def test_concurrent_requests_are_answered_as_single_ones(server, clips, expected
     assert answers == [expected_texts(expected[name])[1] for name in names]
 
 
-def test_a_bad_file_does_not_disturb_the_requests_beside_it(server, clips, expected):
+def test_a_bad_file_does_not_disturb_the_requests_beside_it(service, clips, expected):
     uploads = [
         ("0.wav", clips["0.wav"]),
         ("bad.wav", b"no sound at all, just text"),
@@ -76,7 +130,9 @@ def test_a_bad_file_does_not_disturb_the_requests_beside_it(server, clips, expec
     ]
 
     with ThreadPoolExecutor(IN_FLIGHT) as threads:
-        replies = list(threads.map(lambda upload: server.post(CAPTIONS, files={"file": upload}), uploads * 4))
+        replies = list(
+            threads.map(lambda upload: service.post(CAPTIONS, files={"file": upload}), uploads * 4)
+        )
 
     assert [reply.status_code for reply in replies] == [200, 415, 200] * 4
     assert {answer_text(reply) for reply in replies[::3]} == {expected_texts(expected["0.wav"])[0]}
@@ -116,16 +172,16 @@ def test_errors_of_the_router_are_json_through_serve_too(server):
         assert response.json()["error"]["code"] in {"route_not_found", "method_not_allowed", "not_multipart"}
 
 
-def test_a_full_server_refuses_and_recovers_when_clients_go_away(server, clips):
+def test_a_full_server_refuses_and_recovers_when_clients_go_away(service, clips):
     stalled = []
 
     def send(*, stall):
         if stall:
-            stalled.append(stalled_upload(server.base_url.port))
-        return server.post(CAPTIONS, files={"file": clips["0.wav"]})
+            stalled.append(stalled_upload(service.base_url))
+        return service.post(CAPTIONS, files={"file": clips["0.wav"]})
 
     refused = poll(lambda: send(stall=True), 429)
-    alive = server.get("/health")
+    alive = service.get("/health")
     for connection in stalled:
         connection.close()
 
@@ -161,8 +217,8 @@ def wav_of_noise(seconds):
     return file.getvalue()
 
 
-def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, clips, expected):
-    client = openai.OpenAI(base_url=f"{server.base_url}v1", api_key=KEY, max_retries=0)
+def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(service, clips, expected):
+    client = openai.OpenAI(base_url=f"{service.base_url}v1", api_key=KEY, max_retries=0)
     for name in ("0.wav", "3.ogg"):
         sound = {"data": base64.b64encode(clips[name]).decode(), "format": name[-3:]}
         content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": QUESTION}]
@@ -176,16 +232,18 @@ def test_openais_client_gets_the_pipelines_answer_at_once_and_in_pieces(server, 
         assert whole.usage.completion_tokens == tokens
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
         assert chunks[-1].choices[0].finish_reason == reason
-        assert len(chunks) > 3
+
+    # pieces that an event loop finds waiting together are one: an answer has to last longer than that
+    assert len(list(client.chat.completions.create(**chat, stream=True, max_tokens=200))) > 3
 
 
-def test_labels_and_embeddings_are_the_encoders(server, clips, model_dir):
+def test_labels_and_embeddings_are_the_encoders(service, clips, model_dir):
     encoder = MATSPipeline.from_pretrained(model_dir).encoder
     clip = decode_audio(clips["1.wav"], name="1.wav")
     labels = ["dog", "rain falls"]
 
-    embedded = server.post("/v1/audio/embeddings", files={"file": clips["1.wav"]}).json()["data"][0]
-    scored = server.post(
+    embedded = service.post("/v1/audio/embeddings", files={"file": clips["1.wav"]}).json()["data"][0]
+    scored = service.post(
         "/v1/audio/classifications", files={"file": clips["1.wav"]}, data={"labels": labels}
     ).json()["labels"]
 
@@ -195,18 +253,44 @@ def test_labels_and_embeddings_are_the_encoders(server, clips, model_dir):
     assert {one["label"]: one["similarity"] for one in scored} == pytest.approx(expected, abs=1e-4)
 
 
+METRICS = ("ray_mats_requests_total", "ray_mats_answers_running", "ray_mats_batch_size_bucket")
+
+
 def test_the_service_counts_in_rays_metrics_too(server, ray_cluster):
-    wanted = {"ray_mats_requests_total", "ray_mats_answers_running", "ray_mats_batch_size_bucket"}
-    address = f"http://{ray_cluster['node_ip_address']}:{ray_cluster['metrics_export_port']}/metrics"
+    poll_until(lambda: all(exporters(ray_cluster)))
 
-    def missing():
-        text = httpx.get(address).text
-        return {name for name in wanted if name not in text}
 
+def test_one_process_exports_the_metrics_of_colocated_parts(colocated, ray_cluster):
+    poll_until(lambda: set.intersection(*exporters(ray_cluster)))
+
+
+def exporters(cluster):
+    """Return for each metric the ids of the processes whose values Ray exports."""
+    text = httpx.get(f"http://{cluster['node_ip_address']}:{cluster['metrics_export_port']}/metrics").text
+    return [set(re.findall(rf'^{name}{{.*WorkerId="(\w+)"', text, re.MULTILINE)) for name in METRICS]
+
+
+def poll_until(condition):
     deadline = time.monotonic() + 30
-    while missing() and time.monotonic() < deadline:
+    while not (found := condition()):
+        assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert not missing()
+    return found
+
+
+def test_a_colocated_replica_whose_engine_stops_is_replaced(colocated, clips, expected):
+    """Last of those that use it: what is in flight at that moment is refused, not repeated."""
+
+    def send():
+        return colocated.post(QUESTIONS, files={"file": clips["0.wav"]}, data={"question": QUESTION})
+
+    serve.get_app_handle("colocated").stop_engine.remote().result()
+
+    assert (stopped := send()).status_code == 500
+    assert stopped.json()["error"]["code"] == "replica_died"
+    while (reply := send()).status_code != 200:
+        assert reply.status_code in {500, 502, 503}
+    assert answer_text(reply) == expected_texts(expected["0.wav"])[1]
 
 
 def test_the_shipped_config_is_the_defaults_and_names_every_setting():
@@ -274,10 +358,10 @@ def expected_texts(answers):
     return tuple((answer.text, answer.num_tokens, answer.finish_reason) for answer in answers)
 
 
-def stalled_upload(port):
+def stalled_upload(url):
     """Open a connection that announces a body and never sends it."""
-    connection = socket.create_connection(("127.0.0.1", port))
-    head = f"POST {PREFIX}{CAPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    connection = socket.create_connection(("127.0.0.1", url.port))
+    head = f"POST {url.path.rstrip('/')}{CAPTIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
     head += f"Authorization: {HEADERS['Authorization']}\r\n"
     connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode())
     return connection

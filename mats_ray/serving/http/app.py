@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from mats_ray.config.base import shown
 from mats_ray.config.serve import ServeConfig
-from mats_ray.errors import AudioError, ConfigError
+from mats_ray.errors import AudioError, ConfigError, EngineError
 from mats_ray.serving.budgets import Budget
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.access_log import AccessLog
@@ -85,7 +85,7 @@ def make_app(
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    for error in (RequestError, AudioError, ConfigError):
+    for error in (RequestError, AudioError, ConfigError, EngineError):
         app.add_exception_handler(error, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from mats_ray.config.base import shown
-from mats_ray.errors import AnswerError, AudioError, ConfigError
+from mats_ray.errors import AnswerError, AudioError, ConfigError, EngineError
 from mats_ray.serving.errors import RequestError
 
 STATUS = {
@@ -162,6 +162,9 @@ def problem_of(error: Exception) -> Problem:
             param=error.param,
             wait_seconds=error.retry_after,
         )
+    if isinstance(error, EngineError):  # of this process; its replica is about to be replaced
+        code = "replica_died" if error.in_flight else "unavailable"
+        return Problem(status=STATUS[code], code=code, message="the model has stopped; it is being replaced")
     if isinstance(error, ConfigError):  # options that this model does not have
         return Problem(status=422, code="invalid_field", message=_bounded(error))
     if isinstance(error, AnswerError):

@@ -1,43 +1,39 @@
-"""The deployments of Ray Serve: an ingress for HTTP, an encoder and an answerer that batch.
+"""The deployments of Ray Serve, in one of two layouts.
 
-    client -> Ingress (limits, decoding) -> Encoder (CLAP) -> Ingress -> Answerer (Santa, language model)
+    disaggregated: client -> Ingress (limits, decoding) -> Encoder (CLAP) -> Ingress -> Answerer (Santa, LLM)
+    colocated: client -> Ingress, which holds encoder and answerer
 
-Each scales on its own. torch is imported in the two model replicas only, so the ingress stays small.
+The first scales its parts apart, and its ingress stays small: torch is imported in the two model replicas
+only. The second has no calls between processes.
 """
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.serve import AutoscalingConfig as ScalingConfig
 from mats_ray.config.serve import DeploymentConfig, ReplicaConfig, ServeConfig
 from mats_ray.errors import ModelError
-from mats_ray.models.startup import without_garbage_collection
 from mats_ray.on_ray.errors import failure_reason
-from mats_ray.serving.batching import BatchThread
-from mats_ray.serving.consistency import check_space
 from mats_ray.serving.decoding.pool import DecoderPool
 from mats_ray.serving.foreground import MAX_CONNECTIONS
 from mats_ray.serving.http.access_log import log_as_json
 from mats_ray.serving.http.app import make_app
 from mats_ray.serving.http.authentication import KeyRing, check_loopback
+from mats_ray.serving.local import LocalAnswerer, LocalEncoder, LocalModel
 from mats_ray.serving.on_ray.handles import AnswererHandle, EncoderHandle
 from mats_ray.serving.on_ray.metrics import LoadGauges, RaySink, listening_host
-from mats_ray.serving.service import MAX_CONCURRENT_WINDOWS, WARM_UP_CLIP, AudioService
-from mats_ray.serving.types import AnswerEvents, AnswerResult, Embedding, ModelCard
-from mats_ray.types import AudioClip
+from mats_ray.serving.service import MAX_CONCURRENT_WINDOWS, AudioService
+from mats_ray.serving.types import AnswererClient, EncoderClient
 
 APP_NAME = "mats"
 _RETRY_AFTER_SECONDS = 1
@@ -54,116 +50,44 @@ REPLICA_ENVIRONMENT = {
 
 
 @serve.deployment(name="Encoder")
-class EncoderReplica:
-    """Clips and labels to CLAP embeddings, in batches."""
+class EncoderReplica(LocalEncoder):
+    """The encoder in a process of its own."""
 
-    @without_garbage_collection
     def __init__(self, config: ServeConfig) -> None:
-        from mats_ray.infer.encoder import AudioEncoder
-        from mats_ray.models.directory import read_info
-
-        device = _start_torch(config.threads, gpus=config.encoder.gpus)
-        info = read_info(config.model)
-        self._space = info.space
-        self._encoder = AudioEncoder.from_info(info, device=device)
-        self._encoder.encode([WARM_UP_CLIP])
-        self._clips = BatchThread(
-            self._encode,
-            max_items=config.encoder.max_batch_size,
-            max_size=config.encoder.max_batch_seconds,
-            size_of=lambda clip: clip.seconds,
-            wait_seconds=config.encoder.batch_wait_seconds,
-        )
-        self._labels = BatchThread(self._encode_labels, max_items=1)
-
-    async def check_health(self) -> None:
-        """Raise if the replica cannot encode, so that Serve replaces it; called every second."""
-        self._clips.check_health()
-        self._labels.check_health()
-
-    async def encode(self, clip: AudioClip) -> Embedding:
-        """Embed one clip: (C,) float32."""
-        return Embedding(await self._clips.do(clip), self._space)
-
-    async def encode_labels(self, labels: Sequence[str]) -> Embedding:
-        """Embed texts: (N, C) float32."""
-        return Embedding(await self._labels.do(labels), self._space)
-
-    def _encode(self, clips: Sequence[AudioClip]) -> list[np.ndarray]:
-        return list(self._encoder.encode(clips, before_batch=self._clips.raise_if_abandoned))
-
-    def _encode_labels(self, batch: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        return [self._encoder.clap.encode_text(labels).cpu().numpy() for labels in batch]
+        _yield_to_the_ingress(config.encoder)
+        super().__init__(config)
 
 
 @serve.deployment(name="Answerer")
-class AnswererReplica:
-    """Embeddings and instructions to text; answers join and leave the batch one by one."""
+class AnswererReplica(LocalAnswerer):
+    """The answerer in a process of its own."""
 
-    @without_garbage_collection
     def __init__(self, config: ServeConfig) -> None:
-        from mats_ray.infer.engines import build_engine
-        from mats_ray.models.directory import CONFIG, read_info
-        from mats_ray.serving.async_engine import AsyncEngine
-
-        device = _start_torch(config.threads, gpus=config.answerer.gpus)
-        info = read_info(config.model)
-        self._space = info.space
-        info = replace(info, generation=config.generation or info.generation)
-        card = ModelCard(
-            id=info.model_id,
-            created=int((info.directory / CONFIG).stat().st_mtime),
-            version=f"{info.model_id} {info.generation.model_dump_json()}",
-        )
-        engine = build_engine(info, device=device, max_requests=config.answerer.max_batch_size)
-        self._engine = AsyncEngine(engine, card)
-        self._gauges = LoadGauges()
-
-    async def check_health(self) -> None:
-        """Raise if the engine has stopped, so that Serve replaces the replica; called every second."""
-        self._engine.check_health()
-
-    async def describe(self) -> ModelCard:
-        """Return the identity of the model that answers."""
-        return self._engine.model
-
-    async def answer(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerResult:
-        """Answer one instruction about one embedding (C,)."""
-        self._gauges.set(self._engine.load)
-        check_space(embedding, self._space)
-        return await self._engine.answer(embedding.vectors, instruction, options)
-
-    async def stream(self, embedding: Embedding, instruction: str, options: AnswerOptions) -> AnswerEvents:
-        """Yield the answer in deltas, then the result."""
-        self._gauges.set(self._engine.load)
-        check_space(embedding, self._space)
-        async with aclosing(self._engine.stream(embedding.vectors, instruction, options)) as events:
-            async for event in events:
-                yield event
+        _yield_to_the_ingress(config.answerer)
+        super().__init__(config, on_load=LoadGauges().set)
 
 
-@serve.deployment(name="Ingress")
-@serve.ingress()
-class Ingress:
-    """HTTP, limits and audio decoding."""
+class HTTPReplica:
+    """HTTP, limits and audio decoding, in front of encoder and answerer."""
 
-    def __init__(self, encoder: DeploymentHandle, answerer: DeploymentHandle, config: ServeConfig) -> None:
+    def start(self, encoder: EncoderClient, answerer: AnswererClient, config: ServeConfig) -> None:
+        """Make the service; to be called in the constructor of a replica.
+
+        Raises:
+            ConfigError: It would be open to other hosts without keys.
+        """
         log_as_json()
         self._config = config
         self._keys = KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
         if self._keys.is_open and not config.allow_anonymous:
             check_loopback(listening_host())
-        self._service = AudioService(
-            EncoderHandle(encoder, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
-            AnswererHandle(answerer, retry_seconds=config.retry_seconds, on_retry=self._count_retry),
-            decoder=DecoderPool(
-                config.decode_processes,
-                max_seconds=config.max_audio_seconds,
-                timeout_seconds=config.decode_timeout_seconds,
-                memory_bytes=config.decode_memory_bytes,
-            ),
-            limits=config,
+        decoder = DecoderPool(
+            config.decode_processes,
+            max_seconds=config.max_audio_seconds,
+            timeout_seconds=config.decode_timeout_seconds,
+            memory_bytes=config.decode_memory_bytes,
         )
+        self._service = AudioService(encoder, answerer, decoder=decoder, limits=config)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Make the app; called by Serve in the replica, where the handles are."""
@@ -171,8 +95,36 @@ class Ingress:
             self._service, self._config, keys=self._keys, sinks=[RaySink()], echo_request_id=False
         )
 
+
+@serve.deployment(name="Ingress")
+@serve.ingress()
+class Ingress(HTTPReplica):
+    """HTTP in a process of its own; it calls the other two."""
+
+    def __init__(self, encoder: DeploymentHandle, answerer: DeploymentHandle, config: ServeConfig) -> None:
+        seconds, count = config.retry_seconds, self._count_retry
+        self.start(
+            EncoderHandle(encoder, retry_seconds=seconds, on_retry=count),
+            AnswererHandle(answerer, retry_seconds=seconds, on_retry=count),
+            config,
+        )
+
     def _count_retry(self, deployment: str) -> None:
         self._service.metrics.record("mats_retries_total", deployment=deployment)
+
+
+@serve.deployment(name="Ingress")
+@serve.ingress()
+class ColocatedIngress(HTTPReplica):
+    """HTTP, encoder and answerer in one process: no calls between them, no scaling of one alone."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._model = LocalModel(config, on_load=LoadGauges().set)
+        self.start(self._model.encoder, self._model.answerer, config)
+
+    async def check_health(self) -> None:
+        """Raise EngineError if encoder or answerer have stopped, so that Serve replaces the replica."""
+        await self._model.check_health()
 
 
 def build_app(args: ServeConfig) -> serve.Application:
@@ -185,14 +137,15 @@ def build_app(args: ServeConfig) -> serve.Application:
     path = Path(args.model).expanduser()
     if path.exists():  # replicas may have another working directory
         args = args.model_copy(update={"model": str(path.resolve())})
-    encoder = EncoderReplica.options(**_batching_options(args.encoder, args)).bind(args)
-    answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
     # the app refuses requests itself, in JSON, before Serve would, in plain text
     room = max(MAX_CONNECTIONS, 2 * args.max_requests_in_flight)
-    ingress = Ingress.options(
-        **_replica_options(args.ingress, args), max_ongoing_requests=room, max_queued_requests=room
-    )
-    return ingress.bind(encoder, answerer, args)
+    front: dict[str, Any] = {"max_ongoing_requests": room, "max_queued_requests": room}
+    if args.layout == "colocated":
+        front |= _replica_options(_sum_of_parts(args), args)
+        return ColocatedIngress.options(**front).bind(args)
+    encoder = EncoderReplica.options(**_batching_options(args.encoder, args)).bind(args)
+    answerer = AnswererReplica.options(**_batching_options(args.answerer, args)).bind(args)
+    return Ingress.options(**front, **_replica_options(args.ingress, args)).bind(encoder, answerer, args)
 
 
 @contextmanager
@@ -202,7 +155,8 @@ def local_server(config: ServeConfig, *, host: str, port: int) -> Iterator[str]:
     Raises:
         ModelError: A part of the model cannot be loaded.
     """
-    deployments = (config.ingress, config.encoder, config.answerer)
+    parts = (config.ingress, config.encoder, config.answerer)
+    deployments = [_sum_of_parts(config)] if config.layout == "colocated" else parts
     cpus = sum(deployment.cpus * deployment.autoscaling.max_replicas for deployment in deployments)
     ray.init(
         address="local",
@@ -268,12 +222,15 @@ def _batching_options(config: DeploymentConfig, service: ServeConfig) -> dict[st
     }
 
 
-def _start_torch(threads: int, *, gpus: float) -> str:
-    """Limit torch's threads and return the device; on a CPU lower the process's priority."""
-    import torch
+def _sum_of_parts(config: ServeConfig) -> ReplicaConfig:
+    """Return the resources of a replica that holds all parts; their number is the ingress's."""
+    parts = (config.ingress, config.encoder, config.answerer)
+    return config.ingress.model_copy(
+        update={"cpus": sum(part.cpus for part in parts), "gpus": sum(part.gpus for part in parts)}
+    )
 
-    torch.set_num_threads(threads)
-    if gpus > 0:
-        return "cuda"
-    os.nice(_NICENESS)
-    return "cpu"
+
+def _yield_to_the_ingress(part: ReplicaConfig) -> None:
+    """Lower the priority of a process that computes on CPUs."""
+    if not part.gpus:
+        os.nice(_NICENESS)

@@ -22,7 +22,38 @@ from tests.unit.config.refusals import refusal
             "request_timeout_seconds=0",
             "request_timeout_seconds = 0 is not allowed: input should",
         ),
+        (
+            ServeConfig,
+            "layout=together",
+            "layout = 'together' is not allowed: input should be 'disaggregated'",
+        ),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused(kind, change, message):
     assert refusal(kind, change).startswith(message)
+
+
+@pytest.mark.parametrize("part", ["encoder", "answerer"])
+def test_a_colocated_part_has_no_autoscaling_of_its_own(part):
+    scaled = {part: {"autoscaling": {"max_replicas": 3}}}
+
+    with pytest.raises(ValueError, match=f"layout=colocated has no replicas of {part} alone: leave {part}"):
+        ServeConfig(layout="colocated", **scaled)
+    assert ServeConfig(layout="colocated", ingress=scaled[part], **{part: {"autoscaling": {}}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "cores", "layout"),
+    [
+        ({}, 2, "colocated"),
+        ({}, 3, "colocated"),
+        ({}, 4, "disaggregated"),
+        ({"layout": "colocated"}, 64, "colocated"),
+        ({"layout": "disaggregated"}, 1, "disaggregated"),
+        ({"answerer": {"autoscaling": {"min_replicas": 0}}}, 2, "disaggregated"),
+        ({"encoder": {"gpus": 0.5}}, 2, "disaggregated"),
+        ({"ingress": {"autoscaling": {"max_replicas": 2}}}, 2, "colocated"),
+    ],
+)
+def test_a_machine_of_few_cores_colocates_what_is_not_set_apart(settings, cores, layout):
+    assert ServeConfig(**settings).with_layout(cores=cores).layout == layout

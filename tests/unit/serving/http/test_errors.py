@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from mats_ray.errors import AnswerError, AudioError, ConfigError
+from mats_ray.errors import AnswerError, AudioError, ConfigError, EngineError
 from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.errors import problem_of, validation_error
 
@@ -32,6 +32,18 @@ def test_an_answer_error_gives_its_reason(code, status, shown):
 
     assert (problem.status, problem.code) == (status, shown)
     assert problem.message == "1100 tokens, the language model has 1024 positions"
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "expected"), [(False, (503, "unavailable")), (True, (500, "replica_died"))]
+)
+def test_a_stopped_engine_of_this_process_is_worth_a_retry_unless_the_request_may_be_the_cause(
+    in_flight, expected
+):
+    problem = problem_of(EngineError("the engine has stopped: SystemExit", in_flight=in_flight))
+
+    assert (problem.status, problem.code) == expected
+    assert "SystemExit" not in problem.message
 
 
 def test_a_message_is_bounded():
