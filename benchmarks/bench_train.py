@@ -24,8 +24,9 @@ from statistics import median
 VARIANTS = {
     "ours": "ours",
     "plain": "Trainer + peft",
+    "padded": "ours, padded rows",
     "no-lengths": "ours, random micro-batches",
-    "all-logits": "ours, logits at all positions",
+    "all-logits": "ours, padded rows, logits at all positions",
     "all-gradients": "ours, gradients for frozen weights",
     "no-cache": "ours, every row tokenised each time",
 }
@@ -144,6 +145,7 @@ def run_ours(config, variant: str) -> list[dict]:
     """Our loop's own parts; returns one record per step."""
     import torch
 
+    from mats_ray.models import packing
     from mats_ray.models.build import build_mats
     from mats_ray.models.mats import MATS
     from mats_ray.models.splice import IGNORED
@@ -168,6 +170,7 @@ def run_ours(config, variant: str) -> list[dict]:
                 reduction="sum",
             )
 
+    packing.SUPPORTED = frozenset() if variant in {"padded", "all-logits"} else packing.SUPPORTED
     if variant == "no-lengths":
         config = config.replace(data={"group_by_length": False})
     model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)

@@ -32,7 +32,8 @@ class EngineConfig(StrictConfig):
     type: Literal["deepspeed", "torch"] = "deepspeed"
     """"torch" is plain AdamW in one process, for tests and single machines."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """0: nothing is partitioned; 1: optimizer state; 2: and gradients; 3: and weights, frozen ones too."""
+    """0: nothing is partitioned; 1: optimizer state; 2: and gradients; 3: and weights, frozen ones too. A
+    single worker in fp32 has nothing to partition and runs 1 and 2 as 0."""
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @model_validator(mode="after")

@@ -73,17 +73,53 @@ def kmeans(
     return KMeansResult(centroids_KC, assign(rows_NC, centroids_KC, chunk_rows=chunk_rows))
 
 
+class Centroids:
+    """Centroids (K, C) to compare rows with, again and again.
+
+    The nearest one is that of float64. Most rows are decided in float32: those whose second nearest centroid
+    is further away than rounding can account for.
+    """
+
+    def __init__(self, centroids_KC: Tensor) -> None:
+        self._exact_KC, self._points_KC = centroids_KC.double(), centroids_KC.float()
+        self._exact_square_K = self._exact_KC.square().sum(dim=1)
+        self._square_K = self._exact_square_K.float()
+        self._norm = self._square_K.max().sqrt()
+
+    def nearest(self, rows_nC: Tensor) -> Tensor:
+        """Return the index of each row's nearest centroid, the first of equally near ones: (n,) int64."""
+        row_nC = rows_nC.float()
+        # ||x - p||^2 without ||x||^2, the same for all p
+        score_nK = torch.addmm(self._square_K, row_nC, self._points_KC.T, alpha=-2)
+        lowest_n, nearest_n = score_nK.min(dim=1)
+        rounding_n = _score_rounding(row_nC.shape[1]) * self._norm * (row_nC.norm(dim=1) + self._norm)
+        reach_n = lowest_n + 2 * rounding_n + torch.finfo(torch.float32).tiny
+        num_near_n = (score_nK <= reach_n[:, None]).sum(dim=1)  # none where there is NaN
+        doubtful = (num_near_n != 1).nonzero()[:, 0]
+        if len(doubtful):
+            nearest_n[doubtful] = self._nearest_in_float64(rows_nC[doubtful])
+        return nearest_n
+
+    def _nearest_in_float64(self, rows_nC: Tensor) -> Tensor:
+        score_nK = self._exact_square_K - 2 * rows_nC.double() @ self._exact_KC.T
+        tie_n1 = _TIE * (score_nK.abs().amax(dim=1, keepdim=True) + self._exact_square_K.max())
+        is_nearest_nK = score_nK <= score_nK.amin(dim=1, keepdim=True) + tie_n1
+        return is_nearest_nK.to(torch.uint8).argmax(dim=1)
+
+
 def assign(rows_NC: Tensor, centroids_KC: Tensor, *, chunk_rows: int = CHUNK_ROWS) -> Tensor:
     """Return the index of the nearest centroid of each row, the first of equally near ones: (N,) int64."""
-    points_KC = centroids_KC.double()
-    square_K = points_KC.square().sum(dim=1)
-    nearest = []
-    for chunk_nC in _chunks(rows_NC, chunk_rows):
-        score_nK = square_K - 2 * chunk_nC @ points_KC.T  # ||x - p||^2 without ||x||^2, the same for all p
-        tie_n1 = _TIE * (score_nK.abs().amax(dim=1, keepdim=True) + square_K.max())
-        is_nearest_nK = score_nK <= score_nK.amin(dim=1, keepdim=True) + tie_n1
-        nearest.append(is_nearest_nK.to(torch.uint8).argmax(dim=1))
-    return torch.cat(nearest)
+    centroids = Centroids(centroids_KC)
+    return torch.cat([centroids.nearest(rows_nC) for rows_nC in rows_NC.split(chunk_rows)])
+
+
+def _score_rounding(dim: int) -> float:
+    """Bound the error of a float32 score s - 2 x.p, as a part of ||p|| (||x|| + ||p||).
+
+    A dot product of C terms, summed in any order, is off by at most C u ||x|| ||p||, u = 2^-24 (Higham,
+    Accuracy and Stability of Numerical Algorithms, section 3.1); here it counts twice, and s is one, too.
+    """
+    return 2 * (dim + 4) * 2.0**-24
 
 
 def plus_plus_start(rows_NC: Tensor, *, num_clusters: int, seed: int, chunk_rows: int = CHUNK_ROWS) -> Tensor:

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import LogitsProcessorList
 
+from mats_ray.models import packing
 from mats_ray.models.generation import kv_cache
 from mats_ray.models.generation.batch import ContinuousBatch
 from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence
 from mats_ray.models.mapper import Connector
+from mats_ray.models.packing import Packing
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
 
 _OWN_DECODING = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
@@ -90,9 +92,37 @@ class MATS(nn.Module):
         """Return the summed cross-entropy of the answers, a float32 scalar.
 
         A sum, not a mean: the caller divides by the answer tokens of the whole global batch, so the result
-        does not depend on how the batch was split. Logits exist only at columns where some row has a label;
-        they are the model's own: some architectures scale or cap what their output layer gives. There is no
-        mask: padding is at the right end, where causal attention never looks; flash attention accepts none.
+        does not depend on how the batch was split. Logits are the model's own: some architectures scale or
+        cap what their output layer gives.
+        """
+        return self._loss_packed(batch) if packing.is_supported(self._base().config) else self._loss(batch)
+
+    def _loss_packed(self, batch: TrainBatch) -> Tensor:
+        """Compute the loss on packed rows; logits exist only where they predict an answer."""
+        prefix_BPL, embed = self.connector(batch.clap_BC), self._base().get_input_embeddings()
+        before_FL, after_BTL = embed(self.before_F), embed(batch.after_BT)
+        own_BQL = torch.cat([prefix_BPL.to(after_BTL.dtype), after_BTL], dim=1)
+        mask_BQ = pad(batch.mask_BT, (prefix_BPL.shape[1], 0), value=1)
+        packed = Packing.of(mask_BQ, num_shared=len(before_FL))
+        own_ML = own_BQL.flatten(0, 1).index_select(0, packed.kept_M)
+        is_answer_BT = batch.labels_BT != IGNORED
+        # a token is predicted at the one to its left
+        predicting_BT = packed.sources_BS[:, -batch.labels_BT.shape[1] - 1 : -1]
+        with packing.packed_attention(self._base().config):
+            logits_UV = self.llm(
+                inputs_embeds=torch.cat([before_FL, own_ML])[None],
+                position_ids=packed.positions_N[None],
+                use_cache=False,
+                logits_to_keep=predicting_BT[is_answer_BT],
+                packing=packed,
+            ).logits.squeeze(0)
+        return cross_entropy(logits_UV.float(), batch.labels_BT[is_answer_BT], reduction="sum")
+
+    def _loss(self, batch: TrainBatch) -> Tensor:
+        """Compute the loss on padded rows; logits exist only at columns where some row has a label.
+
+        There is no mask: padding is at the right end, where causal attention never looks; flash attention
+        accepts none.
         """
         spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
         columns_U = (batch.labels_BT != IGNORED).any(dim=0).nonzero()[:, 0]

@@ -10,6 +10,7 @@ the audio embedding is normalised first; a cluster smaller than L uses what it h
 import json
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn.functional import embedding_bag, normalize
 from mats_ray.config.santa import MemoryConfig, SantaConfig
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.foreign import one_error
-from mats_ray.models.kmeans import KMeansResult, assign, kmeans
+from mats_ray.models.kmeans import Centroids, KMeansResult, kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.weights import NativeName, check_tensors, dim, read_safetensors, safetensors_metadata
 
@@ -174,15 +175,27 @@ class SantaMemory:
             return audio_BC
         first_B, size_B = self._nearest_clusters(audio_BC)
         order_B = first_B.argsort()  # those of one cluster in a row: it stays in the processor's cache
-        # pool rows are unit vectors, so the nearest by distance are the most similar ones
-        similarity_BM = self._similarities(audio_BC, first_B, size_B, order_B)
-        top_BL, index_BL = similarity_BM.topk(min(num_neighbours, similarity_BM.shape[1]))
-        weights_BL = soft_weights(top_BL, temperature)
+        sorted_BC, first_B, size_B = (t.index_select(0, order_B) for t in (audio_BC, first_B, size_B))
+        similarity_BM = self._similarities(sorted_BC, first_B, size_B)
+        top_BL, index_BL = similarity_BM.topk(min(num_neighbours, similarity_BM.shape[1]), sorted=False)
         # where a cluster has fewer, the weight is 0 and any row of it will do
-        rows_BL = first_B[order_B, None] + index_BL.minimum(size_B[order_B, None] - 1)
+        rows_BL = first_B[:, None] + index_BL.minimum(size_B[:, None] - 1)
+        weights_BL = soft_weights(top_BL, temperature)
         text_BC = embedding_bag(rows_BL, self.embeddings_NC, mode="sum", per_sample_weights=weights_BL)
-        moved_BC = ((1 - mix) * audio_BC).index_add_(0, order_B, text_BC, alpha=mix)
-        return moved_BC.div_(moved_BC.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
+        moved_BC = sorted_BC.lerp_(text_BC, mix)
+        moved_BC.div_(moved_BC.norm(dim=-1, keepdim=True).clamp_min_(1e-12))
+        return moved_BC.index_select(0, order_B.argsort())
+
+    @cached_property
+    def _filled(self) -> "_FilledClusters":
+        sizes_K = self.offsets_K1.diff()
+        filled_F = sizes_K.nonzero()[:, 0]
+        return _FilledClusters(
+            first_F=self.offsets_K1[filled_F],
+            size_F=sizes_K[filled_F],
+            largest=int(sizes_K.max()),
+            centroids=Centroids(self.centroids_KC[filled_F]),
+        )
 
     def nearest_clusters(self, audio_BC: Tensor) -> list[Tensor]:
         """Return the rows (M, C) of the non-empty cluster nearest to each embedding, without copying them.
@@ -197,32 +210,40 @@ class SantaMemory:
         """Return first row and number of rows of the non-empty cluster nearest to each embedding."""
         if audio_BC.shape[-1] != self.dim:
             raise ValueError(f"embeddings are {audio_BC.shape[-1]}-d, the Santa memory is {self.dim}-d")
-        sizes_K = self.offsets_K1.diff()
-        filled_F = sizes_K.nonzero()[:, 0]
-        cluster_B = filled_F[assign(audio_BC, self.centroids_KC[filled_F])]
-        return self.offsets_K1[cluster_B], sizes_K[cluster_B]
+        nearest_B = self._filled.centroids.nearest(audio_BC)
+        return self._filled.first_F.index_select(0, nearest_B), self._filled.size_F.index_select(0, nearest_B)
 
-    def _similarities(self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor, order_B: Tensor) -> Tensor:
-        """Compare embeddings, in a given order, with their clusters: (B, M), minus infinity where one ends.
+    def _similarities(self, audio_BC: Tensor, first_B: Tensor, size_B: Tensor) -> Tensor:
+        """Compare embeddings with their clusters: (B, M), minus infinity where one ends.
+
+        All are unit vectors, so the most similar members are the nearest ones.
 
         A sampled product computes the members' dot products one by one. Matrix products, of a row or of all
         rows of a cluster, differ in the last bits with the rows beside; M is that of the largest cluster of
         all for the same reason.
         """
-        first_B, size_B = first_B[order_B], size_B[order_B]
         ends_B1 = torch.cat([size_B.new_zeros(1), size_B.cumsum(0)])
         num_members = int(ends_B1[-1])
         skipped_B = first_B - ends_B1[:-1]
         members = torch.arange(num_members, device=size_B.device) + skipped_B.repeat_interleave(size_B)
-        zeros, size = audio_BC.new_zeros(num_members), (len(order_B), len(self.embeddings_NC))
+        zeros, size = audio_BC.new_zeros(num_members), (len(audio_BC), len(self.embeddings_NC))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
             members_BN = torch.sparse_csr_tensor(ends_B1, members, zeros, size, check_invariants=False)
-        found = torch.sparse.sampled_addmm(members_BN, audio_BC[order_B], self.embeddings_NC.T, beta=0.0)
-        width = int(self.offsets_K1.diff().max())
-        is_member_BM = torch.arange(width, device=size_B.device) < size_B[:, None]
+        found = torch.sparse.sampled_addmm(members_BN, audio_BC, self.embeddings_NC.T, beta=0.0)
+        is_member_BM = torch.arange(self._filled.largest, device=size_B.device) < size_B[:, None]
         similarity_BM = audio_BC.new_full(is_member_BM.shape, -torch.inf)
         return similarity_BM.masked_scatter_(is_member_BM, found.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _FilledClusters:
+    """The F clusters that have members: what every transfer needs to know of them."""
+
+    first_F: Tensor
+    size_F: Tensor
+    largest: int
+    centroids: Centroids
 
 
 def soft_weights(similarity_BL: Tensor, temperature: float) -> Tensor:

@@ -12,11 +12,21 @@ from deepspeed import comm
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from mats_ray.config.train import TrainConfig
+from mats_ray.config.train import EngineConfig, TrainConfig
 from mats_ray.models.mats import MATS, TrainBatch
 from mats_ray.train.engine import OPTIMIZER_KEYS, EngineState, StepResult, evaluating
 from mats_ray.train.optim import parameter_groups, seed_dropout
 from mats_ray.train.zero_state import WEIGHT, ZeroState, zero_state
+
+
+def stage_for(engine: EngineConfig, *, num_workers: int) -> int:
+    """Return the ZeRO stage to run.
+
+    One worker has nothing to partition: stages 1 and 2 would only copy each gradient of each micro-batch into
+    buckets. In fp32 it is therefore plain AdamW, stage 0; in bf16 the stages differ in what they round.
+    """
+    alone = num_workers == 1 and engine.zero_stage < 3 and engine.precision == "fp32"
+    return 0 if alone else engine.zero_stage
 
 
 def zero_config(config: TrainConfig, *, num_workers: int) -> dict[str, Any]:
@@ -26,7 +36,7 @@ def zero_config(config: TrainConfig, *, num_workers: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": config.micro_batch_size,
         "gradient_accumulation_steps": config.accumulation_steps(num_workers),
         "gradient_clipping": config.optim.max_grad_norm,
-        "zero_optimization": {"stage": config.engine.zero_stage},
+        "zero_optimization": {"stage": stage_for(config.engine, num_workers=num_workers)},
         "zero_allow_untested_optimizer": True,  # torch's AdamW: the fused CPU one would need a compiler
         "bf16": {"enabled": config.engine.precision == "bf16"},
         "steps_per_print": 2**31 - 1,
@@ -68,7 +78,8 @@ class DeepSpeedEngine:
         # lr 0 until the first update: some of DeepSpeed's optimizers step once, on zeros, when they are made
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.optim.betas)
         settings = zero_config(config, num_workers=self.num_workers)
-        if config.engine.zero_stage == 3:
+        stage = stage_for(config.engine, num_workers=self.num_workers)
+        if stage == 3:
             _partition(model, settings, device=device)
         self.engine, zero, *_ = deepspeed.initialize(  # casts on the host, then moves to the device
             model=model.train(),
@@ -78,9 +89,7 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )
         self.optimizer: Any = zero  # typed as every kind of optimizer there is
-        self.zero_state: ZeroState = zero_state(
-            config.engine.zero_stage, self.trained_parameters, zero, OPTIMIZER_KEYS
-        )
+        self.zero_state: ZeroState = zero_state(stage, self.trained_parameters, zero, OPTIMIZER_KEYS)
         self.zero_state.reset(0)
         self.num_updates = 0
 

@@ -7,6 +7,8 @@ from torch.nn.functional import normalize
 from mats_ray.models import kmeans as module
 from mats_ray.models.kmeans import assign, kmeans, plus_plus_start
 
+DIRECT = "donot_use_mm_for_euclid_dist"
+
 
 def rows(num_rows=300, dim=8, seed=0):
     return normalize(torch.randn(num_rows, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
@@ -65,6 +67,25 @@ def test_a_row_between_two_centroids_belongs_to_the_first():
     centroids = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
 
     assert assign(torch.tensor([[0.0, 0.3], [2.0, 0.0]]), centroids).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_the_nearest_centroid_is_that_of_float64_where_float32_cannot_tell(scale):
+    first, second = scale * rows(2, dim=256)
+    normal = (second - first).double()
+    across = torch.tensor([-1e-5, -1e-7, -1e-8, 1e-8, 1e-7, 1e-5], dtype=torch.float64)
+    along = 3 * scale * rows(200, dim=256, seed=1).double()
+    along -= (along @ normal)[:, None] * normal / normal.square().sum()
+    x = ((first + second) / 2 + along[:, None] + across[:, None] * normal).flatten(0, 1).float()
+
+    nearest = assign(x, torch.stack([first, second]))
+
+    centroids = torch.stack([first, second])
+    squares_N2 = torch.cdist(x.double(), centroids.double(), compute_mode=DIRECT).square()
+    apart = squares_N2.diff(dim=1).abs()[:, 0] > 1e-9 * squares_N2.amax(dim=1)  # no tie
+    in_float32 = (centroids.square().sum(1) - 2 * x @ centroids.T).argmin(1)
+    assert torch.equal(nearest[apart], squares_N2.argmin(1)[apart])
+    assert not torch.equal(in_float32[apart], squares_N2.argmin(1)[apart])
 
 
 def test_an_empty_cluster_keeps_its_centroid():

@@ -18,6 +18,7 @@ from transformers import (
 
 from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
 from mats_ray.errors import AnswerError
+from mats_ray.models import packing
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import TrainBatch, pad_right
 from mats_ray.models.splice import IGNORED, pad_left
@@ -175,6 +176,20 @@ def test_the_loss_is_a_sum_however_the_batch_is_split(built):
 
     for parts in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
         torch.testing.assert_close(sum(model(batch_of(prompts, rows)) for rows in parts), whole)
+
+
+def test_packed_rows_have_the_loss_and_gradients_of_padded_ones(built, monkeypatch):
+    model, prompts = built
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    packed = model(batch_of(prompts))
+    packed_gradients = torch.autograd.grad(packed, trained)
+
+    monkeypatch.setattr(packing, "SUPPORTED", frozenset())
+    padded = model(batch_of(prompts))
+
+    torch.testing.assert_close(packed, padded)
+    for found, expected in zip(packed_gradients, torch.autograd.grad(padded, trained), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_padding_of_any_id_changes_no_loss(built):

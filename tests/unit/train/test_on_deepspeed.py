@@ -21,8 +21,10 @@ def settings(num_workers=1, **changes):
             {"gradient_accumulation_steps": 12, "train_micro_batch_size_per_gpu": 4},
         ),
         ({"optim": {"max_grad_norm": 0.5}}, 1, {"gradient_clipping": 0.5}),
-        ({}, 1, {"zero_optimization": {"stage": 2}}),
-        ({"engine": {"zero_stage": 0}}, 1, {"zero_optimization": {"stage": 0}}),
+        ({}, 2, {"zero_optimization": {"stage": 2}}),
+        ({"engine": {"zero_stage": 0}}, 2, {"zero_optimization": {"stage": 0}}),
+        ({}, 1, {"zero_optimization": {"stage": 0}}),  # nothing to partition
+        ({"engine": {"precision": "bf16"}}, 1, {"zero_optimization": {"stage": 2}}),
         ({"engine": {"zero_stage": 3}}, 1, {"zero_optimization": {"stage": 3}}),
         ({"engine": {"precision": "fp32"}}, 1, {"bf16": {"enabled": False}}),
         ({"engine": {"precision": "bf16"}}, 1, {"bf16": {"enabled": True}}),
