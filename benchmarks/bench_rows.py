@@ -1,23 +1,38 @@
-"""Rows per second and peak memory of prepare -> embed -> noise -> batches, at two sizes of one generated set.
+"""Rows per second and peak memory of prepare -> embed -> noise -> batches at several sizes, and what is read.
 
     python benchmarks/bench_rows.py                              # 50 k and 500 k rows, some minutes
-    python benchmarks/bench_rows.py --rows 500000 5000000 --work DIR [--stages prepare]
+    python benchmarks/bench_rows.py --rows 500000 5000000 10000000 --work DIR [--stages prepare]
+    python benchmarks/bench_rows.py --rows 500000 --work DIR --stages reads --workers 1 2 8 64
 
-The annotations are written in OpenAQA's raw format: five questions and one caption per clip, so a fifth as
-many distinct texts as rows. CLAP is tiny and untrained, of the toy world's shape: what is measured is
-everything around it. Every stage is a process of its own with its own local Ray; memory is the sum over all
-its processes, shared pages counted once. Stages can be run one at a time: results gather in the work folder.
+The set is generated, its annotations in OpenAQA's raw format: five questions and one caption per clip, so a
+fifth as many distinct texts as rows. CLAP is tiny and untrained, of the toy world's shape: what is measured
+is everything around it. Every stage is a process of its own with its own local Ray; memory is the sum over
+all its processes, shared pages counted once, and so are CPU seconds. Stages can be run one at a time: results
+gather in the work folder.
+
+`reads` counts, without Ray, the bytes that workers read of the first 100,000 samples: each for itself, and
+all of them through one reader, as they do when they train.
 """
 
 import argparse
+import contextlib
+import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+import pyarrow as pa
+
 ROWS_PER_FILE, QUESTIONS = 250_000, 5
-STAGES = ("generate", "prepare", "embed", "stream")
+STAGES = ("generate", "prepare", "embed", "stream", "reads")
+SAMPLE_SECONDS = 2.0
+READ_SAMPLES = 100_000
 WORDS = (
     "small large old new red loud quiet distant close steady sudden heavy light metal wooden "
     "plastic glass wet dry",
@@ -127,7 +142,102 @@ def stream(config, rows: int) -> int:
     return seen
 
 
-def run_stage(stage: str, work: Path, rows: int) -> dict[str, float]:
+class CPUSeconds:
+    """Context manager; ``total`` is the CPU time of this process and of all it started, sampled.
+
+    On a machine that others use, too, it says more than the time that passed.
+    """
+
+    def __init__(self) -> None:
+        self.total, self._of, self._stop = 0.0, dict[int, float](), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "CPUSeconds":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.total = sum(self._of.values())
+
+    def _watch(self) -> None:
+        me, stopped = psutil.Process(), False
+        while not stopped:
+            stopped = self._stop.wait(SAMPLE_SECONDS)
+            for process in [me, *me.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    used = process.cpu_times()
+                    self._of[process.pid] = used.user + used.system
+
+
+class CountedFile(io.RawIOBase):
+    """A local file that counts the bytes read of all such files."""
+
+    total = 0
+
+    def __init__(self, path: str) -> None:
+        self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115
+
+    def readable(self) -> bool:
+        """See ``io``."""
+        return True
+
+    def seekable(self) -> bool:
+        """See ``io``."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """See ``io``."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """See ``io``."""
+        return self._file.tell()
+
+    def readinto(self, buffer, /) -> int:
+        """See ``io``."""
+        count = self._file.readinto(buffer)
+        CountedFile.total += count
+        return count
+
+    def close(self) -> None:
+        """See ``io``."""
+        self._file.close()
+        super().close()
+
+
+def count_reads(config, rows: int, counts: list[int]) -> dict[str, float]:
+    """Return the bytes that workers read over those of the rows they train on, alone and together."""
+    from mats_ray.data import embedded
+    from mats_ray.data.shared_spans import SharedSpans
+    from mats_ray.data.stream import SpanReader, StreamPlace, spans_of
+
+    embedded.open_input = lambda path: pa.PythonFile(CountedFile(path), mode="r")
+    size = sum(path.stat().st_size for path in Path(config.embedded_path).rglob("*.parquet"))
+    config = config.replace(train={"global_batch_size": max(counts) * 2, "micro_batch_size": 2})
+    stop = min(rows, READ_SAMPLES) // config.train.global_batch_size * config.train.global_batch_size
+    data, found = embedded.inspect(config.embedded_path), {}
+
+    def share_read(num_workers: int, groups: list[list[int]]) -> float:
+        CountedFile.total, plan = 0, spans_of(config, StreamPlace(0, stop, 0, num_workers))
+        for ranks in groups:
+            shared = SharedSpans(SpanReader(config, data, StreamPlace(0, stop, 0, num_workers)), ranks)
+
+            def take(rank: int, shared=shared) -> int:
+                return sum(len(shared.take(index, rank)) for index in range(len(plan)))
+
+            with ThreadPoolExecutor(len(ranks)) as pool:
+                assert sum(pool.map(take, ranks)) == stop // num_workers * len(ranks)
+        return CountedFile.total / (size * stop / rows)
+
+    for count in counts:
+        found[f"{count} alone"] = share_read(count, [[rank] for rank in range(count)])
+        found[f"{count} together"] = share_read(count, [list(range(count))])
+    return found
+
+
+def run_stage(stage: str, work: Path, rows: int, workers: list[int]) -> dict[str, float]:
     """Carry out one stage in this process and measure it."""
     from mats_ray.cli.on_ray import cluster
     from mats_ray.data.embedding.on_ray import embed
@@ -138,7 +248,9 @@ def run_stage(stage: str, work: Path, rows: int) -> dict[str, float]:
         generate(work, rows)
         return {}
     config, found = config_of(work), {}
-    with PeakMemory() as peak, cluster():
+    if stage == "reads":
+        return count_reads(config, rows, workers)
+    with CPUSeconds() as cpu, PeakMemory() as peak, cluster():
         started = time.monotonic()
         if stage == "prepare":
             done = prepare(config).total.written
@@ -154,6 +266,8 @@ def run_stage(stage: str, work: Path, rows: int) -> dict[str, float]:
         "seconds": seconds,
         "rows_per_s": done / seconds,
         "peak_gb": peak.gigabytes,
+        "cpu_s": cpu.total,
+        "load": os.getloadavg()[1],
         **found,
     }
 
@@ -165,19 +279,20 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 500_000])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
     parser.add_argument("--work", type=Path, default=Path("build/bench_rows"))
     parser.add_argument("--one", nargs=2, metavar=("STAGE", "ROWS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         stage, rows = args.one[0], int(args.one[1])
         work = args.work.absolute() / str(rows)
-        found = run_stage(stage, work, rows)
+        found = run_stage(stage, work, rows, args.workers)
         (work / f"{stage}.result.json").write_text(json.dumps(found))
         return
     for rows in args.rows:
         for stage in args.stages:
             command = [sys.executable, __file__, "--work", str(args.work), "--one", stage, str(rows)]
-            subprocess.run(command, check=True)
+            subprocess.run([*command, "--workers", *map(str, args.workers)], check=True)
     report(args.work, args.rows)
 
 
@@ -186,11 +301,16 @@ def report(work: Path, sizes: list[int]) -> None:
     for stage in STAGES[1:]:
         results = [work / str(rows) / f"{stage}.result.json" for rows in sizes]
         found = [json.loads(path.read_text()) for path in results if path.exists()]
+        if stage == "reads":
+            for name, share in (pair for one in found for pair in one.items()):
+                print(f"reads   {name:>12}: {share:.2f} x the bytes of the rows in the files")
+            continue
         for one in found:
             rate, memory = one["rows_per_s"] / found[0]["rows_per_s"], one["peak_gb"] / found[0]["peak_gb"]
             print(
                 f"{stage:<8}{one['rows']:>9} rows {one['seconds']:>7.1f} s {one['rows_per_s']:>8.0f} rows/s "
-                f"(x {rate:.2f})  peak {one['peak_gb']:.2f} GB (x {memory:.2f})  {one.get('texts', '')}"
+                f"(x {rate:.2f})  {one['rows'] / one['cpu_s']:>7.0f} rows/CPU s  "
+                f"peak {one['peak_gb']:.2f} GB (x {memory:.2f})  load {one['load']:.1f}"
             )
 
 

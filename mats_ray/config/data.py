@@ -159,7 +159,7 @@ class DataConfig(StrictConfig):
     mixture: MixtureConfig = MixtureConfig()
     embed: EmbedConfig = EmbedConfig()
     chunk_rows: PositiveInt = 4096
-    """Rows read, shuffled and noised at a time by one Ray Data task while training."""
+    """Rows per row group: read at a time, and shuffled among themselves, while training."""
     group_by_length: bool = True
     """Put rows of like length into one micro-batch, within each global batch: less padding, the same loss."""
 

@@ -1,33 +1,40 @@
 """Ray Data: stream embedded triplets, noised, to training workers.
 
+One actor reads for all workers of a run; each worker's own pipeline takes its rows there and adds the noise.
+
 Shapes: N rows, C CLAP dim.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
 import torch
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.mixture import check_layout
+from mats_ray.data.shared_spans import SharedSpans
 from mats_ray.data.stream import SpanReader, StreamPlace, noised, rebatched, spans_of, with_embeddings
 from mats_ray.errors import DataError
-from mats_ray.on_ray.data import finished_blocks
+from mats_ray.on_ray.data import MAX_RETRIES, finished_blocks
 
 
-def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Iterator[pa.Table]:
-    """Stream one worker's noised rows in micro-batches, in the order of the data or of the mixture.
+def start_reader(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, ranks: Sequence[int]) -> Any:
+    """Start the actor that reads a stream for several workers; it ends with the process that started it.
 
-    Reading, shuffling, CLAP where it runs online, and noise are Ray Data tasks and actors over spans of the
-    stream, which run while the consumer trains.
+    It stays on the node of that process, a training worker: with the node, the group of workers starts anew.
 
-    Returns:
-        Tables with ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
+    Args:
+        config: Configuration of the run.
+        data: Embedded triplets.
+        place: Samples to read; its rank does not matter.
+        ranks: Workers that will take rows, every one of them.
 
     Raises:
         DataError: The files were written for another mixture, or with (without) embeddings.
@@ -40,7 +47,49 @@ def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace)
             f"{config.embedded_path} was written with data.embed.mode={found}, the configuration says "
             f"{config.data.embed.mode}; run `mats embed` again"
         )
-    dataset = _spans(config, data, place)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(SharedSpans)
+    return actor.options(
+        num_cpus=0,  # training workers may hold every CPU of the node
+        max_concurrency=2 * len(ranks),  # one call of each, and one of a task that died waiting
+        max_restarts=MAX_RETRIES,
+        max_task_retries=MAX_RETRIES,
+        scheduling_strategy=here,
+    ).remote(SpanReader(config, data, place), ranks)
+
+
+def training_rows(
+    config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, *, reader: Any = None
+) -> Iterator[pa.Table]:
+    """Stream one worker's noised rows in micro-batches, in the order of the data or of the mixture.
+
+    Reading, shuffling, CLAP where it runs online, and noise are Ray Data tasks and actors over spans of the
+    stream, which run while the consumer trains.
+
+    Args:
+        config: Configuration of the run.
+        data: Embedded triplets.
+        place: Samples and rank of the worker.
+        reader: Actor of ``start_reader`` for this place and all its workers; one for this worker alone when
+            absent.
+
+    Returns:
+        Tables with ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
+
+    Raises:
+        DataError: See ``start_reader``.
+        ConfigError: See ``start_reader``.
+    """
+    reader = reader or start_reader(config, data, place, [place.rank])
+    indices = list(range(len(spans_of(config, place))))
+    dataset = ray.data.from_items(indices, override_num_blocks=len(indices)).map_batches(
+        _take_shares,  # pyright: ignore[reportArgumentType]  (a dict, by batch_format)
+        fn_kwargs={"reader": reader, "rank": place.rank, "config": config, "stored": data.stored},
+        batch_size=None,
+        batch_format="numpy",
+        num_cpus=0.25,
+        compute=TaskPoolStrategy(size=1),  # some 10,000 rows/s, where a worker needs some 100
+    )
     if not data.stored:
         dataset = _embedded_online(config, dataset)
     dataset.context.execution_options.preserve_order = True
@@ -49,25 +98,12 @@ def training_rows(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace)
     return rebatched(finished_blocks(dataset), config.train.micro_batch_size)
 
 
-def _spans(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> Dataset:
-    """Read spans, one at a time: some 10,000 rows/s, where a worker needs some 100."""
-    plan = spans_of(config, place)
-    spans = ray.data.from_items(plan, override_num_blocks=len(plan))
-    settings: dict[str, Any] = {"batch_size": None, "batch_format": "numpy", "num_cpus": 0.25}
-    reader = SpanReader(config, data, place)
-    if config.data.mixture.by == "source":  # an actor, which keeps what it has read of each source
-        return spans.map_batches(
-            _SpanActor,  # pyright: ignore[reportArgumentType]  (a dict, by batch_format)
-            fn_constructor_args=[reader],
-            compute=ActorPoolStrategy(size=1),
-            **settings,
-        )
-    return spans.map_batches(
-        _read_spans,  # pyright: ignore[reportArgumentType]
-        fn_args=[reader],
-        compute=TaskPoolStrategy(size=1),
-        **settings,
-    )
+def _take_shares(
+    batch: dict[str, np.ndarray], *, reader: Any, rank: int, config: RunConfig, stored: bool
+) -> pa.Table:
+    shares: list[pa.Table] = [ray.get(reader.take.remote(int(index), rank)) for index in batch["item"]]
+    rows = pa.concat_tables(shares)
+    return noised(rows, seed=config.seed, variance=config.model.noise.variance) if stored else rows
 
 
 def _embedded_online(config: RunConfig, dataset: Dataset) -> Dataset:
@@ -81,20 +117,6 @@ def _embedded_online(config: RunConfig, dataset: Dataset) -> Dataset:
         num_gpus=settings.gpus_per_actor or None,
         compute=ActorPoolStrategy(size=settings.concurrency),
     )
-
-
-def _read_spans(batch: dict[str, np.ndarray], reader: SpanReader) -> pa.Table:
-    return pa.concat_tables([reader.read((int(start), int(stop))) for start, stop in batch["item"]])
-
-
-class _SpanActor:
-    """Actor: holds a reader with its row groups."""
-
-    def __init__(self, reader: SpanReader) -> None:
-        self.reader = reader
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        return _read_spans(batch, self.reader)
 
 
 class _OnlineEmbedder:

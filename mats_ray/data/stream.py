@@ -1,9 +1,8 @@
-"""The rows of one training worker, read span by span: whole global batches at a time. Without Ray.
+"""The rows of training workers, read span by span: whole global batches at a time. Without Ray.
 
 Shapes: N rows, C CLAP dim.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets, read_group
 from mats_ray.data.mixture import mixture_of
 from mats_ray.data.order import Chunk, RowGroup, chunks, rows_of_span, rows_of_worker, spans
 from mats_ray.data.triplets import EMBEDDING, embedding_array, embedding_matrix, row_key
-from mats_ray.models.noise import add_noise, row_noise
 from mats_ray.storage import Environment
 
 if TYPE_CHECKING:
@@ -28,7 +25,7 @@ TEXT_COLUMNS = ["id", "instruction", "answer"]
 EPOCH = "epoch"
 """Column of a row's epoch, between reading and noise."""
 CHUNKS_PER_SPAN = 2
-"""Row groups per span. A span ends inside a row group, which is read again for the next one."""
+"""Row groups per span."""
 
 Span = tuple[int, int]
 """Samples [start, stop) of the stream, whole global batches."""
@@ -52,15 +49,15 @@ def spans_of(config: RunConfig, place: StreamPlace) -> list[Span]:
 
 
 class SpanReader:
-    """Reads the rows of one worker in a span, in training order, with this epoch's noise.
+    """Reads the rows of a span: those of every worker, or of one with this epoch's noise.
 
-    Caches the last row groups: in a mixture, a source's next batch likely lies in the row group of the last
-    one.
+    Keeps the last row group of each source, in which the source's next batch begins: spans in their order
+    read a row group once per epoch.
 
     Args:
         config: Configuration of the run.
         data: Embedded triplets to read.
-        place: Samples and rank of the worker.
+        place: Samples to read; the rank of the worker is that of ``read``.
 
     Raises:
         ConfigError: See ``mixture_of``.
@@ -69,62 +66,71 @@ class SpanReader:
     def __init__(self, config: RunConfig, data: EmbeddedTriplets, place: StreamPlace) -> None:
         self.config, self.data, self.place = config, data, place
         self._environment = Environment()  # it reads in other processes
-        self._cache: OrderedDict[RowGroup, pa.Table] = OrderedDict()
+        self._last_of: dict[str, tuple[RowGroup, pa.Table]] = {}
         self._by_source: dict[str, list[RowGroup]] = {}
-        self._cache_size = 1
         if config.data.mixture.by == "source":
             self._by_source, self._mixture = mixture_of(
                 config.data.mixture, data.groups, seed=config.seed, where=config.embedded_path
             )
-            self._cache_size = len(self._by_source) + 2
 
     def read(self, span: Span) -> pa.Table:
-        """Return ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
+        """Return the worker's rows: ``id``, ``instruction``, ``answer`` and ``embedding`` (noised, float32).
 
         Where embeddings are not stored: ``text`` and the row's epoch in place of ``embedding``.
         """
-        config, place = self.config, self.place
-        self._environment.use()
-        seed = config.seed
-        table = pa.concat_tables(
-            self._rows(chunk, rows_of_span(chunk, seed=seed, span=samples))
-            for chunk, samples in self._chunks(span)
-        )
-        rows = rows_of_worker(
-            _lengths(table) if config.data.group_by_length else np.zeros(len(table), np.int64),
-            batch_size=config.train.global_batch_size,
-            micro_batch_size=config.train.micro_batch_size,
-            rank=place.rank,
-            num_workers=place.num_workers,
-        )
-        own = table.take(pa.array(rows))
-        return noised(own, seed=seed, variance=config.model.noise.variance) if self.data.stored else own
+        own = self.shares(span)[self.place.rank]
+        if not self.data.stored:
+            return own
+        return noised(own, seed=self.config.seed, variance=self.config.model.noise.variance)
 
-    def _chunks(self, span: Span) -> Iterator[tuple[Chunk, Span]]:
-        """Yield the chunks of a span, of one stream or of each source's own, with the samples to read."""
+    def shares(self, span: Span) -> list[pa.Table]:
+        """Return each worker's rows in training order, without noise.
+
+        Columns are ``TEXT_COLUMNS``, ``embedding`` (clean; ``text`` where it is not stored) and the row's
+        epoch.
+        """
+        self._environment.use()
+        table = pa.concat_tables(
+            self._rows(source, chunk, rows_of_span(chunk, seed=self.config.seed, span=samples))
+            for source, chunk, samples in self._chunks(span)
+        ).combine_chunks()
+        train, workers = self.config.train, self.place.num_workers
+        by_length = self.config.data.group_by_length
+        lengths = _lengths(table) if by_length else np.zeros(len(table), np.int64)
+        rows = (
+            rows_of_worker(
+                lengths,
+                batch_size=train.global_batch_size,
+                micro_batch_size=train.micro_batch_size,
+                rank=rank,
+                num_workers=workers,
+            )
+            for rank in range(workers)
+        )
+        return [table.take(pa.array(own)) for own in rows]
+
+    def _chunks(self, span: Span) -> Iterator[tuple[str, Chunk, Span]]:
+        """Yield the chunks of a span with the samples to read, of one stream or of each source's own."""
         seed, size = self.config.seed, self.config.train.global_batch_size
         if not self._by_source:
-            yield from (
-                (chunk, span) for chunk in chunks(self.data.groups, seed=seed, start=span[0], stop=span[1])
-            )
+            for chunk in chunks(self.data.groups, seed=seed, start=span[0], stop=span[1]):
+                yield "", chunk, span
             return
         for source, index in self._mixture.batches(span[0] // size, span[1] // size):
             start, stop = index * size, (index + 1) * size
             for chunk in chunks(self._by_source[source], seed=seed, start=start, stop=stop):
-                yield chunk, (start, stop)
+                yield source, chunk, (start, stop)
 
-    def _rows(self, chunk: Chunk, rows: np.ndarray) -> pa.Table:
+    def _rows(self, source: str, chunk: Chunk, rows: np.ndarray) -> pa.Table:
         epochs = pa.array(np.full(len(rows), chunk.epoch), pa.int64())
-        return self._table_of(chunk.group).take(pa.array(rows)).append_column(EPOCH, epochs)
+        return self._table_of(source, chunk.group).take(pa.array(rows)).append_column(EPOCH, epochs)
 
-    def _table_of(self, group: RowGroup) -> pa.Table:
-        if group not in self._cache:
+    def _table_of(self, source: str, group: RowGroup) -> pa.Table:
+        last = self._last_of.get(source)
+        if last is None or last[0] != group:
             columns = [*TEXT_COLUMNS, EMBEDDING if self.data.stored else "text"]
-            self._cache[group] = read_group(group, columns)
-            if len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(group)
-        return self._cache[group]
+            last = self._last_of[source] = (group, read_group(group, columns))
+        return last[1]
 
 
 def rebatched(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
@@ -156,6 +162,11 @@ def noised(table: pa.Table, *, seed: int, variance: float) -> pa.Table:
         seed: Seed of the run.
         variance: Variance of the noise.
     """
+    # imported here: the process that reads for all workers needs neither
+    import torch
+
+    from mats_ray.models.noise import add_noise, row_noise
+
     clean_NC = torch.from_numpy(embedding_matrix(table.column(EMBEDDING)))
     keys = np.array([row_key(row_id) for row_id in table.column("id").to_pylist()], np.int64)
     known = EPOCH in table.column_names

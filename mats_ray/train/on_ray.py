@@ -3,12 +3,13 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -20,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
 from mats_ray.data.embedded import EmbeddedTriplets
-from mats_ray.data.on_ray import training_rows
+from mats_ray.data.on_ray import start_reader, training_rows
 from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
@@ -242,11 +243,16 @@ def _batches(
 ) -> Prefetcher[TrainBatch]:
     """Start reading before the model is loaded: Ray Data takes seconds to start, and so does the model.
 
-    The tokenizer is one of its own: the prefetch thread and validation must not share one.
+    The first worker starts the actor that reads for all of them. The tokenizer is one of its own: the
+    prefetch thread and validation must not share one.
     """
     size = config.train.global_batch_size
     place = StreamPlace(start_step * size, config.train.num_steps * size, context.rank, context.num_workers)
-    rows = training_rows(config, data, place) if place.start < place.stop else ()
+    rows: Iterable[pa.Table] = ()
+    if place.start < place.stop:
+        ranks = range(context.num_workers)
+        reader = start_reader(config, data, place, ranks) if context.rank == 0 else None
+        rows = training_rows(config, data, place, reader=broadcast_from_rank_zero(reader))
     return Prefetcher(micro_batches(rows, PromptTokenizer(load_tokenizer(config.llm_path)), config))
 
 
