@@ -22,7 +22,7 @@ from examples.esc10.sounds import FRONT_END, NUM_MELS, SPEC_SIZE, augmented
 from examples.esc10.teacher import fit_teacher
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.toy.clap import clap_config as toy_config
-from mats_ray.train.optim import learning_rate
+from mats_ray.toy.fitting import first_weights, optimizers, update
 
 DIM, BATCH_SIZE = 128, 32
 MATRIX_LEARNING_RATE, LEARNING_RATE = 1e-2, 2e-3
@@ -64,17 +64,15 @@ def fit_clap(
         steps: Number of training steps.
         seed: Seed of weights and order.
     """
-    with torch.random.fork_rng():
-        torch.default_generator.manual_seed(seed)
+    with first_weights(seed):
         model, head = ClapModel(clap_config(tokenizer)).train(), nn.Linear(DIM, len(NAMES))
     started, rng = time.monotonic(), np.random.default_rng(seed)
     teacher = fit_teacher(mels_NFM, torch.tensor(kinds_N), seed=seed)
     print(f"teacher: {time.monotonic() - started:.0f} s")
-    optimizers, labels_NK = _optimizers(model, head), one_hot(torch.tensor(kinds_N), len(NAMES)).float()
+    named = [*model.named_parameters(), *head.named_parameters()]
+    both = optimizers(named, matrices=MATRIX_LEARNING_RATE, others=LEARNING_RATE)
+    labels_NK = one_hot(torch.tensor(kinds_N), len(NAMES)).float()
     for step in range(steps):
-        for optimizer, lr in optimizers:
-            at_step = learning_rate(step, lr=lr, num_steps=steps, schedule=SCHEDULE)
-            optimizer.param_groups[0]["lr"] = at_step
         rows = rng.choice(len(mels_NFM), BATCH_SIZE, replace=False)
         mels_BFM, labels_BK = augmented(mels_NFM[rows], labels_NK[rows], rng)
         kinds_B = rng.integers(len(NAMES), size=BATCH_SIZE)
@@ -85,22 +83,11 @@ def fit_clap(
         model.zero_grad(), head.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, _ in optimizers:
-            optimizer.step()
+        update(both, step=step, num_steps=steps, schedule=SCHEDULE)
         if step % 100 == 99:
             print(f"CLAP step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - started:.0f} s")
     for part in (model.eval(), tokenizer, FRONT_END):
         part.save_pretrained(directory)
-
-
-def _optimizers(model: ClapModel, head: nn.Linear) -> list[tuple[torch.optim.Optimizer, float]]:
-    named = [*model.named_parameters(), *head.named_parameters()]
-    matrices = [weight for name, weight in named if weight.ndim == 2 and "embeddings" not in name]
-    others = [weight for name, weight in named if weight.ndim != 2 or "embeddings" in name]
-    return [
-        (torch.optim.Muon(matrices, weight_decay=0.1, momentum=0.9), MATRIX_LEARNING_RATE),
-        (torch.optim.AdamW(others, weight_decay=0.01, betas=(0.9, 0.98)), LEARNING_RATE),
-    ]
 
 
 def _loss(

@@ -88,7 +88,7 @@ def annotations(config: RunConfig, data: Path) -> None:
 
 
 def report(config: RunConfig, data: Path) -> dict[str, object]:
-    """Evaluate the trained model on fold 4, with Santa and without."""
+    """Evaluate the trained model on fold 4, with Santa and without, and write ``report.json``."""
     paths, kinds = zip(*clips_of(data / "esc10", TEST_FOLDS), strict=True)
     clips = [read_audio(path) for path in paths]
     encoder, answerer = (one.from_pretrained(config.model_dir) for one in (AudioEncoder, Answerer))
@@ -110,6 +110,7 @@ def report(config: RunConfig, data: Path) -> dict[str, object]:
     results["captions"] = {
         f"{LABELS[kinds[i]]} ({paths[i].name})": one.text for i, one in zip(some, captions, strict=True)
     }
+    (Path(config.output_dir) / "report.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     return results
 
 

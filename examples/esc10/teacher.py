@@ -46,10 +46,13 @@ class Teacher(nn.Module):
 
 def fit_teacher(mels_NFM: Tensor, kinds_N: Tensor, *, seed: int) -> Teacher:
     """Train on mixtures of the clips; returns it ready to teach."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # dropout draws from the global generator, like the first weights
         torch.default_generator.manual_seed(seed)
-        teacher = Teacher().train()
-    rng, labels_NK = np.random.default_rng(seed), one_hot(kinds_N, len(NAMES)).float()
+        return _fit(Teacher().train(), mels_NFM, kinds_N, np.random.default_rng(seed))
+
+
+def _fit(teacher: Teacher, mels_NFM: Tensor, kinds_N: Tensor, rng: np.random.Generator) -> Teacher:
+    labels_NK = one_hot(kinds_N, len(NAMES)).float()
     optimizer = torch.optim.AdamW(teacher.parameters(), LEARNING_RATE, weight_decay=0.05)
     steps = len(mels_NFM) // BATCH_SIZE * EPOCHS
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)

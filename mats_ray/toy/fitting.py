@@ -7,10 +7,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mats_ray.config.train import ScheduleConfig
 from mats_ray.train.optim import learning_rate
@@ -64,6 +65,26 @@ def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item
 
 
+class Muon(torch.optim.Muon):
+    """Torch's Muon with the Newton-Schulz iteration in float32.
+
+    Torch rounds to bfloat16, which a CPU without AVX512-BF16 or AMX multiplies twenty times slower than
+    float32 (benchmarks/demo.md).
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        """Update the matrices from their gradients."""
+        with _Float32ForBFloat16():
+            return super().step(closure)
+
+
+class _Float32ForBFloat16(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return (Tensor.float if func is Tensor.bfloat16 else func)(*args, **(kwargs or {}))
+
+
 def optimizers(named: Iterable[tuple[str, nn.Parameter]], *, matrices: float, others: float) -> Optimizers:
     """Make both.
 
@@ -76,7 +97,7 @@ def optimizers(named: Iterable[tuple[str, nn.Parameter]], *, matrices: float, ot
     is_matrix = {name: weight.ndim == 2 and "embed" not in name for name, weight in named}
     return (
         (
-            torch.optim.Muon([w for name, w in named if is_matrix[name]], weight_decay=0.1, momentum=0.9),
+            Muon([w for name, w in named if is_matrix[name]], weight_decay=0.1, momentum=0.9),
             matrices,
         ),
         (

@@ -1,6 +1,8 @@
 """The ESC-10 example in miniature: its texts, its sounds, and a CLAP that the product loads."""
 
+import json
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from examples.esc10 import teacher
 from examples.esc10.clap import fit_clap
 from examples.esc10.classes import LABELS, NAMES, captions_by_class
 from examples.esc10.run import CONFIG, annotations
+from examples.esc10.seeds import COLUMNS, accuracies, stages, table
 from examples.esc10.sounds import augmented, clips_of, log_mels
 from examples.esc10.texts import TEXTS_PER_CLASS, texts_of, triplets
 from mats_ray.config import load_config
@@ -97,6 +100,46 @@ def test_the_product_loads_both_towers(captions, tmp_path, monkeypatch):
     assert (
         clap.encode_text(["A dog barks"]).shape == clap.encode_audio([tone()], 16_000).shape == (1, clap.dim)
     )
+
+
+def test_a_seed_alone_decides_what_the_teacher_learns(monkeypatch):
+    monkeypatch.setattr(teacher, "EPOCHS", 2)
+    mels, kinds = torch.randn(40, 254, 64) * 10 - 40, torch.arange(40) % 10
+
+    first, again, other = (teacher.fit_teacher(mels, kinds, seed=seed)(mels) for seed in (0, 0, 1))
+
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    assert not torch.equal(other, first)
+
+
+def test_every_stage_of_a_seed_has_its_seed_and_its_folder(tmp_path):
+    *recipe, evaluate = stages(7, tmp_path / "7", tmp_path)
+
+    for command in recipe:
+        flags = [value for flag, value in pairwise(command) if flag == "--set"]
+        config = load_config(CONFIG, flags)
+        assert config.seed == 7
+        inputs = (config.clap_ref, config.llm_path, config.embedded_path, config.memory_path)
+        assert all(path.startswith(str(tmp_path / "7")) for path in (config.output_dir, *inputs))
+    assert evaluate[evaluate.index("--model") + 1] == config.model_dir
+
+
+def test_the_error_is_that_of_the_mean_over_seeds(tmp_path):
+    shares = {0: (0.9, 0.7, 0.9), 1: (0.8, 0.7, 0.7), 2: (0.7, 0.7, 0.8)}
+    for seed, (santa, plain, alone) in shares.items():
+        for name, value in (("santa", santa), ("no_santa", plain)):
+            folder = tmp_path / str(seed) / "evaluation" / name / "esc50"
+            folder.mkdir(parents=True)
+            (folder / "scores.json").write_text(json.dumps({"measures": {"accuracy": {"value": value}}}))
+        assert accuracies(tmp_path / str(seed)) is None  # until the report is there
+        (tmp_path / str(seed) / "report.json").write_text(json.dumps({"zero-shot of CLAP alone": alone}))
+
+    rows = table({seed: accuracies(tmp_path / str(seed)) for seed in shares}).splitlines()
+
+    assert rows[0] == f"| seed | {' | '.join(COLUMNS)} |"
+    assert rows[2] == "| 0 | 0.900 | 0.700 | 0.900 | +0.200 |"
+    means = "0.800 ± 0.058 | 0.700 ± 0.000 | 0.800 ± 0.058 | +0.100 ± 0.058"
+    assert rows[-1] == f"| mean ± standard error | {means} |"
 
 
 def test_the_test_fold_is_written_as_esc_50_publishes_it(tmp_path):

@@ -99,3 +99,24 @@ def test_items_come_in_their_order_and_the_next_is_made_while_one_is_used():
 def test_an_error_in_making_an_item_reaches_the_user_of_it():
     with pytest.raises(ZeroDivisionError):
         list(one_ahead(1 // (2 - number) for number in range(5)))
+
+
+def test_muon_orthogonalises_in_float32():
+    layer = torch.nn.Linear(24, 40)
+    before, grad = (
+        layer.weight.detach().clone(),
+        torch.randn(40, 24, generator=torch.Generator().manual_seed(0)),
+    )
+    (muon, _), _ = optimizers(layer.named_parameters(), matrices=0.1, others=0.1)
+    (settings,) = muon.param_groups
+    layer.weight.grad, settings["lr"] = grad, 0.1
+
+    muon.step()
+
+    matrix = grad.double().T / grad.norm()  # of the first gradient, momentum changes only the length
+    a, b, c = settings["ns_coefficients"]
+    for _ in range(settings["ns_steps"]):
+        gram = matrix @ matrix.T
+        matrix = a * matrix + (b * gram + c * gram @ gram) @ matrix
+    expected = before * (1 - 0.1 * settings["weight_decay"]) - 0.1 * (40 / 24) ** 0.5 * matrix.T
+    torch.testing.assert_close(layer.weight.detach().double(), expected, rtol=1e-4, atol=1e-5)
