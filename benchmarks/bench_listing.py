@@ -146,7 +146,7 @@ def measure(part: str, num_objects: int, model: str, out: str, results: Any) -> 
 def prepare(num_objects: int, model: str, out: str) -> None:
     """Write the output of a job that is nearly done."""
     from mats_ray.caption.job import CaptionJob
-    from mats_ray.caption.output import PartWriter
+    from mats_ray.caption.part_writer import PartWriter
     from mats_ray.config.caption import CaptionConfig
 
     settings = CaptionConfig()

@@ -12,9 +12,11 @@ from mats_ray.caption.embeddings import encoded_clips
 from mats_ray.caption.encode import AddWindows, ClipEncoder, EncodedClip
 from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import Prompt, Provenance, RowError, error_row, label_row, ok_row, to_table
+from mats_ray.config.caption import CaptionConfig
 from mats_ray.errors import AnswerError
 from mats_ray.infer.classification import Match, match
 from mats_ray.infer.engine import GenerationRequest, generate
+from mats_ray.models.directory import ModelInfo
 from mats_ray.models.startup import without_garbage_collection
 from mats_ray.types import Answer
 
@@ -31,6 +33,20 @@ class AnswerSettings:
     """Number of prompts answered at a time; clips are encoded in the batches they come in."""
     num_threads: int
     device: str
+
+    @classmethod
+    def of(
+        cls, settings: CaptionConfig, info: ModelInfo, provenance: Provenance, labels: Sequence[str]
+    ) -> "AnswerSettings":
+        """Make the arguments of a job's stages."""
+        return cls(
+            model=str(info.directory.resolve()),
+            provenance=provenance,
+            labels=tuple(labels),
+            batch_size=settings.batch_size,
+            num_threads=max(1, int(settings.cpus_per_actor)),
+            device="cuda" if settings.gpus_per_actor else "cpu",
+        )
 
 
 class AnswerStage:

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from mats_ray.caption.rows import PROMPT, Prompt, RowError
+from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.model import CLAPConfig
 from mats_ray.data.audio import AudioBlocks, Limits, open_audio
 from mats_ray.data.audio_files import AudioObject, local_path, stat_audio
 from mats_ray.data.windows import Cut, cut_blocks
-from mats_ray.errors import AudioError, StorageError
+from mats_ray.errors import AudioError, ConfigError, StorageError
 from mats_ray.storage import ChangedError, Environment, fetch_into, is_remote
 
 FILE_SCHEMA = pa.schema(
@@ -57,6 +58,9 @@ rows by number, and 32 one-hour clips must not be joined because 32 one-second c
 BATCH_BYTES = 64 * 2**20
 """A batch ends when its samples reach this size, so memory holds that and one more clip. A file with more
 samples is long: it is not held as one clip (see ``DecodeStage.long_cut``)."""
+
+MAX_DECODED_BYTES = 2**40
+"""Never reached: ``caption.max_seconds`` is the limit."""
 
 SPOOL_BYTES = 64 * 2**20
 """A larger object is fetched to a temporary file, not to memory."""
@@ -139,6 +143,23 @@ class DecodeStage:
     pooled: bool = False
     long_cut: Callable[[], Cut] | None = None
 
+    @classmethod
+    def of(cls, settings: CaptionConfig, clap: CLAPConfig, cut: Cut | None) -> "DecodeStage":
+        """Make the stage of a job."""
+        # decoded audio is never held whole, so its seconds are limited and not its bytes
+        limits = Limits(
+            max_seconds=settings.max_seconds,
+            max_bytes=settings.max_bytes,
+            max_decoded_bytes=MAX_DECODED_BYTES,
+        )
+        return cls(
+            opener=AudioOpener(environment=Environment(), limits=limits),
+            batch_size=settings.batch_size,
+            cut=cut,
+            pooled=settings.pool == "mean",
+            long_cut=clap_cut(clap) if clap.long_audio == "windows" else None,
+        )
+
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Decode every file, in order."""
         rows: list[dict[str, Any]] = []
@@ -190,6 +211,20 @@ def file_table(files: Iterable[tuple[AudioObject, Sequence[Prompt]]]) -> pa.Tabl
         for one, prompts in files
     ]
     return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
+
+
+def window_cut(settings: CaptionConfig, clap: CLAPConfig) -> Cut | None:
+    """Return the windows that files are cut into; None: they are not.
+
+    Raises:
+        ConfigError: They leave sound out.
+    """
+    if settings.window is None:
+        return None
+    seconds = clap_cut(clap)().seconds if settings.window == "clap" else settings.window
+    if settings.hop is not None and settings.hop > seconds:
+        raise ConfigError(f"caption.hop={settings.hop:g} is more than CLAP's window of {seconds:g} s")
+    return Cut(seconds=seconds, hop=settings.hop or seconds)
 
 
 def clap_cut(clap: CLAPConfig) -> Callable[[], Cut]:

@@ -11,21 +11,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from mats_ray.caption.answer import AnswerSettings
-from mats_ray.caption.decode import AudioOpener, DecodeStage, clap_cut, file_table
+from mats_ray.caption.decode import DecodeStage, file_table, window_cut
 from mats_ray.caption.embeddings import EmbeddingStore
-from mats_ray.caption.lance_output import TABLE, LanceStore, LanceWriter
+from mats_ray.caption.lance_output import LanceStore, LanceWriter, open_output
 from mats_ray.caption.ledger import COLUMNS, RETRIED, Accepted, Comparison, InFlight, Outcomes, compare
-from mats_ray.caption.output import PairKey, PartStore, PartWriter
+from mats_ray.caption.output import PairKey, PartStore
+from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.prompts import PromptRules, Questions
 from mats_ray.caption.requests import RequestBlock, RequestSource
 from mats_ray.caption.rows import (
@@ -38,87 +37,23 @@ from mats_ray.caption.rows import (
     to_table,
     with_manifest,
 )
+from mats_ray.caption.summary import CaptionSummary, skipped_line
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
-from mats_ray.data.audio import Limits
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import audio_objects
 from mats_ray.data.manifest import ManifestRow
 from mats_ray.data.windows import Cut
-from mats_ray.errors import ConfigError, DataError
+from mats_ray.errors import DataError
 from mats_ray.models.directory import ModelInfo, read_info
-from mats_ray.storage import Environment, exists
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-MAX_DECODED_BYTES = 2**40
-"""Never reached: ``caption.max_seconds`` is the limit."""
-
-_PACKAGES = ("mats-ray", "ray", "torch", "transformers", "pyarrow")
-"""Packages whose versions are in the summary."""
 _NO_BATCH = -1
 _ROWS_AT_A_TIME = 8_192
 """Maximum number of error rows that are Python objects at the same time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptionSummary:
-    """Number of files and rows of a batch job's output."""
-
-    files: int
-    rows: int
-    """Files times prompts, or windows of files times prompts."""
-    ok: int
-    errors: dict[str, int]
-    """Error rows by code, most frequent first."""
-    written: int
-    """Rows of this run; the others were there before."""
-    seconds: float
-    out: str
-    model_id: str
-    skipped: str = ""
-    """Files that are no audio, counted by extension."""
-    stage_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Seconds at work by stage, added up over its processes."""
-
-    @property
-    def error_counts(self) -> str:
-        """Number of errors by code, as text."""
-        return ", ".join(f"{count} {code}" for code, count in self.errors.items()) or "none"
-
-    def as_dict(self, examples: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Any]:
-        """Return it as ``_summary.json`` has it.
-
-        Args:
-            examples: Path and text of some errors by code.
-        """
-        tree = {key: value for key, value in asdict(self).items() if key not in ("errors", "out")}
-        errors = {
-            code: {
-                "count": count,
-                "examples": [{"path": path, "error": text} for path, text in examples.get(code, ())],
-            }
-            for code, count in self.errors.items()
-        }
-        rate = self.written / self.seconds if self.seconds else 0.0
-        return tree | {
-            "rows_per_second": round(rate, 2),
-            "errors": errors,
-            "versions": {name: version(name) for name in _PACKAGES},
-            "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        }
-
-    def __str__(self) -> str:
-        """Return it in two lines."""
-        written = f"{self.written} rows written in {self.seconds:.1f} s"
-        if not self.written:
-            written = "nothing to do, every row was there"
-        return (
-            f"{self.files} files, {self.rows} rows: {self.ok} ok, errors: {self.error_counts}\n"
-            f"{_skipped_line(self.skipped)}{written}: {self.out} (model {self.model_id})"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -168,14 +103,14 @@ class CaptionJob:
     ) -> None:
         self.settings, self._started = settings, time.monotonic()
         info = read_info(model)
-        cut = _cut(settings, info)
+        cut = window_cut(settings, info.model.clap)
         self.provenance = _provenance(settings, generation, info, cut)
-        self.decode_stage = _decode_stage(info, settings, cut)
-        self.answer_settings = _answer_settings(info, settings, self.provenance, labels)
+        self.decode_stage = DecodeStage.of(settings, info.model.clap, cut)
+        self.answer_settings = AnswerSettings.of(settings, info, self.provenance, labels)
         self._audio, self._questions = audio, questions if isinstance(questions, Mapping) else {}
         shared = () if isinstance(questions, Mapping) else questions
         self._rules = PromptRules(shared=shared, labels=labels, caption=settings.always_caption)
-        self.store = _open_store(out, settings, create=create)
+        self.store = open_output(out, settings.format, create=create)
         self.source = self._requests()
         self.embeddings = EmbeddingStore(settings.embeddings, info.space) if settings.embeddings else None
         self._lock = threading.Lock()
@@ -292,7 +227,7 @@ class CaptionJob:
         num_left = self.num_files - self.num_files_done
         return (
             f"{self.num_files} files, {_megabytes(sizes[0])}; {pairs[0]} files times prompts, "
-            f"{len(prompts)} different prompts\n{_skipped_line(self.source.left_out)}"
+            f"{len(prompts)} different prompts\n{skipped_line(self.source.left_out)}"
             f"done: {self.num_files_done} files, {self.done.num_rows} rows ({self.done.num_ok} ok)\n"
             f"to do: {num_left} files, {_megabytes(sizes[0] - sizes[1])}; "
             f"{pairs[0] - pairs[1]} answers; {outdated} outdated rows to be replaced\n"
@@ -436,22 +371,6 @@ class CaptionJob:
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
 
 
-def _open_store(out: str, settings: CaptionConfig, *, create: bool) -> PartStore | LanceStore:
-    """Open the output in its format.
-
-    Raises:
-        ConfigError: The folder holds an output of the other kind.
-    """
-    is_table = exists(f"{out.rstrip('/')}/{TABLE}")
-    if settings.format != "lance":
-        if is_table:
-            raise ConfigError(f"{out} holds a Lance table, not {settings.format}; set caption.format=lance")
-        return PartStore(out, create=create)
-    if not is_table and PartStore(out, create=False).names():
-        raise ConfigError(f"{out} holds Parquet or JSONL files; give another folder for caption.format=lance")
-    return LanceStore(out, create=create)
-
-
 def _files_done(block: RequestBlock, found: Comparison) -> np.ndarray:
     """Return which files have all their rows: (F,) bool."""
     return np.logical_and.reduceat(found.done_K, block.plan.first_F[:-1])
@@ -463,10 +382,6 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield some
 
 
-def _skipped_line(skipped: str) -> str:
-    return f"left out, no audio: {skipped}\n" if skipped else ""
-
-
 def _megabytes(sizes: np.ndarray) -> str:
     return f"{sizes.sum() / 1e6:.1f} MB"
 
@@ -476,40 +391,3 @@ def _provenance(
 ) -> Provenance:
     windows = "" if cut is None else f"{'mean over ' if settings.pool else ''}{cut}"
     return Provenance(model_id=info.model_id, generation=generation or info.generation, windows=windows)
-
-
-def _cut(settings: CaptionConfig, info: ModelInfo) -> Cut | None:
-    if settings.window is None:
-        return None
-    seconds = clap_cut(info.model.clap)().seconds if settings.window == "clap" else settings.window
-    if settings.hop is not None and settings.hop > seconds:
-        raise ConfigError(f"caption.hop={settings.hop:g} is more than CLAP's window of {seconds:g} s")
-    return Cut(seconds=seconds, hop=settings.hop or seconds)
-
-
-def _decode_stage(info: ModelInfo, settings: CaptionConfig, cut: Cut | None) -> DecodeStage:
-    clap = info.model.clap
-    # decoded audio is never held whole, so its seconds are limited and not its bytes
-    limits = Limits(
-        max_seconds=settings.max_seconds, max_bytes=settings.max_bytes, max_decoded_bytes=MAX_DECODED_BYTES
-    )
-    return DecodeStage(
-        opener=AudioOpener(environment=Environment(), limits=limits),
-        batch_size=settings.batch_size,
-        cut=cut,
-        pooled=settings.pool == "mean",
-        long_cut=clap_cut(clap) if clap.long_audio == "windows" else None,
-    )
-
-
-def _answer_settings(
-    info: ModelInfo, settings: CaptionConfig, provenance: Provenance, labels: Sequence[str]
-) -> AnswerSettings:
-    return AnswerSettings(
-        model=str(info.directory.resolve()),
-        provenance=provenance,
-        labels=tuple(labels),
-        batch_size=settings.batch_size,
-        num_threads=max(1, int(settings.cpus_per_actor)),
-        device="cuda" if settings.gpus_per_actor else "cpu",
-    )

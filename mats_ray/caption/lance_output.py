@@ -18,16 +18,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mats_ray.caption.output import FlushTimer, FoundRows, OutputFolder, PairKey, pair_mask
+from mats_ray.caption.output import FlushTimer, FoundRows, OutputFolder, PairKey, PartStore, pair_mask
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.storage import is_remote, locate, make_folder, s3_options
+from mats_ray.storage import exists, is_remote, locate, make_folder, s3_options
 
 TABLE = "rows.lance"
 """Name of the table in the output folder, beside the summary."""
 _IDS_PER_COMMIT = 10_000
 
 Result = TypeVar("Result")
+
+
+def open_output(out: str, file_format: str, *, create: bool) -> "PartStore | LanceStore":
+    """Open the output in its format.
+
+    Raises:
+        ConfigError: The folder holds an output of the other kind.
+    """
+    is_table = exists(f"{out.rstrip('/')}/{TABLE}")
+    if file_format != "lance":
+        if is_table:
+            raise ConfigError(f"{out} holds a Lance table, not {file_format}; set caption.format=lance")
+        return PartStore(out, create=create)
+    if not is_table and PartStore(out, create=False).names():
+        raise ConfigError(f"{out} holds Parquet or JSONL files; give another folder for caption.format=lance")
+    return LanceStore(out, create=create)
 
 
 class LanceStore(OutputFolder):

@@ -121,8 +121,7 @@ def compare(
         found: Rows by part with ``COLUMNS``.
         retried: Codes of errors that do not count.
     """
-    parts = [one for one in found if len(one.table)]
-    done_K = np.zeros(len(plan.prompt_K), dtype=bool)
+    parts, done_K = list(found), np.zeros(len(plan.prompt_K), dtype=bool)
     if not parts:
         return Comparison(done_K=done_K, kept=(), surplus=(), stale={}, num_stale=0)
     table = pa.concat_tables([one.table for one in parts])

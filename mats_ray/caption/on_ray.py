@@ -33,10 +33,11 @@ from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.batch_feed import BatchFeed
 from mats_ray.caption.decode import BATCH_BYTES, DecodeStage, pack_table, unpack
 from mats_ray.caption.embeddings import PART_ROWS, EmbeddingStore, EncodeSettings, EncodeStage
-from mats_ray.caption.job import Batch, CaptionJob, CaptionSummary
-from mats_ray.caption.output import PartWriter
+from mats_ray.caption.job import Batch, CaptionJob
+from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
+from mats_ray.caption.summary import CaptionSummary
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio_files import AudioObject
@@ -75,9 +76,8 @@ def caption(
 ) -> CaptionSummary:
     """Caption every audio file, or answer questions about each of them; one row per file and prompt.
 
-    Rows of the same model, prompt and content of the file that are already in ``out`` are not computed again,
-    so a job that was killed is continued and a finished one does nothing. Files that cannot be used become
-    rows with an error code and a message.
+    Rows of the same model, prompt and content of the file that are already in ``out`` are not computed again:
+    a killed job is continued. Files that cannot be used become rows with an error code and a message.
 
     Args:
         settings: Section ``caption``.
@@ -95,10 +95,8 @@ def caption(
         DataError: No audio, output folder unusable or in use, rows lost, too many error rows (all written).
     """
     with lock_folder(out, by="mats caption"):
-        job = CaptionJob(
-            settings, generation, audio=audio, out=out, model=model, questions=questions, labels=labels
-        )
-        with job:
+        what = {"audio": audio, "out": out, "model": model, "questions": questions, "labels": labels}
+        with CaptionJob(settings, generation, **what) as job:
             batches = job.batches()
             if (first := next(batches, None)) is not None:
                 with cluster():

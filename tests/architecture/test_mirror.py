@@ -36,7 +36,6 @@ COVERED_ELSEWHERE = {
     "mats_ray/data/decoders/libsndfile.py": "tests/unit/data/test_audio.py",
     "mats_ray/data/decoders/limits.py": "tests/unit/data/test_audio.py",
     "mats_ray/caption/on_ray.py": "tests/integration/test_caption.py",
-    "mats_ray/caption/job.py": "tests/integration/test_caption.py",
     "mats_ray/infer/answerer.py": "tests/unit/infer/test_pipeline.py",
     "mats_ray/infer/encoder.py": "tests/unit/infer/test_pipeline.py",
     "mats_ray/infer/engine.py": "tests/unit/infer/test_batching.py",

@@ -7,7 +7,7 @@ import pytest
 from mats_ray.caption.answer import AnswerSettings, AnswerStage
 from mats_ray.caption.decode import AudioOpener, DecodeStage, file_table, pack_table
 from mats_ray.caption.embeddings import SCHEMA, EmbeddingStore, EncodeSettings, EncodeStage
-from mats_ray.caption.output import PartWriter
+from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.prompts import PromptRules
 from mats_ray.caption.rows import Provenance
 from mats_ray.config.generation import GenerationConfig

@@ -189,13 +189,6 @@ def test_a_manifest_with_duplicates_in_any_distance_has_each_row_once(model, tmp
     ]
 
 
-def test_questions_about_files_that_are_not_there_are_refused(model, out):
-    questions = {"/clips/a.wav": ["Dog?"], "/clips/z.wav": ["Dog?"]}
-
-    with pytest.raises(DataError, match=r"1 paths with questions are not .* first /clips/z\.wav"):
-        CaptionJob(CaptionConfig(), audio=files("a"), out=out, model=model, questions=questions)
-
-
 def test_prefixes_that_overlap_are_refused():
     with pytest.raises(ValueError, match="'2026/01' begins with '2026/', and would be listed twice"):
         CaptionConfig(prefixes=["2026/01", "2025/", "2026/"])

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mats_ray.caption.embeddings import SCHEMA, EmbeddingStore
-from mats_ray.caption.output import PartWriter
+from mats_ray.caption.part_writer import PartWriter
 from mats_ray.evaluate.gap import measure_gap, modality_gap, write_gap
 from mats_ray.models.clap import load_clap
 from mats_ray.models.directory import read_info
