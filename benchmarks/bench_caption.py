@@ -1,39 +1,34 @@
 """Captioning many files against doing it one at a time, both sides in one run.
 
     python -m benchmarks.bench_caption santa                                  # seconds
-    python -m benchmarks.bench_caption decode --audio ../shared/data/esc10
     python -m benchmarks.bench_caption files --audio ../shared/data/esc10 --model out/demo/model
 
-``santa``: the transfer of a batch against a loop over rows and clusters. ``decode``: x real time on one core,
-per format, with and without resampling to 44.1 kHz. ``files``: decode, CLAP, beam-4 generation by the same
-pipeline, one file at a time against the stages of the batch job in one process, without Ray; other text is a
-failure. Upstream's way against the whole job is in ``bench_pipeline``.
+``santa``: the transfer of a batch against a loop over rows and clusters. ``files``: decode, CLAP, beam-4
+generation by the same pipeline, one file at a time against the stages of the batch job in one process,
+without Ray; other text is a failure. Upstream's way against the whole job is in ``bench_pipeline``, decoding
+against ffmpeg in ``bench_decode``.
 """
 
 import argparse
-import io
 import itertools
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import soundfile
 import torch
-
-FORMATS = ("wav", "flac", "mp3", "ogg", "m4a")
 
 
 def seconds_of(action: Callable[[], Any], *, repeats: int = 3) -> tuple[float, Any]:
-    """Time an action, the best of some."""
+    """Time an action, the best of some; on one thread by the CPU time of the process."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     best, result = float("inf"), None
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         result = action()
-        best = min(best, time.perf_counter() - started)
+        best = min(best, clock() - started)
     return best, result
 
 
@@ -59,32 +54,6 @@ def _by_loop(memory: Any, audio_C: torch.Tensor) -> torch.Tensor:
     best = similarity.topk(min(32, len(members)))
     weight = torch.softmax(best.values / 0.1, dim=0)
     return torch.nn.functional.normalize(0.7 * audio_C + 0.3 * (weight @ members[best.indices]), dim=-1)
-
-
-def decode(args: argparse.Namespace) -> None:
-    """Some minutes of real sound, encoded in each format in memory."""
-    from mats_ray.data.audio import decode_audio, read_audio
-    from tests.sounds import SNDFILE_KINDS, ffmpeg_bytes
-
-    paths = sorted(Path(args.audio).rglob("*.ogg"))[:40]
-    clips = [read_audio(path, sample_rate=48_000) for path in paths]
-    samples_T = np.concatenate([clip.samples for clip in clips])
-    for kind in FORMATS:
-        made = ffmpeg_bytes(samples_T, kind, rate=48_000) if kind == "m4a" else None
-        data = made or _encoded(samples_T, 48_000, **SNDFILE_KINDS[kind])
-        plain, clip = seconds_of(lambda data=data: decode_audio(data, name="it"))
-        resampled, _ = seconds_of(lambda data=data: decode_audio(data, name="it", sample_rate=44_100))
-        real = clip.seconds
-        print(f"decode {kind}: {real / plain:.0f} x real time, resampled {real / resampled:.0f} x")
-
-
-def _encoded(samples_T: np.ndarray, rate: int, **kind: Any) -> bytes:
-    """Encode second by second: libsndfile overflows its stack on minutes of Vorbis at once."""
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", rate, 1, **kind) as file:
-        for start in range(0, len(samples_T), rate):
-            file.write(samples_T[start : start + rate])
-    return buffer.getvalue()
 
 
 def files(args: argparse.Namespace) -> None:
@@ -139,7 +108,7 @@ def files(args: argparse.Namespace) -> None:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=("santa", "decode", "files"))
+    parser.add_argument("part", choices=("santa", "files"))
     parser.add_argument("--audio", default="../shared/data/esc10")
     parser.add_argument("--model", default="out/demo/model")
     parser.add_argument("--files", type=int, default=320)
@@ -147,7 +116,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    {"santa": santa, "decode": decode, "files": files}[args.part](args)
+    {"santa": santa, "files": files}[args.part](args)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ but the one it is given.
 Shapes: T samples, H channels.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
@@ -48,7 +49,7 @@ _RESTRICTIONS = {
     "codec_whitelist": ",".join(CODECS),
     "protocol_whitelist": "none",
     "max_streams": "64",
-    "max_samples": str(BLOCK_VALUES),
+    "max_samples": str(2**20),
 }
 DECLARED_TOLERANCE_SECONDS = 0.25
 """Missing at the end of whole files: frames an encoder starts with are declared and then dropped."""
@@ -86,7 +87,7 @@ class FFmpegDecoder:
     ) -> None:
         self._file, self._track, self._name = file, track, name
         self._declared, self._missing, self._has_frames = declared, segment.missing, bool(segment.frames)
-        self._reached = 0.0
+        self._reached, self._tick_seconds = 0.0, dict[int, float]()
         self._frames = self._decode()
         self._first = next(self._frames, None)
         if self._first is None:
@@ -100,18 +101,20 @@ class FFmpegDecoder:
         Raises:
             AudioDecodeError: Codes ``damaged``, ``truncated``, ``unsupported`` (a new sample rate half-way).
         """
-        held: list[np.ndarray] = []
-        values = decoded = 0
-        for frame in self._all_frames():
-            frame_TH = _samples(frame)
-            if held and (values >= BLOCK_VALUES or frame_TH.shape[1] != held[0].shape[1]):
-                yield np.concatenate(held)
-                held, values = [], 0
-            held.append(frame_TH)
-            decoded += len(frame_TH)
-            values += frame_TH.size
-        if held:
-            yield np.concatenate(held)
+        # frames are short: to make an array of each takes longer than to decode them
+        held, decoded, full, kind = av.AudioFifo(), 0, 0, None
+        assert self._first is not None
+        for frame in itertools.chain([self._first], self._frames):
+            frame_kind = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+            if frame_kind != kind or held.samples >= full:
+                if held.samples:
+                    yield _samples(held)
+                self._check_rate(frame)
+                held, full, kind = av.AudioFifo(), max(1, BLOCK_VALUES // frame_kind[1]), frame_kind
+            decoded += frame.samples
+            frame.pts = None  # the fifo refuses gaps
+            held.write(frame)
+        yield _samples(held)
         seconds = decoded / self.sample_rate
         missing = self._declared - max(self._reached, seconds)
         tolerance = TOLERANCE_SECONDS if self._missing else DECLARED_TOLERANCE_SECONDS
@@ -120,39 +123,41 @@ class FFmpegDecoder:
         if missing > tolerance:
             raise cut_off(self._name, seconds)
 
-    def _all_frames(self) -> Iterator[av.AudioFrame]:
-        if self._first is not None:
-            yield self._first
-        for frame in self._frames:
-            if frame.sample_rate != self.sample_rate:
-                raise AudioDecodeError(
-                    f"{self._name} changes its sample rate from {self.sample_rate} to {frame.sample_rate} Hz",
-                    code="unsupported",
-                )
-            check_format(frame.layout.nb_channels, frame.sample_rate, self._name)
-            yield frame
+    def _check_rate(self, frame: av.AudioFrame) -> None:
+        if frame.sample_rate != self.sample_rate:
+            raise AudioDecodeError(
+                f"{self._name} changes its sample rate from {self.sample_rate} to {frame.sample_rate} Hz",
+                code="unsupported",
+            )
+        check_format(frame.layout.nb_channels, frame.sample_rate, self._name)
 
     def _decode(self) -> Iterator[av.AudioFrame]:
         """Demultiplex the file to its end: a video that continues shows that the file is whole."""
         packet: Any = None
+        track = self._track.index
         streams = [] if self._track.duration is None else [self._track]
         try:
             for packet in self._file.demux(*streams):
                 self._check_packet(packet)
-                if packet.stream.index == self._track.index:
-                    yield from (frame for frame in packet.decode() if frame.samples)
+                if packet.stream_index == track:
+                    for frame in packet.decode():
+                        if frame.samples:
+                            yield frame
         except (FFmpegError, ValueError) as error:
             is_last = not self._has_frames and _is_last(packet, self._file.size)
             at_end = self._missing > 0 or is_last
             raise broken(self._name, _reason(error), at_end=at_end, seconds=self._reached) from error
 
     def _check_packet(self, packet: Any) -> None:
-        if packet.is_corrupt and self._missing:
-            raise cut_off(self._name, self._reached)
         if packet.is_corrupt:
+            if self._missing:
+                raise cut_off(self._name, self._reached)
             raise broken(self._name, "a packet is incomplete", at_end=False, seconds=self._reached)
         if packet.pts is not None:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            index = packet.stream_index
+            if index not in self._tick_seconds:  # a fraction, slow to multiply
+                self._tick_seconds[index] = float(packet.time_base)
+            end = (packet.pts + (packet.duration or 0)) * self._tick_seconds[index]
             self._reached = max(self._reached, end)
 
 
@@ -201,10 +206,15 @@ def _declared_seconds(file: InputContainer, track: av.AudioStream) -> float:
     return max(0.0, (file.duration or 0) / av.time_base)
 
 
-def _samples(frame: av.AudioFrame) -> np.ndarray:
+def _samples(held: av.AudioFifo) -> np.ndarray:
+    """Take all samples: (T, H)."""
+    frame = held.read()
+    assert frame is not None
     values = frame.to_ndarray()
     values_TH = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
     kind = frame.format.name.removesuffix("p")
+    if kind == "flt":
+        return values_TH
     samples_TH = values_TH.astype(np.float32)
     return (samples_TH - 128 if kind == "u8" else samples_TH) / np.float32(_FULL_SCALE[kind])
 

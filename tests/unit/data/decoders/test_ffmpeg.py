@@ -71,6 +71,15 @@ def test_blocks_are_the_whole(monkeypatch):
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
+def test_the_number_of_channels_may_change_half_way():
+    parts = [ffmpeg_bytes(tone(3.0, 44_100), "latm", channels=channels) for channels in (1, 2, 1)]
+
+    joined = decoded(b"".join(parts)).samples
+
+    for part, found in zip(parts, np.split(joined, 3), strict=True):
+        np.testing.assert_allclose(found[4096:-4096], decoded(part).samples[4096:-4096], atol=1e-4)
+
+
 def test_the_sound_of_a_video_is_read_whole_when_the_picture_is_longer():
     for kind in ("mp4", "mka"):
         clip = decoded(sound(kind, video_seconds=5))
