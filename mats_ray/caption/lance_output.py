@@ -11,14 +11,13 @@ does.
 # pyright: reportAttributeAccessIssue=false
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mats_ray.caption.output import FlushTimer, FoundRows, OutputFolder, PairKey, PartStore, pair_mask
+from mats_ray.caption.output import FoundRows, OutputFolder, PairKey, PartStore, RowWriter, pair_mask
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.storage import exists, is_remote, locate, make_folder, s3_options
@@ -146,29 +145,17 @@ class LanceStore(OutputFolder):
             raise DataError(f"{self._uri} cannot be {what}: {_first_line(error)}") from error
 
 
-class LanceWriter:
-    """Context manager that collects rows and commits them; ``PartWriter`` for a table.
+class LanceWriter(RowWriter):
+    """Commits rows to a table; ``PartWriter`` for Lance.
 
     Args:
         store: The output.
     """
 
     def __init__(self, store: LanceStore) -> None:
-        self._store, self._timer = store, FlushTimer()
+        super().__init__()
+        self._store = store
         self._new, self._stale = list[pa.Table](), set[PairKey]()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent on writing."""
-        return self._timer.seconds
-
-    def __enter__(self) -> "LanceWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.flush()
 
     def add(self, rows: pa.Table, *, replaced: Mapping[str, Iterable[PairKey]] | None = None) -> None:
         """Buffer rows, and commit the buffer if it is time to: ``PartWriter.add``."""

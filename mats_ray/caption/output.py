@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -118,6 +118,30 @@ class FlushTimer:
         self._flushed = time.monotonic()
         self._last_seconds = self._flushed - self._began
         self.seconds += self._last_seconds
+
+
+class RowWriter:
+    """Context manager that collects rows and writes them: the last at its exit, also by an error."""
+
+    def __init__(self) -> None:
+        self._timer = FlushTimer()
+
+    def flush(self) -> None:
+        """Write the rows that wait."""
+        raise NotImplementedError
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on writing."""
+        return self._timer.seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
 
 
 class PartStore(OutputFolder):

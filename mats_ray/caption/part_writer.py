@@ -9,17 +9,16 @@ Shapes: N rows of a table.
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mats_ray.caption.output import FlushTimer, Format, FoundRows, PairKey, PartStore, pair_mask
+from mats_ray.caption.output import Format, FoundRows, PairKey, PartStore, RowWriter, pair_mask
 
 
-class PartWriter:
-    """Context manager that collects rows and writes parts: the last at its exit, also by an error.
+class PartWriter(RowWriter):
+    """Writes rows to parts.
 
     The part at hand is written again, whole, whenever its rows have waited long enough, until it is full:
     parts of one size without a moment in which rows are there twice or missing. A part that an earlier run
@@ -32,25 +31,12 @@ class PartWriter:
     """
 
     def __init__(self, store: PartStore, *, file_format: Format = "parquet", part_rows: int) -> None:
+        super().__init__()
         self._store, self._format, self._part_rows = store, file_format, part_rows
         self._run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         self._num_parts = 0
         self._stale = dict[str, set[PairKey]]()
-        self._timer = FlushTimer()
         self._open(*self._small_part())
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent on writing."""
-        return self._timer.seconds
-
-    def __enter__(self) -> "PartWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.flush()
 
     def add(self, rows: pa.Table, *, replaced: Mapping[str, Iterable[PairKey]] | None = None) -> None:
         """Buffer rows, and write the buffer if it is time to.

@@ -40,6 +40,11 @@ def rows_at(out):
     return sorted(rows, key=lambda row: (row["path"], row["prompt"]))
 
 
+def job_of_two(model, out):  # noqa: F811
+    settings = CaptionConfig(format="lance", batch_size=1)
+    return CaptionJob(settings, audio=files("a", "b"), out=out, model=model, questions=["Dog?"])
+
+
 def test_a_job_fills_a_table_and_then_does_nothing(model, out):  # noqa: F811
     first, _ = run(model, out, files("a", "it's", 'x"'), format="lance")
     again, sent = run(model, out, files("a", "it's", 'x"', "é"), format="lance")
@@ -56,13 +61,7 @@ def test_a_job_fills_a_table_and_then_does_nothing(model, out):  # noqa: F811
 def test_a_row_is_replaced_when_the_new_one_is_there(model, out, monkeypatch):  # noqa: F811
     run(model, out, files("a", "b"), error="read_failed", format="lance")
     monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 0)
-    job = CaptionJob(
-        CaptionConfig(format="lance", batch_size=1),
-        audio=files("a", "b"),
-        out=out,
-        model=model,
-        questions=["Dog?"],
-    )
+    job = job_of_two(model, out)
 
     with job:
         batches = job.batches()
@@ -90,13 +89,7 @@ def test_rows_that_are_there_twice_are_removed(model, out):  # noqa: F811
 
 def test_a_job_that_is_killed_keeps_what_it_committed(model, out, monkeypatch):  # noqa: F811
     monkeypatch.setattr(output, "FIRST_FLUSH_SECONDS", 0)
-    job = CaptionJob(
-        CaptionConfig(format="lance", batch_size=1),
-        audio=files("a", "b"),
-        out=out,
-        model=model,
-        questions=["Dog?"],
-    )
+    job = job_of_two(model, out)
     job.__enter__()  # and never left
     answer(job, next(job.batches()))
 
