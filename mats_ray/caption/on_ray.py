@@ -127,6 +127,7 @@ def write_missing_rows(job: CaptionJob, batches: Iterable[Batch]) -> None:
             errors.update(code for code in accepted.rows.column("error_code").to_pylist() if code)
             _show(progress, job, ", ".join(f"{count} {code}" for code, count in errors.most_common()))
         _show(progress, job)
+    ray.kill(pool)
 
 
 def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
@@ -159,6 +160,7 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
             stream.end(Counter(number_of.pop(path) for path in paths))
             pool.remove.remote(paths)
             progress.advance(len(paths))
+    ray.kill(pool)
 
 
 class _Stream:
@@ -181,11 +183,11 @@ class _Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        ray.kill(self._feed)  # Ray Data may keep handles; if the job failed, the thread would wait for ever
         if kind is not None:
-            ray.kill(self._feed)  # nobody reads what the thread puts there
             self._job.cancel()
         # a storage that does not answer may hold it for minutes
-        self._thread.join(timeout=None if kind is None else LONGEST_EXIT_SECONDS)
+        self._thread.join(timeout=LONGEST_EXIT_SECONDS)
 
     def end(self, results: Mapping[int, int]) -> None:
         """Count results of batches by their numbers."""

@@ -86,7 +86,8 @@ class S3Listing:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < MAX_CONCURRENCY:
                     self._start(self._waiting.popleft())
-                for call in wait(self._running, return_when=FIRST_COMPLETED).done:
+                ended = wait(self._running, return_when=FIRST_COMPLETED).done
+                for call in [one for one in self._running if one in ended]:
                     yield self._end(self._running.pop(call), call.result())
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)

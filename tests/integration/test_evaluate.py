@@ -23,6 +23,7 @@ from mats_ray.evaluate.compare import compare
 from mats_ray.evaluate.log import EvaluationLog
 from mats_ray.evaluate.run import evaluate
 from mats_ray.tasks import INSTRUCTIONS, Task
+from tests import kills
 from tests.s3 import s3_server
 
 pytestmark = pytest.mark.ray
@@ -125,8 +126,8 @@ from mats_ray.config.base import validate
 from mats_ray.config.evaluate import EvaluateConfig
 from mats_ray.evaluate.run import evaluate
 output.FIRST_FLUSH_SECONDS = 0
-advance = on_ray.Progress.advance
-on_ray.Progress.advance = lambda *args, **more: (advance(*args, **more), time.sleep(0.3))
+update = on_ray.Progress.update
+on_ray.Progress.update = lambda *args, **more: (update(*args, **more), time.sleep(0.3))
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
 evaluate(EvaluateConfig.model_validate_json(sys.argv[2]))
 """
@@ -141,9 +142,7 @@ def test_a_killed_evaluation_goes_on_and_ends_like_an_unbroken_one(
     answers = tmp_path / "esc50" / "answers"
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as killed:
         deadline = time.monotonic() + 300
-        while (
-            len(list(answers.glob("*.parquet"))) < 3 and killed.poll() is None and time.monotonic() < deadline
-        ):
+        while kills.num_rows(str(answers)) < 3 and killed.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL, "it ended before it could be killed"
@@ -200,7 +199,7 @@ def test_variants_cost_one_pass_over_the_audio(ray_cluster, evaluated, esc, mode
     passes, encode = [], on_ray.write_missing_embeddings
 
     def counted(job, store):
-        passes.append(len(job.files_to_encode()))
+        passes.append(len(list(job.files_to_encode())))
         encode(job, store)
 
     monkeypatch.setattr(on_ray, "write_missing_embeddings", counted)
