@@ -437,7 +437,7 @@ def test_a_merged_adapter_gives_the_same_logits_and_half_precision_keeps_the_ada
 
         one = merged(model)
 
-        # merged weights are rounded, and processors sum in other orders: apart by a few units of the largest logit
+        # merged weights are rounded, and processors sum in other orders: apart relative to the largest logit
         atol = 1e-5 * expected.abs().max().item()
         torch.testing.assert_close(one(input_ids=ids).logits, expected, rtol=1.3e-6, atol=atol)
     assert isinstance(one, PeftModel) is not is_merged
