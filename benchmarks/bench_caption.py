@@ -72,7 +72,7 @@ def files(args: argparse.Namespace) -> None:
         job = CaptionJob(settings, paper, audio=args.audio, out=out, model=args.model)
         with job:
             num_batches = max(1, args.files // args.batch_size)
-            listed = [batch.files for batch in itertools.islice(job.batches(), num_batches)]
+            listed = list(itertools.islice(job.batches(), num_batches))
     paths = [path for table in listed for path in table.column("path").to_pylist()]
     encoder, answerer = (one.from_pretrained(args.model) for one in (AudioEncoder, Answerer))
     answer_stage = AnswerStage(job.answer_settings)

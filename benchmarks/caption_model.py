@@ -160,7 +160,7 @@ class Outcome:
     clips: int = 0
     """Rows in the output."""
     unreadable: int = 0
-    """Of these, rows with an error: the storage failed too often."""
+    """Number of these rows with an error: the storage failed too often."""
     answered: int = 0
     """Clips answered, also more than once."""
     begun: int = 0
@@ -284,7 +284,7 @@ class Task:
     node: Node | None = None
     """Where the samples of a batch lie."""
     life: int = 0
-    """Of the node when they were decoded."""
+    """Number of the node's life in which they were decoded."""
 
     @property
     def is_lost(self) -> bool:

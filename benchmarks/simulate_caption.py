@@ -183,7 +183,7 @@ class KillCosts:
     end_s: float
     decode_s: list[float]
     row_s: list[float]
-    """Of a model per row."""
+    """Seconds that a model works on one row."""
 
     def slower(self, factor: float) -> "KillCosts":
         """Return the times on a machine that is busier with other things."""

@@ -28,7 +28,7 @@ class AnswerSettings:
     model: str
     provenance: Provenance
     labels: Sequence[str] = ()
-    """Of classifications."""
+    """Those that clips are compared with, in classifications."""
     batch_size: int
     """Number of prompts answered at a time; clips are encoded in the batches they come in."""
     num_threads: int

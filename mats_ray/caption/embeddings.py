@@ -134,19 +134,13 @@ class EmbeddingStore:
 
     def embeddings(self, paths: Collection[str]) -> dict[str, np.ndarray]:
         """Return the embeddings, (C,) float32, of the files that have one, by path."""
-        table = self._table("path", "embedding")
-        pairs = zip(table["path"].to_pylist(), table["embedding"], strict=True)
-        return {path: _vector(value) for path, value in pairs if path in paths and value.is_valid}
-
-    def _table(self, *columns: str) -> pa.Table:
-        """Read some columns, or all, of all parts; embeddings stay in Arrow, much smaller than Python's."""
-        schema = pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names])
-        parts = [self.parts.read(name).select(schema.names) for name in self.parts.names()]
-        return pa.concat_tables([schema.empty_table(), *parts])
+        found = self.parts.find(pa.array(list(paths), pa.string()), ["path", "embedding"])
+        pairs = (pair for one in found for pair in zip(*one.table.columns, strict=True))
+        return {path.as_py(): _vector(value) for path, value in pairs if value.is_valid}
 
 
 def encoded_clips(table: pa.Table) -> Iterator[EncodedClip]:
-    """Yield the clips of a table of ``EmbeddingStore.tables``."""
+    """Yield the clips of a table of ``EmbeddingStore.join``."""
     rows = table.drop_columns(["embedding"]).to_pylist()
     for row, embedding in zip(rows, table["embedding"], strict=True):
         code, end_s = row["error_code"], row["end_s"]

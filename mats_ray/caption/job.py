@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -54,18 +53,6 @@ Item = TypeVar("Item")
 _NO_BATCH = -1
 _ROWS_AT_A_TIME = 8_192
 """Maximum number of error rows that are Python objects at the same time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
-    """Files that are sent together."""
-
-    number: int
-    """0, 1, 2, ..."""
-    files: pa.Table
-    """``decode.FILE_SCHEMA``."""
-    num_pairs: int
-    """Number of pairs of file and prompt."""
 
 
 class CaptionJob:
@@ -116,7 +103,7 @@ class CaptionJob:
         self._lock = threading.Lock()
         self._in_flight, self._stale = InFlight(), dict[PairKey, list[str]]()
         self._manifest, self._repeated = dict[str, Sequence[ManifestRow]](), set[str]()
-        """Of files in flight."""
+        """Both for files in flight."""
         self.num_files = self.num_files_done = self.num_files_new = 0
         self.is_listed = False
         self.done, self.new = Outcomes(), Outcomes()
@@ -141,8 +128,8 @@ class CaptionJob:
         with self._lock:
             self._writer.flush()
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the files that lack rows, with the prompts they lack.
+    def batches(self) -> Iterator[pa.Table]:
+        """Yield the files that lack rows, with the prompts they lack: tables of ``decode.FILE_SCHEMA``.
 
         Rows that are there twice are removed on the way. Files that are known to be of no use by their size
         have their rows at once.
@@ -150,14 +137,13 @@ class CaptionJob:
         Raises:
             DataError: No audio is there, or something cannot be read.
         """
-        number = 0
+        numbers = itertools.count()
         for block, comparison in self._compared(self._resolve):
             for files in _chunks(self._missing(block, comparison), self.settings.batch_size):
+                number = next(numbers)
                 for file, prompts in files:
                     self._send(file, prompts, block, batch=number)
-                num_pairs = sum(len(prompts) for _, prompts in files)
-                yield Batch(number=number, files=file_table(files), num_pairs=num_pairs)
-                number += 1
+                yield file_table(files)
 
     def files_to_encode(self) -> Iterator[pa.Table]:
         """Yield the files of all requests that have no embedding yet: tables of ``FILE_SCHEMA``."""

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from mats_ray.caption.output import FoundRows, OutputFolder, PairKey, PartStore, RowWriter, pair_mask
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.errors import ConfigError, DataError
-from mats_ray.storage import exists, is_remote, locate, make_folder, s3_options
+from mats_ray.storage import exists, is_remote, is_s3, locate, make_folder, s3_options
 
 TABLE = "rows.lance"
 """Name of the table in the output folder, beside the summary."""
@@ -65,7 +65,7 @@ class LanceStore(OutputFolder):
             raise ConfigError("caption.format=lance needs the extra: pip install 'mats-ray[lance]'") from None
         self._lance: Any = lance
         self._uri = self._path(TABLE) if is_remote(out) else f"{locate(out)[1]}/{TABLE}"
-        self._options = s3_options() if out.startswith("s3://") else {}
+        self._options = s3_options() if is_s3(out) else {}
         if create:
             make_folder(out)
         self.table: Any = self._open()
@@ -178,7 +178,8 @@ class LanceWriter(RowWriter):
             self._stale.clear()
 
     def close(self) -> None:
-        """Join what many commits have left in small files."""
+        """Commit the rows that wait, and join what many commits have left in small files."""
+        super().close()
         with self._timer:
             self._store.tidy()
 

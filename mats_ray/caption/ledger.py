@@ -118,7 +118,7 @@ def compare(
         files: (F,) ``s3_pages.SCHEMA``.
         plan: Their prompts.
         provenance: Of rows that count.
-        found: Rows by part with ``COLUMNS``.
+        found: Rows of these files by part, with ``COLUMNS``.
         retried: Codes of errors that do not count.
     """
     parts, done_K = list(found), np.zeros(len(plan.prompt_K), dtype=bool)
@@ -126,27 +126,25 @@ def compare(
         return Comparison(done_K=done_K, kept=(), surplus=(), stale={}, num_stale=0)
     table = pa.concat_tables([one.table for one in parts])
     part_N = np.repeat(np.arange(len(parts)), [len(one.table) for one in parts])
-    pair_N = _pairs(table, files, plan)
-    current_N = _current(table, files, provenance, retried)
+    file_N = _index_in(table["path"], files["path"])
+    pair_N = _pairs(table, file_N, plan)
+    current_N = _current(table, files["etag"].take(pa.array(file_N)), provenance, retried)
     keep_N, done = _complete(table, np.where(current_N, pair_N, -1))
     done_K[done] = True
     other_N = (pair_N >= 0) & ~keep_N
     surplus_N = other_N & done_K[pair_N]
-    stale_rows, stale = np.flatnonzero(other_N & ~surplus_N), dict[PairKey, list[str]]()
-    for key, part in _distinct_keys(table, part_N, stale_rows):
-        stale.setdefault(key, []).append(parts[part].part)
+    stale_rows = np.flatnonzero(other_N & ~surplus_N)
     return Comparison(
         done_K=done_K,
         kept=list(_split(parts, table, part_N, keep_N)),
         surplus=[(one.part, one.row_N) for one in _split(parts, table, part_N, surplus_N)],
-        stale=stale,
+        stale=_parts_by_pair(parts, table, part_N, stale_rows),
         num_stale=len(stale_rows),
     )
 
 
-def _pairs(table: pa.Table, files: pa.Table, plan: PromptPlan) -> np.ndarray:
+def _pairs(table: pa.Table, file_N: np.ndarray, plan: PromptPlan) -> np.ndarray:
     """Return the pair of each row, (N,) int64; -1: of none."""
-    file_N = _index_in(table["path"], files["path"])
     texts = [_prompt_text(prompt) for prompt in plan.prompts]
     prompt_N = _index_in(pc.binary_join_element_wise(table["task"], table["prompt"], "\0"), pa.array(texts))
     # pairs are sorted by file; each is found by its number among all pairs that could be
@@ -155,7 +153,7 @@ def _pairs(table: pa.Table, files: pa.Table, plan: PromptPlan) -> np.ndarray:
     code_N = file_N * len(plan.prompts) + prompt_N
     at_N = np.minimum(np.searchsorted(code_K, code_N, sorter=order_K), len(code_K) - 1)
     pair_N = order_K[at_N]
-    is_pair_N = (file_N >= 0) & (prompt_N >= 0) & (code_K[pair_N] == code_N)
+    is_pair_N = (prompt_N >= 0) & (code_K[pair_N] == code_N)
     return np.where(is_pair_N, pair_N, -1)
 
 
@@ -163,10 +161,11 @@ def _prompt_text(prompt: Prompt) -> str:
     return f"{prompt.task.value}\0{prompt.instruction}"
 
 
-def _current(table: pa.Table, files: pa.Table, provenance: Provenance, retried: frozenset[str]) -> np.ndarray:
-    """Return which rows are up to date, and no error to be retried: (N,) bool."""
-    file_N = pc.index_in(table["path"], value_set=files["path"].combine_chunks())
-    same = pc.equal(table["etag"], files["etag"].take(file_N))
+def _current(
+    table: pa.Table, etag_N: pa.ChunkedArray, provenance: Provenance, retried: frozenset[str]
+) -> np.ndarray:
+    """Return which rows are of the files' present ETags and of the provenance, and no error to be retried."""
+    same = pc.equal(table["etag"], etag_N)
     same = pc.and_(same, pc.equal(table["model_id"], provenance.model_id))
     same = pc.and_(same, pc.equal(table["decoding"], provenance.decoding))
     is_retried = pc.is_in(table["error_code"], value_set=pa.array(sorted(retried), pa.string()))
@@ -201,12 +200,15 @@ def _complete(table: pa.Table, pair_N: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return keep_N, pairs[is_whole]
 
 
-def _distinct_keys(table: pa.Table, part_N: np.ndarray, rows: np.ndarray) -> Iterator[tuple[PairKey, int]]:
-    """Yield path, task and prompt of rows with their parts, each once."""
+def _parts_by_pair(
+    parts: Sequence[FoundRows], table: pa.Table, part_N: np.ndarray, rows: np.ndarray
+) -> dict[PairKey, list[str]]:
+    """Return the parts that some of the rows are in, by the rows' pairs of file and prompt."""
     some = table.select(["path", "task", "prompt"]).take(pa.array(rows))
-    columns = (some[name].to_pylist() for name in some.column_names)
-    for path, task, prompt, part in dict.fromkeys(zip(*columns, part_N[rows].tolist(), strict=True)):
-        yield (path, task, prompt), part
+    columns, found = (some[name].to_pylist() for name in some.column_names), dict[PairKey, list[str]]()
+    for *key, part in dict.fromkeys(zip(*columns, part_N[rows].tolist(), strict=True)):
+        found.setdefault(tuple(key), []).append(parts[part].part)
+    return found
 
 
 def _split(

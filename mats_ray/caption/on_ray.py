@@ -27,13 +27,12 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.batch_feed import BatchFeed
 from mats_ray.caption.decode import BATCH_BYTES, DecodeStage, pack_table, unpack
 from mats_ray.caption.embeddings import PART_ROWS, EmbeddingStore, EncodeSettings, EncodeStage
-from mats_ray.caption.job import Batch, CaptionJob
+from mats_ray.caption.job import CaptionJob
 from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
@@ -41,7 +40,7 @@ from mats_ray.caption.summary import CaptionSummary
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio_files import AudioObject
-from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
+from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks, this_node
 from mats_ray.on_ray.errors import own_error
 from mats_ray.progress import Progress
 from mats_ray.storage import Environment, lock_folder
@@ -56,7 +55,7 @@ PREFETCH_BYTES = 2 * BATCH_BYTES
 machine, and decoding, where it is the faster stage, would fill it: memory that grows with the files."""
 
 LONGEST_EXIT_SECONDS = 10
-"""Longest wait for the thread that makes batches, once the job has failed."""
+"""Longest wait for the thread that makes batches, which is still at work if the job has failed."""
 
 BATCHES_PER_PROCESS = 16
 """Number of batches under way, per process of the job: enough for all to be at work, and few enough for the
@@ -104,7 +103,7 @@ def caption(
         return job.finish()
 
 
-def write_missing_rows(job: CaptionJob, batches: Iterable[Batch]) -> None:
+def write_missing_rows(job: CaptionJob, batches: Iterable[pa.Table]) -> None:
     """Compute the rows of batches and write them as they come.
 
     Raises:
@@ -115,19 +114,16 @@ def write_missing_rows(job: CaptionJob, batches: Iterable[Batch]) -> None:
         write_missing_embeddings(job, job.embeddings)
     _warn_if_too_small(job.settings)
     job.source.run_on(_list_on_cluster)
-    errors, pool = Counter[str](), _start_pool()
-    tables = (one.files if job.embeddings is None else job.embedded(one.files) for one in batches)
+    errors, tables = Counter[str](), batches if job.embeddings is None else map(job.embedded, batches)
     sized = ((table, pc.sum(pc.list_value_length(table["prompts"])).as_py() or 0) for table in tables)
-    stage = functools.partial(AnswerStage, job.answer_settings, _adder(pool))
     with Progress("caption", total=None, unit="file") as progress, _Stream(job, sized) as stream:
+        stage = functools.partial(AnswerStage, job.answer_settings, stream.add_windows)
         for rows in stream.results(_AnswerStage, stage, decode=job.embeddings is None):
             accepted = job.accept(rows)
-            stream.end(accepted.batches)
-            pool.remove.remote(accepted.files)
+            stream.end(accepted.batches, accepted.files)
             errors.update(code for code in accepted.rows.column("error_code").to_pylist() if code)
             _show(progress, job, ", ".join(f"{count} {code}" for code, count in errors.most_common()))
         _show(progress, job)
-    ray.kill(pool)
 
 
 def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
@@ -146,21 +142,19 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
             number_of.update(dict.fromkeys(table["path"].to_pylist(), number))
             yield table, len(table)
 
-    answer, pool = job.answer_settings, _start_pool()
+    answer = job.answer_settings
     settings = EncodeSettings(model=answer.model, num_threads=answer.num_threads, device=answer.device)
-    stage = functools.partial(EncodeStage, settings, _adder(pool))
     with (
         Progress("embed audio", total=None, unit="file") as progress,
         PartWriter(store.parts, part_rows=PART_ROWS) as writer,
         _Stream(job, numbered()) as stream,
     ):
+        stage = functools.partial(EncodeStage, settings, stream.add_windows)
         for rows in stream.results(_EncodeStage, stage):
             paths = [path for path in rows["path"].to_pylist() if path in number_of]
             writer.add(rows)
-            stream.end(Counter(number_of.pop(path) for path in paths))
-            pool.remove.remote(paths)
+            stream.end(Counter(number_of.pop(path) for path in paths), paths)
             progress.advance(len(paths))
-    ray.kill(pool)
 
 
 class _Stream:
@@ -169,12 +163,16 @@ class _Stream:
     Args:
         job: Its settings.
         batches: Tables, each with the number of results that end it.
+
+    Attributes:
+        add_windows: ``WindowPool.add`` of the pool that all processes of a stage share.
     """
 
     def __init__(self, job: CaptionJob, batches: Iterable[tuple[pa.Table, int]]) -> None:
         self._job, self._batches = job, batches
-        processes = job.settings.concurrency + job.settings.decode_concurrency
-        self._feed: Any = _on_driver_node(BatchFeed, BATCHES_PER_PROCESS * processes)
+        self._feed = _on_driver_node(BatchFeed, BATCHES_PER_PROCESS * _num_processes(job.settings))
+        self._pool = _on_driver_node(WindowPool)
+        self.add_windows = functools.partial(_add_windows, self._pool)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._put_batches, name="requests", daemon=True)
 
@@ -183,15 +181,17 @@ class _Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        ray.kill(self._feed)  # Ray Data may keep handles; if the job failed, the thread would wait for ever
+        for actor in (self._feed, self._pool):  # Ray Data may keep handles; the thread may wait for the feed
+            ray.kill(actor)
         if kind is not None:
             self._job.cancel()
         # a storage that does not answer may hold it for minutes
         self._thread.join(timeout=LONGEST_EXIT_SECONDS)
 
-    def end(self, results: Mapping[int, int]) -> None:
-        """Count results of batches by their numbers."""
+    def end(self, results: Mapping[int, int], paths: Sequence[str]) -> None:
+        """Count results of batches by their numbers, and forget files that have all of theirs."""
         self._feed.end.remote(dict(results))
+        self._pool.remove.remote(paths)
 
     def results(self, actor: Any, stage: Callable[[], Any], *, decode: bool = True) -> Iterator[pa.Table]:
         """Yield the tables of a stage, in the order they are finished.
@@ -280,11 +280,15 @@ class _EncodeStage(_ModelStage): ...
 
 def _stream_batches(context: DataContext, settings: CaptionConfig) -> None:
     """Set Ray Data to pass on every batch by itself, as soon as it is there."""
-    processes, options = settings.concurrency + settings.decode_concurrency, context.execution_options
-    limits = ExecutionResources.for_limits(object_store_memory=processes * PREFETCH_BYTES)
+    options, prefetch = context.execution_options, _num_processes(settings) * PREFETCH_BYTES
+    limits = ExecutionResources.for_limits(object_store_memory=prefetch)
     options.resource_limits = options.resource_limits.min(limits)
     context.target_max_block_size = 1  # a batch is one row, which is never split
     context.issue_detectors_config.detectors = []  # the source runs as long as the job: it does not hang
+
+
+def _num_processes(settings: CaptionConfig) -> int:
+    return settings.concurrency + settings.decode_concurrency
 
 
 def _source(feed: Any) -> Dataset:
@@ -295,7 +299,7 @@ def _source(feed: Any) -> Dataset:
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=0,
-        scheduling_strategy=_driver_node(),
+        scheduling_strategy=this_node(),
     )
 
 
@@ -344,24 +348,11 @@ def _call(environment: Environment, function: Callable[..., Page], args: Any, kw
     return function(*args, **kwargs)
 
 
-def _start_pool() -> Any:
-    """Start the actor that pools windows."""
-    return _on_driver_node(WindowPool)
-
-
 def _on_driver_node(actor: Any, *arguments: Any) -> Any:
     """Start an actor on the driver's node: it must not end with another one."""
     if not ray.is_initialized():
         ray.init()  # as Ray Data would
-    return ray.remote(actor).options(num_cpus=0, scheduling_strategy=_driver_node()).remote(*arguments)
-
-
-def _driver_node() -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def _adder(pool: Any) -> Any:
-    return functools.partial(_add_windows, pool)
+    return ray.remote(actor).options(num_cpus=0, scheduling_strategy=this_node()).remote(*arguments)
 
 
 def _add_windows(pool: Any, windows: WindowSum) -> WindowSum | None:

@@ -130,6 +130,10 @@ class RowWriter:
         """Write the rows that wait."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Write the rows that wait; there are no more."""
+        self.flush()
+
     @property
     def seconds(self) -> float:
         """Seconds spent on writing."""

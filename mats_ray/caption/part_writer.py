@@ -76,10 +76,6 @@ class PartWriter(RowWriter):
             else:
                 self._open(*self._new_part())
 
-    def close(self) -> None:
-        """Write the rows that wait."""
-        self.flush()
-
     def find(self, paths: pa.Array, columns: Sequence[str]) -> Iterator[FoundRows]:
         """Yield the rows of some files: ``PartStore.find``, with those that are not written yet."""
         yield from self._store.find(paths, columns, without=self._name)

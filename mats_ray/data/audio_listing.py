@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from mats_ray.data.audio_files import AudioObject, local_object, local_path, path_text
 from mats_ray.data.decoders.containers import HEAD_BYTES, has_audio_signature
 from mats_ray.errors import DataError, StorageError
-from mats_ray.storage import StoredFile, is_remote, list_files, locate, read_bytes, stat
+from mats_ray.storage import StoredFile, is_remote, is_s3, list_files, locate, read_bytes, stat
 from mats_ray.storage.s3_pages import SCHEMA
 from mats_ray.storage.s3_shards import S3Listing, Submit
 
@@ -93,7 +93,7 @@ class AudioListing:
         self.root, self.left_out, self.num_files = root, Counter[str](), 0
         self._num_heads = 0
         self._s3 = None
-        if _is_s3(root):
+        if is_s3(root):
             self._s3 = S3Listing(root, prefixes=prefixes, resume_after=resume_after)
 
     def run_on(self, submit: Submit) -> None:
@@ -209,10 +209,6 @@ def format_left_out(left_out: Counter[str]) -> str:
     shown = [f"{count} {extension or 'without extension'}" for extension, count in often]
     rest = len(left_out) - len(shown)
     return ", ".join([*shown, *([f"{rest} other extensions"] if rest else [])])
-
-
-def _is_s3(root: str) -> bool:
-    return is_remote(root) and "s3" in locate(root)[0].protocol
 
 
 def _to_tables(found: Iterable[Found], make: Callable[[Found], AudioObject]) -> Iterator[pa.Table]:

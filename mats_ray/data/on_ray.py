@@ -14,7 +14,6 @@ import ray
 import ray.data
 import torch
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
@@ -22,7 +21,7 @@ from mats_ray.data.mixture import check_layout
 from mats_ray.data.shared_spans import SharedSpans
 from mats_ray.data.stream import SpanReader, StreamPlace, noised, rebatched, spans_of, with_embeddings
 from mats_ray.errors import DataError
-from mats_ray.on_ray.data import MAX_RETRIES, finished_blocks
+from mats_ray.on_ray.data import MAX_RETRIES, finished_blocks, this_node
 
 
 def start_reader(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, ranks: Sequence[int]) -> Any:
@@ -47,14 +46,13 @@ def start_reader(config: RunConfig, data: EmbeddedTriplets, place: StreamPlace, 
             f"{config.embedded_path} was written with data.embed.mode={found}, the configuration says "
             f"{config.data.embed.mode}; run `mats embed` again"
         )
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(SharedSpans)
     return actor.options(
         num_cpus=0,  # training workers may hold every CPU of the node
         max_concurrency=2 * len(ranks),  # one call of each, and one of a task that died waiting
         max_restarts=MAX_RETRIES,
         max_task_retries=MAX_RETRIES,
-        scheduling_strategy=here,
+        scheduling_strategy=this_node(),
     ).remote(SpanReader(config, data, place), ranks)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+import ray
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.debug import log_once
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.on_ray.errors import own_error
 
@@ -41,6 +43,11 @@ def finished_blocks(dataset: Dataset, *, prefetch: int = 0) -> Iterator[pa.Table
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=prefetch):
         assert isinstance(block, pa.Table)
         yield block
+
+
+def this_node() -> NodeAffinitySchedulingStrategy:
+    """Return the strategy of what must stay on the node of this process, and may end with it."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def disable_output(context: DataContext) -> None:

@@ -3,7 +3,7 @@
 Whatever fails is a ``StorageError`` that names path and cause; it imports neither Ray nor torch.
 """
 
-from mats_ray.storage.access import Environment, is_remote, locate, s3_options
+from mats_ray.storage.access import Environment, is_remote, is_s3, locate, s3_options
 from mats_ray.storage.listing import StoredFile, exists, list_files, local_etag, name_of, stat
 from mats_ray.storage.lock import lock_folder
 from mats_ray.storage.parquet import UNFINISHED, check_finished, parquet_files, reading_parquet
@@ -33,6 +33,7 @@ __all__ = [
     "exists",
     "fetch_into",
     "is_remote",
+    "is_s3",
     "list_files",
     "local_etag",
     "locate",

@@ -17,6 +17,7 @@ from mats_ray.errors import DataError
 _S3_TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}
 SECRETS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
 """s3fs's arguments; without keys, it finds the machine's own role."""
+_S3_PROTOCOLS = ("s3", "s3a")
 _VARIABLES = (
     *SECRETS,
     "AWS_ENDPOINT_URL_S3",
@@ -31,6 +32,11 @@ def is_remote(path: str) -> bool:
     return "://" in path and not path.startswith("file://")
 
 
+def is_s3(path: str) -> bool:
+    """Whether a path is a URI of S3."""
+    return path.partition("://")[0] in _S3_PROTOCOLS and "://" in path
+
+
 def locate(path: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of a path or URI, and the path inside it: absolute, or bucket and key.
 
@@ -42,16 +48,16 @@ def locate(path: str) -> tuple[AbstractFileSystem, str]:
         return fsspec.filesystem("file"), _absolute(key if separator else path)
     if "@" in key.partition("/")[0]:
         raise DataError(f"{protocol}://... holds a user or a password; keys come from the environment")
-    is_s3 = protocol in {"s3", "s3a"}
-    if not protocol or (is_s3 and not key.partition("/")[0]):
+    in_s3 = is_s3(path)
+    if not protocol or (in_s3 and not key.partition("/")[0]):
         raise DataError(f"{path}: no such storage")
     # listings are not kept: s3fs would not see what others write
-    options = {"use_listings_cache": False} | (_s3_settings() if is_s3 else {})
+    options = {"use_listings_cache": False} | (_s3_settings() if in_s3 else {})
     try:
         files = fsspec.filesystem(protocol, **options)
     except (ValueError, ImportError) as error:
         raise DataError(f"{path}: no access to {protocol}:// paths: {error}") from error
-    if not is_s3:
+    if not in_s3:
         return files, str(files._strip_protocol(path))
     # s3fs's own retries have no jitter and multiply ours; and it would cut a key at "?versionId="
     s3 = cast("Any", files)

@@ -13,9 +13,9 @@ class S3Prices:
     region: str
     date: str
     put: float
-    """Of one PUT, COPY, POST or LIST."""
+    """One PUT, COPY, POST or LIST."""
     get: float
-    """Of one GET or HEAD."""
+    """One GET or HEAD."""
     to_region_gb: float
     """Per GB to another region of the same cloud; within the region nothing."""
     to_internet_gb: float

@@ -16,7 +16,6 @@ import torch
 from pyarrow import fs
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
@@ -29,6 +28,7 @@ from mats_ray.models.directory import save_model
 from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.mats import TrainBatch
 from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.on_ray.data import this_node
 from mats_ray.on_ray.errors import failure_reason, own_error
 from mats_ray.storage import Environment, is_remote, locate, lock_folder
 from mats_ray.train.checkpoints import CheckpointStore, CheckpointUploader, open_store, restore
@@ -113,8 +113,7 @@ def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
 
 def _coordinator_on_this_node() -> Any:
     """Ray would put the actor on any node, and the run would end with that node."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return _Coordinator.options(scheduling_strategy=here).remote(Environment())
+    return _Coordinator.options(scheduling_strategy=this_node()).remote(Environment())
 
 
 def _trainer(config: RunConfig, data: EmbeddedTriplets, coordinator: Any) -> TorchTrainer:

@@ -344,7 +344,7 @@ def test_windows_pooled_by_several_processes_make_one_row_per_file(ray_cluster, 
     job = CaptionJob(config(**settings, batch_size=100), **where)  # each file in one batch
     answer = AnswerStage(job.answer_settings)
     with job:
-        batches = [clips for batch in job.batches() for clips in job.decode_stage(batch.files)]
+        batches = [clips for batch in job.batches() for clips in job.decode_stage(batch)]
     expected = [row for batch in batches for row in answer(batch).to_pylist()]
 
     processes = {"batch_size": 2, "concurrency": 2, "decode_concurrency": 2}

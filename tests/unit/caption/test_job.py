@@ -34,7 +34,7 @@ def files(*names, size=1_000, etag="1"):
 def answer(job, batch, *, error=None):
     """Answer a batch; returns its pairs of name and prompt."""
     rows, pairs = [], []
-    for file in batch.files.to_pylist():
+    for file in batch.to_pylist():
         for value in file["prompts"]:
             prompt, source = Prompt.from_value(value), Source(path=file["path"], etag=file["etag"])
             text = Answer(text="a dog", num_tokens=2, finish_reason="stop")
@@ -53,7 +53,7 @@ def run(model, out, audio, *, error=None, **settings):
     sent = []
     with job:
         for batch in job.batches():
-            assert len(batch.files) <= 2
+            assert len(batch) <= 2
             sent += answer(job, batch, error=error)
     return job.finish(), sent
 

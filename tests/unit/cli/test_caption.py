@@ -73,8 +73,8 @@ def test_a_finished_job_starts_no_ray(model, audio, tmp_path, capsys, caplog):
     def in_this_process(job: CaptionJob, batches):
         answer = AnswerStage(job.answer_settings)
         for one in batches:
-            planned.extend(one.files.to_pylist())
-            for clips in job.decode_stage(one.files):
+            planned.extend(one.to_pylist())
+            for clips in job.decode_stage(one):
                 job.accept(answer(clips))
 
     with pytest.MonkeyPatch.context() as patch:
