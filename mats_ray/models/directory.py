@@ -21,6 +21,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.stand_in import stand_ins_of
 from mats_ray.models.startup import quiet_transformers
 from mats_ray.types import CLAPIdentity
 
@@ -61,6 +62,8 @@ class ModelInfo(ModelSettings):
     directory: Path
     model_id: str
     """Name and content hash of the trained parts; written into every row of a batch job."""
+    stand_ins: tuple[str, ...] = ()
+    """Parts ("clap", "llm") that were stand-ins when it was trained, or are: its answers mean nothing."""
 
     @property
     def space(self) -> str:
@@ -107,6 +110,8 @@ def save_model(
         "santa": settings.santa.model_dump(mode="json"),
         "clap_identity": asdict(settings.clap),
     }
+    if stand_ins := stand_ins_of(settings.model):
+        facts["stand_ins"] = stand_ins
     _write_json(directory / CONFIG, facts)
     _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
 
@@ -125,15 +130,17 @@ def read_info(directory: str | Path) -> ModelInfo:
         )
     try:
         model = ModelConfig.model_validate(tree["model"])
+        resolved = _resolved(model, directory)
         info = ModelInfo(
             directory=directory,
             name=tree["name"],
             version=tree["mats_ray_version"],
-            model=_resolved(model, directory),
+            model=resolved,
             santa=SantaConfig.model_validate(tree["santa"]),
             generation=GenerationConfig.model_validate(generation),
             clap=CLAPIdentity(**tree["clap_identity"]),
             model_id=f"{tree['name']}@{_content_hash(directory)}",
+            stand_ins=tuple(sorted({*tree.get("stand_ins", ()), *stand_ins_of(resolved)})),
         )
     except ValidationError as error:
         raise ModelError(f"{directory}: {explain(ModelConfig, error)}") from error

@@ -1,0 +1,192 @@
+"""A rehearsal: stand-ins and rows, then prepare to evaluate by the shipped entries, then the table.
+
+The entries (``jobs/*.py``, ``serve/config.yaml``) are those of a checkout of the repository.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mats_ray.config import RunConfig
+from mats_ray.config.run import load_config
+from mats_ray.errors import ConfigError
+from mats_ray.rehearsal.changes import Change, Inputs, Machine, changes_for, overlay
+from mats_ray.rehearsal.clap_stand_in import FILE, write_msclap
+from mats_ray.rehearsal.comparison import Comparison, compare
+from mats_ray.rehearsal.llm_stand_in import published, write_llm
+from mats_ray.rehearsal.rows import Rows, write_rows
+from mats_ray.rehearsal.service import ask_service, serve_config
+from mats_ray.rehearsal.stages import StageResult, StageRunner
+from mats_ray.rehearsal.tokenizer_stand_ins import write_gpt2_tokenizer
+from mats_ray.train.checkpoints import open_store
+
+ZERO_STEPS = 2
+QUESTION = "Which sounds can be heard?"
+_DONE = "written.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a rehearsal found."""
+
+    changes: Sequence[Change]
+    stages: Sequence[StageResult]
+    comparisons: Sequence[Comparison]
+    answer: str
+    """Of the service to one question; it means nothing."""
+
+
+def rehearse(
+    configs: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    num_layers: int | None,
+    num_steps: int,
+    out: Path,
+    announce: Callable[[str], None],
+) -> Rehearsal:
+    """Rehearse a configuration.
+
+    Args:
+        configs: Its files.
+        overrides: ``key=value`` changes of the user's own.
+        num_layers: Layers of the language model's stand-in; None: as published.
+        num_steps: Steps of training, at least 2.
+        out: Folder; stand-ins that are there already are used again, all else is replaced.
+        announce: Called with each line about what is done.
+
+    Raises:
+        ConfigError: The configuration is not valid, has no stand-in, or there is no checkout here.
+        RehearsalError: A stage failed.
+    """
+    config = load_config(configs, overrides)
+    _check_checkout()
+    folder = out.resolve()
+    rows = write_rows(folder / "rows")
+    inputs = _stand_ins(config, folder, rows, num_layers=num_layers, announce=announce)
+    changes = changes_for(config, Machine.this(), inputs, num_steps=num_steps)
+    changes = [*_layers(config, num_layers), *changes]
+    for change in changes:
+        announce(f"changed: {change}")
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    file = folder / "changes.yaml"
+    file.write_text(
+        yaml.safe_dump(overlay([c for c in changes if c.key != _LAYERS]), sort_keys=False), "utf-8"
+    )
+    flags = [flag for one in [*configs, str(file)] for flag in ("--config", one)]
+    flags += [flag for one in overrides for flag in ("--set", one)]
+    here = load_config([*configs, file], overrides)
+    runner = StageRunner(folder / "logs", announce)
+    _train_stages(runner, here, flags)
+    answer = _answer_stages(runner, here, flags, rows, folder)
+    return Rehearsal(
+        changes=changes,
+        stages=runner.results,
+        comparisons=compare(here, runner.results),
+        answer=answer,
+    )
+
+
+_LAYERS = "layers of the language model"
+
+
+def _layers(config: RunConfig, num_layers: int | None) -> list[Change]:
+    if num_layers is None:
+        return []
+    model = published(config.llm_path)
+    return [Change(_LAYERS, model.config[model.layers_key], num_layers, "--scale")]
+
+
+def _check_checkout() -> None:
+    for path in ("jobs/train.py", "serve/config.yaml"):
+        if not Path(path).is_file():
+            raise ConfigError(
+                f"no {path} here: `mats rehearse` runs in the root of a checkout of the repository"
+            )
+
+
+def _stand_ins(
+    config: RunConfig, folder: Path, rows: Rows, *, num_layers: int | None, announce: Callable[[str], None]
+) -> Inputs:
+    """Write the stand-ins that are not there yet; a note in each folder says that it is complete."""
+    llm = f"{config.llm_path.rsplit('/', 1)[-1]}-{num_layers or 'all'}-layers"
+    published(config.llm_path)
+    clap, tokenizer, language_model = (
+        folder / "stand_ins" / name for name in ("msclap", "gpt2_tokenizer", llm)
+    )
+    work = {
+        clap: lambda: write_msclap(clap),
+        tokenizer: lambda: write_gpt2_tokenizer(tokenizer, rows.texts),
+        language_model: lambda: write_llm(config.llm_path, language_model, rows.texts, num_layers=num_layers),
+    }
+    for path, write in work.items():
+        if not (path / _DONE).is_file():
+            announce(f"writing the stand-in {path}")
+            shutil.rmtree(path, ignore_errors=True)
+            write()
+            (path / _DONE).write_text(json.dumps({"complete": True}), "utf-8")
+    return Inputs(
+        clap=str(clap / FILE),
+        clap_tokenizer=str(tokenizer),
+        llm=str(language_model),
+        sources=rows.sources,
+        output_dir=str(folder / "run"),
+    )
+
+
+def _job(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, f"jobs/{name}.py", *arguments]
+
+
+def _train_stages(runner: StageRunner, config: RunConfig, flags: Sequence[str]) -> None:
+    """Prepare, embed, build the memory, train, kill, resume; then each ZeRO stage from its start."""
+    runs = Path(config.runs_dir)
+    runner.run("prepare", _job("prepare", *flags, "--report"), wrote=[Path(config.triplets_path)])
+    runner.run("embed", _job("embed", *flags), wrote=[Path(config.embedded_path)])
+    runner.run("memory", _job("memory", *flags), wrote=[Path(config.memory_path)])
+    store = open_store(config)
+    runner.kill("train until killed", _job("train", *flags), lambda: bool(store.committed()), wrote=[runs])
+    runner.run("train resumed", _job("train", *flags), wrote=[runs, Path(config.model_dir)])
+    for stage in range(4):
+        changed = {
+            "name": f"zero{stage}",
+            "train.engine.zero_stage": stage,
+            "train.num_steps": ZERO_STEPS,
+            "output_dir": f"{config.output_dir}/zero{stage}",
+            "data.embedded": config.embedded_path,
+            "memory.path": config.memory_path,
+        }
+        sets = [flag for key, value in changed.items() for flag in ("--set", f"{key}={value}")]
+        runner.run(
+            f"train ZeRO {stage}",
+            _job("train", *flags, *sets),
+            wrote=[Path(f"{config.output_dir}/zero{stage}")],
+        )
+
+
+def _answer_stages(
+    runner: StageRunner, config: RunConfig, flags: Sequence[str], rows: Rows, folder: Path
+) -> str:
+    """Caption, serve and ask over HTTP, ask on the command line, evaluate."""
+    model, out = config.model_dir, Path(config.output_dir)
+    paths = ["--model", model, "--audio", str(rows.audio), "--out", str(out / "captions")]
+    runner.run("caption", _job("caption", *paths, *flags), wrote=[out / "captions"])
+    clip = rows.audio / "clip0000.wav"
+    service = serve_config(Path("serve/config.yaml"), folder / "serve.yaml", model=model)
+    program = str(Path(sys.executable).with_name("serve"))
+    with runner.process("serve", [program, "run", str(service.path)]) as process:
+        answer = ask_service(service.url, clip, QUESTION, alive=lambda: process.poll() is None)
+    ask = [sys.executable, "-m", "mats_ray", "ask", str(clip), QUESTION, "--model", model]
+    runner.run("ask", ask)
+    caption = config.caption
+    evaluate = ["--benchmark", "clotho", "--annotations", str(rows.evaluation), "--audio", str(rows.audio)]
+    evaluate += ["--model", model, "--out", str(out / "evaluation"), "--rehearsal"]
+    evaluate += ["--set", f"caption.decode_concurrency={caption.decode_concurrency}"]
+    evaluate += ["--set", f"caption.batch_size={caption.batch_size}"]
+    runner.run("evaluate", _job("evaluate", *evaluate), wrote=[out / "evaluation"])
+    return answer
