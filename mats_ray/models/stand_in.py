@@ -55,6 +55,6 @@ def refuse_stand_ins(source: str, stand_ins: tuple[str, ...], *, rehearsal: bool
     """
     if stand_ins and not rehearsal:
         raise ModelError(
-            f"{source} is of a rehearsal: its {' and '.join(stand_ins)} are stand-ins without meaning; "
+            f"{source} is of a rehearsal on stand-ins ({', '.join(stand_ins)}), its answers mean nothing; "
             "use a trained model, or add --rehearsal"
         )

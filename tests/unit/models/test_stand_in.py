@@ -54,7 +54,7 @@ def test_a_model_trained_on_stand_ins_stays_known_as_one(model):
 
 
 def test_it_is_refused_unless_it_is_a_rehearsal():
-    with pytest.raises(ModelError, match="out/m is of a rehearsal: its clap and llm are stand-ins"):
+    with pytest.raises(ModelError, match=r"out/m is of a rehearsal on stand-ins \(clap, llm\)"):
         refuse_stand_ins("out/m", ("clap", "llm"), rehearsal=False)
     refuse_stand_ins("out/m", ("clap", "llm"), rehearsal=True)
     refuse_stand_ins("out/m", (), rehearsal=False)

@@ -19,7 +19,7 @@ def test_the_memory_of_a_child_counts(tmp_path):
         assert child.stdout.readline() == b"ready\n"
         with ProcessMemory(os.getpid()) as memory:
             pass
-        assert child in [child] and child.pid in {one.pid for one in descendants(os.getpid())}
+        assert child.pid in {one.pid for one in descendants(os.getpid())}
     finally:
         child.communicate(b"\n")
 
