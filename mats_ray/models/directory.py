@@ -102,18 +102,22 @@ def save_model(
     llm = None if trained is None else _below("llm.", trained)
     _save_llm(directory, model.llm, base=tree["llm"]["path"], tensors=llm)
     prompts.tokenizer.save_pretrained(directory)
+    _write_json(directory / CONFIG, _facts(settings, tree))
+    _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
+
+
+def _facts(settings: ModelSettings, model: dict[str, Any]) -> dict[str, Any]:
+    """Return ``config.json``: the settings, their section ``model`` with references as they are stored."""
     facts = {
         "format": FORMAT,
         "name": settings.name,
         "mats_ray_version": settings.version,
-        "model": tree,
+        "model": model,
         "santa": settings.santa.model_dump(mode="json"),
         "clap_identity": asdict(settings.clap),
     }
-    if stand_ins := stand_ins_of(settings.model):
-        facts["stand_ins"] = stand_ins
-    _write_json(directory / CONFIG, facts)
-    _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
+    stand_ins = stand_ins_of(settings.model)
+    return facts | {"stand_ins": stand_ins} if stand_ins else facts
 
 
 def read_info(directory: str | Path) -> ModelInfo:

@@ -90,7 +90,7 @@ PUBLISHED = {
             "rms_norm_eps": 1e-05,
             "rope_scaling": None,
             "tie_word_embeddings": False,
-            "torch_dtype": "float16",
+            "torch_dtype": "bfloat16",
             "use_cache": True,
             "vocab_size": 32000,
         },

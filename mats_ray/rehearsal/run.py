@@ -64,42 +64,36 @@ def rehearse(
         ConfigError: The configuration is not valid, has no stand-in, or there is no checkout here.
         RehearsalError: A stage failed.
     """
-    config = load_config(configs, overrides)
+    shipped = load_config(configs, overrides)
     _check_checkout()
     folder = out.resolve()
     rows = write_rows(folder / "rows")
-    inputs = _stand_ins(config, folder, rows, num_layers=num_layers, announce=announce)
-    changes = changes_for(config, Machine.this(), inputs, num_steps=num_steps)
-    changes = [*_layers(config, num_layers), *changes]
+    inputs = _stand_ins(shipped, folder, rows, num_layers=num_layers, announce=announce)
+    changes = changes_for(shipped, Machine.this(), inputs, num_steps=num_steps)
+    file = folder / "changes.yaml"
+    file.write_text(yaml.safe_dump(overlay(changes), sort_keys=False), "utf-8")
+    changes = [*_layers(shipped, num_layers), *changes]
     for change in changes:
         announce(f"changed: {change}")
     shutil.rmtree(folder / "run", ignore_errors=True)
-    file = folder / "changes.yaml"
-    file.write_text(
-        yaml.safe_dump(overlay([c for c in changes if c.key != _LAYERS]), sort_keys=False), "utf-8"
-    )
-    flags = [flag for one in [*configs, str(file)] for flag in ("--config", one)]
-    flags += [flag for one in overrides for flag in ("--set", one)]
-    here = load_config([*configs, file], overrides)
-    runner = StageRunner(folder / "logs", announce)
-    _train_stages(runner, here, flags)
-    answer = _answer_stages(runner, here, flags, rows, folder)
-    return Rehearsal(
-        changes=changes,
-        stages=runner.results,
-        comparisons=compare(here, runner.results),
-        answer=answer,
-    )
+    config, runner = load_config([*configs, file], overrides), StageRunner(folder / "logs", announce)
+    flags = _flags([*configs, str(file)], overrides)
+    _train_stages(runner, config, flags)
+    answer = _answer_stages(runner, config, flags, rows, folder)
+    comparisons = compare(config, runner.results)
+    return Rehearsal(changes=changes, stages=runner.results, comparisons=comparisons, answer=answer)
 
 
-_LAYERS = "layers of the language model"
+def _flags(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    flags = [flag for one in configs for flag in ("--config", one)]
+    return flags + [flag for one in overrides for flag in ("--set", one)]
 
 
 def _layers(config: RunConfig, num_layers: int | None) -> list[Change]:
     if num_layers is None:
         return []
     model = published(config.llm_path)
-    return [Change(_LAYERS, model.config[model.layers_key], num_layers, "--scale")]
+    return [Change("layers of the language model", model.config[model.layers_key], num_layers, "--scale")]
 
 
 def _check_checkout() -> None:

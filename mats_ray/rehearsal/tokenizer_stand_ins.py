@@ -15,6 +15,16 @@ LEARNT = 4_000
 """Number of entries learnt from the texts, at most."""
 
 
+_LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
+_LLAMA_SETTINGS = {
+    "tokenizer_class": "LlamaTokenizer",
+    "add_bos_token": True,
+    "add_eos_token": False,
+    "legacy": False,
+    "model_max_length": 4096,
+}
+
+
 def _fillers(count: int) -> Iterator[str]:
     return (f"stand-in-{number:06d}" for number in range(count))
 
@@ -86,22 +96,8 @@ def write_llama_tokenizer(folder: Path, texts: Sequence[str], *, size: int = 32_
         model.pieces.add(piece=filler, score=0.0, type=unused)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(model.SerializeToString())
-    settings = {
-        "tokenizer_class": "LlamaTokenizer",
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "pad_token": "<unk>",
-        "add_bos_token": True,
-        "add_eos_token": False,
-        "legacy": False,
-        "model_max_length": 4096,
-    }
-    _write(folder / "tokenizer_config.json", settings)
-    _write(
-        folder / "special_tokens_map.json",
-        {key: settings[key] for key in settings if key.endswith("_token") and not key.startswith("add_")},
-    )
+    _write(folder / "tokenizer_config.json", {**_LLAMA_SETTINGS, **_LLAMA_TOKENS})
+    _write(folder / "special_tokens_map.json", dict(_LLAMA_TOKENS))
 
 
 def _write(path: Path, tree: dict[str, object]) -> None:
