@@ -1,6 +1,8 @@
 """Stand-ins for language models of the hub: published ``config.json``, names, shapes, types, sharding.
 
-Tensors are computed and written one shard at a time: a model may be larger than the memory.
+Tensors are computed and written one shard at a time: a model may be larger than the memory. The end token's row
+of the output layer is zero, the one departure from the recipe: answers of random weights then have the full
+length, as the time and memory of a stage shall be those of its longest answers.
 """
 
 import json
@@ -34,6 +36,8 @@ class Published:
     """Key of the number of layers in it."""
     dtype: torch.dtype
     write_tokenizer: Callable[[Path, Sequence[str]], None]
+    output: str
+    """Name of the output layer's weights in the file; the embedding's where they are tied."""
     prefix: str = ""
     """Prefix of transformers' names that the file does not have."""
     unused: Callable[[int], Mapping[str, Tensor]] = lambda _: {}
@@ -68,6 +72,7 @@ PUBLISHED = {
         layers_key="n_layer",
         dtype=torch.float32,
         write_tokenizer=write_gpt2_tokenizer,
+        output="wte.weight",
         prefix="transformer.",
         unused=_causal_masks,
     ),
@@ -97,6 +102,7 @@ PUBLISHED = {
         layers_key="num_hidden_layers",
         dtype=torch.bfloat16,
         write_tokenizer=write_llama_tokenizer,
+        output="lm_head.weight",
     ),
 }
 """By hub id. Vicuna's published files are float16 in torch's format; its stand-in is bfloat16 safetensors."""
@@ -158,6 +164,8 @@ def _write_shards(folder: Path, model: Published, config: Mapping[str, Any]) -> 
         one = len(shards) == 1
         file = "model.safetensors" if one else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {name: torch.from_numpy(fill(name, shapes[name])).to(model.dtype) for name in names}
+        if model.output in tensors:
+            tensors[model.output][config["eos_token_id"]] = 0
         tensors |= unused if number == 1 else {}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, file)

@@ -36,6 +36,7 @@ def small_llama(monkeypatch):
         config=config,
         layers_key=published.layers_key,
         dtype=published.dtype,
+        output=published.output,
         write_tokenizer=lambda folder, texts: llm_stand_in.write_llama_tokenizer(folder, texts, size=5_000),
     )
     monkeypatch.setitem(PUBLISHED, "small", small)
