@@ -56,6 +56,16 @@ def test_a_sharded_model_loads_in_its_type(small_llama, tmp_path):
     assert index["metadata"]["total_size"] == sum(2 * p.numel() for p in llm.parameters())
 
 
+def test_no_answer_ends_early(small_llama, tmp_path):
+    write_llm(small_llama, tmp_path, TEXTS, num_layers=2)
+    llm = load_llm(str(tmp_path))
+
+    ids = llm.generate(torch.tensor([[1, 40, 300]]), max_new_tokens=30, do_sample=False, pad_token_id=0)
+
+    assert ids.shape[1] == 33
+    assert llm.config.eos_token_id not in ids[0, 3:].tolist()
+
+
 @pytest.mark.parametrize(
     ("ref", "known"), [("openai-community/gpt2", "gpt2"), ("lmsys/vicuna-7b-v1.5", "vicuna-7b-v1.5")]
 )
