@@ -1,8 +1,8 @@
 """Stand-ins for language models of the hub: published ``config.json``, names, shapes, types, sharding.
 
-Tensors are computed and written one shard at a time: a model may be larger than the memory. One row departs from
-the recipe, that of the end token in the output layer, which is zero: so answers have their full length, and the
-time and memory of a stage are those of its longest answers.
+Tensors are computed and written one shard at a time: a model may be larger than the memory. One row departs
+from the recipe, that of the end token in the output layer, which is zero: so answers have their full length,
+and the time and memory of a stage are those of its longest answers.
 """
 
 import json
