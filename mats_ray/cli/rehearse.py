@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, default=4, metavar="N", help="training steps, at least 2 (default: %(default)s)"
     )
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="only load the model as before its first step and ask it once: for one too large to train here",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: out/rehearsal/NAME)")
 
 
@@ -44,14 +49,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--steps {args.steps} must be from 2 to {MOST_STEPS}")
     from mats_ray.config.run import load_config
     from mats_ray.rehearsal.report import report_lines
-    from mats_ray.rehearsal.run import rehearse
+    from mats_ray.rehearsal.run import Size, rehearse
 
     out = args.out or Path("out/rehearsal") / load_config(args.config, args.overrides).name
     found = rehearse(
         args.config,
         args.overrides,
-        num_layers=num_layers,
-        num_steps=args.steps,
+        size=Size(num_layers=num_layers, num_steps=args.steps, untrained=args.untrained),
         out=out,
         announce=lambda line: print(line, file=sys.stderr, flush=True),
     )

@@ -39,7 +39,7 @@ PROMPT_TOKENS = 24
 """Tokens of the caption instruction and its frame."""
 PROCESS_GB = 0.9
 """Memory of a process with torch, transformers, Ray and DeepSpeed before it loads a model."""
-WORKER = "RayTrainWorker"
+WORKER, ASK = "RayTrainWorker", "ask"
 SUMMARY = "_summary.json"
 _READ_BYTES = 2**28
 
@@ -123,6 +123,17 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
         ("train", "memory of a worker, GB", _planned_worker_gb(config, plan), worker_gb),
         ("train", "samples a second", plan.samples_per_s, rates.samples_per_s),
         *_captioning(config, gpu, by_name),
+    ]
+    return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
+
+
+def compare_asking(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
+    """Compare what one question needs: the language model on disk and in memory."""
+    (result,) = (one for one in results if one.name == ASK)
+    planned = BYTES[config.model.llm.dtype] * shape_of(config).num_weights / 1e9
+    pairs = [
+        ("stand-ins", "language model on disk, GB", planned, _weights_gb(config)),
+        (ASK, "memory of the process, GB", planned + PROCESS_GB, result.total_gb),
     ]
     return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
 

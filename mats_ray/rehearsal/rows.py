@@ -37,6 +37,11 @@ class Rows:
     texts: list[str]
     """All texts, for tokenizers."""
 
+    @property
+    def clip(self) -> Path:
+        """One audio file."""
+        return self.audio / "clip0000.wav"
+
 
 def write_rows(folder: Path) -> Rows:
     """Write annotation files that ``mats prepare`` makes ``NUM_TRIPLETS`` triplets of, and audio."""

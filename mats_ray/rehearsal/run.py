@@ -17,17 +17,30 @@ from mats_ray.config.run import load_config
 from mats_ray.errors import ConfigError
 from mats_ray.rehearsal.changes import Change, Inputs, Machine, changes_for, overlay
 from mats_ray.rehearsal.clap_stand_in import FILE, write_msclap
-from mats_ray.rehearsal.comparison import Comparison, compare
+from mats_ray.rehearsal.comparison import ASK, Comparison, compare, compare_asking
 from mats_ray.rehearsal.llm_stand_in import published, write_llm
 from mats_ray.rehearsal.rows import Rows, write_rows
 from mats_ray.rehearsal.service import ask_service, serve_config
 from mats_ray.rehearsal.stages import StageResult, StageRunner
 from mats_ray.rehearsal.tokenizer_stand_ins import write_gpt2_tokenizer
+from mats_ray.rehearsal.untrained import write_untrained
 from mats_ray.train.checkpoints import open_store
 
 ZERO_STEPS = 2
 QUESTION = "Which sounds can be heard?"
-_DONE = "written.json"
+_DONE, _CHANGES = "written.json", "changes.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of a configuration is rehearsed."""
+
+    num_layers: int | None = None
+    """Layers of the language model's stand-in; None: as published."""
+    num_steps: int = 4
+    """Training steps, at least 2: the first checkpoint comes halfway."""
+    untrained: bool = False
+    """Only load the model as it is before its first step, and ask it once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +50,13 @@ class Rehearsal:
     changes: Sequence[Change]
     stages: Sequence[StageResult]
     comparisons: Sequence[Comparison]
-    answer: str
-    """Of the service to one question; it means nothing."""
 
 
 def rehearse(
     configs: Sequence[str],
     overrides: Sequence[str],
     *,
-    num_layers: int | None,
-    num_steps: int,
+    size: Size,
     out: Path,
     announce: Callable[[str], None],
 ) -> Rehearsal:
@@ -55,8 +65,7 @@ def rehearse(
     Args:
         configs: Its files.
         overrides: ``key=value`` changes of the user's own.
-        num_layers: Layers of the language model's stand-in; None: as published.
-        num_steps: Steps of training, at least 2.
+        size: How much of it.
         out: Folder; stand-ins that are there already are used again, all else is replaced.
         announce: Called with each line about what is done.
 
@@ -64,24 +73,34 @@ def rehearse(
         ConfigError: The configuration is not valid, has no stand-in, or there is no checkout here.
         RehearsalError: A stage failed.
     """
-    shipped = load_config(configs, overrides)
     _check_checkout()
-    folder = out.resolve()
+    shipped, folder = load_config(configs, overrides), out.resolve()
     rows = write_rows(folder / "rows")
-    inputs = _stand_ins(shipped, folder, rows, num_layers=num_layers, announce=announce)
-    changes = changes_for(shipped, Machine.this(), inputs, num_steps=num_steps)
-    file = folder / "changes.yaml"
-    file.write_text(yaml.safe_dump(overlay(changes), sort_keys=False), "utf-8")
-    changes = [*_layers(shipped, num_layers), *changes]
+    inputs = _stand_ins(shipped, folder, rows, num_layers=size.num_layers, announce=announce)
+    forced = changes_for(shipped, Machine.this(), inputs, num_steps=size.num_steps)
+    changes = [*_layers(shipped, size.num_layers), *forced]
     for change in changes:
         announce(f"changed: {change}")
     shutil.rmtree(folder / "run", ignore_errors=True)
-    config, runner = load_config([*configs, file], overrides), StageRunner(folder / "logs", announce)
-    flags = _flags([*configs, str(file)], overrides)
+    (folder / _CHANGES).write_text(yaml.safe_dump(overlay(forced), sort_keys=False), "utf-8")
+    files = [*configs, str(folder / _CHANGES)]
+    config, runner = load_config(files, overrides), StageRunner(folder / "logs", announce)
+    comparisons = _run_stages(
+        runner, config, _flags(files, overrides), rows, folder, untrained=size.untrained
+    )
+    return Rehearsal(changes=changes, stages=runner.results, comparisons=comparisons)
+
+
+def _run_stages(
+    runner: StageRunner, config: RunConfig, flags: Sequence[str], rows: Rows, folder: Path, *, untrained: bool
+) -> Sequence[Comparison]:
+    if untrained:
+        write_untrained(config, rows.texts)
+        _ask(runner, config, rows)
+        return compare_asking(config, runner.results)
     _train_stages(runner, config, flags)
-    answer = _answer_stages(runner, config, flags, rows, folder)
-    comparisons = compare(config, runner.results)
-    return Rehearsal(changes=changes, stages=runner.results, comparisons=comparisons, answer=answer)
+    _answer_stages(runner, config, flags, rows, folder)
+    return compare(config, runner.results)
 
 
 def _flags(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -165,22 +184,24 @@ def _train_stages(runner: StageRunner, config: RunConfig, flags: Sequence[str]) 
 
 def _answer_stages(
     runner: StageRunner, config: RunConfig, flags: Sequence[str], rows: Rows, folder: Path
-) -> str:
+) -> None:
     """Caption, serve and ask over HTTP, ask on the command line, evaluate."""
     model, out = config.model_dir, Path(config.output_dir)
     paths = ["--model", model, "--audio", str(rows.audio), "--out", str(out / "captions")]
     runner.run("caption", _job("caption", *paths, *flags), wrote=[out / "captions"])
-    clip = rows.audio / "clip0000.wav"
     service = serve_config(Path("serve/config.yaml"), folder / "serve.yaml", model=model)
     program = str(Path(sys.executable).with_name("serve"))
     with runner.process("serve", [program, "run", str(service.path)]) as process:
-        answer = ask_service(service.url, clip, QUESTION, alive=lambda: process.poll() is None)
-    ask = [sys.executable, "-m", "mats_ray", "ask", str(clip), QUESTION, "--model", model]
-    runner.run("ask", ask)
+        ask_service(service.url, rows.clip, QUESTION, alive=lambda: process.poll() is None)
+    _ask(runner, config, rows)
     caption = config.caption
     evaluate = ["--benchmark", "clotho", "--annotations", str(rows.evaluation), "--audio", str(rows.audio)]
     evaluate += ["--model", model, "--out", str(out / "evaluation"), "--rehearsal"]
     evaluate += ["--set", f"caption.decode_concurrency={caption.decode_concurrency}"]
     evaluate += ["--set", f"caption.batch_size={caption.batch_size}"]
     runner.run("evaluate", _job("evaluate", *evaluate), wrote=[out / "evaluation"])
-    return answer
+
+
+def _ask(runner: StageRunner, config: RunConfig, rows: Rows) -> None:
+    command = [sys.executable, "-m", "mats_ray", "ask", str(rows.clip), QUESTION, "--model", config.model_dir]
+    runner.run(ASK, command)
