@@ -67,7 +67,8 @@ class Inputs:
     """Files that take the place of what a configuration names."""
 
     clap: str
-    clap_tokenizer: str
+    clap_tokenizer: str | None
+    """None: it is part of the CLAP."""
     llm: str
     sources: list[dict[str, object]]
     output_dir: str

@@ -20,7 +20,11 @@ from mats_ray.errors import ConfigError
 from mats_ray.models.stand_in import mark_stand_in
 from mats_ray.models.weights import INDEX
 from mats_ray.rehearsal.recipe import fill
-from mats_ray.rehearsal.tokenizer_stand_ins import write_gpt2_tokenizer, write_llama_tokenizer
+from mats_ray.rehearsal.tokenizer_stand_ins import (
+    write_gpt2_tokenizer,
+    write_llama_tokenizer,
+    write_qwen_tokenizer,
+)
 
 SHARD_BYTES = 5 * 10**9
 """Most bytes of one file, as published models have."""
@@ -102,6 +106,39 @@ PUBLISHED = {
         layers_key="num_hidden_layers",
         dtype=torch.bfloat16,
         write_tokenizer=write_llama_tokenizer,
+        output="lm_head.weight",
+    ),
+    "Qwen/Qwen3-8B": Published(
+        config={
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "bos_token_id": 151643,
+            "eos_token_id": 151645,
+            "head_dim": 128,
+            "hidden_act": "silu",
+            "hidden_size": 4096,
+            "initializer_range": 0.02,
+            "intermediate_size": 12288,
+            "max_position_embeddings": 40960,
+            "max_window_layers": 36,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 36,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-06,
+            "rope_scaling": None,
+            "rope_theta": 1000000,
+            "sliding_window": None,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+            "use_cache": True,
+            "use_sliding_window": False,
+            "vocab_size": 151936,
+        },
+        layers_key="num_hidden_layers",
+        dtype=torch.bfloat16,
+        write_tokenizer=write_qwen_tokenizer,
         output="lm_head.weight",
     ),
 }

@@ -16,9 +16,10 @@ from mats_ray.config import RunConfig
 from mats_ray.config.run import load_config
 from mats_ray.errors import ConfigError
 from mats_ray.rehearsal.changes import Change, Inputs, Machine, changes_for, overlay
-from mats_ray.rehearsal.clap_stand_in import FILE, write_msclap
 from mats_ray.rehearsal.comparison import ASK, Comparison, compare, compare_asking
 from mats_ray.rehearsal.llm_stand_in import published, write_llm
+from mats_ray.rehearsal.msclap_stand_in import FILE, write_msclap
+from mats_ray.rehearsal.pe_audio_stand_in import SIZES, write_pe_audio
 from mats_ray.rehearsal.rows import Rows, write_rows
 from mats_ray.rehearsal.service import ask_service, serve_config
 from mats_ray.rehearsal.stages import StageResult, StageRunner
@@ -127,29 +128,43 @@ def _stand_ins(
     config: RunConfig, folder: Path, rows: Rows, *, num_layers: int | None, announce: Callable[[str], None]
 ) -> Inputs:
     """Write the stand-ins that are not there yet; a note in each folder says that it is complete."""
-    llm = f"{config.llm_path.rsplit('/', 1)[-1]}-{num_layers or 'all'}-layers"
     published(config.llm_path)
-    clap, tokenizer, language_model = (
-        folder / "stand_ins" / name for name in ("msclap", "gpt2_tokenizer", llm)
-    )
-    work = {
-        clap: lambda: write_msclap(clap),
-        tokenizer: lambda: write_gpt2_tokenizer(tokenizer, rows.texts),
-        language_model: lambda: write_llm(config.llm_path, language_model, rows.texts, num_layers=num_layers),
-    }
-    for path, write in work.items():
-        if not (path / _DONE).is_file():
-            announce(f"writing the stand-in {path}")
-            shutil.rmtree(path, ignore_errors=True)
-            write()
-            (path / _DONE).write_text(json.dumps({"complete": True}), "utf-8")
+    clap, tokenizer = _clap_stand_in(config.clap_ref, folder / "stand_ins", rows, announce)
+    llm = folder / "stand_ins" / f"{config.llm_path.rsplit('/', 1)[-1]}-{num_layers or 'all'}-layers"
+    _once(llm, lambda: write_llm(config.llm_path, llm, rows.texts, num_layers=num_layers), announce)
     return Inputs(
-        clap=str(clap / FILE),
-        clap_tokenizer=str(tokenizer),
-        llm=str(language_model),
+        clap=str(clap),
+        clap_tokenizer=None if tokenizer is None else str(tokenizer),
+        llm=str(llm),
         sources=rows.sources,
         output_dir=str(folder / "run"),
     )
+
+
+def _clap_stand_in(
+    ref: str, folder: Path, rows: Rows, announce: Callable[[str], None]
+) -> tuple[Path, Path | None]:
+    """Return a stand-in for a CLAP, and its tokenizer where that is no part of it."""
+    if ref in SIZES:
+        clap = folder / ref.rsplit("/", 1)[-1]
+        _once(clap, lambda: write_pe_audio(ref, clap, rows.texts), announce)
+        return clap, None
+    if Path(ref).name != FILE:
+        raise ConfigError(
+            f"there is no stand-in for model.clap.ref={ref}; there are some for {', '.join([FILE, *SIZES])}"
+        )
+    clap, tokenizer = folder / "msclap", folder / "gpt2_tokenizer"
+    _once(clap, lambda: write_msclap(clap), announce)
+    _once(tokenizer, lambda: write_gpt2_tokenizer(tokenizer, rows.texts), announce)
+    return clap / FILE, tokenizer
+
+
+def _once(folder: Path, write: Callable[[], object], announce: Callable[[str], None]) -> None:
+    if not (folder / _DONE).is_file():
+        announce(f"writing the stand-in {folder}")
+        shutil.rmtree(folder, ignore_errors=True)
+        write()
+        (folder / _DONE).write_text(json.dumps({"complete": True}), "utf-8")
 
 
 def _job(name: str, *arguments: str) -> list[str]:

@@ -25,6 +25,21 @@ _LLAMA_SETTINGS = {
 }
 
 
+_TURN, _END_OF_TURN = "<|im_start|>", "<|im_end|>"
+_CHATML = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}"
+    "{%- endif %}"
+    "{%- endif %}"
+)
+"""Qwen3's chat template, without system prompts and tools."""
+
+
 def _fillers(count: int) -> Iterator[str]:
     return (f"stand-in-{number:06d}" for number in range(count))
 
@@ -68,6 +83,36 @@ def write_gpt2_tokenizer(folder: Path, texts: Sequence[str]) -> None:
     write_byte_bpe(folder, texts, size=50_257, special={50_256: end})
     settings = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024}
     settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
+    _write(folder / "tokenizer_config.json", settings)
+
+
+def write_qwen_tokenizer(folder: Path, texts: Sequence[str]) -> None:
+    """Write a tokenizer as Qwen3 has it: byte-level BPE, ChatML, a template that can leave out thinking."""
+    special = {151_643: "<|endoftext|>", 151_644: _TURN, 151_645: _END_OF_TURN}
+    write_byte_bpe(folder, texts, size=151_669, special=special)
+    settings = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "model_max_length": 131_072,
+        "eos_token": _END_OF_TURN,
+        "pad_token": "<|endoftext|>",
+        "bos_token": None,
+        "unk_token": None,
+        "chat_template": _CHATML,
+    }
+    _write(folder / "tokenizer_config.json", settings)
+
+
+def write_modernbert_tokenizer(folder: Path, texts: Sequence[str]) -> None:
+    """Write a tokenizer as ModernBERT has it, PE-AV's text tower: ``[CLS] text [SEP]``, 50,368 entries."""
+    special = {50_280: "[UNK]", 50_281: "[CLS]", 50_282: "[SEP]", 50_283: "[PAD]", 50_284: "[MASK]"}
+    tokenizer = write_byte_bpe(folder, texts, size=50_368, special=special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 50_281), ("[SEP]", 50_282)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8_192}
+    names = ("unk", "cls", "sep", "pad", "mask")
+    settings |= {f"{name}_token": token for name, token in zip(names, special.values(), strict=True)}
     _write(folder / "tokenizer_config.json", settings)
 
 

@@ -3,7 +3,12 @@
 import pytest
 from transformers import AutoTokenizer
 
-from mats_ray.rehearsal.tokenizer_stand_ins import write_gpt2_tokenizer, write_llama_tokenizer
+from mats_ray.rehearsal.tokenizer_stand_ins import (
+    write_gpt2_tokenizer,
+    write_llama_tokenizer,
+    write_modernbert_tokenizer,
+    write_qwen_tokenizer,
+)
 
 TEXTS = [f"a dog barks {number} times, then rain falls on the roof" for number in range(200)]
 
@@ -20,6 +25,28 @@ def llama(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama")
     write_llama_tokenizer(folder, TEXTS)
     return AutoTokenizer.from_pretrained(folder)
+
+
+def test_qwen_has_chatml(tmp_path):
+    write_qwen_tokenizer(tmp_path, TEXTS)
+    qwen = AutoTokenizer.from_pretrained(tmp_path)
+
+    turn = [{"role": "user", "content": "a dog barks"}]
+    text = qwen.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+
+    assert len(qwen) == 151_669
+    assert (qwen.eos_token_id, qwen.convert_tokens_to_ids("<|im_start|>")) == (151_645, 151_644)
+    assert text == "<|im_start|>user\na dog barks<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+def test_modernbert_puts_a_text_between_its_tokens(tmp_path):
+    write_modernbert_tokenizer(tmp_path, TEXTS)
+    modernbert = AutoTokenizer.from_pretrained(tmp_path)
+
+    ids = modernbert("a dog barks")["input_ids"]
+
+    assert (ids[0], ids[-1], modernbert.pad_token_id) == (50_281, 50_282, 50_283)
+    assert modernbert.decode(ids, skip_special_tokens=True) == "a dog barks"
 
 
 def test_gpt2_has_the_published_size_and_end(gpt2):

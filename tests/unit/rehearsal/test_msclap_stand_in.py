@@ -5,7 +5,7 @@ import torch
 
 from mats_ray.models.clap import load_clap
 from mats_ray.models.stand_in import is_stand_in
-from mats_ray.rehearsal.clap_stand_in import msclap_state, write_msclap
+from mats_ray.rehearsal.msclap_stand_in import msclap_state, write_msclap
 from tests.golden.clap_checkpoints import grow, parse
 from tests.golden.recipe import GOLDEN
 
