@@ -113,6 +113,10 @@ class TrainingError(MATSError):
     """A training run that cannot continue: a loss that is not finite, a checkpoint or worker lost."""
 
 
+class RehearsalError(MATSError):
+    """A stage of a rehearsal that failed; names its log and its last line."""
+
+
 class NotFiniteError(TrainingError):
     """A loss or gradient norm that is not a number, or infinite.
 

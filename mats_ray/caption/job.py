@@ -90,6 +90,8 @@ class CaptionJob:
     ) -> None:
         self.settings, self._started = settings, time.monotonic()
         info = read_info(model)
+        if info.stand_ins:
+            logger.warning("%s is of a rehearsal on stand-ins: its answers mean nothing", model)
         cut = window_cut(settings, info.model.clap)
         self.provenance = _provenance(settings, generation, info, cut)
         self.decode_stage = DecodeStage.of(settings, info.model.clap, cut)

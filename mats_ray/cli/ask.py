@@ -1,8 +1,11 @@
 """``mats ask``: one file, one question, one answer."""
 
 import argparse
+import logging
 
 from mats_ray.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +26,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("the question is empty; leave it out to have the file described")
     from mats_ray.data.audio import read_audio
     from mats_ray.infer.pipeline import MATSPipeline
+    from mats_ray.models.directory import read_info
 
     clip = read_audio(args.audio)
     _check_device(args.device)
+    if read_info(args.model).stand_ins:
+        logger.warning("%s is of a rehearsal on stand-ins: its answers mean nothing", args.model)
     pipeline = MATSPipeline.from_pretrained(args.model, device=args.device)
     answer = pipeline.ask(clip, args.question) if args.question else pipeline.caption(clip)
     print(answer.text)

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--answers", metavar="FILE", help="score these (columns id, answer), no model's")
     parser.add_argument("--verdicts", metavar="FILE", help="replies of a judge to the exported requests")
     parser.add_argument("--model", metavar="DIR", help="model directory")
+    parser.add_argument("--rehearsal", action="store_true", help="evaluate a model of `mats rehearse`")
     parser.add_argument("--out", metavar="PATH", help="folder or s3:// prefix of all results")
     parser.add_argument(
         "--prompt",
@@ -138,4 +139,5 @@ def _config(args: argparse.Namespace) -> "EvaluateConfig":
     elif not args.config:
         raise ConfigError("name a benchmark with --benchmark (--list shows them), or a --config; see --help")
     tree = merge(tree, {name: getattr(args, name) for name in _KEYS if getattr(args, name) is not None})
+    tree |= {"rehearsal": True} if args.rehearsal else {}
     return assemble(EvaluateConfig, tree, args.overrides, sources=args.config)

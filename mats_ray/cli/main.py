@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "answer over HTTP",
     "convert": "turn published checkpoints into directories this package loads",
     "config": "show or validate a configuration",
+    "rehearse": "run every stage of a configuration on stand-ins of its pretrained parts",
     "plan": "what a run will need on given GPUs, by arithmetic",
     "doctor": "check this machine: versions, devices, write access",
 }

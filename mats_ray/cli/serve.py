@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--model", metavar="DIR", help="model directory (default: the configuration's)")
     add_config_arguments(parser, required=False, example="serve.max_audio_seconds=60")
+    parser.add_argument("--rehearsal", action="store_true", help="serve a model of `mats rehearse`")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
 
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         MATSError: A bad configuration, no model directory, a port in use; found before Ray starts.
     """
     from mats_ray.models.directory import read_info
+    from mats_ray.models.stand_in import refuse_stand_ins
     from mats_ray.serving.foreground import (
         check_port_is_free,
         load_serve_config,
@@ -40,9 +42,11 @@ def run(args: argparse.Namespace) -> int:
     )
     from mats_ray.serving.http.authentication import KeyRing, check_loopback
 
-    config = load_serve_config(args.config, args.overrides, model=args.model)
+    overrides = [*args.overrides, *(["serve.rehearsal=true"] if args.rehearsal else [])]
+    config = load_serve_config(args.config, overrides, model=args.model)
     config = config.with_layout(cores=os.cpu_count() or 1)
     info = read_info(config.model)
+    refuse_stand_ins(config.model, info.stand_ins, rehearsal=config.rehearsal)
     keys = KeyRing(file=config.api_keys_file, variable=config.api_keys_variable)
     if keys.is_open and not config.allow_anonymous:
         check_loopback(args.host)

@@ -52,6 +52,8 @@ class EvaluateConfig(StrictConfig):
 
     model: str | None = None
     """Model directory; empty where every benchmark has ``answers``."""
+    rehearsal: bool = False
+    """Evaluate a model that was trained on stand-ins; its scores mean nothing."""
     out: Annotated[str, Field(min_length=1)]
     """Folder or s3:// prefix of all results; each benchmark has a folder below."""
     benchmarks: Annotated[list[BenchmarkInput], Field(min_length=1, max_length=1_000)]

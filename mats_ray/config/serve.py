@@ -71,6 +71,8 @@ class ServeConfig(StrictConfig):
 
     model: str = "out/demo/model"
     """Model directory."""
+    rehearsal: bool = False
+    """Serve a model that was trained on stand-ins; its answers mean nothing."""
     layout: Layout | None = None
     """``disaggregated``: ingress, encoder and answerer are deployments that scale apart. ``colocated``: each
     replica of the ingress holds all three in one process. None: ``mats serve`` chooses by the machine's

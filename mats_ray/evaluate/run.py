@@ -25,6 +25,7 @@ from mats_ray.evaluate.scoring import ScoredRows, resources_of, write_scores
 from mats_ray.evaluate.submission import write_submission
 from mats_ray.evaluate.variants import variant_model
 from mats_ray.models.directory import ModelInfo, read_info
+from mats_ray.models.stand_in import refuse_stand_ins
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ def _models(
         return
     for variant in config.variants:
         folder = f"{out}/{variant.name}"
-        yield folder, variant_model(variant, info, training=config.training, folder=folder)
+        model = variant_model(variant, info, training=config.training, folder=folder)
+        yield folder, _checked(model, config)
 
 
 def _answered(
@@ -144,7 +146,12 @@ def _model(config: EvaluateConfig) -> ModelInfo | None:
         return None
     if config.model is None:
         raise ConfigError(f"{without[0]} needs a model directory (--model), or a file of answers (--answers)")
-    return read_info(config.model)
+    return _checked(read_info(config.model), config)
+
+
+def _checked(info: ModelInfo, config: EvaluateConfig) -> ModelInfo:
+    refuse_stand_ins(str(info.directory), info.stand_ins, rehearsal=config.rehearsal)
+    return info
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.stand_in import stand_ins_of
 from mats_ray.models.startup import quiet_transformers
 from mats_ray.types import CLAPIdentity
 
@@ -61,6 +62,8 @@ class ModelInfo(ModelSettings):
     directory: Path
     model_id: str
     """Name and content hash of the trained parts; written into every row of a batch job."""
+    stand_ins: tuple[str, ...] = ()
+    """Parts ("clap", "llm") that were stand-ins when it was trained, or are: its answers mean nothing."""
 
     @property
     def space(self) -> str:
@@ -99,16 +102,22 @@ def save_model(
     llm = None if trained is None else _below("llm.", trained)
     _save_llm(directory, model.llm, base=tree["llm"]["path"], tensors=llm)
     prompts.tokenizer.save_pretrained(directory)
+    _write_json(directory / CONFIG, _facts(settings, tree))
+    _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
+
+
+def _facts(settings: ModelSettings, model: dict[str, Any]) -> dict[str, Any]:
+    """Return ``config.json``: the settings, their section ``model`` with references as they are stored."""
     facts = {
         "format": FORMAT,
         "name": settings.name,
         "mats_ray_version": settings.version,
-        "model": tree,
+        "model": model,
         "santa": settings.santa.model_dump(mode="json"),
         "clap_identity": asdict(settings.clap),
     }
-    _write_json(directory / CONFIG, facts)
-    _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
+    stand_ins = stand_ins_of(settings.model)
+    return facts | {"stand_ins": stand_ins} if stand_ins else facts
 
 
 def read_info(directory: str | Path) -> ModelInfo:
@@ -125,15 +134,17 @@ def read_info(directory: str | Path) -> ModelInfo:
         )
     try:
         model = ModelConfig.model_validate(tree["model"])
+        resolved = _resolved(model, directory)
         info = ModelInfo(
             directory=directory,
             name=tree["name"],
             version=tree["mats_ray_version"],
-            model=_resolved(model, directory),
+            model=resolved,
             santa=SantaConfig.model_validate(tree["santa"]),
             generation=GenerationConfig.model_validate(generation),
             clap=CLAPIdentity(**tree["clap_identity"]),
             model_id=f"{tree['name']}@{_content_hash(directory)}",
+            stand_ins=tuple(sorted({*tree.get("stand_ins", ()), *stand_ins_of(resolved)})),
         )
     except ValidationError as error:
         raise ModelError(f"{directory}: {explain(ModelConfig, error)}") from error

@@ -15,6 +15,12 @@ from mats_ray.errors import CodedError, MATSError
 _OWN_LINE = re.compile(r"^mats_ray\.errors\.(\w+): (.+)$", re.MULTILINE)
 """Last line of a traceback that ends in one of our errors."""
 _COLOUR = re.compile(r"\x1b\[\d+m")
+_LOW_MEMORY = re.compile(r"\blow on memory\b|out of memory issue")
+"""In the texts of Ray's memory monitor, whose last line is advice about Ray's own settings."""
+OUT_OF_MEMORY = (
+    "its node was low on memory and Ray killed a process; use fewer processes, smaller batches, or a larger"
+    " machine"
+)
 _RETRY_NOTE = re.compile(r"\nFailed to .+ after \d+/\d+ attempts .*", re.DOTALL)
 """What Ray Data appends to the text of an error that a task raises."""
 
@@ -34,12 +40,18 @@ def own_error(error: BaseException | str) -> MATSError | None:
 
 
 def failure_reason(error: BaseException | str) -> str:
-    """Return why it failed, in one line: our own error's text, else the innermost cause's last line."""
+    """Return why it failed, in one line: our own error's text, that memory ran out, else the last line.
+
+    The last line is that of the innermost cause.
+    """
     if (found := own_error(error)) is not None:
         return str(found)
     if isinstance(error, BaseException):
         *_, error = _causes(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    if _LOW_MEMORY.search(text):
+        return OUT_OF_MEMORY
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines:
         return lines[-1]
     return type(error).__name__ if isinstance(error, BaseException) else "no reason given"

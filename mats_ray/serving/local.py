@@ -6,6 +6,7 @@ The deployments of the same names hold one each, a colocated replica both. torch
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from mats_ray.serving.consistency import check_space
 from mats_ray.serving.service import WARM_UP_CLIP
 from mats_ray.serving.types import AnswerEvents, AnswerResult, Embedding, ModelCard
 from mats_ray.types import AudioClip
+
+if TYPE_CHECKING:
+    from mats_ray.models.directory import ModelInfo
 
 
 class LocalEncoder:
@@ -33,10 +37,9 @@ class LocalEncoder:
     @without_garbage_collection
     def __init__(self, config: ServeConfig) -> None:
         from mats_ray.infer.encoder import AudioEncoder
-        from mats_ray.models.directory import read_info
 
         device = _start_torch(config.threads, config.encoder)
-        info = read_info(config.model)
+        info = _read_info(config)
         self._space = info.space
         self._encoder = AudioEncoder.from_info(info, device=device)
         self._encoder.encode([WARM_UP_CLIP])
@@ -85,11 +88,11 @@ class LocalAnswerer:
         self, config: ServeConfig, *, on_load: Callable[[EngineLoad], None] = lambda _: None
     ) -> None:
         from mats_ray.infer.engines import build_engine
-        from mats_ray.models.directory import CONFIG, read_info
+        from mats_ray.models.directory import CONFIG
         from mats_ray.serving.async_engine import AsyncEngine
 
         device = _start_torch(config.threads, config.answerer)
-        info = read_info(config.model)
+        info = _read_info(config)
         self._space, self._on_load = info.space, on_load
         info = replace(info, generation=config.generation or info.generation)
         card = ModelCard(
@@ -159,3 +162,12 @@ def _start_torch(threads: int, part: ReplicaConfig) -> str:
 
     torch.set_num_threads(threads)
     return "cuda" if part.gpus > 0 else "cpu"
+
+
+def _read_info(config: ServeConfig) -> "ModelInfo":
+    from mats_ray.models.directory import read_info
+    from mats_ray.models.stand_in import refuse_stand_ins
+
+    info = read_info(config.model)
+    refuse_stand_ins(config.model, info.stand_ins, rehearsal=config.rehearsal)
+    return info

@@ -6,9 +6,11 @@ import tempfile
 from pathlib import Path
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import ModelConfig
 from mats_ray.config.run import join
 from mats_ray.errors import TrainingError
 from mats_ray.models.directory import CONFIG, SANTA, ModelSettings
+from mats_ray.models.stand_in import stand_ins_of
 from mats_ray.storage import exists, read_bytes, upload
 from mats_ray.train.tracking import Record
 from mats_ray.types import CLAPIdentity
@@ -57,16 +59,21 @@ def check_model_dir(config: RunConfig) -> None:
 
 def model_settings(config: RunConfig, identity: CLAPIdentity) -> ModelSettings:
     """Collect the settings that the model directory keeps."""
-    clap = config.model.clap.model_copy(update={"ref": config.clap_ref})
-    llm = config.model.llm.model_copy(update={"path": config.llm_path})
     return ModelSettings(
         name=config.name,
         version=__version__,
-        model=config.model.model_copy(update={"clap": clap, "llm": llm}),
+        model=resolved_model(config),
         santa=config.santa,
         generation=config.generation,
         clap=identity,
     )
+
+
+def resolved_model(config: RunConfig) -> ModelConfig:
+    """Return section ``model`` with the references in use."""
+    clap = config.model.clap.model_copy(update={"ref": config.clap_ref})
+    llm = config.model.llm.model_copy(update={"path": config.llm_path})
+    return config.model.model_copy(update={"clap": clap, "llm": llm})
 
 
 def model_card(config: RunConfig, metrics: Record) -> str:
@@ -74,7 +81,7 @@ def model_card(config: RunConfig, metrics: Record) -> str:
     model, train, mapper = config.model, config.train, config.model.mapper
     trained = "LoRA" if model.llm.train == "lora" else "all weights"
     numbers = "\n".join(f"| {key} | {value:.6g} |" for key, value in sorted(metrics.items()))
-    return f"""---
+    return f"""{_stand_in_line(config)}---
 library_name: mats_ray
 tags: [audio-captioning, audio-question-answering, text-only-training]
 ---
@@ -107,3 +114,11 @@ print(pipe.caption(read_audio("clip.wav")).text)
 
 The base models are referred to, not contained: their licences apply.
 """
+
+
+def _stand_in_line(config: RunConfig) -> str:
+    """Return the first line of the card of a rehearsal, above the header: it is for no hub."""
+    parts = stand_ins_of(resolved_model(config))
+    if not parts:
+        return ""
+    return f"**Not a model: a rehearsal on stand-ins ({', '.join(parts)}), its answers mean nothing.**\n\n"

@@ -95,7 +95,10 @@ class Plan:
     samples_per_s: float
     hours: float
     checkpoint_gb: float
+    embedded_gb: float
+    """Embedded triplets."""
     storage_gb: float
+    """These and the checkpoints that are kept."""
     dollars: float
     host_gb: float
     """Host memory of one worker while it loads the language model, which every worker reads whole."""
@@ -171,6 +174,7 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
         samples_per_s=samples_per_s,
         hours=hours,
         checkpoint_gb=checkpoint_gb,
+        embedded_gb=rows,
         storage_gb=rows + (train.checkpoint.keep + 1) * checkpoint_gb,
         dollars=hours * given.num_gpus * price,
         host_gb=BYTES[config.model.llm.dtype] * shape.num_weights / 1e9,

@@ -2,10 +2,10 @@
 
 import pytest
 from ray.data._internal.util import _annotate_exception_with_retry_context
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from mats_ray.errors import AudioError, DataError
-from mats_ray.on_ray.errors import failure_reason, own_error
+from mats_ray.on_ray.errors import OUT_OF_MEMORY, failure_reason, own_error
 
 TRACEBACK = """ray::MapBatches(_read)() (pid=7, ip=10.0.0.1)
   File "x.py", line 3, in _read
@@ -52,6 +52,19 @@ def test_an_error_is_found_among_the_causes():
     error.__cause__ = in_a_task(DataError("no triplets"))
 
     assert str(own_error(error)) == failure_reason(error) == "no triplets"
+
+
+@pytest.mark.parametrize("kind", [OutOfMemoryError, RuntimeError])
+def test_want_of_memory_is_one_line_of_ours(kind):
+    text = """1 worker(s) were killed due to the node running low on memory.
+Memory on the node was 22.4GB used / 23.4GB limit.
+
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/debug-memory.html.
+Set max_restarts and max_task_retries to enable retry when the task crashes due to OOM."""
+    error = RuntimeError("the group failed")
+    error.__cause__ = kind(text)
+
+    assert failure_reason(error) == OUT_OF_MEMORY
 
 
 def test_a_text_without_a_code_makes_no_coded_error():

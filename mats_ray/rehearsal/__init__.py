@@ -1,0 +1,1 @@
+"""``mats rehearse``: every stage of a shipped configuration, on stand-ins of its pretrained parts."""

@@ -1,0 +1,194 @@
+"""What ``mats plan`` says of a rehearsal's configuration on this machine, beside what was measured."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+
+from mats_ray.caption.gpu_time import (
+    CLAP_FLOPS,
+    AnswerShape,
+    Speed,
+    answer_seconds,
+    cache_bytes,
+    mapper_flops,
+)
+from mats_ray.config import RunConfig
+from mats_ray.config.generation import PROFILES
+from mats_ray.config.run import join
+from mats_ray.rehearsal.rows import NUM_CLIPS, NUM_TRIPLETS
+from mats_ray.rehearsal.stages import StageResult, size_of
+from mats_ray.train.checkpoints import open_store
+from mats_ray.train.metrics import measured_peak
+from mats_ray.train.metrics_logger import read_records
+from mats_ray.train.plan import BYTES, GPU, Assumptions, Plan, make_plan, shape_of
+
+TOLERANCE = 0.20
+"""Share of the measured value by which a planned one may differ."""
+MFU = 0.5
+"""Share of a machine's own fastest matrix product that training and answering reach."""
+MBU = 0.5
+"""Share of the measured bandwidth that generation reaches."""
+PROMPT_TOKENS = 24
+"""Tokens of the caption instruction and its frame."""
+PROCESS_GB = 0.9
+"""Memory of a process with torch, transformers, Ray and DeepSpeed before it loads a model."""
+WORKER, ASK = "RayTrainWorker", "ask"
+SUMMARY = "_summary.json"
+_READ_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One number of the plan beside its measurement."""
+
+    stage: str
+    quantity: str
+    """With its unit."""
+    planned: float
+    measured: float
+
+    @property
+    def ratio(self) -> float:
+        """Planned over measured."""
+        return self.planned / self.measured if self.measured else float("inf")
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the plan is within the tolerance."""
+        return abs(self.ratio - 1) <= TOLERANCE
+
+
+def this_accelerator(config: RunConfig) -> GPU:
+    """Describe this machine as the plan does a GPU: the share of one training worker.
+
+    Operations and bandwidth are measured, with the threads of a worker and in the precision of the run.
+    """
+    device = "cuda" if config.scaling.use_gpu else "cpu"
+    dtype = torch.bfloat16 if config.train.engine.precision == "bf16" else torch.float32
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.scaling.threads_per_worker)
+    try:
+        peak, bandwidth = measured_peak(device, dtype=dtype), _bandwidth(device)
+    finally:
+        torch.set_num_threads(threads)
+    memory = (
+        torch.cuda.get_device_properties(0).total_memory
+        if device == "cuda"
+        else psutil.virtual_memory().total
+    )
+    return GPU(memory / 1e9, peak, bandwidth, 0.0)
+
+
+def _bandwidth(device: str) -> float:
+    """Measure the bytes a second that are read: of a sum, which writes nothing."""
+    values = torch.ones(_READ_BYTES // 4, device=device)
+    seconds = list[float]()
+    for _ in range(4):
+        started = time.perf_counter()
+        float(values.sum())
+        seconds.append(time.perf_counter() - started)
+    return _READ_BYTES / min(seconds)
+
+
+def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
+    """Set each number of the plan beside its measurement.
+
+    Args:
+        config: As rehearsed.
+        results: Measurements of the stages.
+    """
+    by_name, gpu = {one.name: one for one in results}, this_accelerator(config)
+    rates = _Rates.of(config)
+    given = Assumptions(
+        gpu=gpu,
+        num_gpus=config.scaling.max_workers,
+        text_tokens=rates.text_tokens,
+        num_triplets=NUM_TRIPLETS,
+        mfu=MFU,
+    )
+    plan = make_plan(config, shape_of(config), given)
+    trained = (by_name[name] for name in ("train until killed", "train resumed"))
+    worker_gb = max(one.peak_gb(WORKER) for one in trained)
+    pairs = [
+        ("stand-ins", "language model on disk, GB", plan.host_gb, _weights_gb(config)),
+        ("embed", "embedded triplets, GB", plan.embedded_gb, by_name["embed"].disk_bytes / 1e9),
+        ("train", "checkpoint, GB", plan.checkpoint_gb, _checkpoint_gb(config)),
+        ("train", "memory of a worker, GB", _planned_worker_gb(config, plan), worker_gb),
+        ("train", "samples a second", plan.samples_per_s, rates.samples_per_s),
+        *_captioning(config, gpu, by_name),
+    ]
+    return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
+
+
+def compare_asking(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
+    """Compare what one question needs: the language model on disk and in memory."""
+    (result,) = (one for one in results if one.name == ASK)
+    planned = BYTES[config.model.llm.dtype] * shape_of(config).num_weights / 1e9
+    pairs = [
+        ("stand-ins", "language model on disk, GB", planned, _weights_gb(config)),
+        (ASK, "memory of the process, GB", planned + PROCESS_GB, result.total_gb),
+    ]
+    return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Medians over the records of the run."""
+
+    samples_per_s: float
+    text_tokens: int
+    """Text tokens per sample, an input of the plan."""
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "_Rates":
+        records = read_records(join(config.run_dir, "metrics.jsonl")).values()
+        timed = [one for one in records if "samples_per_s" in one]
+        tokens = median(one["tokens_per_s"] / one["samples_per_s"] for one in timed)
+        return cls(median(one["samples_per_s"] for one in timed), round(tokens))
+
+
+def _weights_gb(config: RunConfig) -> float:
+    return sum(size_of(file) for file in Path(config.llm_path).glob("*.safetensors")) / 1e9
+
+
+def _checkpoint_gb(config: RunConfig) -> float:
+    return size_of(Path(open_store(config).committed()[-1].path)) / 1e9
+
+
+def _planned_worker_gb(config: RunConfig, plan: Plan) -> float:
+    """Return the memory of a worker at the configured micro-batch, its program and libraries included."""
+    return plan.frozen_gb + plan.trained_gb + config.train.micro_batch_size * plan.gb_per_sample + PROCESS_GB
+
+
+def _captioning(
+    config: RunConfig, gpu: GPU, by_name: Mapping[str, StageResult]
+) -> list[tuple[str, str, float, float]]:
+    """Compare captioning: with random weights no answer ends before ``max_new_tokens``."""
+    llm, mapper = shape_of(config), config.model.mapper
+    shape = AnswerShape(
+        prompt_tokens=mapper.prefix_length + PROMPT_TOKENS,
+        answer_tokens=config.generation.max_new_tokens,
+        num_beams=PROFILES[config.generation.profile].num_beams,
+        batch_size=min(NUM_CLIPS, config.caption.batch_size),
+    )
+    speed = Speed(flops=gpu.bf16_flops * MFU, bandwidth=gpu.bandwidth * MBU)
+    operations = CLAP_FLOPS + mapper_flops(mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
+    width = BYTES[config.model.llm.dtype]
+    planned_s = operations / speed.flops + answer_seconds(llm, shape, width, speed)
+    summary: Any = json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8"))
+    seconds = summary["stage_seconds"]
+    rate = summary["written"] / sum(seconds[name] for name in ("encode", "answer"))
+    sequences = shape.batch_size * shape.num_beams * (shape.prompt_tokens + shape.answer_tokens)
+    model_gb = (llm.num_weights * width + sequences * cache_bytes(llm, width)) / 1e9
+    memory = by_name["caption"].peak_gb("MapWorker")
+    return [
+        ("caption", "clips a second", 1 / planned_s, rate),
+        ("caption", "memory of the model's process, GB", model_gb + PROCESS_GB, memory),
+    ]

@@ -1,0 +1,32 @@
+"""Planned and measured numbers side by side; a machine without a GPU is described by measurement."""
+
+import pytest
+
+from mats_ray.config import load_config
+from mats_ray.rehearsal.comparison import Comparison, this_accelerator
+
+
+@pytest.mark.parametrize(
+    ("planned", "measured", "close"),
+    [(1.0, 1.0, True), (1.19, 1.0, True), (1.3, 1.0, False), (0.7, 1.0, False)],
+)
+def test_a_plan_is_close_within_twenty_per_cent(planned, measured, close):
+    one = Comparison(stage="train", quantity="GB", planned=planned, measured=measured)
+
+    assert one.is_close is close
+    assert one.ratio == pytest.approx(planned / measured)
+
+
+def test_nothing_measured_is_not_close():
+    assert not Comparison(stage="train", quantity="GB", planned=1.0, measured=0.0).is_close
+
+
+def test_this_machine_has_operations_bandwidth_and_memory():
+    config = load_config("configs/toy.yaml")
+
+    machine = this_accelerator(config)
+
+    assert machine.memory_gb > 1
+    assert machine.bf16_flops > 1e8
+    assert machine.bandwidth > 1e8
+    assert machine.dollars_per_hour == 0

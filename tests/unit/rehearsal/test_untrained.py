@@ -1,0 +1,48 @@
+"""The model directory of a configuration before its first step loads and answers."""
+
+import numpy as np
+import pytest
+
+from mats_ray.config.run import RunConfig
+from mats_ray.errors import RehearsalError
+from mats_ray.infer.pipeline import MATSPipeline
+from mats_ray.rehearsal.untrained import write_untrained
+from mats_ray.types import AudioClip
+from tests.world import CLAP_DIM, SAMPLE_RATE, tiny_clap, tiny_llm
+
+
+def config(tmp_path, llm):
+    return RunConfig.model_validate(
+        {
+            "output_dir": str(tmp_path / "out"),
+            "model": {
+                "clap": {"ref": str(tiny_clap(tmp_path / "clap")), "dim": CLAP_DIM},
+                "mapper": {
+                    "hidden_dim": 32,
+                    "num_layers": 1,
+                    "num_heads": 2,
+                    "prefix_length": 4,
+                    "content_length": 4,
+                },
+                "llm": {"path": str(llm)},
+            },
+            "generation": {"profile": "fast", "max_new_tokens": 4},
+        }
+    )
+
+
+def test_it_answers(tmp_path):
+    one = config(tmp_path, tiny_llm(tmp_path / "llm"))
+
+    write_untrained(one, ["a dog barks", "rain falls"])
+
+    pipeline = MATSPipeline.from_pretrained(one.model_dir)
+    clip = AudioClip(samples=np.zeros(SAMPLE_RATE, np.float32), sample_rate=SAMPLE_RATE)
+    assert pipeline.caption(clip).num_tokens > 0
+
+
+def test_a_process_that_fails_is_an_error(tmp_path):
+    with pytest.raises(
+        RehearsalError, match="the untrained model could not be built: its process ended with 1"
+    ):
+        write_untrained(config(tmp_path, tmp_path / "nowhere"), ["a dog barks"])
