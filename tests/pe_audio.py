@@ -1,4 +1,4 @@
-"""PE-AV models small enough for a test, by transformers' own classes: 48 kHz, 24-d joint space, real strides."""
+"""PE-AV models small enough for a test, by transformers' own classes: 24-d joint space, real rate and strides."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,22 @@ from transformers import PeAudioConfig, PeAudioFeatureExtractor, PeAudioModel, P
 from tests.golden.recipe import CONSTANTS, fill
 
 SAMPLE_RATE, DIM = 48_000, 24
-WORDS = ["a", "dog", "barks", "rain", "falls", "on", "the", "roof", "while", "siren", "wails", "and", "bell", "rings"]
+WORDS = [
+    "a",
+    "dog",
+    "barks",
+    "rain",
+    "falls",
+    "on",
+    "the",
+    "roof",
+    "while",
+    "siren",
+    "wails",
+    "and",
+    "bell",
+    "rings",
+]
 SPECIAL = ["[CLS]", "[PAD]", "[SEP]", "[UNK]"]
 
 

@@ -7,7 +7,7 @@ audio tower, and a window by the width of its space. Loading one would take torc
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,8 @@ class PEAudioShape:
     def flops(self, num_samples: int) -> float:
         """Count the operations of a window.
 
-        Codec: three residual units of 8 c^2 weights and a convolution of 4 c^2 stride weights per stage, at its
-        rate. Transformer: ``2 W P + 4 L heads head_dim P^2`` at P frames and the class token.
+        Codec: in each stage, per sample of its input, 24 c^2 multiply-adds of three residual units and 4 c^2 of
+        a convolution with a stride. Transformer: ``2 W P + 4 L heads head_dim P^2``, P = frames + class token.
         """
         codec, length, c = 7.0 * self.codec_width * num_samples, float(num_samples), self.codec_width
         for stride in self.strides:
@@ -119,36 +119,38 @@ def _pe_audio_shape(ref: str | None) -> PEAudioShape | None:
 
 
 def _read_shape(path: Path) -> PEAudioShape | None:
-    """Read ``config.json``; a key that it lacks has transformers' default."""
+    """Read ``config.json`` itself, as for the language model (``train.plan``)."""
     try:
         tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if tree.get("model_type") not in PE_AUDIO:
-            return None
-        audio = tree.get("audio_video_config", tree).get("audio_config") or {}
-        text, codec = tree.get("text_config") or {}, audio.get("dac_config") or {}
-        heads = audio.get("num_attention_heads", 14)
-        shape = PEAudioShape(
-            width=audio.get("hidden_size", 1_792),
-            num_layers=audio.get("num_hidden_layers", 6),
-            num_heads=heads,
-            mlp_dim=audio.get("intermediate_size", 4_800),
-            head_dim=audio.get("head_dim", 128),
-            codec_width=codec.get("encoder_hidden_size", 64),
-            strides=tuple(codec.get("downsampling_ratios", (2, 8, 10, 12))),
-            codec_dim=codec.get("codebook_dim", 128),
-            text_width=text.get("hidden_size", 1_024),
-            text_layers=text.get("num_hidden_layers", 22),
-            text_mlp_dim=text.get("intermediate_size", 2_624),
-            vocab_size=text.get("vocab_size", 50_368),
-        )
-        sizes = [size for size in _sizes(shape) if not (isinstance(size, int) and 0 < size < 2**20)]
-        if sizes or math.prod(shape.strides) > SAMPLE_RATE:
-            raise ValueError(f"it holds {shape}")
+        shape = _shape_in(tree) if tree.get("model_type") in PE_AUDIO else None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"no shape of a CLAP can be read from {path}: {error}") from error
+        raise ModelError(f"no shape of a CLAP can be read from {path}: {error!r}") from error
+    if shape is not None and not _is_sensible(shape):
+        raise ModelError(f"no shape of a CLAP can be read from {path}: it holds {shape}")
     return shape
 
 
-def _sizes(shape: PEAudioShape) -> list[object]:
-    numbers = [getattr(shape, name) for name in PEAudioShape.__slots__ if name != "strides"]
-    return [*numbers, *shape.strides]
+def _shape_in(tree: dict[str, Any]) -> PEAudioShape:
+    """Read the shape; a key that is not there has transformers' default."""
+    audio = tree.get("audio_video_config", tree).get("audio_config") or {}
+    text, codec = tree.get("text_config") or {}, audio.get("dac_config") or {}
+    return PEAudioShape(
+        width=audio.get("hidden_size", 1_792),
+        num_layers=audio.get("num_hidden_layers", 6),
+        num_heads=audio.get("num_attention_heads", 14),
+        mlp_dim=audio.get("intermediate_size", 4_800),
+        head_dim=audio.get("head_dim", 128),
+        codec_width=codec.get("encoder_hidden_size", 64),
+        strides=tuple(codec.get("downsampling_ratios", (2, 8, 10, 12))),
+        codec_dim=codec.get("codebook_dim", 128),
+        text_width=text.get("hidden_size", 1_024),
+        text_layers=text.get("num_hidden_layers", 22),
+        text_mlp_dim=text.get("intermediate_size", 2_624),
+        vocab_size=text.get("vocab_size", 50_368),
+    )
+
+
+def _is_sensible(shape: PEAudioShape) -> bool:
+    numbers = [getattr(shape, field.name) for field in fields(shape) if field.name != "strides"]
+    whole = all(isinstance(size, int) and 0 < size < 2**20 for size in (*numbers, *shape.strides))
+    return whole and 0 < len(shape.strides) < 10 and math.prod(shape.strides) <= SAMPLE_RATE

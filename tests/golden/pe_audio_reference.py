@@ -2,8 +2,8 @@
 
     python -m tests.golden.pe_audio_reference
 
-Stored, and not only compared with the installed version, because a later transformers may answer otherwise: 5.23
-reads texts behind ModernBERT's last norm (``text_behind_norm``), the version that published PE-AV before it.
+Stored, and not only compared with the installed version, because another transformers may answer otherwise:
+5.23 reads texts behind ModernBERT's last norm (``text_behind_norm``), the one that published PE-AV before it.
 """
 
 import json
@@ -23,9 +23,7 @@ LENGTHS = (30_000, 9_601, 1)
 def clips():
     """Draw int16 noise that fades, 48 kHz."""
     draw = np.random.default_rng(0)
-    return [
-        (draw.uniform(-0.6, 0.6, n) * np.linspace(1, 0.2, n) * 32_767).astype(np.int16) for n in LENGTHS
-    ]
+    return [(draw.uniform(-0.6, 0.6, n) * np.linspace(1, 0.2, n) * 32_767).astype(np.int16) for n in LENGTHS]
 
 
 def write():

@@ -56,6 +56,8 @@ def convert_clap(file: str | Path, out_dir: str | Path, *, tokenizer: str | None
         ModelError: Names every tensor that is missing, extra or mis-shaped; or the directory is not empty.
     """
     file, out_dir = Path(file), Path(out_dir)
+    if file.is_dir():
+        raise ModelError(f"{file} is a directory, which needs no conversion: pass it as clap.ref")
     if not file.is_file():
         raise ModelError(f"no such file: {file}")
     if out_dir.exists() and any(out_dir.iterdir()):

@@ -51,7 +51,8 @@ class ClipwiseEmbedder(PeAudioEncoderEmbedder):
 
     def forward(self, input_values: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return features (B, F, H) and their mask (B, F), of waveforms (B, 1, T) and theirs (B, T)."""
-        hop = self.config.dac_config.hop_length
+        codec: Any = self.config.dac_config
+        hop = codec.hop_length
         if padding_mask is None:
             padding_mask = torch.ones_like(input_values[:, 0], dtype=torch.long)
         mask_BF = padding_mask[:, ::hop]
@@ -75,7 +76,10 @@ class PeAudioTowers(TokenizedTowers):
         super().__init__()
         self.clap = clap
         self.frame_level = frame_level
-        self.dim = clap.config.text_config.hidden_size
+        text: Any = clap.config.text_config
+        self.dim = text.hidden_size
+        codec: Any = clap.audio_encoder.config.dac_config
+        self.hop = codec.hop_length
 
     def embed_text(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Project the state of the first token behind the last layer, as the model's ``forward``: (B, C).
@@ -98,9 +102,8 @@ class PeAudioTowers(TokenizedTowers):
 class PeAudioCLAP(TokenizedCLAP[PeAudioTowers]):
     """Two towers and a tokenizer; clips go in as they are."""
 
-    def _embed_pieces(self, pieces: Sequence[np.ndarray], *, center: bool) -> Tensor:  # noqa: ARG002  windows only
-        hop = self.towers.clap.config.audio_config.dac_config.hop_length
-        clips = [reflect_pad(piece, hop) for piece in pieces]
+    def _embed_pieces(self, pieces: Sequence[np.ndarray], *, center: bool) -> Tensor:  # noqa: ARG002
+        clips = [reflect_pad(piece, self.towers.hop) for piece in pieces]
         waveforms_B1T = torch.zeros(len(clips), 1, max(len(clip) for clip in clips))
         mask_BT = torch.zeros(waveforms_B1T[:, 0].shape, dtype=torch.long)
         for row, clip in enumerate(clips):
@@ -138,9 +141,9 @@ def load_pe_audio(
         config = _config(tree)
         clap = PeAudioModel(config).float()
         clap.audio_encoder.embedder = ClipwiseEmbedder(clap.audio_encoder.config)
-    rate = _sample_rate(path, hop=clap.audio_encoder.config.dac_config.hop_length)
-    _fill(clap, read_weight_files(files), source=str(path), with_video=tree["model_type"] == AUDIO_VIDEO)
     towers = PeAudioTowers(clap, frame_level=_FRAME_LEVEL in (tree.get("architectures") or ()))
+    rate = _sample_rate(path, hop=towers.hop)
+    _fill(clap, read_weight_files(files), source=str(path), with_video=tree["model_type"] == AUDIO_VIDEO)
     return PeAudioCLAP(
         towers,
         clips=ClipSettings(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mats_ray.models.clap.frontend import LogMel, LongAudio, repeat_pad
+from mats_ray.models.clap.frontend import LogMel, LongAudio, Padding, repeat_pad
 from mats_ray.models.clap.settings import MelSettings
 from mats_ray.models.clap.tokenized_clap import TokenizedCLAP, TokenizedTowers
 from mats_ray.models.clap.tokens import TextTokens
@@ -99,7 +99,8 @@ class TowerCLAP(TokenizedCLAP[Towers]):
     ) -> None:
         super().__init__(towers, clips=clips, tokens=tokens, identity=identity)
         self.log_mel = log_mel
-        self.padding, self.fusion = clips.padding, clips.fusion
+        self.padding: Padding = clips.padding
+        self.fusion = clips.fusion
 
     def to(self, device: torch.device | str) -> Self:
         """Move both towers and the front end."""
