@@ -1,4 +1,4 @@
-"""PE-AV models small enough for a test, by transformers' own classes: 24-d joint space, real rate and strides."""
+"""PE-AV models small enough for a test, by transformers' own classes: 24-d space, real rate and strides."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def small_model(config=None, *, cls=PeAudioModel, salt="dev"):
 
 def save_pe_audio(directory: Path, *, seed: int = 0, cls=PeAudioModel, dtype=torch.float32) -> Path:
     """Write a directory as ``save_pretrained`` of model and processor do."""
-    model = small_model(cls=cls, salt=f"seed{seed}").to(dtype)
+    model = small_model(cls=cls, salt=f"seed{seed}").to(dtype=dtype)
     model.save_pretrained(directory)
     save_rest(directory)
     return directory

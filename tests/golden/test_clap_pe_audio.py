@@ -1,4 +1,4 @@
-"""PE-AV through ``load_clap`` gives transformers' stored numbers; the installed version still gives them, too."""
+"""PE-AV through ``load_clap`` gives transformers' stored numbers; the installed version still does, too."""
 
 import json
 
