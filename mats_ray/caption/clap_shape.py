@@ -78,8 +78,8 @@ class PEAudioShape:
     def flops(self, num_samples: int) -> float:
         """Count the operations of a window.
 
-        Codec: per stage and sample of its input, 24 c^2 multiply-adds of three residual units and 4 c^2 of the
-        convolution with a stride. Transformer: ``2 W P + 4 L heads head_dim P^2``, P frames and class token.
+        Codec: per stage and sample of its input, 24 c^2 multiply-adds of three residual units and 4 c^2 of
+        the strided convolution. Transformer: ``2 W P + 4 L heads head_dim P^2``, P frames and class token.
         """
         codec, length, c = 7.0 * self.codec_width * num_samples, float(num_samples), self.codec_width
         for stride in self.strides:

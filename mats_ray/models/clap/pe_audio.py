@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PeAudioConfig, PeAudioModel
 from transformers.initialization import no_init_weights
 from transformers.models.pe_audio.modeling_pe_audio import PeAudioEncoderEmbedder
@@ -60,7 +60,7 @@ class ClipwiseEmbedder(PeAudioEncoderEmbedder):
             super(ClipwiseEmbedder, self).forward(values_1T[None, :, : num_frames * hop])[0][0]
             for values_1T, num_frames in zip(input_values, mask_BF.sum(1).tolist(), strict=True)
         ]
-        padded_BFH = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        padded_BFH = nn.utils.rnn.pad_sequence(clips, batch_first=True)
         return padded_BFH, mask_BF[:, : padded_BFH.shape[1]]
 
 
@@ -84,10 +84,11 @@ class PeAudioTowers(TokenizedTowers):
     def embed_text(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Project the state of the first token behind the last layer, as the model's ``forward``: (B, C).
 
-        Its ``get_text_audio_embeds`` fails: it reads hidden states that it does not request.
+        Its ``get_text_audio_embeds`` fails: it reads hidden states that it does not request. Requested, they
+        come by hooks, and a model with hooks cannot be pickled.
         """
-        outputs = self.clap.text_model(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=-1)
-        return self.clap.text_audio_head(outputs.hidden_states[-1][:, 0])
+        outputs = self.clap.text_model(input_ids=ids_BT, attention_mask=mask_BT)
+        return self.clap.text_audio_head(outputs.last_hidden_state[:, 0])
 
     def embed_audio(self, waveforms_B1T: Tensor, mask_BT: Tensor) -> Tensor:
         """Project the state of the class token, or of each frame and average: (B, C)."""
@@ -138,8 +139,7 @@ def load_pe_audio(
         ModelError: Something is missing or does not fit; the message names it.
     """
     with one_error(f"the CLAP in {path}"), no_init_weights():
-        config = _config(tree)
-        clap = PeAudioModel(config).float()
+        clap = PeAudioModel(_config(tree)).float()
         clap.audio_encoder.embedder = ClipwiseEmbedder(clap.audio_encoder.config)
     towers = PeAudioTowers(clap, frame_level=_FRAME_LEVEL in (tree.get("architectures") or ()))
     rate = _sample_rate(path, hop=towers.hop)
@@ -152,25 +152,16 @@ def load_pe_audio(
             resampler="soxr",
             quantize_int16=bool(quantize_int16),
         ),
-        tokens=_tokens(tokenizer or str(path), config.text_config, owner=str(path)),
+        tokens=_tokens(tokenizer or str(path), clap.config.text_config, owner=str(path)),
         identity=CLAPIdentity(family="pe_audio", checkpoint_hash=hash_files(files), dim=towers.dim),
     )
 
 
 def _config(tree: Mapping[str, Any]) -> PeAudioConfig:
-    """Read the audio part of a configuration.
-
-    Texts are read before ModernBERT's last norm, as Meta's code does and transformers did when it published
-    these models; 5.23 reads them behind it unless the text model's configuration says otherwise.
-    """
     if tree["model_type"] == AUDIO_VIDEO:
         both = tree["audio_video_config"]
         tree = {"text_config": tree["text_config"], "audio_config": both["audio_config"]}
-    config = PeAudioConfig.from_dict(dict(tree))
-    text: Any = config.text_config
-    if getattr(text, "tie_last_hidden_states", None) is None:
-        text.tie_last_hidden_states = False
-    return config
+    return PeAudioConfig.from_dict(dict(tree))
 
 
 def _sample_rate(path: Path, *, hop: int) -> int:
@@ -194,7 +185,11 @@ def _tokens(ref: str, text: Any, *, owner: str) -> TextTokens:
 
 
 def _fill(clap: PeAudioModel, state: dict[str, Tensor], *, source: str, with_video: bool) -> None:
-    """Copy the weights. With video the audio part is below ``audio_model.``, the text tower beside it."""
+    """Copy the weights. With video the audio part is below ``audio_model.``, the text tower beside it.
+
+    Then take ModernBERT's last norm away: texts are read before it, as in Meta's code and in transformers when
+    it published these models. 5.23 reads them behind it; a configuration may demand that.
+    """
 
     def name_in_file(name: str) -> NativeName:
         is_text = name.startswith("text_model.")
@@ -203,3 +198,5 @@ def _fill(clap: PeAudioModel, state: dict[str, Tensor], *, source: str, with_vid
     load_weights(
         clap, state, source=source, native_name=name_in_file, unused=_OF_VIDEO if with_video else None
     )
+    if not getattr(clap.config.text_config, "tie_last_hidden_states", None):
+        clap.text_model.final_norm = nn.Identity()

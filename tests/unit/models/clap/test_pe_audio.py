@@ -1,6 +1,7 @@
 """PE-AV embeds as transformers' ``forward`` does of each input alone, whatever the batch."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -138,6 +139,15 @@ def test_text_does_not_depend_on_padding_or_batch(clap):
 
     for batch_size in (1, 3, 64):
         torch.testing.assert_close(clap.encode_text(TEXTS, batch_size=batch_size), alone, atol=2e-6, rtol=0)
+
+
+def test_it_survives_pickling_after_use(clap, clips):
+    expected = clap.encode_text(TEXTS), clap.encode_audio(clips[:1], SAMPLE_RATE)
+
+    copy = pickle.loads(pickle.dumps(clap))
+
+    assert torch.equal(copy.encode_text(TEXTS), expected[0])
+    assert torch.equal(copy.encode_audio(clips[:1], SAMPLE_RATE), expected[1])
 
 
 def test_a_text_is_cut_to_512_tokens_and_not_to_77(clap):
