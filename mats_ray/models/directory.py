@@ -3,7 +3,8 @@
 ``config.json``, ``mapper.safetensors``, ``adapter_config.json`` + ``adapter_model.safetensors`` (a plain peft
 adapter) or ``llm/`` (a small model trained whole), tokenizer files, ``generation_config.json``,
 ``santa_memory.safetensors`` and ``README.md``. References to local base models are stored relative to the
-directory, so a folder with everything in it can be moved.
+directory, so a folder with everything in it can be moved. The texts of the prompt it was trained with are
+part of ``config.json``; a directory without them was trained with Vicuna's.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.prompt_format import PromptFormat, read_prompt_format
 from mats_ray.models.startup import quiet_transformers
 from mats_ray.types import CLAPIdentity
 
@@ -61,6 +63,8 @@ class ModelInfo(ModelSettings):
     directory: Path
     model_id: str
     """Name and content hash of the trained parts; written into every row of a batch job."""
+    prompt: PromptFormat
+    """Texts around prefix, instruction and answer that it was trained with."""
 
     @property
     def space(self) -> str:
@@ -83,7 +87,7 @@ def save_model(
     Args:
         directory: Created if absent.
         model: Its connector and adapter (or whole language model) are stored.
-        prompts: Its tokenizer is stored.
+        prompts: Its tokenizer and the texts of its prompt are stored.
         settings: Stored as JSON, references to local base models relative to the model's home.
         home: Final place of the directory, if not ``directory``.
         trained: Trained parameters by name, where the model itself holds them rounded or partitioned.
@@ -104,6 +108,7 @@ def save_model(
         "name": settings.name,
         "mats_ray_version": settings.version,
         "model": tree,
+        "prompt": prompts.format.model_dump(mode="json"),
         "santa": settings.santa.model_dump(mode="json"),
         "clap_identity": asdict(settings.clap),
     }
@@ -134,6 +139,7 @@ def read_info(directory: str | Path) -> ModelInfo:
             generation=GenerationConfig.model_validate(generation),
             clap=CLAPIdentity(**tree["clap_identity"]),
             model_id=f"{tree['name']}@{_content_hash(directory)}",
+            prompt=read_prompt_format(tree.get("prompt"), source=str(directory / CONFIG)),
         )
     except ValidationError as error:
         raise ModelError(f"{directory}: {explain(ModelConfig, error)}") from error
@@ -191,7 +197,7 @@ def load_model(info: ModelInfo) -> "tuple[MATS, PromptTokenizer]":
     config = info.model
     assert config.llm.path is not None
     llm: nn.Module = load_llm(config.llm.path, dtype=config.llm.dtype)
-    prompts = load_prompts(str(info.directory), llm)
+    prompts = load_prompts(str(info.directory), info.prompt, llm=llm)
     llm_dim = embedding_table(llm).shape[1]
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=llm_dim)
     mapper = info.directory / MAPPER
