@@ -98,8 +98,8 @@ def _rows(path: str) -> Iterator[tuple[str, ManifestRow]]:
         listed, question = row.get(PATH), row.get(QUESTION)
         if isinstance(listed, list):
             raise DataError(
-                f"{path}: row {number} has a list of {len(listed)} in its column {PATH!r}: a row is about one "
-                "clip; give each clip a row"
+                f"{path}: row {number} has a list of {len(listed)} in its column {PATH!r}: a row is about "
+                "one clip; give each clip a row"
             )
         if not isinstance(listed, str) or not listed.strip():
             raise DataError(f"{path}: row {number} names no file in its column {PATH!r}")

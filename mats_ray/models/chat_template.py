@@ -25,6 +25,7 @@ _ANSWER = """It "is" <i>heard</i> & that's {{ all }}, 100 % \u00e9\u4f60 ."""
 _CONTENT = f"{_MARK}{_PREFIX}{OPENING}{_QUESTION}"
 _NO_THINKING = {"enable_thinking": False, "thinking": False}
 """What Qwen3, SmolLM3, Granite, DeepSeek and others call it; a template that knows neither ignores both."""
+_THINKING = "<think>", "</think>"
 _FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 """A template that writes today's date would give a run another prompt every day: this one is what Llama 3's
 writes where it knows no date."""
@@ -59,23 +60,23 @@ def _format_of_template(tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
     finished = _render(tokenizer, [question, {"role": "assistant", "content": _ANSWER}])
     start, behind = _around(tokenizer, prompt, _CONTENT, "the user's text")
     until_answer, ending = _around(tokenizer, finished, _ANSWER, "the assistant's text")
-    _around(tokenizer, until_answer, _CONTENT, "the user's text")
-    # what the template writes between the prompt to answer and the answer: nothing, a blank, or the
-    # assistant's role where it does not know add_generation_prompt
-    gap = until_answer[len(prompt) :] if until_answer.startswith(prompt) else ""
-    role = gap.rstrip(" ")
+    _, between = _around(tokenizer, until_answer, _CONTENT, "the user's text")
+    # before a finished answer there may be more than in the prompt for one: a blank, the assistant's role where
+    # the template does not know add_generation_prompt, the end of a thinking that it always begins
+    is_open = behind.count(_THINKING[0]) > behind.count(_THINKING[1])
+    until = between if between.startswith(behind) or is_open else behind
+    text = until.rstrip(" ")
     control = _pattern(tokenizer)
-    behind += role
-    first = control.search(behind)
-    at = len(behind) if first is None else first.start()
+    first = control.search(text)
+    at = len(text) if first is None else first.start()
     answer_end, end = _end(tokenizer, ending, control)
     return PromptFormat(
         name="chat",
         before=start + _MARK,
         opening=OPENING,
-        closing=behind[:at],
-        turn=behind[at:],
-        answer_start=gap[len(role) :],
+        closing=text[:at],
+        turn=text[at:],
+        answer_start=until[len(text) :],
         answer_end=answer_end,
         end=end,
     )

@@ -129,8 +129,9 @@ class PromptTokenizer:
     def _plain(self, text: str) -> list[int]:
         """Tokenise what users and data sets write; in a chat it stands between texts of the template.
 
-        ``split_special_tokens`` splits tokens marked as special only. Qwen3's ``</think>`` is not, and ends what
-        a model takes for its own thinking all the same: text with such a token is tokenised by characters.
+        ``split_special_tokens`` splits tokens marked as special only. Qwen3's ``</think>`` is not, and ends
+        what a model takes for its own thinking all the same: text with such a token is tokenised by
+        characters.
         """
         if not self._is_chat:
             return self._ids(text)

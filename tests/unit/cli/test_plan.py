@@ -28,7 +28,7 @@ def test_the_next_model_is_planned_offline(capsys):
     plan = ["plan", "--config", "configs/mats_next.yaml", "--gpu", "h100-80", "--gpus", "8"]
 
     assert main(plan) == 0
-    assert "trained parameters:    135.2 M" in capsys.readouterr().out.splitlines()
+    assert "trained parameters:    135.1 M" in capsys.readouterr().out.splitlines()
     assert main([*plan, "--objects", "1000000"]) == 0
 
 

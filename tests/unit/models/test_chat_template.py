@@ -102,6 +102,47 @@ def test_a_template_that_does_not_know_generation_prompts():
     assert (found.answer_start, found.answer_end, found.end) == ("", "", "<|im_end|>")
 
 
+ALWAYS_THINKS = TURNS.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+
+
+@pytest.mark.parametrize(
+    ("template", "answer"),
+    [
+        (ALWAYS_THINKS, ""),  # DeepSeek R1's: a finished turn has no thinking
+        (
+            ALWAYS_THINKS.replace(
+                "{{ m.content }}",
+                "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}",
+            ),
+            "<think>\n\n</think>\n\n",
+        ),  # Qwen3-Thinking's: it has an empty one
+    ],
+    ids=["dropped", "empty"],
+)
+def test_an_answer_stands_behind_a_thinking_and_not_in_it(template, answer):
+    found = choose_format(with_template(template), "chat")
+
+    assert found.turn == f"<|im_end|>\n<|im_start|>assistant\n{answer}"
+    assert (found.answer_start, found.end) == ("", "<|im_end|>")
+
+
+def test_no_thinking_is_the_one_of_the_prompt_where_a_finished_turn_has_none():
+    """Qwen3's, as several repeat it."""
+    template = TURNS.replace("assistant\n{% endif %}", "assistant\n<think>\n\n</think>\n\n{% endif %}")
+
+    found = choose_format(with_template(template), "chat")
+
+    assert found.turn == "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+def test_a_blank_at_the_end_of_a_prompt_belongs_to_the_answer():
+    template = TURNS.replace("\n{{ m.content }}", ": {{ m.content }}").replace("assistant\n", "assistant: ")
+
+    found = choose_format(with_template(template), "chat")
+
+    assert (found.turn, found.answer_start) == ("<|im_end|>\n<|im_start|>assistant:", " ")
+
+
 def test_blanks_around_an_answer_belong_to_it():
     """LLaMA 2's."""
     template = (
