@@ -39,8 +39,8 @@ NO_CLIP = (
 def several_clips(count: int) -> str:
     """Say why a request with several clips is refused, and what to do instead."""
     return (
-        f"a request is about one audio clip, this one has {count}: the model has only learnt to hear one"
-        " at a time. Send a request for each clip and compare the answers; or join the clips into one file, which"
+        f"a request is about one audio clip, this one has {count}: the model has only learnt to hear one at "
+        "a time. Send a request for each clip and compare the answers; or join the clips into one file, which"
         " is heard as one sound"
     )
 

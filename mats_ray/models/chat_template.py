@@ -61,8 +61,8 @@ def _format_of_template(tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
     start, behind = _around(tokenizer, prompt, _CONTENT, "the user's text")
     until_answer, ending = _around(tokenizer, finished, _ANSWER, "the assistant's text")
     _, between = _around(tokenizer, until_answer, _CONTENT, "the user's text")
-    # before a finished answer there may be more than in the prompt for one: a blank, the assistant's role where
-    # the template does not know add_generation_prompt, the end of a thinking that it always begins
+    # before a finished answer there may be more than in the prompt for one: a blank, the assistant's role
+    # where the template does not know add_generation_prompt, the end of a thinking that it always begins
     is_open = behind.count(_THINKING[0]) > behind.count(_THINKING[1])
     until = between if between.startswith(behind) or is_open else behind
     text = until.rstrip(" ")
