@@ -100,8 +100,7 @@ def save_model(
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
     tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
-    llm = None if trained is None else _below("llm.", trained)
-    _save_llm(directory, model.llm, base=tree["llm"]["path"], tensors=llm)
+    _save_llm(directory, model.llm, base=tree["llm"]["path"], trained=trained)
     prompts.tokenizer.save_pretrained(directory)
     facts = {
         "format": FORMAT,
@@ -236,9 +235,12 @@ def _save_tensors(tensors: "dict[str, Tensor]", file: Path) -> None:
     save_file(tensors, file)
 
 
-def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[str, Tensor] | None") -> None:
+def _save_llm(
+    directory: Path, llm: "nn.Module", *, base: str, trained: "Mapping[str, Tensor] | None"
+) -> None:
     from mats_ray.models.llm import is_adapted
 
+    tensors = None if trained is None else _below("llm.", trained)
     if is_adapted(llm):
         for adapter in llm.peft_config.values():
             adapter.base_model_name_or_path = base

@@ -6,11 +6,12 @@ meta-llama/Meta-Llama-3-8B-Instruct and mistralai/Mistral-7B-Instruct-v0.1 and -
 # ruff: noqa: E501 (templates stand as they are published)
 
 import json
+from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tests.world import TEXTS
+from tests.world import TEXTS, seeded, tiny_llm
 
 AUDIO = "<|audio|>"
 """A control token in the place of the audio prefix, to compare halves with a whole chat's tokens."""
@@ -129,6 +130,17 @@ def mistral_v3() -> PreTrainedTokenizerFast:
 def mistral_v1() -> PreTrainedTokenizerFast:
     """As ``mistral_v3``, but ``[INST]`` is text."""
     return _sentencepiece(["<s>", "</s>", "<unk>", AUDIO], MISTRAL_V1)
+
+
+def tiny_chat_llm(directory: Path) -> Path:
+    """Write the language model of ``tiny_llm`` with the tokenizer of ``qwen3``."""
+    tokenizer, path = qwen3(), tiny_llm(directory)
+    llm = AutoModelForCausalLM.from_pretrained(path)
+    with seeded(0):
+        llm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    llm.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
 
 
 def _byte_level(special: list[str]) -> Tokenizer:

@@ -20,7 +20,7 @@ from mats_ray.models.directory import ModelSettings, load_model, read_info, save
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.prompt_format import VICUNA
 from mats_ray.types import CLAPIdentity
-from tests.unit.models.chat_tokenizers import qwen3
+from tests.unit.models.chat_tokenizers import tiny_chat_llm
 from tests.world import tiny_llm
 
 CLAP = CLAPIdentity(family="toy", checkpoint_hash="0123456789abcdef", dim=6)
@@ -329,11 +329,7 @@ def test_another_format_is_refused(folder):
 
 def chat_home(folder):
     """A model directory whose tokenizer has Qwen3's chat template, and its prompts while training."""
-    tokenizer, path = qwen3(), tiny_llm(folder / "llm")
-    llm = AutoModelForCausalLM.from_pretrained(path)
-    llm.resize_token_embeddings(len(tokenizer))
-    llm.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    path = tiny_chat_llm(folder / "llm")
     of = settings(path)
     model, prompts = build_mats(of.model, llm_path=str(path), seed=0)
     save_model(folder / "model", model, prompts, of)

@@ -163,7 +163,8 @@ def test_one_clip_is_the_rule(client, stream):
     assert text["message"] == NO_CLIP
     assert two["message"] == several_clips(2)
     page = (Path(__file__).parents[4] / "docs" / "serving.md").read_text()
-    assert all(line in page for line in (NO_CLIP, several_clips(2)))
+    talk = error_of(post_chat(client, messages=message(SOUND) * 2, stream=stream), 422, ANY, param="messages")
+    assert all(line in page for line in (NO_CLIP, several_clips(2), talk["message"]))
 
 
 def part(kind="text", **more):
