@@ -1,6 +1,7 @@
-r"""The four tasks of AudioTIA and the prompt they share. Standard library only.
+r"""The four tasks of AudioTIA, Vicuna's prompt, and what a request is. Standard library only.
 
-Prompt (upstream ``MATS-LLaMA``, paper section 3.2), the audio prefix standing between the two halves::
+Prompt (upstream ``MATS-LLaMA``, paper section 3.2), the audio prefix standing between the two halves;
+language models with a chat template have another (``models/prompt_format.py``)::
 
     <s>USER: <Speech>[prefix vectors]</Speech> {instruction}\nASSISTANT:
 """
@@ -28,6 +29,20 @@ INSTRUCTIONS = {
 
 PROMPT_BEFORE = "USER: <Speech>"
 PROMPT_AFTER = "</Speech> {instruction}\nASSISTANT:"
+
+NO_CLIP = (
+    "a request is about one audio clip, this one has none: the model has only learnt to answer behind a clip."
+    " Send the clip with the text; ask a language model what is not about a sound"
+)
+
+
+def several_clips(count: int) -> str:
+    """Say why a request with several clips is refused, and what to do instead."""
+    return (
+        f"a request is about one audio clip, this one has {count}: the model has only learnt to hear one at "
+        "a time. Send a request for each clip and compare the answers; or join the clips into one file, which"
+        " is heard as one sound"
+    )
 
 
 def instruction_for(task: Task, question: str | None = None) -> str:

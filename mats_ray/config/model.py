@@ -9,6 +9,9 @@ from mats_ray.config.base import StrictConfig
 NOISE_VARIANCE = 0.015
 """Variance per component of the noise on text embeddings, in training and in the Santa memory."""
 
+PromptChoice = Literal["auto", "vicuna", "chat"]
+"""Values of ``model.llm.prompt_format``."""
+
 
 class CLAPConfig(StrictConfig):
     """The frozen encoder that puts audio and text in one space."""
@@ -85,9 +88,14 @@ class LLMConfig(StrictConfig):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the language model at inference; 16-bit types need a bf16 engine in training
     (docs/training.md). Mapper and LoRA are stored and computed in float32."""
+    prompt_format: PromptChoice = "auto"
+    """Texts around audio prefix, question and answer while training; a model directory keeps the texts
+    themselves, and answers by them. "vicuna": the paper's. "chat": the tokenizer's own chat template, without
+    thinking. "auto": "chat" where the tokenizer has a template, else "vicuna"."""
     max_text_tokens: PositiveInt = 150
-    """Largest number of tokens of instruction and answer together; a longer sample loses the end of its
-    instruction, and the log counts such samples (upstream: max_txt_len)."""
+    """Largest number of tokens of instruction and answer together, and what the prompt puts around them; a
+    longer sample loses the end of its instruction, and the log counts such samples (upstream:
+    max_txt_len)."""
     lora: LoRAConfig = LoRAConfig()
 
 

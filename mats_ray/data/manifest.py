@@ -96,6 +96,11 @@ def _rows(path: str) -> Iterator[tuple[str, ManifestRow]]:
     """Yield each row with its path as it is opened."""
     for number, row in enumerate(read_rows(path, what="manifest", columns=_columns), start=1):
         listed, question = row.get(PATH), row.get(QUESTION)
+        if isinstance(listed, list):
+            raise DataError(
+                f"{path}: row {number} has a list of {len(listed)} in its column {PATH!r}: a row is about "
+                "one clip; give each clip a row"
+            )
         if not isinstance(listed, str) or not listed.strip():
             raise DataError(f"{path}: row {number} names no file in its column {PATH!r}")
         if question is not None and not isinstance(question, str):

@@ -74,11 +74,11 @@ def build_mats(config: ModelConfig, *, llm_path: str, seed: int) -> tuple[MATS, 
         seed: Seed of all fresh weights.
 
     Raises:
-        ModelError: The language model cannot be loaded or adapted.
+        ModelError: The language model cannot be loaded or adapted, or its chat template not used.
     """
     generator = torch.Generator().manual_seed(seed)
     llm = load_llm(llm_path, dtype=config.llm.dtype)
-    prompts = load_prompts(llm_path, llm)
+    prompts = load_prompts(llm_path, config.llm.prompt_format, llm=llm)
     word_embeddings = embedding_table(llm)
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=word_embeddings.shape[1])
     init_connector(connector, generator=generator, output_std=float(word_embeddings.float().std()))

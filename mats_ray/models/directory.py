@@ -3,7 +3,8 @@
 ``config.json``, ``mapper.safetensors``, ``adapter_config.json`` + ``adapter_model.safetensors`` (a plain peft
 adapter) or ``llm/`` (a small model trained whole), tokenizer files, ``generation_config.json``,
 ``santa_memory.safetensors`` and ``README.md``. References to local base models are stored relative to the
-directory, so a folder with everything in it can be moved.
+directory, so a folder with everything in it can be moved. The texts of the prompt it was trained with are
+part of ``config.json``; a directory without them was trained with Vicuna's.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
+from mats_ray.models.prompt_format import PromptFormat, read_prompt_format
 from mats_ray.models.stand_in import stand_ins_of
 from mats_ray.models.startup import quiet_transformers
 from mats_ray.types import CLAPIdentity
@@ -62,6 +64,8 @@ class ModelInfo(ModelSettings):
     directory: Path
     model_id: str
     """Name and content hash of the trained parts; written into every row of a batch job."""
+    prompt: PromptFormat
+    """Texts around prefix, instruction and answer that it was trained with."""
     stand_ins: tuple[str, ...] = ()
     """Parts ("clap", "llm") that were stand-ins when it was trained, or are: its answers mean nothing."""
 
@@ -86,7 +90,7 @@ def save_model(
     Args:
         directory: Created if absent.
         model: Its connector and adapter (or whole language model) are stored.
-        prompts: Its tokenizer is stored.
+        prompts: Its tokenizer and the texts of its prompt are stored.
         settings: Stored as JSON, references to local base models relative to the model's home.
         home: Final place of the directory, if not ``directory``.
         trained: Trained parameters by name, where the model itself holds them rounded or partitioned.
@@ -99,20 +103,20 @@ def save_model(
     tree["clap"]["ref"] = _stored(tree["clap"]["ref"], home)
     tree["clap"]["tokenizer"] = _stored(tree["clap"]["tokenizer"], home)
     tree["llm"]["path"] = "llm" if config.llm.train == "full" else _stored(tree["llm"]["path"], home)
-    llm = None if trained is None else _below("llm.", trained)
-    _save_llm(directory, model.llm, base=tree["llm"]["path"], tensors=llm)
+    _save_llm(directory, model.llm, base=tree["llm"]["path"], trained=trained)
     prompts.tokenizer.save_pretrained(directory)
-    _write_json(directory / CONFIG, _facts(settings, tree))
+    _write_json(directory / CONFIG, _facts(settings, tree, prompts.format))
     _write_json(directory / GENERATION, settings.generation.model_dump(mode="json"))
 
 
-def _facts(settings: ModelSettings, model: dict[str, Any]) -> dict[str, Any]:
+def _facts(settings: ModelSettings, model: dict[str, Any], prompt: PromptFormat) -> dict[str, Any]:
     """Return ``config.json``: the settings, their section ``model`` with references as they are stored."""
     facts = {
         "format": FORMAT,
         "name": settings.name,
         "mats_ray_version": settings.version,
         "model": model,
+        "prompt": prompt.model_dump(mode="json"),
         "santa": settings.santa.model_dump(mode="json"),
         "clap_identity": asdict(settings.clap),
     }
@@ -145,6 +149,7 @@ def read_info(directory: str | Path) -> ModelInfo:
             clap=CLAPIdentity(**tree["clap_identity"]),
             model_id=f"{tree['name']}@{_content_hash(directory)}",
             stand_ins=tuple(sorted({*tree.get("stand_ins", ()), *stand_ins_of(resolved)})),
+            prompt=read_prompt_format(tree.get("prompt"), source=str(directory / CONFIG)),
         )
     except ValidationError as error:
         raise ModelError(f"{directory}: {explain(ModelConfig, error)}") from error
@@ -202,7 +207,7 @@ def load_model(info: ModelInfo) -> "tuple[MATS, PromptTokenizer]":
     config = info.model
     assert config.llm.path is not None
     llm: nn.Module = load_llm(config.llm.path, dtype=config.llm.dtype)
-    prompts = load_prompts(str(info.directory), llm)
+    prompts = load_prompts(str(info.directory), info.prompt, llm=llm)
     llm_dim = embedding_table(llm).shape[1]
     connector = build_connector(config.mapper, clap_dim=config.clap.dim, llm_dim=llm_dim)
     mapper = info.directory / MAPPER
@@ -241,9 +246,12 @@ def _save_tensors(tensors: "dict[str, Tensor]", file: Path) -> None:
     save_file(tensors, file)
 
 
-def _save_llm(directory: Path, llm: "nn.Module", *, base: str, tensors: "dict[str, Tensor] | None") -> None:
+def _save_llm(
+    directory: Path, llm: "nn.Module", *, base: str, trained: "Mapping[str, Tensor] | None"
+) -> None:
     from mats_ray.models.llm import is_adapted
 
+    tensors = None if trained is None else _below("llm.", trained)
     if is_adapted(llm):
         for adapter in llm.peft_config.values():
             adapter.base_model_name_or_path = base

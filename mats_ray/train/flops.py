@@ -81,6 +81,7 @@ KNOWN_SHAPES = {
     "llama-7b": LLMShape(4096, 32, 32, 32, 128, 11008, 3, 32000, tied=False),
     "vicuna-7b-v1.5": LLMShape(4096, 32, 32, 32, 128, 11008, 3, 32000, tied=False),
     "gpt2": LLMShape(768, 12, 12, 12, 64, 3072, 2, 50257, tied=True),
+    "qwen3-8b": LLMShape(4096, 36, 32, 8, 128, 12288, 3, 151936, tied=False),
     "smollm2-135m": LLMShape(576, 30, 9, 3, 64, 1536, 3, 49152, tied=True),
 }
 """By the last part of a hub id, lower case: for plans on a machine that does not hold the model."""

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from mats_ray.config import RunConfig
 from mats_ray.config.model import ModelConfig
 from mats_ray.errors import ModelError, TrainingError
+from mats_ray.models.chat_template import choose_format
 from mats_ray.models.directory import MAPPER, ModelInfo, read_info
 from mats_ray.models.llm import (
     ADAPTER,
@@ -30,7 +31,7 @@ from mats_ray.models.mats import MATS
 from mats_ray.models.weights import NativeName, check_tensors, hash_files, read_safetensors
 from mats_ray.storage import download, is_remote
 from mats_ray.train.engine import OPTIMIZER_KEYS, EngineState
-from mats_ray.train.run_state import differences
+from mats_ray.train.run_state import PROMPT_FORMAT, differences
 from mats_ray.types import CLAPIdentity
 
 _NOT_ARCHITECTURE = {
@@ -148,17 +149,20 @@ def _architecture(model: ModelConfig) -> dict[str, Any]:
 
 
 def _check_llm(config: RunConfig, info: ModelInfo) -> None:
-    """Compare the language models and tokenizers of the earlier model and of the run."""
+    """Compare the language models, tokenizers and prompts of the earlier model and of the run."""
     assert info.model.llm.path is not None
     if info.model.llm.train == "full":
         there, here = (_llm_settings(path) for path in (info.model.llm.path, config.llm_path))
         _refuse(config, differences(there, here))
     elif _place(info.model.llm.path) != _place(config.llm_path):
         _refuse(config, _other_base(info.model.llm.path, config.llm_path))
-    there, here = (_words(load_tokenizer(path)) for path in (str(info.directory), config.llm_path))
+    theirs, ours = (load_tokenizer(path) for path in (str(info.directory), config.llm_path))
+    there, here = _words(theirs), _words(ours)
     if there != here:
         first = differences(there, here).split(", ")[0]
         _refuse(config, f"the tokenizer, {len(there)} entries there, {len(here)} here, e.g. {first}")
+    prompt = choose_format(ours, config.model.llm.prompt_format)
+    _refuse(config, differences({PROMPT_FORMAT: str(info.prompt)}, {PROMPT_FORMAT: str(prompt)}))
 
 
 def _other_base(there: str, here: str) -> str:

@@ -25,9 +25,8 @@ from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import NotFiniteError, TrainingError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import save_model
-from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.mats import TrainBatch
-from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.prompt import PromptTokenizer, load_prompts
 from mats_ray.on_ray.data import this_node
 from mats_ray.on_ray.errors import failure_reason, own_error
 from mats_ray.storage import Environment, is_remote, locate, lock_folder
@@ -180,7 +179,7 @@ def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayTrainContext
     context.enter_stage("loading the model", start)
     with contextlib.closing(_batches(config, data, context, start_step=start)) as batches:
         model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)
-        inputs = _read_inputs(config, data, rank=context.rank)
+        inputs = _read_inputs(config, data, prompts, rank=context.rank)
         initial = None if found else initial_state(config, model)
         meter = mfu_meter(config, model, device=device, num_workers=context.num_workers)
         engine = build_engine(config, model, device)
@@ -213,11 +212,15 @@ def _train(config: RunConfig, data: EmbeddedTriplets, context: "_RayTrainContext
     context.uploader.wait()
 
 
-def _read_inputs(config: RunConfig, data: EmbeddedTriplets, *, rank: int) -> RunInputs:
+def _read_inputs(
+    config: RunConfig, data: EmbeddedTriplets, prompts: PromptTokenizer, *, rank: int
+) -> RunInputs:
     """Identify the inputs on the first worker, which compares and records them for all."""
     if rank != 0:
         return UNKNOWN_INPUTS
-    return run_inputs(data, llm_path=config.llm_path, init_from=initial_hash(config))
+    return run_inputs(
+        data, llm_path=config.llm_path, init_from=initial_hash(config), prompt=str(prompts.format)
+    )
 
 
 def _read_newest(store: CheckpointStore, *, rank: int) -> tuple[EngineState, RunState] | None:
@@ -252,7 +255,8 @@ def _batches(
         ranks = range(context.num_workers)
         reader = start_reader(config, data, place, ranks) if context.rank == 0 else None
         rows = training_rows(config, data, place, reader=broadcast_from_rank_zero(reader))
-    return Prefetcher(micro_batches(rows, PromptTokenizer(load_tokenizer(config.llm_path)), config))
+    prompts = load_prompts(config.llm_path, config.model.llm.prompt_format)
+    return Prefetcher(micro_batches(rows, prompts, config))
 
 
 class _RayTrainContext:

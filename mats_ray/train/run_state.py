@@ -1,7 +1,8 @@
 """Identity and progress of a run: the settings and inputs its losses follow from.
 
 A checkpoint of another run is refused. Workers, logging and checkpointing change no loss and are not part of
-the identity; neither are the paths of inputs, whose content has a fingerprint.
+the identity; neither are the paths of inputs and the name of the prompt format, whose content has a
+fingerprint.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from mats_ray.config import RunConfig
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.errors import TrainingError
 from mats_ray.models.llm import checkpoint_hash
+from mats_ray.models.prompt_format import VICUNA
 from mats_ray.version import __version__
 
 STATE = "state.json"
@@ -41,13 +43,16 @@ class RunInputs:
     """Inputs of training, whatever their paths."""
 
     fingerprints: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Fingerprints of embedded triplets, CLAP, base model and initial weights, by configuration key."""
+    """Fingerprints of embedded triplets, CLAP, base model, prompt and initial weights, by key."""
     rows: Mapping[str, int] = field(default_factory=dict[str, int])
     """Number of rows trained on, by source."""
 
 
 UNKNOWN_INPUTS = RunInputs()
 FRESH_WEIGHTS = "not set"
+PROMPT_FORMAT = "model.llm.prompt_format"
+OLDER_FINGERPRINTS = {"train.init_from": FRESH_WEIGHTS, PROMPT_FORMAT: str(VICUNA)}
+"""Inputs of runs of versions that knew no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,11 @@ def parse_run_state(tree: dict[str, Any]) -> RunState:
 
 
 def run_inputs(
-    data: EmbeddedTriplets, *, llm_path: str | None = None, init_from: str | None = None
+    data: EmbeddedTriplets,
+    *,
+    llm_path: str | None = None,
+    init_from: str | None = None,
+    prompt: str | None = None,
 ) -> RunInputs:
     """Identify what a run is trained from.
 
@@ -94,6 +103,7 @@ def run_inputs(
         data: Embedded triplets, their rows counted by source.
         llm_path: Path of the base model, where it can be read.
         init_from: Hash of the weights the run starts from, if not from fresh ones.
+        prompt: Name and hash of the prompt format, where the tokenizer can be read.
     """
     known = {
         "data.embedded": f"{data.fingerprint} ({data.num_rows} rows)",
@@ -102,6 +112,8 @@ def run_inputs(
     }
     if llm_path is not None:
         known["model.llm"] = checkpoint_hash(llm_path)
+    if prompt is not None:
+        known[PROMPT_FORMAT] = prompt
     return RunInputs(known, data.sources)
 
 
@@ -143,7 +155,7 @@ def check_same_run(run: RunState, config: RunConfig, inputs: RunInputs = UNKNOWN
             f"{where} cannot be shortened: {NUM_STEPS} was {run.config[NUM_STEPS]}, is "
             f"{config.train.num_steps}; set it above the {run.step} steps done, or {remedy}"
         )
-    recorded = {"train.init_from": FRESH_WEIGHTS, **run.inputs.fingerprints}
+    recorded = {**OLDER_FINGERPRINTS, **run.inputs.fingerprints}
     known = {key: old for key, old in recorded.items() if key in inputs.fingerprints}
     if changed := differences(known, {key: inputs.fingerprints[key] for key in known}):
         raise TrainingError(
@@ -191,6 +203,7 @@ def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
 def _identifying_tree(config: RunConfig) -> dict[str, Any]:
     tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
     tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
+    tree["model"]["llm"].pop("prompt_format")
     sections = {"train": tree["train"], "data": tree["data"], "embed": tree["data"]["embed"]}
     for name, keys in WITHOUT_EFFECT.items():
         for key in keys:

@@ -13,7 +13,7 @@ CONFIGS = ROOT / "configs"
 OVERLAYS = sorted((CONFIGS / "overlays").rglob("*.yaml"))
 EVALUATIONS = sorted((CONFIGS / "evaluate").rglob("*.yaml"))
 WHOLE = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path not in OVERLAYS + EVALUATIONS]
-DOCUMENTED = {"toy.yaml", "mats_gpt2.yaml", "mats_llama_7b.yaml"}
+DOCUMENTED = {"toy.yaml", "mats_gpt2.yaml", "mats_llama_7b.yaml", "mats_next.yaml"}
 
 
 def test_the_documented_configs_are_there():

@@ -1,6 +1,6 @@
 import pytest
 
-from mats_ray.tasks import INSTRUCTIONS, Task, instruction_for, prompt_halves
+from mats_ray.tasks import INSTRUCTIONS, NO_CLIP, Task, instruction_for, prompt_halves, several_clips
 
 
 def test_the_prompt_is_the_one_upstream_was_trained_with():
@@ -43,3 +43,10 @@ def test_a_question_for_another_task_is_refused_by_name():
 def test_a_task_is_the_string_in_the_task_column():
     assert [str(task) for task in Task] == ["caption", "music_caption", "classification", "qa"]
     assert Task("qa") is Task.QA
+
+
+def test_what_is_not_about_one_clip_is_refused_in_one_line_with_a_remedy():
+    assert "this one has 3" in several_clips(3)
+    assert "Send a request for each clip" in several_clips(3)
+    assert "Send the clip with the text" in NO_CLIP
+    assert not any("\n" in line for line in (NO_CLIP, several_clips(3)))

@@ -165,7 +165,7 @@ def _assemble(
     config = ModelConfig(
         clap=CLAPConfig(ref=options.clap, dim=clap_dim, tokenizer=options.clap_tokenizer),
         mapper=mapper,
-        llm=LLMConfig(path=path, dtype=options.dtype, lora=lora),
+        llm=LLMConfig(path=path, dtype=options.dtype, lora=lora, prompt_format="vicuna"),
     )
     # the prompt comes from the tokenizer; a model that is only saved needs none
     return MATS(connector, adapted, before_ids=[], eos_id=0), config, different

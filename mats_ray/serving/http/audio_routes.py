@@ -26,6 +26,7 @@ from mats_ray.serving.http.schemas import (
 from mats_ray.serving.http.validation import CheckedRoute, RequestModel
 from mats_ray.serving.service import AudioService
 from mats_ray.serving.types import AnswerRequest, AnswerResponse, ClipWindow, Upload
+from mats_ray.tasks import several_clips
 
 _MULTIPART = Form(media_type="multipart/form-data")
 
@@ -82,9 +83,11 @@ async def read_upload(request: Request, form: SoundForm) -> Upload:
     """Return the audio file of a form, which has been parsed before.
 
     Raises:
-        RequestError: A field that is no list was sent twice.
+        RequestError: A field that is no list was sent twice, or several files.
     """
     for name, count in Counter(name for name, _ in (await request.form()).multi_items()).items():
+        if count > 1 and name == "file":
+            raise RequestError(several_clips(count), code="clip_count", param=name)
         if count > 1 and name != "labels":
             raise RequestError(f"send one {name}, there are {count}", code="invalid_field", param=name)
     name = "".join(c for c in form.file.filename or "" if c.isprintable())[-100:]

@@ -27,6 +27,7 @@ from mats_ray.serving.errors import RequestError
 from mats_ray.serving.http.errors import OWN_SENTENCE, validation_error
 from mats_ray.serving.http.validation import RequestModel
 from mats_ray.serving.types import AnswerRequest, Upload
+from mats_ray.tasks import NO_CLIP, several_clips
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -46,7 +47,9 @@ _ROLES = {
     "system": "MATS has no system prompt; put what it says into the question",
     "developer": "MATS has no system prompt; put what it says into the question",
 }
-_NO_CONVERSATION = "MATS holds no conversation; send one message of role 'user'"
+_NO_CONVERSATION = (
+    "MATS holds no conversation; send one message of role 'user', with the clip and the whole question"
+)
 ShortText = Annotated[str, Field(max_length=256)]
 Metadata = Annotated[dict[ShortText, Annotated[str, Field(max_length=1024)]], Field(max_length=16)]
 _TEXT_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 100}
@@ -241,8 +244,9 @@ async def read_request(body: ChatRequest, fetch: Callable[[str], Awaitable[bytes
     parts = body.messages[0].content
     numbers = [number for number, part in enumerate(parts) if part.type != "text"]
     if len(numbers) != 1:
-        there = f"there are {len(numbers)}" if numbers else "there is none"
-        raise _refused(f"messages[0].content: send one sound, as an input_audio part; {there}")
+        raise RequestError(
+            several_clips(len(numbers)) if numbers else NO_CLIP, code="clip_count", param="messages"
+        )
     where, sound = f"messages[0].content[{numbers[0]}]", parts[numbers[0]]
     question = "\n".join(part.text for part in parts if part.text is not None).strip()
     return AnswerRequest(

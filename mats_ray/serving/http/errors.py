@@ -28,6 +28,7 @@ STATUS = {
     "unsupported": 415,
     "missing_field": 422,
     "invalid_field": 422,
+    "clip_count": 422,
     "decode_failed": 422,
     "truncated": 422,
     "damaged": 422,

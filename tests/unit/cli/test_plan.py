@@ -24,6 +24,14 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
     assert "measured" not in lines  # its bucket is not read
 
 
+def test_the_next_model_is_planned_offline(capsys):
+    plan = ["plan", "--config", "configs/mats_next.yaml", "--gpu", "h100-80", "--gpus", "8"]
+
+    assert main(plan) == 0
+    assert "trained parameters:    135.1 M" in capsys.readouterr().out.splitlines()
+    assert main([*plan, "--objects", "1000000"]) == 0
+
+
 def test_the_price_of_a_gpu_hour_stands_beside_the_cost(capsys):
     costs = []
     for price in ([], ["--price", "2.5"], ["--price", "0"]):

@@ -39,6 +39,11 @@ def test_the_defaults_are_the_papers():
             "llm.train = 'head' is not allowed: input should be 'lora' or 'full'",
         ),
         (ModelConfig, "llm.dtype=int8", "llm.dtype = 'int8' is not allowed: input should be 'float32', 'bf"),
+        (
+            ModelConfig,
+            "llm.prompt_format=alpaca",
+            "llm.prompt_format = 'alpaca' is not allowed: input should be 'auto', 'vicuna' or 'chat'",
+        ),
         (ModelConfig, "clap.long_audio=random", "clap.long_audio = 'random' is not allowed: input should be"),
         (
             ModelConfig,

@@ -8,9 +8,11 @@ import torch
 
 from mats_ray.data.collate import Collator
 from mats_ray.errors import ModelError
+from mats_ray.models.chat_template import choose_format
 from mats_ray.models.llm import load_tokenizer
 from mats_ray.models.prompt import PromptTokenizer
 from mats_ray.models.splice import IGNORED
+from tests.unit.models.chat_tokenizers import llama3
 from tests.world import tiny_llm
 
 INSTRUCTIONS = ["Is there a dog?", "Describe the following audio in a caption."]
@@ -109,3 +111,19 @@ def test_a_pair_of_texts_is_tokenised_once(prompts, monkeypatch):
 def test_rows_of_unequal_number_are_our_own_mistake(prompts):
     with pytest.raises(ValueError, match="shorter"):
         Collator(prompts, 150)(CLAP, INSTRUCTIONS, ANSWERS[:1])
+
+
+def test_in_a_chat_an_answer_ends_as_a_turn_does():
+    tokenizer = llama3()
+    prompts = PromptTokenizer(tokenizer, choose_format(tokenizer, "chat"))
+
+    batch = Collator(prompts, 150)(CLAP, INSTRUCTIONS, ANSWERS)
+
+    end = tokenizer.convert_tokens_to_ids("<|eot_id|>")
+    for labels, ids, instruction, answer in zip(
+        batch.labels_BT, batch.after_BT, INSTRUCTIONS, ANSWERS, strict=True
+    ):
+        learnt = labels[labels != IGNORED].tolist()
+        assert learnt[-1] == end != tokenizer.eos_token_id
+        assert prompts.decode(learnt) == answer
+        assert ids.tolist()[: len(prompts.after(instruction))] == prompts.after(instruction)

@@ -125,6 +125,11 @@ def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
         ("list.csv", "path\n", "names no files"),
         ("list.parquet", "PAR1", "cannot be read"),
         ("list.jsonl", '{"path": "a.wav"}\n{"path": ""}', "row 2 names no file"),
+        (
+            "list.jsonl",
+            '{"path": ["a.wav", "b.wav"]}',
+            "row 1 has a list of 2 in its column 'path': a row is about one clip; give each clip a row",
+        ),
         ("list.jsonl", '{"path": "a.wav"}\n{"path"', "line 2: no JSON"),
         ("list.jsonl", '["a.wav"]', "line 1: no JSON object"),
         ("list.jsonl", '{"path": "a.wav", "question": 3}', "the question of row 1 is no text: 3"),

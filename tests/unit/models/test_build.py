@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mats_ray.config.model import CLAPConfig, LLMConfig, LoRAConfig, MapperConfig, ModelConfig
+from mats_ray.data.collate import Collator
 from mats_ray.errors import ModelError
 from mats_ray.models.build import (
     build_clap,
@@ -16,6 +17,7 @@ from mats_ray.models.build import (
 from mats_ray.models.llm import embedding_table
 from mats_ray.models.mapper import MLPMapper, TransformerMapper
 from tests.pe_audio import save_pe_audio
+from tests.unit.models.chat_tokenizers import tiny_chat_llm
 from tests.unit.models.clap.small import front_end, laion_state, save_directory, save_laion, save_tokenizer
 from tests.world import tiny_llm
 
@@ -142,6 +144,27 @@ def test_the_prompt_starts_with_the_tokenizers_bos(llm_path):
 
     assert model.before_F.tolist() == prompts.before()
     assert model.eos_id == prompts.eos_id
+
+
+def test_a_model_learns_to_answer_and_to_end_in_its_own_chat(tmp_path):
+    path = str(tiny_chat_llm(tmp_path))
+    model, prompts = build_mats(config(train="full"), llm_path=path, seed=0)
+    clap = torch.eye(2, 6)
+    instructions, answers = ["Is there a dog?"] * 2, ["a dog barks", "rain falls on the roof"]
+    batch = Collator(prompts, 100)(clap.numpy(), instructions, answers)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        loss = model(batch) / batch.num_answer_tokens
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    found = model.eval().generate(clap, [prompts.after(one) for one in instructions], max_new_tokens=40)
+
+    assert prompts.format.name == "chat"
+    assert model.eos_id == prompts.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert model.before_F.tolist() == prompts.before()
+    assert [(prompts.decode(one.ids), one.ended) for one in found] == [(answer, True) for answer in answers]
 
 
 def test_lora_on_modules_that_are_not_there_is_refused(llm_path):

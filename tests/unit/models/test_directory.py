@@ -17,7 +17,10 @@ from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.build import build_mats
 from mats_ray.models.directory import ModelSettings, load_model, read_info, save_model
+from mats_ray.models.prompt import PromptTokenizer
+from mats_ray.models.prompt_format import VICUNA
 from mats_ray.types import CLAPIdentity
+from tests.unit.models.chat_tokenizers import tiny_chat_llm
 from tests.world import tiny_llm
 
 CLAP = CLAPIdentity(family="toy", checkpoint_hash="0123456789abcdef", dim=6)
@@ -321,4 +324,59 @@ def test_another_format_is_refused(folder):
     edit(folder, lambda tree: tree.update(format="mats_ray/9"))
 
     with pytest.raises(ModelError, match="format 'mats_ray/9', this version reads 'mats_ray/1'"):
+        read_info(folder / "model")
+
+
+def chat_home(folder):
+    """A model directory whose tokenizer has Qwen3's chat template, and its prompts while training."""
+    path = tiny_chat_llm(folder / "llm")
+    of = settings(path)
+    model, prompts = build_mats(of.model, llm_path=str(path), seed=0)
+    save_model(folder / "model", model, prompts, of)
+    return model.eval(), prompts
+
+
+def ids_of(prompts):
+    return prompts.before(), prompts.after("What is it?"), prompts.eos_id
+
+
+def test_the_prompt_a_model_was_trained_with_stays_whatever_becomes_of_the_template(tmp_path):
+    model, prompts = chat_home(tmp_path)
+    before = read_info(tmp_path / "model").model_id
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.chat_template = "{{ raise_exception('newer') }}"
+    tokenizer.save_pretrained(tmp_path / "model")
+
+    loaded, found = load_model(read_info(tmp_path / "model"))
+
+    assert found.format == prompts.format
+    assert found.format.name == "chat"
+    assert ids_of(found) == ids_of(prompts)
+    assert (loaded.before_F.tolist(), loaded.eos_id) == (prompts.before(), prompts.eos_id)
+    assert answers(loaded, found) == answers(model, prompts)
+    assert read_info(tmp_path / "model").model_id == before
+
+
+def test_a_directory_without_a_prompt_was_trained_with_vicunas(tmp_path):
+    chat_home(tmp_path)
+    edit(tmp_path, lambda tree: (tree.pop("prompt"), tree["model"]["llm"].pop("prompt_format")))
+
+    _, prompts = load_model(read_info(tmp_path / "model"))
+
+    assert prompts.format == VICUNA
+    assert ids_of(prompts) == ids_of(PromptTokenizer(AutoTokenizer.from_pretrained(tmp_path / "model")))
+
+
+def test_another_prompt_is_another_model(tmp_path):
+    chat_home(tmp_path)
+    before = read_info(tmp_path / "model").model_id
+    edit(tmp_path, lambda tree: tree["prompt"].update(before="<|im_start|>tool\n<Speech>"))
+
+    assert read_info(tmp_path / "model").model_id != before
+
+
+def test_a_prompt_that_is_none_is_named(folder):
+    edit(folder, lambda tree: tree["prompt"].update(name="alpaca"))
+
+    with pytest.raises(ModelError, match=r"config\.json: prompt: name = 'alpaca' is not allowed"):
         read_info(folder / "model")

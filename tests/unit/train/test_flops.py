@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from mats_ray.config.model import LLMConfig, LoRAConfig, MapperConfig
 from mats_ray.models.build import build_connector
@@ -18,6 +26,17 @@ LLAMA = LlamaConfig(
     num_key_value_heads=2,
     tie_word_embeddings=False,
 )
+QWEN3 = Qwen3Config(
+    vocab_size=50,
+    hidden_size=24,
+    intermediate_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=10,  # not 24 / 4
+    tie_word_embeddings=True,
+)
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 GPT2 = GPT2Config(vocab_size=50, n_embd=32, n_layer=3, n_head=4, n_positions=64)
 
 
@@ -27,30 +46,56 @@ def matrices(model):
 
 @pytest.mark.parametrize(
     ("config", "kind", "besides"),
-    [(LLAMA, LlamaForCausalLM, 0), (GPT2, GPT2LMHeadModel, 64 * 32)],  # GPT-2: learned positions
-    ids=["llama", "gpt2"],
+    [
+        (LLAMA, LlamaForCausalLM, 0),
+        (QWEN3, Qwen3ForCausalLM, 0),
+        (GPT2, GPT2LMHeadModel, 64 * 32),  # learned positions
+    ],
+    ids=["llama", "qwen3", "gpt2"],
 )
 def test_the_weights_of_a_shape_are_those_of_the_model(config, kind, besides):
     assert llm_shape(config).num_weights == matrices(kind(config)) - besides
 
 
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ALL_LINEAR])
 @pytest.mark.parametrize(
-    "targets",
-    [("q_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")],
+    ("config", "kind"), [(LLAMA, LlamaForCausalLM), (QWEN3, Qwen3ForCausalLM)], ids=["llama", "qwen3"]
 )
-def test_the_weights_of_an_adapter(targets):
+def test_the_weights_of_an_adapter(config, kind, targets):
     lora = LoRAConfig(rank=2, target_modules=targets)
-    adapted = attach(LlamaForCausalLM(LLAMA), LLMConfig(lora=lora), generator=torch.Generator())
+    adapted = attach(kind(config), LLMConfig(lora=lora), generator=torch.Generator())
 
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
-    assert llm_shape(LLAMA).lora_weights(lora) == trained
+    assert llm_shape(config).lora_weights(lora) == trained
+
+
+def test_all_linear_layers_are_those_that_peft_means():
+    adapted = get_peft_model(Qwen3ForCausalLM(QWEN3), LoraConfig(r=2, target_modules="all-linear"))
+
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+    assert llm_shape(QWEN3).lora_weights(LoRAConfig(rank=2, target_modules=ALL_LINEAR)) == trained
+
+
+def test_an_adapter_on_all_linear_layers_of_an_8b_model_by_hand():
+    """Qwen3-8B: 36 layers, width 4096, 32 heads and 8 KV heads of 128, MLP 12,288; inputs plus outputs."""
+    query = output = 4096 + 32 * 128
+    key = value = 4096 + 8 * 128
+    gate = up = down = 4096 + 12_288
+    per_rank = 36 * (query + key + value + output + gate + up + down)
+
+    found = KNOWN_SHAPES["qwen3-8b"].lora_weights(LoRAConfig(rank=8, target_modules=ALL_LINEAR))
+
+    assert found == 8 * per_rank == 21_823_488
 
 
 def test_the_known_shapes_have_the_sizes_of_their_names():
     millions = {name: shape.num_weights / 1e6 for name, shape in KNOWN_SHAPES.items()}
 
     assert millions["llama-7b"] == millions["vicuna-7b-v1.5"] == pytest.approx(6738, rel=1e-3)
+    assert millions["qwen3-8b"] == pytest.approx(8190, rel=1e-3)  # 6.95 B of them outside the embeddings
+    assert KNOWN_SHAPES["qwen3-8b"].layer_weights == pytest.approx(6.95e9, rel=1e-3)
     assert millions["gpt2"] == pytest.approx(124, rel=0.01)
     assert millions["smollm2-135m"] == pytest.approx(134.5, rel=0.01)
 

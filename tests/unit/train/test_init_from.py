@@ -142,6 +142,17 @@ def test_another_tokenizer_is_refused(config, earlier):
         check_init_from(config, IDENTITY)
 
 
+def test_another_prompt_is_refused(config, earlier):
+    tree = json.loads((earlier / "config.json").read_text())
+    tree["prompt"]["before"] = "HUMAN: <Speech>"
+    (earlier / "config.json").write_text(json.dumps(tree))
+
+    with pytest.raises(
+        TrainingError, match=r"model\.llm\.prompt_format was vicuna \(\w{8}\), is vicuna; use its"
+    ):
+        check_init_from(config, IDENTITY)
+
+
 def test_a_language_model_trained_whole_must_have_the_same_shape(config, llm_path, tmp_path):
     config = config.replace(model={"llm": {"train": "full"}})
     trained_model(config.replace(name="first"), tmp_path / "earlier")

@@ -146,3 +146,17 @@ def test_a_config_json_without_a_shape_is_one_line(content, config, tmp_path):
 def test_a_folder_without_config_json_is_refused(config, tmp_path):
     with pytest.raises(ModelError, match="no shape of a language model can be read"):
         shape_of(config.replace(model={"llm": {"path": str(tmp_path)}}))
+
+
+def test_the_next_model_is_planned_without_its_files():
+    """Qwen3-8B with an adapter of rank 8 on all linear layers, counted by hand in test_flops.py."""
+    config = load_config("configs/mats_next.yaml")
+    shape = shape_of(config)
+
+    found = make_plan(config, shape, Assumptions(gpu=GPUS["h100-80"], num_gpus=8))
+
+    assert (shape.num_heads, shape.num_kv_heads, shape.head_dim) == (32, 8, 128)
+    assert found.trained_parameters == pytest.approx(113.4e6 + 21_823_488, rel=1e-3)
+    assert found.frozen_gb == pytest.approx(16.4, rel=0.01)
+    assert found.micro_batch_size >= config.train.micro_batch_size
+    assert found.memory_gb < 80

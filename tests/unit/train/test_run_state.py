@@ -178,6 +178,35 @@ def test_inputs_are_those_of_data_clap_and_base_model(llm_path):
     )
 
 
+def test_a_prompt_is_compared_by_its_text_and_not_by_its_name(config, stored_run):
+    """A checkpoint of a version without formats was trained with Vicuna's."""
+    for name in ("auto", "vicuna", "chat"):
+        check_same_run(
+            stored_run,
+            config.replace(model={"llm": {"prompt_format": name}}),
+            RunInputs({"model.llm.prompt_format": "vicuna"}),
+        )
+    with pytest.raises(TrainingError, match=r"model\.llm\.prompt_format was vicuna, is chat \(01ab\); bring"):
+        check_same_run(stored_run, config, RunInputs({"model.llm.prompt_format": "chat (01ab)"}))
+
+    chat = dataclasses.replace(stored_run, inputs=RunInputs({"model.llm.prompt_format": "chat (01ab)"}))
+    check_same_run(chat, config, RunInputs({"model.llm.prompt_format": "chat (01ab)"}))
+    with pytest.raises(TrainingError, match=r"model\.llm\.prompt_format was chat \(01ab\), is chat \(02cd\)"):
+        check_same_run(chat, config, RunInputs({"model.llm.prompt_format": "chat (02cd)"}))
+
+
+def test_the_name_of_the_prompt_format_changes_no_hash(config):
+    assert run_hash(config) == run_hash(config.replace(model={"llm": {"prompt_format": "vicuna"}}))
+
+
+def test_the_prompt_is_an_input(llm_path):
+    data = EmbeddedTriplets((), IDENTITY, fingerprint="01ab")
+
+    found = run_inputs(data, prompt="chat (01ab)").fingerprints
+
+    assert found["model.llm.prompt_format"] == "chat (01ab)"
+
+
 def test_the_state_of_another_version_is_named():
     with pytest.raises(TrainingError, match=r"state\.json of mats_ray 9\.0 cannot be read: .*'pace'"):
         parse_run_state({"step": 1, "samples": 8, "run_hash": "a", "version": "9.0", "pace": 3})

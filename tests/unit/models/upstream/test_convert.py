@@ -7,6 +7,7 @@ import torch
 
 from mats_ray.errors import ModelError
 from mats_ray.models.directory import SANTA, load_model, read_info
+from mats_ray.models.prompt_format import VICUNA
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.convert import UpstreamOptions, convert_upstream
 from tests.unit.models.clap.small import msclap_state, save_msclap
@@ -40,6 +41,7 @@ def test_it_answers_as_the_model_it_was_saved_from(home, tmp_path):
     assert not info.santa.enabled
     assert info.generation.profile == "paper"
     assert info.clap.dim == CLAP_DIM
+    assert info.prompt == VICUNA
     assert report.unused == sorted(
         [
             "ln_audio.bias",

@@ -129,7 +129,7 @@ def test_a_file_sent_as_text_is_refused(client):
 def test_two_files_are_refused(client):
     response = client.post(CAPTIONS, files=[("file", b"seconds:1"), ("file", b"seconds:2")])
 
-    error_of(response, 422, "invalid_field", param="file")
+    error_of(response, 422, "clip_count", param="file")
 
 
 def test_a_question_without_end_is_refused(client):

@@ -5,6 +5,7 @@ import base64
 import numpy as np
 import pytest
 
+from mats_ray.tasks import several_clips
 from tests.unit.serving.http.test_app import CAPTIONS, CLIP, QUESTIONS, error_of
 
 CLASSIFICATIONS, EMBEDDINGS = "/v1/audio/classifications", "/v1/audio/embeddings"
@@ -50,3 +51,12 @@ def test_captions_and_questions_accept_windows_and_a_profile(client, answerer):
     assert answerer.options[-1].profile == "fast"
     error_of(client.post(CAPTIONS, files=CLIP, data={"window": "0"}), 422, "invalid_field", param="window")
     error_of(client.post(CAPTIONS, files=CLIP, data={"window": "nan"}), 422, "invalid_field", param="window")
+
+
+@pytest.mark.parametrize("route", [CAPTIONS, QUESTIONS, CLASSIFICATIONS, EMBEDDINGS])
+def test_one_clip_is_the_rule_of_every_form(client, route):
+    data = {QUESTIONS: {"question": "Is there a dog?"}, CLASSIFICATIONS: {"labels": "a, b"}}.get(route, {})
+
+    two = client.post(route, files=[("file", CLIP["file"])] * 2, data=data)
+
+    assert error_of(two, 422, "clip_count", param="file")["message"] == several_clips(2)

@@ -3,12 +3,14 @@
 import base64
 import json
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
 
 from mats_ray.config.answer import SantaOptions
 from mats_ray.serving.errors import RequestError
+from mats_ray.tasks import NO_CLIP, several_clips
 from tests.unit.serving.fakes import CARD
 from tests.unit.serving.http.test_app import error_of
 
@@ -109,9 +111,9 @@ def test_a_data_url_is_a_sound_too(client):
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [
-        ({"messages": message(QUESTION)}, "invalid_field", "messages"),
-        ({"messages": message(SOUND, SOUND)}, "invalid_field", "messages"),
-        ({"messages": [{"role": "user", "content": "dog?"}]}, "invalid_field", "messages"),
+        ({"messages": message(QUESTION)}, "clip_count", "messages"),
+        ({"messages": message(SOUND, SOUND)}, "clip_count", "messages"),
+        ({"messages": [{"role": "user", "content": "dog?"}]}, "clip_count", "messages"),
         ({"messages": []}, "invalid_field", "messages"),
         ({"messages": message(SOUND) + message(SOUND)}, "invalid_field", "messages"),
         ({"messages": [{"role": "system", "content": "be brief"}]}, "invalid_field", "messages"),
@@ -147,6 +149,22 @@ def test_a_data_url_is_a_sound_too(client):
 )
 def test_an_unsupported_parameter_is_refused_by_name(client, body, code, param):
     error_of(post_chat(client, **body), 422, code, param=param)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_clip_is_the_rule(client, stream):
+    """The lines stand in docs/serving.md."""
+    text = error_of(
+        post_chat(client, messages=message(QUESTION), stream=stream), 422, "clip_count", param="messages"
+    )
+    several = post_chat(client, messages=message(SOUND, QUESTION, SOUND), stream=stream)
+    two = error_of(several, 422, "clip_count", param="messages")
+
+    assert text["message"] == NO_CLIP
+    assert two["message"] == several_clips(2)
+    page = (Path(__file__).parents[4] / "docs" / "serving.md").read_text()
+    talk = error_of(post_chat(client, messages=message(SOUND) * 2, stream=stream), 422, ANY, param="messages")
+    assert all(line in page for line in (NO_CLIP, several_clips(2), talk["message"]))
 
 
 def part(kind="text", **more):
