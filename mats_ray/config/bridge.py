@@ -14,7 +14,7 @@ BridgeName = Literal["santa", "mean_shift", "projection", "spectral", "none"]
 TEXT_MEMORY = "santa_memory.safetensors"
 STATE_FILES: dict[BridgeName, str] = {
     "santa": TEXT_MEMORY,
-    "projection": TEXT_MEMORY,
+    "projection": "text_support.safetensors",
     "mean_shift": "mean_shift.safetensors",
     "spectral": "spectral.safetensors",
 }

@@ -35,7 +35,7 @@ class MemoryVariant(StrictConfig):
     """K; 1: no K-means, the neighbours are the nearest of all rows."""
     noise_variance: NonNegativeFloat | None = None
     audio: str | None = None
-    """Folder or s3:// prefix, for mean_shift."""
+    """Folder, s3:// prefix or manifest, for mean_shift."""
     pairs: str | None = None
     """Audio and texts, for spectral."""
 

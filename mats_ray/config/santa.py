@@ -23,7 +23,7 @@ class MemoryConfig(StrictConfig):
     """Santa's: variance per component; the noise is drawn once when the memory is built, never at inference.
     "auto" as in ``model.noise``. The support of a projection has no noise."""
     audio: str | None = None
-    """With ``model.bridge: mean_shift``: folder or s3:// prefix of audio, without texts."""
+    """With ``model.bridge: mean_shift``: folder, s3:// prefix or manifest of audio, without texts."""
     pairs: str | None = None
     """With ``model.bridge: spectral``: JSONL, CSV or Parquet with columns ``path`` (audio) and ``text``."""
     num_clips: Annotated[int, Field(ge=2, le=100_000)] = 1000

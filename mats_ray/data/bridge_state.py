@@ -17,7 +17,7 @@ from mats_ray.config.bridge import BridgeName
 from mats_ray.data.audio import decode_audio, read_audio
 from mats_ray.data.audio_files import local_path
 from mats_ray.data.audio_listing import AudioListing, audio_objects
-from mats_ray.data.manifest import read_manifest
+from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.santa_memory import CLAP, build_memory, draw_texts
 from mats_ray.data.triplets import row_key
 from mats_ray.errors import ConfigError, DataError
@@ -55,16 +55,23 @@ def build_state(config: RunConfig) -> str:
 
 
 def _build_mean_shift(config: RunConfig) -> str:
-    root = _named("audio", "mean_shift", "a folder of audio, which needs no texts", config.memory.audio)
+    root = _named("audio", "mean_shift", "audio, a folder or a manifest, without texts", config.memory.audio)
     text_NC, identity = draw_texts(config)
     clap = _encoder(config)
-    listed = (one.path for block in AudioListing(root).blocks() for one in audio_objects(block))
-    paths = [path for path, _ in _drawn(((path, "") for path in listed), config)]
+    paths = [path for path, _ in _drawn(((path, "") for path in _listed(root)), config)]
     audio_MC = _encode(paths, clap, config)
     counts = {"texts": str(len(text_NC)), "clips": str(len(paths))}
     state = MeanShift.fit(torch.from_numpy(text_NC), audio_MC, provenance={CLAP: str(identity), **counts})
     _write(config, state)
     return f"means of {len(text_NC)} texts and {len(paths)} clips"
+
+
+def _listed(root: str) -> Iterator[str]:
+    """Yield the audio below a folder or prefix, or that a manifest names."""
+    if is_manifest(root):
+        yield from (path for block in read_manifest(root) for path in block.rows.keys() - block.repeated)
+    else:
+        yield from (one.path for block in AudioListing(root).blocks() for one in audio_objects(block))
 
 
 def _build_spectral(config: RunConfig) -> str:

@@ -24,17 +24,18 @@ def build_memory(config: RunConfig) -> SantaMemory:
     """Draw ``memory.num_rows`` distinct texts, noise and cluster them, write ``config.memory_path``.
 
     A small data set yields all its texts, in at most as many clusters as rows. For a projection the texts
-    get no noise: they are its support, and their mean is to lie where texts do.
+    get neither noise nor clusters: they are its support, whose mean is to lie where texts do.
 
     Raises:
         DataError: There are no embedded triplets; or ``noise_variance`` is auto, and clips have one caption.
     """
     settings = config.memory
     embeddings_NC, clap = draw_texts(config)
-    variance = 0.0 if config.bridge == "projection" else _noise_variance(config)
+    is_support = config.bridge == "projection"
+    variance = 0.0 if is_support else _noise_variance(config)
     memory = SantaMemory.build(
         torch.from_numpy(embeddings_NC),
-        num_clusters=min(settings.num_clusters, len(embeddings_NC)),
+        num_clusters=1 if is_support else min(settings.num_clusters, len(embeddings_NC)),
         noise_variance=variance,
         num_iterations=settings.num_iterations,
         seed=config.seed,

@@ -11,7 +11,7 @@ from typing import Any
 
 from mats_ray.config import load_config
 from mats_ray.config.answer import SantaOptions
-from mats_ray.config.bridge import STATE_FILES, BridgeName
+from mats_ray.config.bridge import STATE_FILES, TEXT_MEMORY, BridgeName
 from mats_ray.config.evaluate import MemoryVariant, VariantConfig
 from mats_ray.data.bridge_state import build_state
 from mats_ray.errors import ConfigError
@@ -41,17 +41,29 @@ def variant_model(
     if is_remote(folder):
         raise ConfigError(f"variant {variant.name!r} needs a local folder for its model, out is {folder}")
     settings, directory = _settings(variant, base), Path(folder) / "model"
-    state = None
-    if settings.bridge != "none":
-        state = base.directory / STATE_FILES[settings.bridge]
-        if variant.memory is not None or (not state.is_file() and variant.bridge is not None and training):
-            state = _built(variant, settings.bridge, training, directory.parent)
-        elif not state.is_file():
-            raise ConfigError(
-                f"variant {variant.name!r} wants {_named(settings.bridge)} of a model without a memory: "
-                f"{base.directory} has no {state.name}"
-            )
+    state = _state(variant, settings.bridge, base, training, Path(folder))
     return derive_model(base, directory, settings=settings, state=state)
+
+
+def _state(
+    variant: VariantConfig, bridge: BridgeName, base: ModelInfo, training: Sequence[str], folder: Path
+) -> Path | None:
+    """Return the file of the variant's bridge: built, the model's own, or Santa's texts for a projection."""
+    if bridge == "none":
+        return None
+    own = base.directory / STATE_FILES[bridge]
+    is_missing = variant.bridge is not None and not own.is_file()
+    if variant.memory is not None or (is_missing and training):
+        return _built(variant, bridge, training, folder)
+    texts = base.directory / TEXT_MEMORY
+    if bridge == "projection" and is_missing and texts.is_file():
+        return texts
+    if not own.is_file():
+        raise ConfigError(
+            f"variant {variant.name!r} wants {_named(bridge)} of a model without a memory: {base.directory} "
+            f"has no {own.name}"
+        )
+    return own
 
 
 def _settings(variant: VariantConfig, base: ModelInfo) -> ModelSettings:
