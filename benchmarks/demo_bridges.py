@@ -2,10 +2,10 @@
 
     python benchmarks/demo_bridges.py out/demo [out/demo_seeds/1 ...]
 
-For each demo folder (``mats demo``, any seed) every bridge is built, by `mats memory`'s own code, of the run's texts and
-of clips of training scenes that no model has heard, and the test sets are captioned and questioned. Prints
-captions that name all sounds, questions answered right, and the gap, as means over the folders; with one
-folder the error is over its clips.
+For each demo folder (``mats demo``, any seed) every bridge is built, by the code of `mats memory`, of the run's
+texts and of clips of training scenes that no model has heard, and the test sets are captioned and questioned.
+Prints captions that name all sounds, questions answered right, and the gap, as means over the folders; with
+one folder the error is over its clips.
 """
 
 import argparse
@@ -116,8 +116,8 @@ def table(runs: list[Mapping[str, Mapping[str, Any]]]) -> Iterable[str]:
     for label in runs[0]:
         results = [run[label] for run in runs]
         cells = [shares([one[name][0] for one in results], measure) for name in SETS for measure in MEASURES]
-        for key in ("matching_after_santa", "centroids_after_santa"):
-            cells.append(f"{np.mean([one[SETS[0]][1][key] for one in results]):.3f}")
+        keys = ("matching_after_santa", "centroids_after_santa")
+        cells += [f"{np.mean([one[SETS[0]][1][key] for one in results]):.3f}" for key in keys]
         yield f"| {label} | {' | '.join(cells)} |"
 
 

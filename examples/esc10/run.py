@@ -6,10 +6,10 @@ python -m examples.esc10.run llm --data ../shared/data      # a tiny language mo
 mats embed --config examples/esc10/config.yaml              # from here the product's own commands
 mats memory --config examples/esc10/config.yaml
 mats train --config examples/esc10/config.yaml
-python -m examples.esc10.run pairs --data ../shared/data    # folds 1 to 3 with texts, for bridges that need them
+python -m examples.esc10.run pairs --data ../shared/data    # folds 1 to 3 with texts, for other bridges
 python -m examples.esc10.run report --data ../shared/data   # fold 4: CLAP alone, Santa on and off, captions
 python -m examples.esc10.run annotations --data ../shared/data   # fold 4 as ESC-50 publishes it
-mats evaluate --config examples/esc10/evaluate.yaml               # accuracy with Santa, without, other bridges
+mats evaluate --config examples/esc10/evaluate.yaml               # accuracy with each bridge
 """
 
 import argparse
