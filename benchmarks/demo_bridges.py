@@ -3,9 +3,9 @@
     python benchmarks/demo_bridges.py out/demo [out/demo_seeds/1 ...]
 
 For each demo folder (``mats demo``, any seed) every bridge is built, by the code of `mats memory`, of the
-run's texts and of clips of training scenes that no model has heard, and the test sets are captioned and questioned.
-Prints captions that name all sounds, questions answered right, and the gap, as means over the folders; with
-one folder the error is over its clips.
+run's texts and of clips of training scenes that no model has heard, and the test sets are captioned and
+questioned. Prints captions that name all sounds, questions answered right, and the gap, as means over the
+folders; with one folder the error is over its clips.
 """
 
 import argparse
