@@ -25,7 +25,7 @@ _NUMBER = TypeAdapter[float](Annotated[float, Field(ge=0, allow_inf_nan=False)])
 
 def _number_or_auto(value: object) -> object:
     try:
-        return value if value == AUTO else _NUMBER.validate_python(None if value is True else value)
+        return value if value == AUTO else _NUMBER.validate_python(None if isinstance(value, bool) else value)
     except ValidationError:
         message = "Input should be a number that is not negative, or auto"
         raise PydanticCustomError("variance", "{message}", {"message": message}) from None

@@ -19,7 +19,7 @@ from mats_ray.data.audio_files import local_path
 from mats_ray.data.audio_listing import AudioListing, audio_objects
 from mats_ray.data.manifest import is_manifest, read_manifest
 from mats_ray.data.santa_memory import CLAP, build_memory, draw_texts
-from mats_ray.data.triplets import row_key
+from mats_ray.data.triplets import check_identity, row_key
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models import clap as encoders
 from mats_ray.models.bridges.mean_shift import MeanShift
@@ -58,6 +58,7 @@ def _build_mean_shift(config: RunConfig) -> str:
     root = _named("audio", "mean_shift", "audio, a folder or a manifest, without texts", config.memory.audio)
     text_NC, identity = draw_texts(config)
     clap = _encoder(config)
+    check_identity(identity, clap.identity, where=config.embedded_path)
     paths = [path for path, _ in _drawn(((path, "") for path in _listed(root)), config)]
     audio_MC = _encode(paths, clap, config)
     counts = {"texts": str(len(text_NC)), "clips": str(len(paths))}

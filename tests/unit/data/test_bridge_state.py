@@ -74,6 +74,15 @@ def test_a_mean_shift_takes_the_means_of_texts_and_of_audio(configured, clap, so
     assert state.provenance == {"clap": str(clap.identity), "texts": "20", "clips": "4"}
 
 
+def test_texts_and_audio_of_two_claps_have_no_means_in_common(configured, sounds):
+    write(sounds / "embedded" / "part-00000.parquet", WORDS, identity=OTHER)
+
+    with pytest.raises(
+        DataError, match=rf"embedded was embedded with {OTHER.family} CLAP {OTHER.checkpoint_hash}"
+    ):
+        build_state(configured("mean_shift", audio=str(sounds / "audio")))
+
+
 def test_the_audio_of_a_mean_shift_may_be_a_manifest(configured, sounds):
     assert build_state(configured("mean_shift", audio=str(sounds / "pairs.jsonl"))).endswith("and 4 clips")
 
