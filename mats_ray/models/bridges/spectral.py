@@ -7,7 +7,7 @@ is not made of text alone. What of it is COMET's: docs/fidelity.md.
 Shapes: P pairs, K axes, B audio batch, C CLAP dim.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,14 @@ from mats_ray.models.bridges.state_file import load_state, save_state
 
 MAX_AXES = 1024
 """Most axes that are stored."""
+_TENSORS = {
+    "text_mean_C": ("text_mean", "C"),
+    "audio_mean_C": ("audio_mean", "C"),
+    "text_axes_KC": ("text_axes", "KC"),
+    "audio_axes_KC": ("audio_axes", "KC"),
+    "covariance_K": ("covariance", "K"),
+}
+"""Name in the file, and letters of the dimensions, of each field that is a tensor."""
 _SMALLEST = 1e-9
 """Axes whose covariance is below this share of the largest one's are rounding."""
 
@@ -101,10 +109,8 @@ class Spectral(Bridge):
 
     def to(self, device: torch.device | str) -> "Spectral":
         """See ``Bridge.to``."""
-        tensors = (self.text_mean_C, self.audio_mean_C, self.text_axes_KC, self.audio_axes_KC)
-        return Spectral(
-            *(tensor.to(device) for tensor in (*tensors, self.covariance_K)), self.provenance, self.numbers
-        )
+        tensors = {name: getattr(self, name).to(device) for name in _TENSORS}
+        return replace(self, **tensors)
 
     def description(self) -> str:
         """See ``Bridge.description``."""
@@ -112,13 +118,7 @@ class Spectral(Bridge):
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        tensors = {
-            "text_mean": self.text_mean_C,
-            "audio_mean": self.audio_mean_C,
-            "text_axes": self.text_axes_KC,
-            "audio_axes": self.audio_axes_KC,
-            "covariance": self.covariance_K,
-        }
+        tensors = {stored: getattr(self, name) for name, (stored, _) in _TENSORS.items()}
         save_state(path, "spectral", tensors, self.provenance)
 
     @classmethod
@@ -128,7 +128,6 @@ class Spectral(Bridge):
         Raises:
             ModelError: See ``load_state``.
         """
-        means = {"text_mean": "C", "audio_mean": "C"}
-        shapes = means | {"text_axes": "KC", "audio_axes": "KC", "covariance": "K"}
-        tensors, provenance = load_state(path, "spectral", shapes)
-        return cls(*(tensors[name] for name in shapes), provenance, numbers or SpectralConfig())
+        tensors, provenance = load_state(path, "spectral", dict(_TENSORS.values()))
+        fields = {name: tensors[stored] for name, (stored, _) in _TENSORS.items()}
+        return cls(**fields, provenance=provenance, numbers=numbers or SpectralConfig())
