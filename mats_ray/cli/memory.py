@@ -4,6 +4,13 @@ import argparse
 
 from mats_ray.cli.args import add_config_arguments, config_of
 
+EPILOG = """\
+Examples:
+  mats memory --config run.yaml                                   texts, noised and clustered, for Santa
+  mats memory --config run.yaml --set model.bridge=projection     texts without noise
+  mats memory --config run.yaml --set model.bridge=mean_shift --set memory.audio=clips/
+  mats memory --config run.yaml --set model.bridge=spectral --set memory.pairs=pairs.jsonl
+"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
