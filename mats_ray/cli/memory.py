@@ -12,6 +12,7 @@ Examples:
   mats memory --config run.yaml --set model.bridge=spectral --set memory.pairs=pairs.jsonl
 """
 
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_config_arguments(parser)
