@@ -111,7 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     answerer = Answerer.from_pretrained(args.model)
-    requests = requests_of(answerer.memory.dim if answerer.memory else 512, args.number)
+    requests = requests_of(answerer.bridge.dim or 512, args.number)
     print("| | answers | |\n|---|---|---|")
     one = measure("one at a time", WholeBatches(answerer, 1).submit, requests[: args.number // 4])
     whole = measure("whole batches", WholeBatches(answerer, PLACES).submit, requests)

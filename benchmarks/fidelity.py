@@ -32,6 +32,8 @@ from mats_ray.data.embedded import distinct_embeddings
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models import mats
+from mats_ray.models.bridges.bridge import NoBridge
+from mats_ray.models.bridges.santa import Santa
 from mats_ray.models.clap import load_clap
 from mats_ray.models.directory import read_info
 from mats_ray.models.kmeans import kmeans
@@ -70,11 +72,25 @@ class World:
         return inject_noise(self.texts(seed), variance=variance, generator=generator)
 
     def santa(self, **changes) -> SantaConfig:
-        return self.answerer.santa.model_copy(update=changes)
+        return self.own_bridge.numbers.model_copy(update=changes)
+
+    @property
+    def own_bridge(self) -> Santa:
+        assert isinstance(self.answerer.bridge, Santa), "the demo's bridge is Santa"
+        return self.answerer.bridge
+
+    def bridge(self, *, santa: SantaConfig | None = None, memory: SantaMemory | None = None) -> Santa:
+        """Santa with other numbers, or another memory."""
+        own = self.own_bridge
+        return replace(own, numbers=santa or own.numbers, memory=memory or own.memory)
 
     def score(self, embeddings_NC: np.ndarray | None = None, **changes) -> Shares:
-        """Score a changed answerer, Santa and all, on the test clips."""
-        answerer = replace(self.answerer, **changes)
+        """Score an answerer with a changed bridge on the test clips."""
+        answerer = replace(self.answerer, bridge=self.bridge(**changes))
+        return self.score_of(answerer, embeddings_NC)
+
+    def score_of(self, answerer: Answerer, embeddings_NC: np.ndarray | None = None) -> Shares:
+        """Score another answerer, bridge and all, on the test clips."""
         moved_NC = answerer.move(self.audio_NC if embeddings_NC is None else embeddings_NC).numpy()
         return self.shares(answerer, moved_NC)
 
@@ -109,13 +125,12 @@ def santa_lines(world: World) -> list[Line]:
     upstream, clean = world.santa(compat="upstream"), world.texts(0)
     noisy = world.santa(compat="upstream", neighbour_noise_variance=world.config.memory.noise_variance)
     start = torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))[:100]
-    memory = world.answerer.memory
-    assert memory is not None
+    memory = world.own_bridge.memory
     sizes = [len(pool) for pool in memory.nearest_clusters(torch.from_numpy(world.audio_NC))]
     empty = int((memory.offsets_K1.diff() == 0).sum())
     small = np.mean(np.array(sizes) < 32)
     paper_NC, filled_NC = (
-        normalize(replace(world.answerer, santa=one).move(world.audio_NC), dim=-1)
+        normalize(replace(world.answerer, bridge=world.bridge(santa=one)).move(world.audio_NC), dim=-1)
         for one in (world.santa(), upstream)
     )
     print(f"    {empty} empty clusters; of the clips {small:.3f} meet one smaller than L = 32")
@@ -125,7 +140,7 @@ def santa_lines(world: World) -> list[Line]:
     )
     return [
         ("ours", world.ask),
-        ("Santa off", lambda: world.score(memory=None)),
+        ("Santa off", lambda: world.score_of(replace(world.answerer, bridge=NoBridge()))),
         ("the paper's mix of 0.3", lambda: world.score(santa=world.santa(mix=0.3))),
         ("upstream: audio as long as CLAP gives it", lambda: world.score(world.raw_NC, santa=upstream)),
         ("upstream: clusters filled up with copies", lambda: world.score(santa=upstream)),
@@ -153,7 +168,7 @@ def answer_lines(world: World) -> list[Line]:
     fast = GenerationConfig(profile="fast", max_new_tokens=world.config.generation.max_new_tokens)
     return [
         ("ours: beam 4, no bigram twice, penalty 2", world.ask),
-        ("profile fast: greedy", lambda: world.score(generation=fast)),
+        ("profile fast: greedy", lambda: world.score_of(replace(world.answerer, generation=fast))),
         ("transformers' penalty behind inputs_embeds", lambda: transformers_penalty(world)),
         ("upstream: a batch ends with its first row", lambda: ends_with_the_first(world)),
         ("str.capitalize() on the answer", lambda: capitalized(world)),

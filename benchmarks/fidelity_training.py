@@ -10,6 +10,7 @@ from bench_train import row_tables
 
 from mats_ray.config import RunConfig
 from mats_ray.infer.answerer import Answerer
+from mats_ray.models.bridges.bridge import NoBridge
 from mats_ray.models.build import build_mats
 from mats_ray.models.mats import MATS
 from mats_ray.toy.demo.systems import answer_samples
@@ -77,6 +78,6 @@ def trained(toy, *, queries_std: float | None = None, engine=TorchEngine, **chan
     for folder in context.checkpoints:
         shutil.rmtree(folder)
     print(f"    last loss {context.records[-1]['loss']:.4f}")
-    answerer = Answerer(model.eval(), prompts, config.santa, None, config.generation)
+    answerer = Answerer(model.eval(), prompts, NoBridge(), config.generation)
     samples = samples_of(clips)
     return shares_right(samples, answer_samples(answerer, audio_NC, clips, samples))

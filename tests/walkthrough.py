@@ -61,8 +61,10 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
         "docs/training.md",
         "mats prepare --config configs/mats_llama_7b.yaml",
     ): "needs published data sets and GPUs",
-    ("docs/training.md", "mats embed --config run.yaml"): "a configuration of the reader's",
+    ("docs/training.md", "mats embed --config run.yaml --set"): "a configuration of the reader's",
+    ("docs/training.md", "mats embed --config run.yaml --est"): "a configuration of the reader's",
     ("docs/training.md", "mats train --config run.yaml"): "a configuration of the reader's",
+    ("docs/training.md", "mats memory --config run.yaml"): "a configuration of the reader's",
     ("docs/training.md", "pip install gguf"): "needs a package index, and half an hour",
 }
 """Page and beginning of the fences of commands that no job runs, each with its reason."""

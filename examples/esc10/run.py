@@ -6,9 +6,10 @@ python -m examples.esc10.run llm --data ../shared/data      # a tiny language mo
 mats embed --config examples/esc10/config.yaml              # from here the product's own commands
 mats memory --config examples/esc10/config.yaml
 mats train --config examples/esc10/config.yaml
+python -m examples.esc10.run pairs --data ../shared/data    # folds 1 to 3 with texts, for other bridges
 python -m examples.esc10.run report --data ../shared/data   # fold 4: CLAP alone, Santa on and off, captions
 python -m examples.esc10.run annotations --data ../shared/data   # fold 4 as ESC-50 publishes it
-mats evaluate --config examples/esc10/evaluate.yaml               # accuracy with Santa and without
+mats evaluate --config examples/esc10/evaluate.yaml               # accuracy with each bridge
 """
 
 import argparse
@@ -35,6 +36,7 @@ from mats_ray.data.audio import read_audio
 from mats_ray.data.triplets import triplet_table
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
+from mats_ray.models.bridges.bridge import NoBridge
 from mats_ray.models.clap import CLAP
 from mats_ray.tasks import Task, instruction_for, prompt_halves
 from mats_ray.toy.llm import pretrain_llm
@@ -87,6 +89,17 @@ def annotations(config: RunConfig, data: Path) -> None:
         csv.writer(file).writerows(rows)
 
 
+def pairs(config: RunConfig, data: Path) -> None:
+    """Write ``pairs.jsonl``: the clips that CLAP was fitted to, each with a sentence of its label."""
+    rng = np.random.default_rng(config.seed)
+    lines = [
+        {"path": str(path.resolve()), "text": str(rng.choice(label_sentences(NAMES[kind])))}
+        for path, kind in clips_of(data / "esc10", TRAIN_FOLDS)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (Path(config.output_dir) / "pairs.jsonl").write_text(text, "utf-8")
+
+
 def report(config: RunConfig, data: Path) -> dict[str, object]:
     """Evaluate the trained model on fold 4, with Santa and without, and write ``report.json``."""
     paths, kinds = zip(*clips_of(data / "esc10", TEST_FOLDS), strict=True)
@@ -98,7 +111,7 @@ def report(config: RunConfig, data: Path) -> dict[str, object]:
         "clips": len(clips),
         "zero-shot of CLAP alone": _share(zero_shot == np.array(kinds)),
     }
-    without = replace(answerer, memory=None)
+    without = replace(answerer, bridge=NoBridge())
     for name, one in (("Santa on", answerer), ("Santa off", without)):
         answers = one.answer(audio_NC, [instruction_for(Task.CLASSIFICATION)] * len(clips))
         results[name] = _share(
@@ -127,7 +140,7 @@ def _share(right: Sequence[bool] | np.ndarray) -> float:
 
 def main() -> None:
     """Parse and run one stage."""
-    stages = {stage.__name__: stage for stage in (texts, clap, llm, report, annotations)}
+    stages = {stage.__name__: stage for stage in (texts, clap, llm, pairs, report, annotations)}
     how = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
     parser.add_argument("stage", choices=stages)

@@ -17,9 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from examples.esc10.run import CONFIG
+from mats_ray.config.bridge import STATE_FILES
 
 EVALUATE = CONFIG.with_name("evaluate.yaml")
-COLUMNS = ("Santa on", "Santa off", "CLAP alone", "on less off")
+VARIANTS = {
+    "Santa on": "santa",
+    "Santa off": "no_santa",
+    "mean shift": "mean_shift",
+    "projection": "projection",
+    "spectral": "spectral",
+}
+"""Name of each variant of evaluate.yaml."""
+COLUMNS = (*VARIANTS, "CLAP alone", "on less off")
+BRIDGES = {"mean_shift": "audio", "projection": None, "spectral": "pairs"}
+"""Bridges beside Santa, and the key of ``memory`` that names what each needs."""
 
 
 def stages(seed: int, folder: Path, data: Path) -> list[list[str]]:
@@ -40,20 +51,29 @@ def stages(seed: int, folder: Path, data: Path) -> list[list[str]]:
     return [
         *map(example, ("texts", "clap", "llm")),
         *map(product, ("embed", "memory", "train")),
+        example("pairs"),
+        *([*product("memory"), *_bridge_flags(bridge, folder)] for bridge in BRIDGES),
         *map(example, ("report", "annotations")),
         evaluate,
     ]
 
 
+def _bridge_flags(bridge: str, folder: Path) -> list[str]:
+    """Have ``mats memory`` build a bridge's state of the pairs, into the model directory."""
+    settings = {"model.bridge": bridge, "memory.path": folder / "model" / STATE_FILES[bridge]}
+    settings |= {f"memory.{BRIDGES[bridge]}": folder / "pairs.jsonl"} if BRIDGES[bridge] else {}
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+
+
 def accuracies(folder: Path) -> dict[str, float] | None:
     """Read what one seed's evaluation found, in the order of ``COLUMNS``; None where it is not finished."""
-    on, off = (folder / "evaluation" / name / "esc50" / "scores.json" for name in ("santa", "no_santa"))
+    files = [folder / "evaluation" / name / "esc50" / "scores.json" for name in VARIANTS.values()]
     report = folder / "report.json"
-    if not all(path.is_file() for path in (on, off, report)):
+    if not all(path.is_file() for path in (*files, report)):
         return None
-    santa, plain = (json.loads(path.read_text())["measures"]["accuracy"]["value"] for path in (on, off))
+    values = [json.loads(path.read_text())["measures"]["accuracy"]["value"] for path in files]
     alone = json.loads(report.read_text())["zero-shot of CLAP alone"]
-    return dict(zip(COLUMNS, (santa, plain, alone, santa - plain), strict=True))
+    return dict(zip(COLUMNS, (*values, alone, values[0] - values[1]), strict=True))
 
 
 def table(found: Mapping[int, Mapping[str, float]]) -> str:

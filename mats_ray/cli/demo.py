@@ -38,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if config.toy is None:
         raise ConfigError("the demo needs a configuration with a toy section, for example configs/toy.yaml")
+    if config.bridge not in ("santa", "none"):
+        raise ConfigError(
+            f"the demo measures Santa, and model.bridge is {config.bridge!r}; benchmarks/demo_bridges.py "
+            "compares bridges on a finished demo"
+        )
     if args.clips is not None:
         args.overrides = [*args.overrides, f"toy.num_test_clips={args.clips}"]
         config = config_of(args)

@@ -25,7 +25,7 @@ COMMANDS = {
     "prepare": "turn published annotation files into triplets",
     "describe": "have a chat model you run write sentences for labels",
     "embed": "embed triplets with CLAP",
-    "memory": "build the Santa memory from embedded triplets",
+    "memory": "build the Santa memory from embedded triplets, or the state of another bridge",
     "train": "train mapper and language model",
     "caption": "caption or question every file of a folder or bucket",
     "evaluate": "answer and score published benchmarks; score again, compare",

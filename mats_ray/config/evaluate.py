@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from mats_ray.config.answer import SantaChoice
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.bridge import BridgeName, ProjectionConfig, SpectralConfig
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 
@@ -26,13 +27,17 @@ class BenchmarkInput(StrictConfig):
 
 
 class MemoryVariant(StrictConfig):
-    """A Santa memory built anew; None: as the training run's configuration has it."""
+    """A bridge's state built anew; None: as the training run's configuration has it."""
 
     num_rows: PositiveInt | None = None
     """M."""
     num_clusters: PositiveInt | None = None
     """K; 1: no K-means, the neighbours are the nearest of all rows."""
     noise_variance: NonNegativeFloat | None = None
+    audio: str | None = None
+    """Folder, s3:// prefix or manifest, for mean_shift."""
+    pairs: str | None = None
+    """Audio and texts, for spectral."""
 
 
 class VariantConfig(StrictConfig):
@@ -44,7 +49,21 @@ class VariantConfig(StrictConfig):
     """Another trained model, without noise say; it needs the same CLAP."""
     santa: SantaChoice | None = None
     """False: no Santa; or numbers L (num_neighbours), tau (temperature), lambda (mix)."""
+    bridge: BridgeName | None = None
+    """Another bridge than the model's; its state is the model directory's, or built from ``training``."""
+    projection: ProjectionConfig | None = None
+    spectral: SpectralConfig | None = None
     memory: MemoryVariant | None = None
+
+    @model_validator(mode="after")
+    def numbers_belong_to_the_bridge(self) -> "VariantConfig":
+        """Refuse numbers of a bridge that the variant does not have."""
+        if self.bridge not in (None, "santa") and self.santa is not None:
+            raise ValueError(f"variant {self.name!r} has numbers of Santa and the bridge {self.bridge!r}")
+        for key in ("projection", "spectral"):
+            if getattr(self, key) is not None and self.bridge != key:
+                raise ValueError(f"variant {self.name!r} has numbers of {key}; name it as its bridge, too")
+        return self
 
 
 class EvaluateConfig(StrictConfig):

@@ -2,12 +2,51 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.bridge import BridgeName
+from mats_ray.errors import ConfigError
 
 NOISE_VARIANCE = 0.015
 """Variance per component of the noise on text embeddings, in training and in the Santa memory."""
+AUTO: Literal["auto"] = "auto"
+_NUMBER = TypeAdapter[float](Annotated[float, Field(ge=0, allow_inf_nan=False)])
+
+
+def _number_or_auto(value: object) -> object:
+    try:
+        return value if value == AUTO else _NUMBER.validate_python(None if isinstance(value, bool) else value)
+    except ValidationError:
+        message = "Input should be a number that is not negative, or auto"
+        raise PydanticCustomError("variance", "{message}", {"message": message}) from None
+
+
+Variance = Annotated[float | Literal["auto"], PlainValidator(_number_or_auto)]
+"""Variance per component; "auto": estimated by captions of one clip (``data/embedding/noise_variance``)."""
+
+
+def known_variance(variance: float | Literal["auto"]) -> float:
+    """Return a variance that is a number, or has been estimated.
+
+    Raises:
+        ConfigError: It is still "auto".
+    """
+    if variance == AUTO:
+        raise ConfigError(
+            "a noise variance of auto is estimated by `mats memory` and `mats train`; nothing else does"
+        )
+    return float(variance)
+
 
 PromptChoice = Literal["auto", "vicuna", "chat"]
 """Values of ``model.llm.prompt_format``."""
@@ -41,8 +80,9 @@ class CLAPConfig(StrictConfig):
 class NoiseConfig(StrictConfig):
     """Gaussian noise on text embeddings while training (paper: sigma; upstream code: a variance)."""
 
-    variance: NonNegativeFloat = NOISE_VARIANCE
-    """Variance per component; 0.015 is a standard deviation of 0.1225. 0 trains without noise."""
+    variance: Variance = NOISE_VARIANCE
+    """Variance per component; 0.015 is a standard deviation of 0.1225. 0 trains without noise. "auto": what
+    captions of one clip say of this CLAP (`mats embed --estimate-noise`); the run records the number."""
 
 
 class MapperConfig(StrictConfig):
@@ -106,3 +146,6 @@ class ModelConfig(StrictConfig):
     noise: NoiseConfig = NoiseConfig()
     mapper: MapperConfig = MapperConfig()
     llm: LLMConfig = LLMConfig()
+    bridge: BridgeName = "santa"
+    """What moves audio embeddings to the text side when the model answers; it plays no part in training.
+    "mean_shift" needs audio without texts, "spectral" a few pairs (section ``memory``)."""

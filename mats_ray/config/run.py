@@ -8,11 +8,12 @@ import yaml
 from pydantic import Field, model_validator
 
 from mats_ray.config.base import StrictConfig, Tree, assemble, merge, read_yaml, validate
+from mats_ray.config.bridge import STATE_FILES, TEXT_MEMORY, BridgeName, ProjectionConfig, SpectralConfig
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.data import DataConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import CLAPConfig, ModelConfig
-from mats_ray.config.santa import MemoryConfig, SantaConfig
+from mats_ray.config.santa import MemoryConfig, SantaConfig, bridge_in_use
 from mats_ray.config.scaling import ScalingConfig
 from mats_ray.config.serve import ServeConfig
 from mats_ray.config.toy import ToyConfig
@@ -31,6 +32,8 @@ class RunConfig(StrictConfig):
     model: ModelConfig = ModelConfig()
     memory: MemoryConfig = MemoryConfig()
     santa: SantaConfig = SantaConfig()
+    projection: ProjectionConfig = ProjectionConfig()
+    spectral: SpectralConfig = SpectralConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     scaling: ScalingConfig = ScalingConfig()
@@ -52,6 +55,16 @@ class RunConfig(StrictConfig):
                     raise ValueError(
                         f"{key} must name a checkpoint (only a config with a toy section may not)"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def one_key_decides_the_bridge(self) -> "RunConfig":
+        """Refuse ``santa.enabled: false``, the earlier way to have no bridge, beside another bridge."""
+        if not self.santa.enabled and self.model.bridge not in ("santa", "none"):
+            raise ValueError(
+                f"santa.enabled=False means no bridge, and model.bridge is {self.model.bridge!r}; leave "
+                "santa.enabled out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -109,9 +122,14 @@ class RunConfig(StrictConfig):
         return self.data.embedded or join(self.output_dir, "embedded")
 
     @property
+    def bridge(self) -> BridgeName:
+        """The bridge in use; ``santa.enabled: false`` is "none"."""
+        return bridge_in_use(self.model.bridge, self.santa)
+
+    @property
     def memory_path(self) -> str:
-        """Path of the Santa memory."""
-        return self.memory.path or join(self.output_dir, "santa_memory.safetensors")
+        """Path of the bridge's state: of the Santa memory, if it is Santa."""
+        return self.memory.path or join(self.output_dir, STATE_FILES.get(self.bridge, TEXT_MEMORY))
 
     @property
     def model_dir(self) -> str:
@@ -134,7 +152,7 @@ class RunConfig(StrictConfig):
         flags = {"output_dir": f"{self.output_dir.rstrip('/')}-2"}
         if self.toy is None:  # a toy world is built again, as its seed may be another
             flags["data.embedded"] = self.embedded_path
-            if self.santa.enabled:
+            if self.bridge != "none":
                 flags["memory.path"] = self.memory_path
         return " ".join(f"--set {key}={value}" for key, value in flags.items())
 

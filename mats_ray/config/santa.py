@@ -1,25 +1,33 @@
-"""Sections ``memory`` and ``santa``: the texts that Santa averages, and how it averages them."""
+"""Sections ``memory`` and ``santa``: what a bridge is made of, and how Santa averages its texts."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
-from mats_ray.config.model import NOISE_VARIANCE
+from mats_ray.config.bridge import BridgeName
+from mats_ray.config.model import NOISE_VARIANCE, Variance
 
 
 class MemoryConfig(StrictConfig):
-    """How the Santa memory is built (paper section 3.4)."""
+    """How the Santa memory is built (paper section 3.4), and what other bridges are made of."""
 
     path: str | None = None
-    """Path of the memory file; empty: below output_dir."""
+    """Path of the file that holds the bridge's state; empty: below output_dir."""
     num_rows: PositiveInt = 5172
     """Number of text embeddings, drawn with the seed from all distinct ones (0.1 % of AudioTIA-5M)."""
     num_clusters: PositiveInt = 100
     num_iterations: PositiveInt = 10
     """Number of K-means iterations."""
-    noise_variance: NonNegativeFloat = NOISE_VARIANCE
-    """Variance per component; the noise is drawn once when the memory is built, never at inference."""
+    noise_variance: Variance = NOISE_VARIANCE
+    """Santa's: variance per component; the noise is drawn once when the memory is built, never at inference.
+    "auto" as in ``model.noise``. The support of a projection has no noise."""
+    audio: str | None = None
+    """With ``model.bridge: mean_shift``: folder, s3:// prefix or manifest of audio, without texts."""
+    pairs: str | None = None
+    """With ``model.bridge: spectral``: JSONL, CSV or Parquet with columns ``path`` (audio) and ``text``."""
+    num_clips: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    """Largest number of clips of ``audio`` or ``pairs`` that are used, drawn with the seed."""
 
     @model_validator(mode="after")
     def clusters_fit_rows(self) -> "MemoryConfig":
@@ -56,3 +64,8 @@ class SantaConfig(StrictConfig):
                 "the paper's noise is memory.noise_variance, drawn when the memory is built"
             )
         return self
+
+
+def bridge_in_use(bridge: BridgeName, santa: SantaConfig) -> BridgeName:
+    """Return the bridge that is used: none where it is Santa, and Santa is off."""
+    return "none" if bridge == "santa" and not santa.enabled else bridge

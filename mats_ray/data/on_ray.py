@@ -16,6 +16,7 @@ import torch
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import known_variance
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.data.mixture import check_layout
 from mats_ray.data.shared_spans import SharedSpans
@@ -101,7 +102,11 @@ def _take_shares(
 ) -> pa.Table:
     shares: list[pa.Table] = [ray.get(reader.take.remote(int(index), rank)) for index in batch["item"]]
     rows = pa.concat_tables(shares)
-    return noised(rows, seed=config.seed, variance=config.model.noise.variance) if stored else rows
+    return (
+        noised(rows, seed=config.seed, variance=known_variance(config.model.noise.variance))
+        if stored
+        else rows
+    )
 
 
 def _embedded_online(config: RunConfig, dataset: Dataset) -> Dataset:
@@ -126,7 +131,7 @@ class _OnlineEmbedder:
 
         settings = config.data.embed
         torch.set_num_threads(max(1, int(settings.cpus_per_actor)))
-        self.seed, self.variance = config.seed, config.model.noise.variance
+        self.seed, self.variance = config.seed, known_variance(config.model.noise.variance)
         self.clap = build_clap(config.clap).to("cuda" if settings.gpus_per_actor else "cpu")
 
     def __call__(self, table: pa.Table) -> pa.Table:

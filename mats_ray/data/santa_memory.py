@@ -7,36 +7,41 @@ import numpy as np
 import torch
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import AUTO, known_variance
 from mats_ray.data.embedded import distinct_embeddings, distinct_texts, inspect
+from mats_ray.data.embedding.noise_variance import training_variance
 from mats_ray.data.triplets import check_identity
-from mats_ray.errors import DataError
 from mats_ray.models.build import build_clap
 from mats_ray.models.santa import SantaMemory
-from mats_ray.storage import read_bytes, write_file
+from mats_ray.storage import write_file
 from mats_ray.types import CLAPIdentity
 
-_CLAP = "clap"
+CLAP = "clap"
+"""Key of the CLAP in the provenance of a bridge's state."""
 
 
 def build_memory(config: RunConfig) -> SantaMemory:
     """Draw ``memory.num_rows`` distinct texts, noise and cluster them, write ``config.memory_path``.
 
-    A small data set yields all its texts, in at most as many clusters as rows.
+    A small data set yields all its texts, in at most as many clusters as rows. For a projection the texts
+    get neither noise nor clusters: they are its support, whose mean is to lie where texts do.
 
     Raises:
-        DataError: There are no embedded triplets.
+        DataError: There are no embedded triplets; or ``noise_variance`` is auto, and clips have one caption.
     """
     settings = config.memory
-    embeddings_NC, clap = _draw(config)
+    embeddings_NC, clap = draw_texts(config)
+    is_support = config.bridge == "projection"
+    variance = 0.0 if is_support else _noise_variance(config)
     memory = SantaMemory.build(
         torch.from_numpy(embeddings_NC),
-        num_clusters=min(settings.num_clusters, len(embeddings_NC)),
-        noise_variance=settings.noise_variance,
+        num_clusters=1 if is_support else min(settings.num_clusters, len(embeddings_NC)),
+        noise_variance=variance,
         num_iterations=settings.num_iterations,
         seed=config.seed,
         provenance={
-            _CLAP: str(clap),
-            "noise_variance": str(settings.noise_variance),
+            CLAP: str(clap),
+            "noise_variance": str(variance),
             "seed": str(config.seed),
         },
     )
@@ -47,8 +52,20 @@ def build_memory(config: RunConfig) -> SantaMemory:
     return memory
 
 
-def _draw(config: RunConfig) -> tuple[np.ndarray, CLAPIdentity]:
-    """Draw the memory's texts; where their embeddings are not stored, embed just these."""
+def _noise_variance(config: RunConfig) -> float:
+    variance = config.memory.noise_variance
+    return training_variance(config).value if variance == AUTO else known_variance(variance)
+
+
+def draw_texts(config: RunConfig) -> tuple[np.ndarray, CLAPIdentity]:
+    """Draw the memory's texts; where their embeddings are not stored, embed just these.
+
+    Returns:
+        (at most ``memory.num_rows``, C) float32, and the CLAP that made them.
+
+    Raises:
+        DataError: There are no embedded triplets.
+    """
     path, num_rows, splits = config.embedded_path, config.memory.num_rows, config.data.splits
     data = inspect(path)
     if data.stored:
@@ -57,21 +74,3 @@ def _draw(config: RunConfig) -> tuple[np.ndarray, CLAPIdentity]:
     clap = build_clap(config.clap)
     check_identity(clap.identity, data.identity, where=config.clap_ref)
     return clap.encode_text(texts).numpy(), data.identity
-
-
-def check_memory(config: RunConfig, clap: CLAPIdentity) -> None:
-    """Refuse a memory that does not belong to the embeddings a model is trained on.
-
-    Raises:
-        DataError: It was made of another CLAP's embeddings.
-        ModelError: The file is no Santa memory, or cut off.
-    """
-    path = config.memory_path
-    with tempfile.TemporaryDirectory() as scratch:
-        local = Path(scratch) / "memory.safetensors"
-        local.write_bytes(read_bytes(path))
-        made_with = SantaMemory.load(local).provenance.get(_CLAP, str(clap))
-    if made_with != str(clap):
-        raise DataError(
-            f"the Santa memory {path} was made with {made_with}, not with {clap}; run `mats memory` again"
-        )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import known_variance
 from mats_ray.data.embedded import EmbeddedTriplets, read_group
 from mats_ray.data.mixture import mixture_of
 from mats_ray.data.order import Chunk, RowGroup, chunks, rows_of_span, rows_of_worker, spans
@@ -81,7 +82,7 @@ class SpanReader:
         own = self.shares(span)[self.place.rank]
         if not self.data.stored:
             return own
-        return noised(own, seed=self.config.seed, variance=self.config.model.noise.variance)
+        return noised(own, seed=self.config.seed, variance=known_variance(self.config.model.noise.variance))
 
     def shares(self, span: Span) -> list[pa.Table]:
         """Return each worker's rows in training order, without noise.

@@ -17,6 +17,8 @@ from mats_ray.evaluate.given_answers import read_answers
 from mats_ray.evaluate.header import Header
 from mats_ray.evaluate.log import ANSWERS, EvaluationLog, Row
 from mats_ray.evaluate.plan import PlannedBenchmark
+from mats_ray.models.bridges.santa import santa_numbers
+from mats_ray.models.bridges.table import load_bridge
 from mats_ray.models.directory import ModelInfo
 
 Cluster = Callable[[], AbstractContextManager[None]]
@@ -91,16 +93,12 @@ def _questions(
 
 def _identity(info: ModelInfo) -> dict[str, str]:
     directory = str(info.directory.resolve())
-    return {"id": info.model_id, "clap": str(info.clap), "santa": _santa(info), "directory": directory}
+    return {"id": info.model_id, "clap": str(info.clap), "santa": _bridge(info), "directory": directory}
 
 
-def _santa(info: ModelInfo) -> str:
-    """Write Santa's settings in a few words, with the paper's letters."""
-    santa = info.santa
-    if not santa.enabled:
-        return "off"
-    numbers = f"L={santa.num_neighbours}, tau={santa.temperature:g}, lambda={santa.mix:g}"
-    return f"{numbers}, as {santa.compat}"
+def _bridge(info: ModelInfo) -> str:
+    """Write the bridge in a few words; under the name that headers have had since there was Santa alone."""
+    return santa_numbers(info.santa) if info.bridge == "santa" else load_bridge(info).description()
 
 
 def _prompts(planned: PlannedBenchmark, mode: PromptMode) -> list[str]:

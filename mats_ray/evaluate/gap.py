@@ -1,4 +1,4 @@
-"""The modality gap of a benchmark's audio and captions, before and after Santa (paper Fig. 3).
+"""The modality gap of a benchmark's audio and captions, before and after the bridge (paper Fig. 3: Santa).
 
 Shapes: N clips, C CLAP dim.
 """
@@ -11,9 +11,8 @@ import torch
 from mats_ray.caption.embeddings import EmbeddingStore
 from mats_ray.evaluate.embedders import CLAP, load_embedder
 from mats_ray.evaluate.log import EvaluationLog, Row
-from mats_ray.infer.answerer import transfer
-from mats_ray.models.directory import SANTA, ModelInfo
-from mats_ray.models.santa import SantaMemory
+from mats_ray.models.bridges.table import load_bridge
+from mats_ray.models.directory import ModelInfo
 
 
 def measure_gap(audio_NC: np.ndarray, text_NC: np.ndarray, moved_NC: np.ndarray) -> dict[str, float]:
@@ -22,7 +21,7 @@ def measure_gap(audio_NC: np.ndarray, text_NC: np.ndarray, moved_NC: np.ndarray)
     Args:
         audio_NC: Unit vectors.
         text_NC: Of one description of each clip.
-        moved_NC: The audio after Santa.
+        moved_NC: The audio after Santa, or another bridge.
 
     Returns:
         Mean cosine of matching pairs (``matching``) and of all others (``others``), and distance of the
@@ -57,7 +56,7 @@ def write_gap(log: EvaluationLog, info: ModelInfo, embeddings: str) -> dict[str,
 
     Args:
         log: Of the benchmark, with its rows.
-        info: Of the model: its CLAP embeds the captions, its memory moves the audio.
+        info: Of the model: its CLAP embeds the captions, its bridge moves the audio.
         embeddings: Folder of the kept embeddings.
 
     Returns:
@@ -69,10 +68,7 @@ def write_gap(log: EvaluationLog, info: ModelInfo, embeddings: str) -> dict[str,
     embedder = load_embedder(CLAP, clap=info.model.clap)  # pyright: ignore[reportArgumentType]  (frozen)
     text_NC = embedder.encode(captions)
     audio_NC /= np.linalg.norm(audio_NC, axis=1, keepdims=True)
-    moved_NC = audio_NC
-    if info.santa.enabled:
-        memory = SantaMemory.load(info.directory / SANTA)
-        moved_NC = transfer(torch.from_numpy(audio_NC), memory, info.santa).numpy()
+    moved_NC = load_bridge(info).transfer(torch.from_numpy(audio_NC)).numpy()
     tree = measure_gap(audio_NC, text_NC, moved_NC) | {"clips": len(captions)}
     log.write_gap(tree)
     return tree

@@ -40,7 +40,7 @@ class Header:
     version: int
     """Version of the benchmark."""
     model: Mapping[str, str]
-    """``id``, ``clap``, ``santa`` and ``directory``; ``id`` alone where answers were given in a file."""
+    """``id``, ``clap``, ``santa`` (the bridge), ``directory``; ``id`` alone for answers given in a file."""
     decoding: str
     prompt: Mapping[str, str]
     """``mode``, ``prefix`` and an ``example``."""

@@ -45,7 +45,7 @@ def _gap_line(gap: Mapping[str, float]) -> str:
         f"{gap[f'centroids{when}']:.3f} apart"
         for when in ("", "_after_santa")
     )
-    return f"modality gap of {gap['clips']} clips: {before}; after Santa: {after}"
+    return f"modality gap of {gap['clips']} clips: {before}; after the bridge: {after}"
 
 
 def _counts_line(counts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Embeddings and instructions to text: Santa, the prompt, and the language model of this process.
+"""Embeddings and instructions to text: the bridge, the prompt, and the language model of this process.
 
 An answer depends neither on its batch nor on randomness.
 """
@@ -12,25 +12,15 @@ import torch
 
 from mats_ray.config.answer import SantaOptions
 from mats_ray.config.generation import PROFILES, GenerationConfig
-from mats_ray.config.santa import SantaConfig
-from mats_ray.errors import AnswerError, ConfigError, ModelError
-from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
+from mats_ray.errors import AnswerError, ConfigError
+from mats_ray.models.bridges.bridge import Bridge
+from mats_ray.models.bridges.santa import Santa
+from mats_ray.models.bridges.table import load_bridge
+from mats_ray.models.directory import ModelInfo, load_model, read_info
 from mats_ray.models.llm import merged
 from mats_ray.models.mats import MATS, Generated
 from mats_ray.models.prompt import PromptTokenizer
-from mats_ray.models.santa import SantaMemory
-from mats_ray.models.upstream.santa import transfer_as_upstream
 from mats_ray.types import Answer
-
-
-def transfer(audio_NC: torch.Tensor, memory: SantaMemory, santa: SantaConfig) -> torch.Tensor:
-    """Move audio embeddings (N, C) by a memory and settings, as the paper or as upstream."""
-    numbers = santa.model_dump(include={"num_neighbours", "temperature", "mix"})
-    if santa.compat == "upstream":
-        return transfer_as_upstream(
-            memory, audio_NC, noise_variance=santa.neighbour_noise_variance, **numbers
-        )
-    return memory.transfer(audio_NC, **numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +29,13 @@ class Answerer:
 
     model: MATS
     prompts: PromptTokenizer
-    santa: SantaConfig
-    memory: SantaMemory | None
+    bridge: Bridge
     generation: GenerationConfig
     device: str = "cpu"
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, device: str = "cpu") -> "Answerer":
-        """Load the trained parts, the language model and the Santa memory of a model directory."""
+        """Load the trained parts, the language model and the bridge of a model directory."""
         return cls.from_info(read_info(directory), device=device)
 
     @classmethod
@@ -54,30 +43,32 @@ class Answerer:
         """Load a model directory, its settings already read."""
         model, prompts = load_model(info)
         model.llm = merged(model.llm)
-        memory = SantaMemory.load(info.directory / SANTA).to(device) if info.santa.enabled else None
-        if memory is not None and memory.dim != info.model.clap.dim:
-            raise ModelError(
-                f"{info.directory / SANTA} is {memory.dim}-d, the model's CLAP is {info.model.clap.dim}-d"
-            )
-        return cls(model.to(device), prompts, info.santa, memory, info.generation, device)
+        bridge = load_bridge(info).to(device)
+        return cls(model.to(device), prompts, bridge, info.generation, device)
 
     def move(self, embeddings: np.ndarray, *, santa: bool | SantaOptions | None = None) -> torch.Tensor:
-        """Move audio embeddings (N, C) towards the texts they resemble (Santa), or leave them if it is off.
+        """Move audio embeddings (N, C) to the text side by the model's bridge, or leave them if it is off.
 
         Args:
             embeddings: (N, C).
-            santa: None: the model's own setting; False: off; else numbers that replace the model's.
+            santa: None: the model's own setting; False: no bridge; True: Santa, as the model has it; else
+                numbers of Santa that replace the model's.
 
         Raises:
-            ConfigError: Santa is requested from a model without a memory.
+            ConfigError: Santa is requested from a model with another bridge, or none.
         """
         audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
-        if santa is False or (santa is None and self.memory is None):
+        if santa is False:
             return audio_NC
-        if self.memory is None:
-            raise ConfigError("santa is requested, but this model was made without a Santa memory")
-        changes = santa.model_dump(exclude_none=True) if isinstance(santa, SantaOptions) else {}
-        return transfer(audio_NC, self.memory, self.santa.model_copy(update=changes))
+        if santa is None:
+            return self.bridge.transfer(audio_NC)
+        if not isinstance(self.bridge, Santa):
+            raise ConfigError(
+                "santa is requested, but this model was made without a Santa memory; its bridge is "
+                f"{self.bridge.name!r}"
+            )
+        bridge = self.bridge.with_numbers(santa) if isinstance(santa, SantaOptions) else self.bridge
+        return bridge.transfer(audio_NC)
 
     def answer(
         self,
@@ -93,7 +84,7 @@ class Answerer:
             embeddings: (N, C) audio embeddings.
             instructions: N instruction texts (see ``tasks.instruction_for``).
             generation: Settings; the model's own by default.
-            moved: The embeddings already lie on the text side: leave Santa out.
+            moved: The embeddings already lie on the text side: leave the bridge out.
 
         Raises:
             AnswerError: One of them cannot be answered; then none is.

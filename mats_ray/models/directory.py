@@ -1,26 +1,27 @@
 """The model directory: Hugging Face habits, base models by reference, only trained parts inside, no pickles.
 
 ``config.json``, ``mapper.safetensors``, ``adapter_config.json`` + ``adapter_model.safetensors`` (a plain peft
-adapter) or ``llm/`` (a small model trained whole), tokenizer files, ``generation_config.json``,
-``santa_memory.safetensors`` and ``README.md``. References to local base models are stored relative to the
-directory, so a folder with everything in it can be moved. The texts of the prompt it was trained with are
-part of ``config.json``; a directory without them was trained with Vicuna's.
+adapter) or ``llm/`` (a small model trained whole), tokenizer files, ``generation_config.json``, the state of
+the bridge (Santa's is ``santa_memory.safetensors``) and ``README.md``. References to local base models are
+stored relative to the directory, so a folder with everything in it can be moved. The texts of the prompt it
+was trained with are part of ``config.json``; a directory without them was trained with Vicuna's.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mats_ray.config.base import explain
+from mats_ray.config.bridge import STATE_FILES, TEXT_MEMORY, BridgeName, ProjectionConfig, SpectralConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import ModelConfig
-from mats_ray.config.santa import SantaConfig
+from mats_ray.config.santa import SantaConfig, bridge_in_use
 from mats_ray.errors import ModelError
 from mats_ray.models.prompt_format import PromptFormat, read_prompt_format
 from mats_ray.models.stand_in import stand_ins_of
@@ -38,8 +39,10 @@ CONFIG, MAPPER, GENERATION, SANTA = (
     "config.json",
     "mapper.safetensors",
     "generation_config.json",
-    "santa_memory.safetensors",
+    TEXT_MEMORY,
 )
+BRIDGE_NUMBERS = ("santa", "projection", "spectral")
+"""Sections of the bridges; directories of earlier versions have the first one only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +55,20 @@ class ModelSettings:
     model: ModelConfig
     """``clap.ref`` and ``llm.path`` are resolved: they are valid in any working directory."""
     santa: SantaConfig
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    spectral: SpectralConfig = field(default_factory=SpectralConfig)
     generation: GenerationConfig
     clap: CLAPIdentity
     """CLAP of the embeddings it was trained on; a loader refuses another."""
+
+    @property
+    def bridge(self) -> BridgeName:
+        """The bridge in use; none where it is Santa, and Santa is off."""
+        return bridge_in_use(self.model.bridge, self.santa)
+
+    def bridge_tree(self) -> dict[str, Any]:
+        """Return the bridges' numbers as ``config.json`` has them; the bridge's name is in ``model``."""
+        return {key: getattr(self, key).model_dump(mode="json") for key in BRIDGE_NUMBERS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +131,7 @@ def _facts(settings: ModelSettings, model: dict[str, Any], prompt: PromptFormat)
         "mats_ray_version": settings.version,
         "model": model,
         "prompt": prompt.model_dump(mode="json"),
-        "santa": settings.santa.model_dump(mode="json"),
+        **settings.bridge_tree(),
         "clap_identity": asdict(settings.clap),
     }
     stand_ins = stand_ins_of(settings.model)
@@ -145,6 +159,8 @@ def read_info(directory: str | Path) -> ModelInfo:
             version=tree["mats_ray_version"],
             model=resolved,
             santa=SantaConfig.model_validate(tree["santa"]),
+            projection=ProjectionConfig.model_validate(tree.get("projection", {})),
+            spectral=SpectralConfig.model_validate(tree.get("spectral", {})),
             generation=GenerationConfig.model_validate(generation),
             clap=CLAPIdentity(**tree["clap_identity"]),
             model_id=f"{tree['name']}@{_content_hash(directory)}",
@@ -159,26 +175,27 @@ def read_info(directory: str | Path) -> ModelInfo:
 
 
 def derive_model(
-    info: ModelInfo, directory: Path, *, name: str, santa: SantaConfig, memory: Path | None
+    info: ModelInfo, directory: Path, *, settings: ModelSettings, state: Path | None
 ) -> ModelInfo:
-    """Write a model directory that links to the trained parts of another and has its own Santa.
+    """Write a model directory that links to the trained parts of another and has its own bridge.
 
     Args:
         info: Of the other.
         directory: Created if absent; files of an earlier one there are replaced.
-        name: Of the new model.
-        santa: Its settings.
-        memory: Its memory file; None: it has none.
+        settings: Of the new model; only its name, its bridge and their numbers may be others.
+        state: File of its bridge's state; None: it has none.
 
     Raises:
         ModelError: The other's files cannot be read.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    tree = _read_json(info.directory, CONFIG) | {"name": name, "santa": santa.model_dump(mode="json")}
-    tree["model"] = info.model.model_dump(mode="json")  # references to base models are absolute
-    links = {file.name: file for file in info.directory.iterdir() if file.name not in {CONFIG, SANTA}}
-    links |= {SANTA: memory} if memory is not None else {}
-    (directory / SANTA).unlink(missing_ok=True)
+    tree = _read_json(info.directory, CONFIG) | {"name": settings.name} | settings.bridge_tree()
+    tree["model"] = settings.model.model_dump(mode="json")  # references to base models are absolute
+    own = {CONFIG, *STATE_FILES.values()}
+    links = {file.name: file for file in info.directory.iterdir() if file.name not in own}
+    links |= {STATE_FILES[settings.bridge]: state} if state is not None else {}
+    for file in own:
+        (directory / file).unlink(missing_ok=True)
     for file, target in links.items():
         (directory / file).unlink(missing_ok=True)
         (directory / file).symlink_to(target.resolve())
@@ -294,7 +311,7 @@ def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
 def _content_hash(directory: Path) -> str:
     digest = hashlib.sha256()
     llm = sorted(f"llm/{file.name}" for file in (directory / "llm").glob("*.safetensors"))
-    parts = [MAPPER, "adapter_model.safetensors", *llm, SANTA, CONFIG]
+    parts = [MAPPER, "adapter_model.safetensors", *llm, *dict.fromkeys(STATE_FILES.values()), CONFIG]
     for part in parts:
         if (directory / part).is_file():
             digest.update(part.encode())

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
+from mats_ray.config.model import NOISE_VARIANCE
 from mats_ray.config.santa import MemoryConfig, SantaConfig
 from mats_ray.errors import ModelError, abbreviated
 from mats_ray.models.foreign import one_error
@@ -55,7 +56,7 @@ class SantaMemory:
         embeddings: Tensor,
         *,
         num_clusters: int = _MEMORY.num_clusters,
-        noise_variance: float = _MEMORY.noise_variance,
+        noise_variance: float = NOISE_VARIANCE,
         num_iterations: int = _MEMORY.num_iterations,
         seed: int = 0,
         provenance: dict[str, str] | None = None,

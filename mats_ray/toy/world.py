@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from mats_ray.config import RunConfig
 from mats_ray.config.toy import ToyConfig
+from mats_ray.data.bridge_state import build_state, check_state
 from mats_ray.data.embedding.on_ray import embed
-from mats_ray.data.santa_memory import build_memory, check_memory
 from mats_ray.data.triplets import triplet_table
 from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.models.build import build_clap
@@ -120,15 +120,17 @@ def ensure_training_data(config: RunConfig) -> None:
     """
     if config.toy is None:
         return
-    memory = config.memory.path if config.santa.enabled else None
+    memory = config.memory.path if config.bridge != "none" else None
     _check_exist(("data.embedded", config.data.embedded), ("memory.path", memory))
     if config.data.embedded is None:
         ensure_world(config)
         embed(config)  # does nothing where these triplets are embedded with this CLAP
     else:
         ensure_world(config, parts=("clap", "llm"))
-    if config.santa.enabled and memory is None and not _has_memory(config, build_clap(config.clap).identity):
-        build_memory(config)
+    if config.bridge == "none" or memory is not None:
+        return
+    if not _has_memory(config, build_clap(config.clap).identity):
+        build_state(config)
 
 
 def _check_exist(*named: tuple[str, str | None]) -> None:
@@ -159,7 +161,7 @@ def _has_memory(config: RunConfig, clap: CLAPIdentity) -> bool:
     if not exists(config.memory_path):
         return False
     try:
-        check_memory(config, clap)
+        check_state(config, clap)
     except (DataError, ModelError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""A finished run becomes a model directory: trained parts, settings, Santa memory, model card."""
+"""A finished run becomes a model directory: trained parts, settings, bridge, model card."""
 
 import json
 import shutil
@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 
 from mats_ray.config import RunConfig
+from mats_ray.config.bridge import STATE_FILES
 from mats_ray.config.model import ModelConfig
 from mats_ray.config.run import join
 from mats_ray.errors import TrainingError
-from mats_ray.models.directory import CONFIG, SANTA, ModelSettings
+from mats_ray.models.directory import BRIDGE_NUMBERS, CONFIG, ModelSettings
 from mats_ray.models.stand_in import stand_ins_of
 from mats_ray.storage import exists, read_bytes, upload
 from mats_ray.train.tracking import Record
@@ -30,10 +31,20 @@ def export(config: RunConfig, checkpoint: Path, metrics: Record) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"
         shutil.copytree(checkpoint / MODEL_SUBFOLDER, model)
-        if config.santa.enabled:
-            (model / SANTA).write_bytes(read_bytes(config.memory_path))
+        if config.bridge != "none":
+            (model / STATE_FILES[config.bridge]).write_bytes(read_bytes(config.memory_path))
+        _write_bridge(model / CONFIG, config)
         (model / "README.md").write_text(model_card(config, metrics), "utf-8")
         upload(model, config.model_dir)
+
+
+def _write_bridge(file: Path, config: RunConfig) -> None:
+    """Put the bridge of now in the place of the checkpoint's: a finished run may get another one."""
+    tree = json.loads(file.read_bytes())
+    if "model" in tree:
+        tree["model"]["bridge"] = config.model.bridge
+        tree |= {key: getattr(config, key).model_dump(mode="json") for key in BRIDGE_NUMBERS}
+        file.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def check_model_dir(config: RunConfig) -> None:
@@ -64,6 +75,8 @@ def model_settings(config: RunConfig, identity: CLAPIdentity) -> ModelSettings:
         version=__version__,
         model=resolved_model(config),
         santa=config.santa,
+        projection=config.projection,
+        spectral=config.spectral,
         generation=config.generation,
         clap=identity,
     )
@@ -95,6 +108,7 @@ An audio language model after MATS (Wang et al., ICML 2025, arXiv 2502.13433), t
 | language model | `{config.llm_path}`, trained: {trained} |
 | mapper | {mapper.num_layers} layers, width {mapper.hidden_dim}, prefix {mapper.prefix_length} |
 | noise variance | {model.noise.variance} |
+| bridge | {config.bridge} |
 | steps x batch | {train.num_steps} x {train.global_batch_size} |
 | seed | {config.seed} |
 | mats_ray | {__version__} |

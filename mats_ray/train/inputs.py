@@ -4,9 +4,11 @@ import logging
 from dataclasses import replace
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import AUTO
+from mats_ray.data.bridge_state import check_state
 from mats_ray.data.embedded import EmbeddedTriplets, check_rows, format_rows, inspect, rows_by_source
+from mats_ray.data.embedding.noise_variance import training_variance
 from mats_ray.data.mixture import check_layout, mixture_of
-from mats_ray.data.santa_memory import check_memory
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
 from mats_ray.storage import exists
@@ -15,6 +17,7 @@ from mats_ray.train.export import check_model_dir
 from mats_ray.train.init_from import check_init_from
 from mats_ray.train.optim import learning_rate
 from mats_ray.train.run_state import (
+    NOISE_VARIANCE,
     UNKNOWN_INPUTS,
     RunInputs,
     RunState,
@@ -31,15 +34,16 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     """Check all inputs of a run and return a description of the training data.
 
     Raises:
-        ConfigError: The Santa memory has not been built, a tracker is not installed, or the mixture's weights
-            and the data's sources differ.
+        ConfigError: The state of the bridge has not been built, a tracker is not installed, or the mixture's
+            weights and the data's sources differ.
         DataError: Training or validation data is missing, empty or of another CLAP; or the memory is.
         ModelError: ``train.init_from`` is no model directory.
         TrainingError: The run's checkpoints, or the model of ``train.init_from``, do not fit.
     """
-    if config.santa.enabled and not exists(config.memory_path):
+    if config.bridge != "none" and not exists(config.memory_path):
+        what = "Santa memory" if config.bridge == "santa" else f"state of the bridge {config.bridge!r}"
         raise ConfigError(
-            f"no Santa memory at {config.memory_path}; run `mats memory` first or set santa.enabled=false"
+            f"no {what} at {config.memory_path}; run `mats memory` first or set model.bridge=none"
         )
     check_trackers(config)
     data = inspect(config.embedded_path, splits=config.data.splits)
@@ -57,14 +61,35 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
             f"{config.embedded_path} was embedded with {data.identity}, the CLAP at {config.clap_ref} "
             f"is {found}; run `mats embed` again, or name the CLAP it was made with"
         )
-    if config.santa.enabled:
-        check_memory(config, data.identity)
+    if config.bridge != "none":
+        check_state(config, data.identity)
     if config.train.validation.data is not None:
         inspect(config.train.validation.data, expected=data.identity)
     check_checkpoints(config, run_inputs(data, init_from=check_init_from(config, data.identity)))
     data = replace(data, sources=rows_by_source(config.embedded_path, splits=config.data.splits))
     logger.info("training on %s of %s", format_rows(data.sources), config.embedded_path)
     return data
+
+
+def with_noise_variance(config: RunConfig) -> RunConfig:
+    """Replace a noise variance of ``auto`` by the run's own number if it has begun, else by an estimate.
+
+    Raises:
+        DataError: No clip of the embedded triplets has two captions.
+        ModelError: The CLAP cannot be loaded.
+    """
+    if config.model.noise.variance != AUTO:
+        return config
+    store = open_store(config)
+    begun = [store.state(newest).config for newest in store.committed()[-1:]]
+    if begun and NOISE_VARIANCE in begun[0]:
+        variance = begun[0][NOISE_VARIANCE]
+    else:
+        found = training_variance(config)
+        variance = found.value
+        counts = (found.num_clips, found.num_pairs)
+        logger.info("noise variance by %d clips, %d pairs of captions: %g", *counts, variance)
+    return config.replace(model={"noise": {"variance": variance}})
 
 
 def _warn_of_unused_rows(data: EmbeddedTriplets, config: RunConfig) -> None:

@@ -35,7 +35,7 @@ from mats_ray.train.dataloader import Prefetcher, micro_batches
 from mats_ray.train.engine import EngineState, build_engine
 from mats_ray.train.export import MODEL_SUBFOLDER, export, model_settings
 from mats_ray.train.init_from import initial_hash, initial_state
-from mats_ray.train.inputs import check_inputs
+from mats_ray.train.inputs import check_inputs, with_noise_variance
 from mats_ray.train.loop import fit
 from mats_ray.train.metrics import mfu_meter
 from mats_ray.train.metrics_logger import LogEntry, MetricsLogger
@@ -77,6 +77,7 @@ def train(
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
+    config = with_noise_variance(config)
     with lock_folder(config.run_dir, by="mats train"), cluster():
         return _train_and_export(config, data)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import AUTO
 from mats_ray.data.embedded import EmbeddedTriplets
 from mats_ray.errors import TrainingError
 from mats_ray.models.llm import checkpoint_hash
@@ -20,6 +21,7 @@ from mats_ray.version import __version__
 
 STATE = "state.json"
 INPUT_PATHS = ("model.clap.ref", "model.llm.path", "data.triplets", "data.embedded", "train.init_from")
+NOISE_VARIANCE = "model.noise.variance"
 NUM_STEPS = "train.num_steps"
 """The one identifying key that may change: it can be raised, and lowered to what is not yet reached."""
 WITHOUT_EFFECT = {
@@ -146,6 +148,8 @@ def check_same_run(run: RunState, config: RunConfig, inputs: RunInputs = UNKNOWN
     now = identifying_settings(config)
     defaults = identifying_settings(RunConfig.model_construct())  # values of keys newer than the checkpoint
     then = {**defaults, **run.config, NUM_STEPS: config.train.num_steps}
+    if now[NOISE_VARIANCE] == AUTO:  # the run has the number that it was
+        now[NOISE_VARIANCE] = then[NOISE_VARIANCE]
     if changed := differences(then, now) if run.config else "":
         raise TrainingError(f"{where} was started with another configuration: {changed}; {remedy}")
     if not run.config and run.run_hash != run_hash(config):
@@ -202,6 +206,7 @@ def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
 
 def _identifying_tree(config: RunConfig) -> dict[str, Any]:
     tree = config.model_dump(mode="json", include={"seed", "model", "train", "data"})
+    tree["model"].pop("bridge")  # it plays no part in training
     tree["train"]["precision"] = tree["train"].pop("engine")["precision"]
     tree["model"]["llm"].pop("prompt_format")
     sections = {"train": tree["train"], "data": tree["data"], "embed": tree["data"]["embed"]}

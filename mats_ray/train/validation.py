@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import known_variance
 from mats_ray.config.train import ValidationConfig
 from mats_ray.data.collate import Collator
 from mats_ray.data.heldout import read_held_out
@@ -70,7 +71,7 @@ def load_validation(
         identity=identity,
         num_rows=settings.num_rows,
         seed=config.seed,
-        variance=config.model.noise.variance,
+        variance=known_variance(config.model.noise.variance),
     )
     size = config.train.micro_batch_size
     even = len(table) // (size * num_workers) * size * num_workers

@@ -7,7 +7,6 @@ running cluster, or only together with others, is tested elsewhere; the table na
 from tests.architecture.source import PACKAGE, ROOT, listed, name_of
 
 COVERED_ELSEWHERE = {
-    "mats_ray/cli/embed.py": "tests/integration/test_demo.py",
     "mats_ray/cli/train.py": "tests/integration/test_demo.py",
     "mats_ray/data/embedding/on_ray.py": "tests/integration/test_embedding.py",
     "mats_ray/data/prepare/on_ray.py": "tests/integration/test_prepare.py",

@@ -10,14 +10,16 @@ import torch
 
 from examples.esc10 import teacher
 from examples.esc10.clap import fit_clap
-from examples.esc10.classes import LABELS, NAMES, captions_by_class
-from examples.esc10.run import CONFIG, annotations
-from examples.esc10.seeds import COLUMNS, accuracies, stages, table
+from examples.esc10.classes import LABELS, NAMES, captions_by_class, label_sentences
+from examples.esc10.run import CONFIG, annotations, pairs
+from examples.esc10.seeds import COLUMNS, VARIANTS, accuracies, stages, table
 from examples.esc10.sounds import augmented, clips_of, log_mels
 from examples.esc10.texts import TEXTS_PER_CLASS, texts_of, triplets
 from mats_ray.config import load_config
 from mats_ray.config.base import read_yaml, validate
+from mats_ray.config.bridge import STATE_FILES
 from mats_ray.config.evaluate import EvaluateConfig
+from mats_ray.data.bridge_state import read_pairs
 from mats_ray.evaluate.benchmark import find_benchmark
 from mats_ray.evaluate.samples import read_samples
 from mats_ray.models.clap import load_clap
@@ -118,6 +120,8 @@ def test_every_stage_of_a_seed_has_its_seed_and_its_folder(tmp_path):
     for command in recipe:
         flags = [value for flag, value in pairwise(command) if flag == "--set"]
         config = load_config(CONFIG, flags)
+        if config.bridge != "santa":
+            assert config.memory_path == f"{config.model_dir}/{STATE_FILES[config.bridge]}"
         assert config.seed == 7
         inputs = (config.clap_ref, config.llm_path, config.embedded_path, config.memory_path)
         assert all(path.startswith(str(tmp_path / "7")) for path in (config.output_dir, *inputs))
@@ -127,7 +131,8 @@ def test_every_stage_of_a_seed_has_its_seed_and_its_folder(tmp_path):
 def test_the_error_is_that_of_the_mean_over_seeds(tmp_path):
     shares = {0: (0.9, 0.7, 0.9), 1: (0.8, 0.7, 0.7), 2: (0.7, 0.7, 0.8)}
     for seed, (santa, plain, alone) in shares.items():
-        for name, value in (("santa", santa), ("no_santa", plain)):
+        of_bridges = dict.fromkeys(("mean_shift", "projection", "spectral"), plain)
+        for name, value in {"santa": santa, "no_santa": plain, **of_bridges}.items():
             folder = tmp_path / str(seed) / "evaluation" / name / "esc50"
             folder.mkdir(parents=True)
             (folder / "scores.json").write_text(json.dumps({"measures": {"accuracy": {"value": value}}}))
@@ -137,8 +142,9 @@ def test_the_error_is_that_of_the_mean_over_seeds(tmp_path):
     rows = table({seed: accuracies(tmp_path / str(seed)) for seed in shares}).splitlines()
 
     assert rows[0] == f"| seed | {' | '.join(COLUMNS)} |"
-    assert rows[2] == "| 0 | 0.900 | 0.700 | 0.900 | +0.200 |"
-    means = "0.800 ± 0.058 | 0.700 ± 0.000 | 0.800 ± 0.058 | +0.100 ± 0.058"
+    assert rows[2] == "| 0 | 0.900 | 0.700 | 0.700 | 0.700 | 0.700 | 0.900 | +0.200 |"
+    bridges = "0.700 ± 0.000 | 0.700 ± 0.000 | 0.700 ± 0.000"
+    means = f"0.800 ± 0.058 | 0.700 ± 0.000 | {bridges} | 0.800 ± 0.058 | +0.100 ± 0.058"
     assert rows[-1] == f"| mean ± standard error | {means} |"
 
 
@@ -163,4 +169,17 @@ def test_the_test_fold_is_written_as_esc_50_publishes_it(tmp_path):
 def test_its_evaluation_is_a_valid_configuration():
     config = validate(EvaluateConfig, read_yaml(CONFIG.with_name("evaluate.yaml")), where="evaluate.yaml")
 
-    assert [one.name for one in config.variants] == ["santa", "no_santa"]
+    assert [one.name for one in config.variants] == list(VARIANTS.values())
+
+
+def test_pairs_are_of_the_recordings_that_clap_was_fitted_to(tmp_path):
+    for name, file in (("dog_bark", "1-1-A.ogg"), ("rain", "3-2-B.ogg"), ("rain", "4-3-A.ogg")):
+        (tmp_path / "esc10" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "esc10" / name / file).touch()
+    config = load_config(CONFIG, [f"output_dir={tmp_path}"])
+
+    pairs(config, tmp_path)
+
+    rows = list(read_pairs(str(tmp_path / "pairs.jsonl")))
+    assert [path.rpartition("/")[2] for path, _ in rows] == ["1-1-A.ogg", "3-2-B.ogg"]
+    assert rows[0][1] in label_sentences("dog_bark")

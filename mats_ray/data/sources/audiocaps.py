@@ -16,4 +16,10 @@ def read(file: AnnotationFile) -> Iterator[Entry]:
         elif not record[1]["caption"]:
             yield Rejected(record[0], "empty caption")
         else:
-            yield Row(record[0], record[1]["audiocap_id"], text=record[1]["caption"])
+            yield Row(record[0], _key(record[1], file.split), text=record[1]["caption"])
+
+
+def _key(cells: dict[str, str], split: str) -> str:
+    """Caption's id, behind its clip where clips have five captions: validation and test."""
+    clip = "_".join(cells.get(name, "") for name in ("youtube_id", "start_time"))
+    return cells["audiocap_id"] if split == "train" else f"{clip}/{cells['audiocap_id']}"

@@ -61,6 +61,8 @@ class Source:
     """Splits to train on by default."""
     copies: int = 1
     """Number of rows per clip, each with another sentence, as AudioTIA's row counts imply."""
+    several_captions: bool = False
+    """Clips have several captions, and ids tell which: those of one clip are equal up to the last ``/``."""
 
     def split_of(self, file_name: str) -> str | None:
         """Return the split of a published file; ``None``: the name is not published."""
@@ -78,9 +80,16 @@ _CLOTHO_FILES = (
 _MUSICQA_FILES = (("(Pretrain|Finetune)MusicQA.json", "train"), ("EvalMusicQA.json", "test"))
 
 
-def _captions(name: str, read: Reader, license_: str, *files: tuple[str, str], music: bool = False) -> Source:
+def _captions(
+    name: str,
+    read: Reader,
+    license_: str,
+    *files: tuple[str, str],
+    music: bool = False,
+    several: bool = False,
+) -> Source:
     task = Task.MUSIC_CAPTION if music else Task.CAPTION
-    return Source(name=name, read=read, task=task, license=license_, files=files)
+    return Source(name=name, read=read, task=task, license=license_, files=files, several_captions=several)
 
 
 def _labels(
@@ -112,9 +121,9 @@ def _questions(
 
 
 _ALL = (
-    _captions("clotho", clotho.read, "Tampere University, non-commercial", *_CLOTHO_FILES),
-    _captions("audiocaps", audiocaps.read, "MIT", *_AUDIOCAPS_FILES),
-    _captions("audiocaps2", audiocaps.read, "MIT", *_AUDIOCAPS_FILES),
+    _captions("clotho", clotho.read, "Tampere University, non-commercial", *_CLOTHO_FILES, several=True),
+    _captions("audiocaps", audiocaps.read, "MIT", *_AUDIOCAPS_FILES, several=True),
+    _captions("audiocaps2", audiocaps.read, "MIT", *_AUDIOCAPS_FILES, several=True),
     _captions("audiocaps_fixed", audiocaps.read, "MIT", (r"train_v2\.csv", "train")),
     _captions("musiccaps", musiccaps.read, "CC BY-SA 4.0", (r"musiccaps-public\.csv", "train"), music=True),
     _captions(
@@ -130,9 +139,14 @@ _ALL = (
     _captions(
         "wavcaps_soundbible", wavcaps.reader(None), "CC BY 4.0, academic use", ("sb_final.json", "train")
     ),
-    _captions("macs", macs.read, "non-commercial", (r"MACS\.yaml", "train")),
+    _captions("macs", macs.read, "non-commercial", (r"MACS\.yaml", "train"), several=True),
     _captions(
-        "song_describer", song_describer.read, "CC BY-SA 4.0", ("song_describer.csv", "train"), music=True
+        "song_describer",
+        song_describer.read,
+        "CC BY-SA 4.0",
+        ("song_describer.csv", "train"),
+        music=True,
+        several=True,
     ),
     _captions(
         "magnatagatune", musicqa.read_captions, "unknown", ("FinetuneMusicQA.json", "train"), music=True
@@ -254,3 +268,15 @@ _ALL = (
 )
 
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
+
+
+def clip_of(row_id: str, source: str) -> str | None:
+    """Return what the ids of one clip's captions share; None: the source has one caption a clip, or says not.
+
+    Ids are ``source/split/key``, and the keys of such a source ``clip/number``.
+    """
+    known = SOURCES.get(source)
+    if known is None or not known.several_captions:
+        return None
+    clip = re.sub(r"#\d+$", "", row_id).rpartition("/")[0]
+    return clip if clip.count("/") >= 2 else None

@@ -8,10 +8,11 @@ from mats_ray.data.annotations.reader import AnnotationFile, Entry, Rejected, Ro
 
 def read(file: AnnotationFile) -> Iterator[Entry]:
     """Read ``song_describer.csv``."""
-    for record in table_records(file, needed=("caption_id", "caption")):
+    for record in table_records(file, needed=("caption_id", "track_id", "caption")):
         if isinstance(record, Rejected):
             yield record
         elif not record[1]["caption"] or not record[1]["caption_id"]:
             yield Rejected(record[0], "empty caption or caption_id")
         else:
-            yield Row(record[0], record[1]["caption_id"], text=record[1]["caption"])
+            key = f"{record[1]['track_id']}/{record[1]['caption_id']}"
+            yield Row(record[0], key, text=record[1]["caption"])

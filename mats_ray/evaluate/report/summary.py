@@ -8,7 +8,7 @@ from mats_ray.evaluate.report.scores import BenchmarkScores
 from mats_ray.evaluate.summary import PAPER_MODEL
 
 _MOST_VALUES = 5
-_MODEL_FACTS = {"id": "Model", "clap": "CLAP", "santa": "Santa", "directory": "Directory"}
+_MODEL_FACTS = {"id": "Model", "clap": "CLAP", "santa": "Santa, or another bridge", "directory": "Directory"}
 
 
 def summary_html(scores_of: Mapping[str, BenchmarkScores]) -> str:

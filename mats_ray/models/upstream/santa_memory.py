@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mats_ray.config.model import known_variance
 from mats_ray.config.santa import MemoryConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.foreign import read_torch_file
@@ -44,7 +45,7 @@ def build_memory(rows_NC: Tensor, *, compat: str, source: str) -> SantaMemory:
     if len(rows_NC) > settings.num_rows:
         generator = torch.Generator().manual_seed(0)
         rows_NC = rows_NC[torch.randperm(len(rows_NC), generator=generator)[: settings.num_rows]]
-    noise_variance = settings.noise_variance if compat == "paper" else 0.0
+    noise_variance = known_variance(settings.noise_variance) if compat == "paper" else 0.0
     return SantaMemory.build(
         rows_NC,
         num_clusters=min(settings.num_clusters, len(rows_NC)),

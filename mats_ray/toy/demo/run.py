@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mats_ray.config import RunConfig
+from mats_ray.config.model import known_variance
 from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.santa_memory import build_memory
 from mats_ray.infer.answerer import Answerer
@@ -187,7 +188,7 @@ class Demo:
             text_NC=of["text"],
             audio_NC=of["audio"],
             moved_NC=of["moved"],
-            noise_variance=config.model.noise.variance,
+            noise_variance=known_variance(config.model.noise.variance),
             clips=tuple(
                 _report_clip(clip, method, without)
                 for clip, method, without in zip(

@@ -22,6 +22,16 @@ def test_it_writes_the_memory_and_prints_its_content(arguments, tmp_path, capsys
     assert SantaMemory.load(path).embeddings_NC.shape == (20, 8)
 
 
+def test_a_bridge_without_its_pairs_is_one_line_and_2(arguments, tmp_path, capsys):
+    write(tmp_path / "embedded" / "part-00000.parquet", WORDS)
+
+    assert main([*arguments, "--set", "model.bridge=spectral"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        "mats memory: error: the bridge 'spectral' needs a JSONL, CSV or Parquet file of path"
+    )
+
+
 def test_without_embedded_triplets_it_is_one_line_and_1(arguments, tmp_path, capsys):
     assert main(arguments) == 1
     error = capsys.readouterr().err.splitlines()[-1]

@@ -20,6 +20,14 @@ ONE = {"name": "esc50", "annotations": "a.csv"}
             {"benchmarks": [ONE | {"answers": "b.csv"}], "variants": [{"name": "a"}]},
             "variants are of a model, and a benchmark has a file of answers",
         ),
+        (
+            {"variants": [{"name": "a", "bridge": "spectral", "santa": {"mix": 0.5}}]},
+            "variant 'a' has numbers of Santa and the bridge 'spectral'",
+        ),
+        (
+            {"variants": [{"name": "a", "projection": {"temperature": 0.1}}]},
+            "variant 'a' has numbers of projection; name it as its bridge, too",
+        ),
         ({"caption": {"window": "clap"}}, "caption.window gives a file several answers"),
         ({"prompt": "mine"}, "prompt = 'mine' is not allowed"),
         ({"benchmarks": [ONE | {"split": "x"}]}, "unknown key benchmarks.0.split"),

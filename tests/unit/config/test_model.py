@@ -27,8 +27,11 @@ def test_the_defaults_are_the_papers():
         (
             NoiseConfig,
             "variance=-0.1",
-            "variance = -0.1 is not allowed: input should be greater than or equal",
+            "variance = -0.1 is not allowed: input should be a number that is not negative, or auto",
         ),
+        (NoiseConfig, "variance=.inf", "variance = inf is not allowed: input should be a number that is not"),
+        (NoiseConfig, "variance=some", "variance = 'some' is not allowed: input should be a number that is"),
+        (NoiseConfig, "variance=true", "variance = True is not allowed: input should be a number that is"),
         (LoRAConfig, "dropout=1", "dropout = 1 is not allowed: input should be less than 1"),
         (LoRAConfig, "rank=1.5", "rank = 1.5 is not allowed: input should be a valid integer"),
         (LoRAConfig, "target_modules=q_proj", "target_modules = 'q_proj' is not allowed: input should be a"),
@@ -72,6 +75,8 @@ def test_a_value_that_is_not_allowed_is_refused(kind, change, message):
     [
         (MapperConfig, "{type: mlp, num_heads: 7}"),
         (NoiseConfig, "{variance: 0}"),
+        (NoiseConfig, "{variance: auto}"),
+        (MemoryConfig, "{noise_variance: auto}"),
         (LoRAConfig, "{target_modules: [c_attn], dropout: 0}"),
         (ModelConfig, "{clap: {implementation: laion_clap}}"),
         (ModelConfig, "{clap: {tokenizer: roberta-base, quantize_int16: false}}"),
@@ -79,3 +84,11 @@ def test_a_value_that_is_not_allowed_is_refused(kind, change, message):
 )
 def test_a_value_on_the_border_is_accepted(kind, change):
     validate(kind, override(f"x={change}")["x"], where="")
+
+
+def test_a_variance_is_read_as_it_is_written():
+    read = [
+        validate(NoiseConfig, override(f"variance={one}"), where="").variance for one in ("1e-3", "auto", 0)
+    ]
+
+    assert read == [0.001, "auto", 0.0]

@@ -1,17 +1,24 @@
 """Embedded triplets to a Santa memory: its size, its rows, its path, and the identity of its CLAP."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from mats_ray.config import RunConfig
+from mats_ray.data.bridge_state import check_state
 from mats_ray.data.embedding.embed_plan import EmbedLedger
+from mats_ray.data.embedding.noise_variance import training_variance
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.shuffle import scatter
-from mats_ray.data.santa_memory import build_memory, check_memory
+from mats_ray.data.santa_memory import build_memory
+from mats_ray.data.triplets import embedded_schema, embedding_array, triplet_table
 from mats_ray.errors import DataError, ModelError
+from mats_ray.models.clap import load_clap
 from mats_ray.models.santa import SantaMemory
 from tests.s3 import s3_server
+from tests.unit.data.embedding.test_noise_variance import caption
 from tests.unit.data.embedding.triplets import CountingCLAP, plan_of, rows_of
 from tests.unit.data.test_embedded import OTHER, OURS, WORDS, embedding_of, half, write
 
@@ -69,9 +76,9 @@ def test_a_memory_goes_to_s3_and_is_read_from_there(out):
         config = configured(out, path="s3://memories/deep/down/memory.safetensors")
         build_memory(config)
 
-        check_memory(config, OURS)
+        check_state(config, OURS)
         with pytest.raises(DataError, match="s3://memories/deep/down"):
-            check_memory(config, OTHER)
+            check_state(config, OTHER)
 
 
 def test_without_embedded_triplets_the_place_is_named(tmp_path):
@@ -83,9 +90,9 @@ def test_the_memory_of_another_clap_is_refused_naming_both(out):
     config = configured(out)
     build_memory(config)
 
-    check_memory(config, OURS)
+    check_state(config, OURS)
     with pytest.raises(DataError) as caught:
-        check_memory(config, OTHER)
+        check_state(config, OTHER)
 
     expected = (
         f"the Santa memory {config.memory_path} was made with {OURS}, not with {OTHER}; run `mats memory`"
@@ -97,7 +104,7 @@ def test_a_memory_without_a_clap_identity_is_accepted(out):
     config = configured(out)
     SantaMemory.build(torch.eye(8), num_clusters=2).save(config.memory_path)
 
-    check_memory(config, OURS)
+    check_state(config, OURS)
 
 
 def test_a_memory_that_is_cut_off_is_refused_before_training(out):
@@ -107,7 +114,7 @@ def test_a_memory_that_is_cut_off_is_refused_before_training(out):
     path.write_bytes(path.read_bytes()[:-10])
 
     with pytest.raises(ModelError, match="cannot be read"):
-        check_memory(config, OURS)
+        check_state(config, OURS)
 
 
 def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_give(tmp_path, monkeypatch):
@@ -131,3 +138,23 @@ def test_texts_that_are_embedded_online_give_the_memory_that_stored_embeddings_g
     stored, online = memories
     assert stored.provenance == online.provenance
     np.testing.assert_allclose(stored.embeddings_NC, online.embeddings_NC, atol=2e-3)  # float16
+
+
+def test_a_variance_of_auto_is_that_of_captions_of_one_clip(tmp_path, model_dir):
+    words = ("dog", "rain", "siren", "bell")
+    texts = [(clip, f"a {clip} {word}") for clip in words for word in words]
+    clap = load_clap(model_dir.parent / "clap")
+    rows = [caption(f"clotho/train/{clip}/{n}", text) for n, (clip, text) in enumerate(texts)]
+    columns = [*triplet_table(rows).columns, embedding_array(clap.encode_text([t for _, t in texts]).numpy())]
+    (tmp_path / "embedded").mkdir()
+    table = pa.Table.from_arrays(columns, schema=embedded_schema(clap.identity))
+    pq.write_table(table, tmp_path / "embedded" / "part-00000.parquet")
+    config = configured(tmp_path, noise_variance="auto", num_rows=12)
+    config = config.replace(model={"clap": {"ref": str(model_dir.parent / "clap")}})
+
+    memory = build_memory(config)
+
+    variance = training_variance(config).value
+    assert memory.provenance["noise_variance"] == str(variance)
+    same = build_memory(config.replace(memory={"noise_variance": variance}))
+    assert torch.equal(memory.embeddings_NC, same.embeddings_NC)

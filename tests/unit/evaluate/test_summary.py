@@ -44,7 +44,7 @@ def test_the_modality_gap_has_a_line_where_it_was_measured(tmp_path):
     lines = summary_lines({"tiny": score_log(log, BENCHMARK, RESOURCES)}, out=str(tmp_path))
 
     assert (
-        "modality gap of 7 clips: cosine 0.250 (others 0.250), centroids 0.250 apart; after Santa: "
+        "modality gap of 7 clips: cosine 0.250 (others 0.250), centroids 0.250 apart; after the bridge: "
         in lines[2]
     )
 

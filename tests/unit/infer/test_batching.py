@@ -16,6 +16,8 @@ from mats_ray.infer import batching
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.batching import BatchingEngine, RunningBatch, check_request
 from mats_ray.infer.engine import EngineLoad, Generation, GenerationRequest, TextDelta, generate, stream
+from mats_ray.models.bridges.bridge import NoBridge
+from mats_ray.models.bridges.mean_shift import MeanShift
 from mats_ray.models.mats import MATS
 from mats_ray.models.prompt import PromptTokenizer
 from tests.world import CLAP_DIM
@@ -80,7 +82,7 @@ def test_every_request_gets_the_answer_it_has_alone(engine, answerer):
 
 def test_a_request_that_cannot_be_answered_fails_alone(engine, answerer, monkeypatch):
     good, bad = request(1), request(2, santa=True)
-    without = BatchingEngine(Answerer(**vars_of(answerer) | {"memory": None}), max_requests=4)
+    without = BatchingEngine(Answerer(**vars_of(answerer) | {"bridge": NoBridge()}), max_requests=4)
     queues = {one: queue.Queue() for one in (good, bad)}
 
     for one, events in queues.items():
@@ -322,6 +324,18 @@ def test_santa_can_be_left_out_or_given_other_numbers(answerer):
     assert (off == np.array(embedding(1))).all()
     assert not np.allclose(own, off)
     np.testing.assert_allclose(replaced[0], embedding(1) / np.linalg.norm(embedding(1)), rtol=1e-5)
+
+
+def test_another_bridge_moves_embeddings_and_has_no_numbers_of_santa(answerer):
+    shift = MeanShift(torch.ones(answerer.bridge.dim), torch.zeros(answerer.bridge.dim))
+    other = Answerer(**vars_of(answerer) | {"bridge": shift})
+
+    moved, off = other.move(embedding(1)[None]), other.move(embedding(1)[None], santa=False)
+
+    assert torch.equal(moved, shift.transfer(torch.from_numpy(embedding(1))[None]))
+    assert (off == np.array(embedding(1))).all()
+    with pytest.raises(ConfigError, match="its bridge is 'mean_shift'"):
+        other.move(embedding(1)[None], santa=SantaOptions(mix=0))
 
 
 def vars_of(answerer):

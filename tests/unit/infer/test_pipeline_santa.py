@@ -12,6 +12,7 @@ from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import ConfigError
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
+from mats_ray.models.bridges.bridge import NoBridge
 from mats_ray.models.upstream.santa import transfer_as_upstream
 from mats_ray.types import AudioClip
 from tests.world import SAMPLE_RATE, tiny_model_dir
@@ -44,7 +45,7 @@ def test_the_papers_santa_gets_unit_vectors(directory):
     embedding = encoder.encode([CLIP])
 
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
-    moved = answerer.memory.transfer(torch.from_numpy(embedding), num_neighbours=4)
+    moved = answerer.bridge.memory.transfer(torch.from_numpy(embedding), num_neighbours=4)
     assert torch.equal(answerer.move(embedding), moved)
 
 
@@ -56,12 +57,12 @@ def test_upstreams_santa_gets_what_clap_computes(upstream):
     raw = encoder.clap.encode_audio([CLIP.samples], SAMPLE_RATE, normalize=False)
     np.testing.assert_array_equal(embedding, raw.numpy())
     numbers = {"num_neighbours": 4, "temperature": 0.1, "mix": 0.3}
-    moved = transfer_as_upstream(answerer.memory, raw, **numbers, noise_variance=0.015)
+    moved = transfer_as_upstream(answerer.bridge.memory, raw, **numbers, noise_variance=0.015)
     assert torch.equal(answerer.move(embedding), moved)
 
 
 def test_santa_switched_off_leaves_embeddings_as_they_are(directory):
-    answerer = dataclasses.replace(Answerer.from_pretrained(directory), memory=None)
+    answerer = dataclasses.replace(Answerer.from_pretrained(directory), bridge=NoBridge())
     embedding = np.ones((1, 24), np.float32)
 
     assert answerer.move(embedding).tolist() == embedding.tolist()

@@ -10,6 +10,7 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.errors import ConfigError
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.batching import BatchingEngine
+from mats_ray.models.bridges.bridge import NoBridge
 from mats_ray.serving.async_engine import AsyncEngine
 from mats_ray.serving.types import ModelCard
 from tests.world import CLAP_DIM
@@ -49,7 +50,7 @@ def test_a_stream_and_a_whole_answer_are_the_same(engine, answerer):
 
 
 def test_an_error_reaches_its_caller(answerer):
-    batching = BatchingEngine(Answerer(**fields(answerer) | {"memory": None}), max_requests=2)
+    batching = BatchingEngine(Answerer(**fields(answerer) | {"bridge": NoBridge()}), max_requests=2)
     engine, options = AsyncEngine(batching, CARD), AnswerOptions(santa=True)
 
     for call in (engine.answer(EMBEDDING, "?", options), collect(engine.stream(EMBEDDING, "?", options))):

@@ -1,17 +1,21 @@
 """A finished run's last checkpoint becomes a model directory; its card names parts, training and use."""
 
+import json
+
 import pytest
 import torch
 import yaml
 
 from mats_ray.config import RunConfig
 from mats_ray.errors import DataError, TrainingError
+from mats_ray.models.bridges.spectral import Spectral
 from mats_ray.models.santa import SantaMemory
 from mats_ray.storage import exists, make_folder
 from mats_ray.train.export import MODEL_SUBFOLDER, export, model_card, model_settings
 from mats_ray.types import CLAPIdentity
 from mats_ray.version import __version__
 from tests.s3 import s3_server
+from tests.unit.models.bridges.cases import pairs
 from tests.unit.train.small import CLAP_DIM, small_run
 
 IDENTITY = CLAPIdentity(family="transformers", checkpoint_hash="0" * 16, dim=CLAP_DIM)
@@ -57,6 +61,26 @@ def test_trained_parts_memory_and_card_lie_together(checkpoint, tmp_path):
 def test_without_santa_no_memory_is_needed(checkpoint, tmp_path):
     export(configured(tmp_path / "out", santa={"enabled": False}), checkpoint, {})
 
+    assert not (tmp_path / "out" / "model" / "santa_memory.safetensors").exists()
+
+
+def test_a_finished_run_may_be_exported_again_with_another_bridge(checkpoint, tmp_path):
+    audio, text = pairs(20, dim=4)
+    settings = {
+        "model": {"bridge": "santa", "noise": {"variance": 0.25}},
+        "santa": {"mix": 0.5},
+        "name": "birds",
+    }
+    (checkpoint / MODEL_SUBFOLDER / "config.json").write_text(json.dumps(settings))
+    config = configured(tmp_path / "out", model={"bridge": "spectral"}, spectral={"num_axes": 2})
+    Spectral.fit(audio, text).save(config.memory_path)
+
+    export(config, checkpoint, {})
+
+    tree = json.loads((tmp_path / "out" / "model" / "config.json").read_text())
+    assert tree["model"] == {"bridge": "spectral", "noise": {"variance": 0.25}}
+    assert (tree["spectral"], tree["santa"]["mix"]) == ({"num_axes": 2}, 0.3)
+    assert Spectral.load(tmp_path / "out" / "model" / "spectral.safetensors").dim == 4
     assert not (tmp_path / "out" / "model" / "santa_memory.safetensors").exists()
 
 

@@ -8,12 +8,15 @@ import pytest
 
 from mats_ray.cli.main import main
 from mats_ray.config import RunConfig
+from mats_ray.data.embedding.noise_variance import training_variance
 from mats_ray.errors import ConfigError, DataError, ModelError, TrainingError
 from mats_ray.train.checkpoints import save_checkpoint
 from mats_ray.train.engine import EngineState
-from mats_ray.train.inputs import check_inputs
-from mats_ray.train.run_state import RunState, identifying_settings, run_hash, run_inputs
+from mats_ray.train.inputs import check_inputs, with_noise_variance
+from mats_ray.train.run_state import RunState, check_same_run, identifying_settings, run_hash, run_inputs
 from mats_ray.types import CLAPIdentity
+from tests.unit.data.embedding.test_noise_variance import caption
+from tests.unit.data.embedding.triplets import write_triplets
 from tests.unit.data.test_stream import DIM, write_embedded
 
 
@@ -42,6 +45,54 @@ def test_rows_by_source_are_logged_and_returned(config, caplog):
 def test_a_memory_that_was_not_built_is_missed(config):
     with pytest.raises(ConfigError, match=r"no Santa memory at .*; run `mats memory` first"):
         check_inputs(config.replace(santa={"enabled": True}))
+
+
+def test_the_state_of_another_bridge_is_missed_by_its_name(config):
+    with pytest.raises(
+        ConfigError, match=r"no state of the bridge 'spectral' at .*; run `mats memory` first"
+    ):
+        check_inputs(config.replace(model={"bridge": "spectral"}, santa={"enabled": True}))
+
+
+def test_a_variance_that_is_a_number_stays(config):
+    assert with_noise_variance(config) is config
+
+
+def test_auto_becomes_the_number_that_captions_of_one_clip_give(tmp_path, model_dir):
+    config = auto_run(tmp_path, model_dir)
+
+    found = with_noise_variance(config)
+
+    assert found.model.noise.variance == training_variance(config).value > 0
+    assert found.replace(model={"noise": {"variance": "auto"}}).model_dump() == config.model_dump()
+
+
+def test_auto_of_a_run_that_has_begun_is_its_own_number(tmp_path, model_dir):
+    config = auto_run(tmp_path, model_dir)
+    begun = config.replace(model={"noise": {"variance": 0.25}})
+    folder = Path(f"{config.runs_dir}/{config.name}/checkpoints/step-00000001")
+    run = RunState(1, 96, run_hash(begun), "0.1.0", None, identifying_settings(begun))
+    save_checkpoint(folder, EngineState({}, {}, 1), run)
+
+    check_same_run(run, config)
+    assert with_noise_variance(config) == begun
+
+
+def test_auto_without_two_captions_of_a_clip_is_refused(config):
+    with pytest.raises(DataError, match="have no clip with two captions"):
+        with_noise_variance(config.replace(model={"noise": {"variance": "auto"}}))
+
+
+def auto_run(folder, model_dir):
+    """A run whose triplets have three captions of each clip."""
+    rows = [
+        caption(f"clotho/train/{clip}/{place}", f"a {clip} {word}")
+        for clip in ("dog", "rain", "bell")
+        for place, word in enumerate(("barks", "falls", "rings"))
+    ]
+    write_triplets(folder / "embedded", rows)
+    model = {"clap": {"ref": str(model_dir.parent / "clap")}, "noise": {"variance": "auto"}}
+    return RunConfig.model_validate({"toy": {}, "output_dir": str(folder), "model": model})
 
 
 def test_embeddings_of_another_width_are_refused(config):

@@ -222,6 +222,7 @@ def test_the_state_of_another_version_is_named():
         {"train": {"engine": {"type": "deepspeed", "zero_stage": 1}}},
         {"data": {"embed": {"batch_size": 3, "concurrency": 4, "gpus_per_actor": 1}}},
         {"name": "other", "output_dir": "s3://bucket/x", "generation": {"profile": "fast"}},
+        {"model": {"bridge": "spectral"}, "spectral": {"num_axes": 3}, "memory": {"pairs": "p.jsonl"}},
         {"santa": {"mix": 0.5}, "caption": {"batch_size": 1}, "serve": {"threads": 2}},
     ],
     ids="-".join,

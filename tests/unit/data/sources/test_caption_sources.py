@@ -1,11 +1,14 @@
 """Captions: real files give the rows their authors count, written ones their traps."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from mats_ray.data.annotations.csv_records import CONTINUES_ON_NEXT_LINE
+from mats_ray.data.annotations.reader import AnnotationFile
 from mats_ray.data.sources.clotho import license_name
+from mats_ray.data.sources.registry import SOURCES, clip_of
 from mats_ray.errors import DataError
 from tests.unit.data.sources.reading import Read, annotations, write
 
@@ -52,6 +55,28 @@ def test_audiocaps_has_crlf_and_ids_that_start_with_a_dash(tmp_path):
 
     assert (read.keys, read.texts) == (["91139", "6"], ["Wind, insects", "rain"])
     assert read.rejected == [(3, "empty caption"), (5, "3 columns instead of 4")]
+
+
+def test_the_five_captions_of_a_clip_of_audiocaps_share_its_name(tmp_path):
+    path = write(
+        tmp_path,
+        "val.csv",
+        "audiocap_id,youtube_id,start_time,caption\r\n97151,-fY,130,Ducks\r\n97152,-fY,130,Water\r\n3,b,0,Rain\r\n",
+    )
+
+    entries = list(SOURCES["audiocaps"].read(AnnotationFile(str(path), "val")))
+
+    assert [row.key for row in entries] == ["-fY_130/97151", "-fY_130/97152", "b_0/3"]
+
+
+@pytest.mark.shared
+def test_every_clip_of_the_real_validation_captions_has_five():
+    file = AnnotationFile(str(annotations("audiocaps_val.csv")), "val")
+    clips = Counter(
+        clip_of(f"audiocaps/val/{row.key}", "audiocaps") for row in SOURCES["audiocaps"].read(file)
+    )
+
+    assert (len(clips), set(clips.values())) == (495, {5})
 
 
 def test_clotho_names_may_have_spaces_dots_and_other_letters(tmp_path):
@@ -176,7 +201,7 @@ def test_song_describer_is_read_by_caption_id(tmp_path):
 
     read = Read("song_describer", path)
 
-    assert read.texts == ["A slow, sad song"]
+    assert (read.keys, read.texts) == (["77/1"], ["A slow, sad song"])
     assert read.rejected == [(3, "empty caption or caption_id")]
 
 

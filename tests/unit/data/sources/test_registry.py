@@ -2,7 +2,7 @@
 
 import pytest
 
-from mats_ray.data.sources.registry import SOURCES
+from mats_ray.data.sources.registry import SOURCES, clip_of
 from mats_ray.tasks import Task
 
 DOCUMENTED = {
@@ -51,6 +51,22 @@ def test_a_source_declares_licence_splits_and_kind_of_labels(source):
     assert "test" not in source.splits
     assert (source.kind is not None) == (source.task is Task.CLASSIFICATION)
     assert source.copies == 1 or source.kind is not None
+
+
+@pytest.mark.parametrize(
+    ("row_id", "clip"),
+    [
+        ("clotho/train/a b.wav/3", "clotho/train/a b.wav"),
+        ("macs/train/hall-0.wav/2", "macs/train/hall-0.wav"),
+        ("audiocaps/val/-Yx_130/97151", "audiocaps/val/-Yx_130"),
+        ("song_describer/train/77/5#1", "song_describer/train/77"),
+        ("audiocaps/train/91139", None),
+        ("wavcaps_bbc/train/a/2", None),
+        ("mine/train/rows.csv/2", None),
+    ],
+)
+def test_the_captions_of_one_clip_share_their_id_up_to_the_last_slash(row_id, clip):
+    assert clip_of(row_id, row_id.partition("/")[0]) == clip
 
 
 def test_published_names_determine_the_split():
