@@ -22,6 +22,11 @@ LOGICAL_CPUS = 6
 """More than this machine may have: Ray counts them, tests are small."""
 
 
+def pytest_addoption(parser):
+    """Let the tests for a card run on a CPU, to see that they run."""
+    parser.addoption("--device", default="cuda", choices=("cuda", "cpu"), help="of the tests marked gpu")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Hand out whole files to the processes of ``-n``, and tests on one cluster or service as one piece."""

@@ -130,7 +130,7 @@ def build_msclap(state: Mapping[str, Tensor], source: str) -> tuple[MSCLAPTowers
             text=_text_config(state),
             dim=dim(state, "audio_encoder.projection.linear1.weight", 0, default=1024),
         )
-    left_out = load_weights(towers, state, source=source, native_name=_native_name, unused=_UNUSED)
+    left_out = load_weights(towers, state, source=source, native_name=native_name, unused=_UNUSED)
     return towers, [name for name in left_out if name not in _KERNELS]
 
 
@@ -173,7 +173,8 @@ def _text_config(state: Mapping[str, Tensor]) -> GPT2Config:
     )
 
 
-def _native_name(name: str) -> NativeName:
+def native_name(name: str) -> NativeName:
+    """Return the authors' name of one of our tensors."""
     if name.startswith("audio_model.audio_encoder."):
         native = htsat.native_name(name.removeprefix("audio_model.audio_encoder."))
         return native._replace(name=_HTSAT + native.name)

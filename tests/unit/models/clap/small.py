@@ -152,7 +152,7 @@ def msclap_state(vocab_size=300):
         text=GPT2Config(vocab_size=vocab_size, n_positions=32, n_embd=64, n_layer=2, n_head=1, n_inner=32),
         dim=24,
     )
-    return to_native(randomise(towers), msclap._native_name) | {"logit_scale": torch.tensor(1.0)}
+    return to_native(randomise(towers), msclap.native_name) | {"logit_scale": torch.tensor(1.0)}
 
 
 def to_native(module, native_name):
