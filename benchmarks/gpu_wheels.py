@@ -4,12 +4,12 @@
     python -m benchmarks.gpu_wheels --fetch wheels                  # 60 MiB at most, by pip's own settings
     python -m benchmarks.gpu_wheels --fetch wheels --have freeze.txt    # less what that machine has already
 
-``freeze.txt`` is what ``pip list --format=freeze`` prints there; a package that is there is fetched only where
-its version is none that pyproject.toml and the fetched packages allow. Versions are those of requirements.lock.
-There: ``pip install --no-index --no-deps wheels/*.whl``.
+``freeze.txt`` is what ``pip list --format=freeze`` prints there; a package that is there is fetched only
+where its version is none that pyproject.toml and the fetched packages allow. Versions are those of
+requirements.lock. There: ``pip install --no-index --no-deps wheels/*.whl``.
 
-What does not fit is left out, the least needed first, and named with the parts that go without it. Ray alone is
-larger than all of this: the caption job and the service then run in single processes, and their parts say so.
+What does not fit is left out, the least needed first, and named with the parts that go without it. Ray is
+never among them, as it is larger than all of this: the caption job and the service run in single processes.
 """
 
 import argparse

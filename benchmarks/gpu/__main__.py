@@ -6,8 +6,8 @@
     python -m benchmarks.gpu --again training      # measure a part anew
 
 Results are kept by part: called again, the command goes on with what is not done, as long as the code is the
-same. It writes ``results.json`` and ``results.md`` after every part, and ends with 1 if one has failed or was
-not run.
+same. It writes ``results.json`` and ``results.md`` after every part, and ends with 1 if one failed or was not
+run.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The caption job on the card: its stages in one process, the whole job where there is Ray, and one at a time.
+"""The caption job on the card: its stages in one process, the whole job where there is Ray, one at a time.
 
-The peer does what upstream does: decode a file, CLAP, Santa, transformers' ``generate``, the next file. Models
-are loaded before on both sides, except for the job on Ray, whose whole time is that of a caller.
+The peer does what upstream does: decode a file, CLAP, Santa, transformers' ``generate``, the next file. On
+both sides models are loaded before, except for the job on Ray, whose whole time is that of a caller.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Generation: our search against transformers' ``generate``, and each engine against one request at a time."""
+"""Generation: our search against transformers' ``generate``, each engine against one request at a time."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The service in one process under uvicorn, without Ray: the app, encoder and answerer of a colocated replica."""
+"""The service in one process under uvicorn, without Ray: app, encoder and answerer of a colocated replica."""
 
 import argparse
 

@@ -1,8 +1,8 @@
 """The service on the card under clients: requests/s and time to the first token, against one at a time.
 
-Every client asks again as soon as it has an answer, over a stream, about clips of its own. The peer is the same
-service with one place in its answering engine. Without Ray the app runs under uvicorn, in one process; where
-there is Ray, ``mats serve`` is measured, too.
+Every client asks again as soon as it has an answer, over a stream, about clips of its own. The peer is the
+same service with one place in its answering engine. Without Ray the app runs under uvicorn, in one process;
+where there is Ray, ``mats serve`` is measured, too.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Sizes of the suite: MATS-LLaMA 7B with MS-CLAP 2023 for a card, and the same code in miniature for a CPU."""
+"""Sizes of the suite: MATS-LLaMA 7B with MS-CLAP 2023 for a card, the same code in miniature for a CPU."""
 
 from dataclasses import dataclass
 

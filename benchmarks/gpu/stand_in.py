@@ -20,7 +20,7 @@ from mats_ray.models.clap.msclap import FRONT_END, MSCLAP, MSCLAPTowers, native_
 from mats_ray.models.directory import SANTA, ModelSettings, save_model
 from mats_ray.models.santa import SantaMemory
 
-_WORDS = "a dog barks rain falls on the roof while siren wails and bell rings in distance".split()
+_WORDS = ("a", "dog", "barks", "rain", "falls", "on", "the", "roof", "while", "siren", "wails", "and", "bell")
 
 
 def clap_directory(folder: Path, size: Size) -> Path:

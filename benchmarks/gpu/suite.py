@@ -1,7 +1,7 @@
 """Running parts one after the other, each in a process of its own, and keeping what is done.
 
-A part's result is a file. It counts as long as code, size and device are the same: a suite that was ended goes
-on with the parts that are left.
+A part's result is a file. It counts as long as code, size and device are the same: a suite that was ended
+goes on with the parts that are left.
 """
 
 import hashlib

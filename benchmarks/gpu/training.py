@@ -1,4 +1,4 @@
-"""Training: MFU, samples/s and memory by micro-batch, DeepSpeed's engine, and transformers' Trainer with peft.
+"""Training: MFU, samples/s and memory by micro-batch, DeepSpeed's engine, transformers' Trainer with peft.
 
 The peer trains the same model on the same rows in the way one would write first: rows padded side by side,
 logits at all positions. Its loss is compared with ours before anything is timed.

@@ -14,6 +14,7 @@ from mats_ray.config.answer import SantaOptions
 from mats_ray.config.generation import PROFILES, GenerationConfig
 from mats_ray.config.santa import SantaConfig
 from mats_ray.errors import AnswerError, ConfigError, ModelError
+from mats_ray.models.device import to_device
 from mats_ray.models.directory import SANTA, ModelInfo, load_model, read_info
 from mats_ray.models.llm import merged
 from mats_ray.models.mats import MATS, Generated
@@ -71,7 +72,7 @@ class Answerer:
         Raises:
             ConfigError: Santa is requested from a model without a memory.
         """
-        audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
+        audio_NC = to_device(torch.as_tensor(embeddings, dtype=torch.float32), self.device)
         if santa is False or (santa is None and self.memory is None):
             return audio_NC
         if self.memory is None:
@@ -105,7 +106,7 @@ class Answerer:
             return []
         generation = generation or self.generation
         after_ids = [self.check(*one, generation) for one in zip(embeddings, instructions, strict=True)]
-        clap_NC = torch.as_tensor(embeddings, device=self.device) if moved else self.move(embeddings)
+        clap_NC = self.move(embeddings, santa=False if moved else None)
         generated = self.model.generate(
             clap_NC,
             after_ids,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Copy a tensor to a device; it is the same tensor where it lies there already.
 
     Args:
@@ -24,6 +24,6 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def indices(values: Sequence[Any], device: torch.device | str) -> Tensor:
+def on_device(values: Sequence[Any], device: torch.device | str) -> Tensor:
     """Make an int64 tensor of numbers, or of lists of them, on a device."""
-    return moved(torch.tensor(values, dtype=torch.long), device)
+    return to_device(torch.tensor(values, dtype=torch.long), device)

@@ -1,11 +1,11 @@
 """Where a micro-batch needs what: the places of its tokens and of its answers, found before it is moved.
 
-How many answer tokens there are depends on the batch's content. Found on the host, where batches are made, it
-is known to whatever launches the work of a device; found on the device, it would have to be read back, and the
-device would have nothing to do meanwhile.
+How many answer tokens there are depends on the batch's content. Found on the host, where batches are made,
+it is known to whatever launches the work of a device; found on the device, it would have to be read back, and
+the device would have nothing to do meanwhile.
 
-Shapes: B rows, P prefix vectors, T tokens after them, F tokens before them, A answer tokens, U columns with an
-answer in them.
+Shapes: B rows, P prefix vectors, T tokens after them, F tokens before them, A answer tokens, U columns with
+an answer in them.
 """
 
 from dataclasses import dataclass, fields
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mats_ray.models.device import moved
+from mats_ray.models.device import to_device
 from mats_ray.models.packing import Packing
 from mats_ray.models.splice import IGNORED
 
@@ -57,6 +57,7 @@ class TrainLayout:
         """Return a copy on another device."""
         packing = self.packing
         if packing is not None:
-            packing = Packing(*(moved(getattr(packing, one.name), device) for one in fields(packing)))
-        answers_A = None if self.answers_A is None else moved(self.answers_A, device)
-        return TrainLayout(moved(self.logits_at, device), moved(self.labels_A, device), answers_A, packing)
+            packing = Packing(*(to_device(getattr(packing, one.name), device) for one in fields(packing)))
+        answers_A = None if self.answers_A is None else to_device(self.answers_A, device)
+        logits_at, labels_A = to_device(self.logits_at, device), to_device(self.labels_A, device)
+        return TrainLayout(logits_at, labels_A, answers_A, packing)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessorList
 
 from mats_ray.models import packing
-from mats_ray.models.device import moved
+from mats_ray.models.device import to_device
 from mats_ray.models.generation import kv_cache
 from mats_ray.models.generation.batch import ContinuousBatch
 from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence
@@ -47,7 +47,7 @@ class TrainBatch:
 
     def to(self, device: torch.device | str) -> "TrainBatch":
         """Return a copy on another device."""
-        tensors = (moved(t, device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
+        tensors = (to_device(t, device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
         return TrainBatch(*tensors, ids=self.ids, layout=self.layout and self.layout.to(device))
 
     @property
@@ -266,4 +266,4 @@ def pad_right(
     for i, row in enumerate(rows):
         ids_BT[i, : len(row)] = torch.tensor(list(row), dtype=torch.long)
         mask_BT[i, : len(row)] = 1
-    return moved(ids_BT, device), moved(mask_BT, device)
+    return to_device(ids_BT, device), to_device(mask_BT, device)

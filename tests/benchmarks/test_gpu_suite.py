@@ -1,4 +1,4 @@
-"""The suite for a card: parts are kept and resumed, a failure stays in its part, and all of it runs on a CPU."""
+"""The suite for a card: parts are kept and resumed, a failure stays in its part, all of it runs on a CPU."""
 
 import json
 import math
@@ -170,8 +170,8 @@ def test_the_revision_follows_the_code():
 
 
 JUNIT = """<testsuites><testsuite><testcase classname="a" name="b"/><testcase classname="a" name="c">
-<failure message="assert 1 == 2&#10;more"/></testcase><testcase classname="a" name="d"><skipped message="no card"/>
-</testcase></testsuite></testsuites>"""
+<failure message="assert 1 == 2&#10;more"/></testcase><testcase classname="a" name="d">
+<skipped message="no card"/></testcase></testsuite></testsuites>"""
 
 
 def test_pytests_report_becomes_an_outcome():

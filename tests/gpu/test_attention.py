@@ -1,4 +1,4 @@
-"""Every attention computes what eager attention computes: PyTorch's kernels, and flash attention's package."""
+"""Every attention computes what eager attention computes: PyTorch's kernels, flash attention's package."""
 
 import importlib.util
 

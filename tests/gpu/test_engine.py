@@ -1,4 +1,4 @@
-"""The generation engine on the device: cancelled requests and failed memory leave the others' answers alone."""
+"""The generation engine on the device: cancelled requests and failed memory change no other answer."""
 
 import queue
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mats_ray.errors import AnswerError
-from mats_ray.models.device import indices as on_device
+from mats_ray.models.device import on_device
 from mats_ray.models.generation.kv_cache import KVCache, read_prompts
 from mats_ray.models.generation.search import Search, TokenSequence, make_search
 from mats_ray.models.splice import Spliced

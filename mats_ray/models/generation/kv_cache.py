@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from mats_ray.errors import ModelError
 from mats_ray.models import packing
-from mats_ray.models.device import indices as on_device
+from mats_ray.models.device import on_device
 from mats_ray.models.splice import Spliced
 
 _KEYS_AND_VALUES = {DynamicLayer, DynamicSlidingWindowLayer}

@@ -4,7 +4,7 @@ A search holds the answers that joined a batch together with the same settings, 
 equals transformers' ``generate`` token for token, and no answer depends on those beside it.
 
 A step has two halves. ``choose`` computes everything on the model's device and knows no value of it, so that
-it can be queued, and captured, whole; ``advance`` copies its result to the host, once, and draws the conclusions.
+it can be queued, and captured, whole; ``advance`` copies its result to the host, once, and acts on it.
 
 Shapes: A answers, W rows per answer, R = A W rows, K beams, N = 2 K candidates, T ids so far, V vocabulary.
 """
@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from mats_ray.errors import AnswerError
-from mats_ray.models.device import indices as on_device
+from mats_ray.models.device import on_device
 
 _GREEDY_BELOW = torch.finfo(torch.float32).tiny
 """Temperatures without a normal float32 always choose the likeliest token."""
@@ -139,7 +139,7 @@ def make_search(
 
 
 def is_choosable(scores: Tensor) -> Tensor:
-    """Whether a token can be chosen by scores (..., V): not with NaN, plus infinity or minus infinity alone."""
+    """Whether a token can be chosen by scores (..., V): no NaN, no plus infinity, not all minus infinity."""
     return scores.amax(-1).isfinite()  # the maximum of a row with NaN is NaN
 
 
