@@ -10,8 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-NAME = "maia:0"
-"""One of PyTorch's names of devices, of which there is none here. With an index, or PyTorch would count them."""
+NAME = "meta"
+"""The one device besides the CPU that every build of PyTorch knows; its own tensors have no values."""
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
 SCALARS = {aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.default}
@@ -87,7 +87,7 @@ class SimulatedDevice(TorchDispatchMode):
         if written:  # in place
             return written[0]
         wrap = to_device and (is_elsewhere or target is not None)
-        return tree_map(lambda one: _Elsewhere(one) if wrap and isinstance(one, torch.Tensor) else one, found)
+        return tree_map(_elsewhere, found) if wrap else found
 
     def _count(self, func, args, kwargs, flat, *, is_elsewhere, to_device):
         if func is aten.copy_.default:
@@ -101,6 +101,13 @@ class SimulatedDevice(TorchDispatchMode):
             self.written += 1
         elif is_copy or (is_elsewhere and (func in SCALARS | SHAPES or _is_by_mask(func, flat))):
             self.waits[str(func)] += 1
+
+
+def _elsewhere(one):
+    if not isinstance(one, torch.Tensor):
+        return one
+    with torch.inference_mode(mode=False):  # PyTorch cannot make views of inference tensors of such a kind
+        return _Elsewhere(one)
 
 
 def _inner(one):

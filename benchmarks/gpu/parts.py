@@ -56,13 +56,13 @@ class Part:
 
 
 _MODEL = ("transformers", "tokenizers", "safetensors", "pydantic", "peft")
-_AUDIO = (*_MODEL, "soundfile", "soxr", "pyarrow")
+_AUDIO = (*_MODEL, "soundfile", "soxr")
 PARTS = (
     Part(name="tests", module="benchmarks.gpu.checks", limit_s=300, needs=(*_MODEL, "pytest")),
     Part(name="training", module="benchmarks.gpu.training", limit_s=300, needs=(*_MODEL, "accelerate")),
     Part(name="clap", module="benchmarks.gpu.clap", limit_s=120, needs=_MODEL),
     Part(name="generation", module="benchmarks.gpu.generation", limit_s=300, needs=_MODEL),
-    Part(name="caption", module="benchmarks.gpu.caption", limit_s=240, needs=_AUDIO),
+    Part(name="caption", module="benchmarks.gpu.caption", limit_s=240, needs=(*_AUDIO, "pyarrow")),
     Part(
         name="service",
         module="benchmarks.gpu.service",

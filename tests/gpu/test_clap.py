@@ -17,7 +17,7 @@ from tests.golden.recipe import GOLDEN
 
 pytestmark = pytest.mark.gpu
 
-TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
+TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3}
 """1 minus the cosine. Convolutions in float32 may round to TF32 on a card."""
 
 
@@ -71,10 +71,7 @@ def test_sounds(load, golden, device, dtype):
 
 def test_other_sounds_and_texts_are_farther_than_the_tolerance(golden):
     """A tolerance that any embedding met would say nothing."""
-    a, b = (torch.as_tensor(golden["audio"][f"emb_{name}"]) for name in "ab")
-    texts = torch.as_tensor(golden["text"]["emb_small"])
-
-    assert 1 - torch.cosine_similarity(a, b, dim=0) > 3 * TOLERANCE["bfloat16"]
-    others = torch.nn.functional.normalize(texts, dim=-1)
-    similar = (others @ others.T).fill_diagonal_(0)
-    assert 1 - similar.max() > 3 * TOLERANCE["bfloat16"]
+    sounds = np.stack([golden["audio"][f"emb_{name}"] for name in ("a", "b", "zeros", "stereo_a_rev")])
+    for embeddings in (sounds, golden["text"]["emb_small"]):
+        unit = torch.nn.functional.normalize(torch.as_tensor(embeddings), dim=-1)
+        assert 1 - (unit @ unit.T).fill_diagonal_(0).max() > 3 * TOLERANCE["bfloat16"]

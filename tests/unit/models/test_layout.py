@@ -48,4 +48,4 @@ def test_a_layout_is_moved_without_waiting(kind):
 
         assert device.num_waits == 0
         assert str(there.logits_at.device) == NAME
-        assert there.logits_at.tolist() == layout.logits_at.tolist()
+        assert there.logits_at.cpu().tolist() == layout.logits_at.tolist()
