@@ -29,7 +29,7 @@ SHAPES = {
 class _Elsewhere(torch.Tensor):
     """A tensor of the device; ``inner`` holds its values."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
     @staticmethod
     def __new__(cls, inner):
@@ -39,7 +39,7 @@ class _Elsewhere(torch.Tensor):
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device=NAME,
+            device=torch.device(NAME),
         )
 
     def __init__(self, inner):
@@ -51,7 +51,7 @@ class _Elsewhere(torch.Tensor):
 
 
 class SimulatedDevice(TorchDispatchMode):
-    """Inside, ``NAME`` is a device.
+    """Inside, ``NAME`` is a device; not in inference mode, whose tensors cannot be of another kind.
 
     Attributes:
         waits: How often the host has waited for the device, by the operation it waited in.
@@ -104,10 +104,7 @@ class SimulatedDevice(TorchDispatchMode):
 
 
 def _elsewhere(one):
-    if not isinstance(one, torch.Tensor):
-        return one
-    with torch.inference_mode(mode=False):  # PyTorch cannot make views of inference tensors of such a kind
-        return _Elsewhere(one)
+    return _Elsewhere(one) if isinstance(one, torch.Tensor) else one
 
 
 def _inner(one):

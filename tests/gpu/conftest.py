@@ -1,5 +1,7 @@
 """Tests for a card. Without one they are skipped; ``--device cpu`` runs the same claims on a CPU."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -38,7 +40,8 @@ def models(llm_path):
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=0.1, generator=generator)
-        model.llm.get_base_model().set_attn_implementation(attention)
+        llm: Any = model.llm
+        llm.get_base_model().set_attn_implementation(attention)
         return model.to(device)
 
     return build

@@ -12,6 +12,7 @@ import torch
 
 from mats_ray.models.clap import LogMel, load_clap, repeat_pad
 from mats_ray.models.clap.msclap import FRONT_END
+from mats_ray.models.clap.tower_clap import TowerCLAP
 from tests.golden.clap_checkpoints import parse, save_msclap, state_dict, wave
 from tests.golden.recipe import GOLDEN
 
@@ -35,6 +36,7 @@ def load(golden, tmp_path_factory, device):
 
     def load(dtype):
         clap = load_clap(file).to(device)
+        assert isinstance(clap, TowerCLAP)
         clap.towers.to(getattr(torch, dtype))
         return clap
 

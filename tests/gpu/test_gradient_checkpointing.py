@@ -26,7 +26,7 @@ def measure(model, device):
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
     loss = model.train()(batch)
     loss.backward()
-    peak = torch.cuda.max_memory_allocated() - before if device == "cuda" else None
+    peak = torch.cuda.max_memory_allocated() - before if device == "cuda" else 0
     return loss.item(), [p.grad for p in model.parameters() if p.requires_grad], peak
 
 

@@ -8,7 +8,9 @@ from mats_ray.config.generation import PROFILES
 pytestmark = pytest.mark.gpu
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 4e-3}
-"""Relative, of the loss; of the gradients, 1 minus their cosine."""
+"""Relative, of the loss."""
+GRADIENT_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.02}
+"""1 minus the cosine to those of float32. The weights are larger than a real model's, so rounding tells."""
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [5, 6]]
 
 
@@ -29,7 +31,7 @@ def test_loss_and_gradients_are_those_of_float32(models, batch, device, exact, d
     loss, gradient = loss_and_gradient(models(dtype=dtype, device=device), batch, device)
 
     assert loss == pytest.approx(exact[0], rel=TOLERANCE[dtype])
-    assert torch.cosine_similarity(gradient, exact[1], dim=0) > 1 - TOLERANCE[dtype]
+    assert torch.cosine_similarity(gradient, exact[1], dim=0) > 1 - GRADIENT_TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

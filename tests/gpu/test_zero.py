@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import traceback
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,9 @@ def train_all(llm_path, device, folder):
     from torch import distributed  # noqa: TID251  (what Ray Train does for its workers)
 
     backend = "nccl" if device == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)  # pyright: ignore[reportPrivateImportUsage]
 
-    found = {"torch": losses(engine_of(llm_path, device), llm_path)}
+    found: dict[Any, Any] = {"torch": losses(engine_of(llm_path, device), llm_path)}
     for precision in TOLERANCE:
         halfway = None
         for stage in STAGES:

@@ -92,7 +92,8 @@ def test_a_training_forward_neither_waits_nor_leaves_its_device(trained):
 
         loss = there(placed)
 
-        assert not device.waits
+        # of rows that are not packed, transformers looks at the positions
+        assert device.num_waits <= (placed.layout.packing is None), device.waits
         assert str(loss.device) == NAME
         assert loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -168,7 +169,7 @@ KINDS = {
 def test_the_engines_batch_reads_from_the_device_once_a_step(answerer, kind):
     requests = requests_of(KINDS[kind])
     expected = answered(answerer, requests)
-    with SimulatedDevice() as device:
+    with torch.no_grad(), SimulatedDevice() as device:
         there = replace(answerer, model=move_copy(answerer.model), memory=None, device=NAME)
 
         found = answered(there, requests, device)
@@ -178,7 +179,10 @@ def test_the_engines_batch_reads_from_the_device_once_a_step(answerer, kind):
 
 
 def answered(answerer, requests, device=None):
-    """Answer requests that join in two groups; returns the answers by position."""
+    """Answer requests that join in two groups; returns the answers by position.
+
+    The simulated device knows no inference mode, so there the methods run without it.
+    """
     running, answers = RunningBatch(answerer), {}
     places = {request.id: place for place, request in enumerate(requests)}
     joining = [requests[:4], [], requests[4:]]
@@ -186,12 +190,14 @@ def answered(answerer, requests, device=None):
         outcomes = []
         if joining and (new := joining.pop(0)):
             before = device.num_waits if device else 0
-            outcomes += running.add(new, [check_request(answerer, one) for one in new])
+            add = RunningBatch.add.__wrapped__ if device else RunningBatch.add
+            outcomes += add(running, new, [check_request(answerer, one) for one in new])
             if device:  # a pass of its own, whose first tokens are read
                 assert device.num_waits - before <= 1, device.waits
         if len(running):
             before = device.num_waits if device else 0
-            outcomes += running.step()
+            step = RunningBatch.step.__wrapped__ if device else RunningBatch.step
+            outcomes += step(running)
             if device:
                 assert device.num_waits - before <= 1, device.waits
         answers |= {places[name]: one.answer for name, one in outcomes if one.answer is not None}
@@ -208,7 +214,7 @@ def test_an_answer_of_the_whole_model_waits_once_a_token(answerer):
             clap_there = clap.to(NAME)
             device.waits.clear()
 
-            found = there.generate(clap_there, [LONG, SHORT], max_new_tokens=8, **decoding)
+            found = there.answer(clap_there, [LONG, SHORT], max_new_tokens=8, **decoding)
 
             assert device.num_waits <= 8
         assert found == expected
