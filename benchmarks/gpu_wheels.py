@@ -35,10 +35,10 @@ GLIBC = (39, 38, 36, 35, 34, 31, 28, 27, 24, 17)
 WANTED = {
     "models": ("pyyaml", "pydantic", "transformers", "tokenizers", "safetensors", "peft", "accelerate"),
     "tests": ("pytest", "pytest-timeout"),
-    "caption job": ("soundfile", "soxr", "psutil"),
+    "caption job and service": ("soundfile", "soxr", "psutil"),
     "service": ("fastapi", "starlette", "uvicorn", "aiohttp", "python-multipart", "prometheus-client"),
     "training by DeepSpeed": ("deepspeed",),
-    "caption job and service": ("pyarrow",),
+    "caption job": ("pyarrow",),
 }
 """Packages by what they are for, the most needed first; what these need follows from the lock."""
 NEVER = {"ray", "triton", "torch", "torchvision", "torchaudio", "numpy"}

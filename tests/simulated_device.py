@@ -4,7 +4,9 @@ As on a card, an operation on tensors of both sides is an error (a number is non
 whatever depends on a value waits for the device, and so does a plain copy to it.
 """
 
+import traceback
 from collections import Counter
+from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -54,7 +56,7 @@ class SimulatedDevice(TorchDispatchMode):
     """Inside, ``NAME`` is a device; not in inference mode, whose tensors cannot be of another kind.
 
     Attributes:
-        waits: How often the host has waited for the device, by the operation it waited in.
+        waits: How often the host has waited for the device, by the operation it waited in, and its line.
         written: Number of copies to the device that nothing waits for.
     """
 
@@ -74,7 +76,7 @@ class SimulatedDevice(TorchDispatchMode):
         target = kwargs.get("device")
         to_device = is_elsewhere if target is None else torch.device(target) == torch.device(NAME)
         self._count(func, args, kwargs, flat, is_elsewhere=is_elsewhere, to_device=to_device)
-        if is_elsewhere and func not in COPIES and any(one.dim() for one in here):
+        if is_elsewhere and func not in COPIES and any(one.dim() and one.numel() for one in here):
             raise AssertionError(f"{func} has a tensor of the host among those of the device")
         if target is not None:
             kwargs["device"] = torch.device("cpu")
@@ -100,7 +102,14 @@ class SimulatedDevice(TorchDispatchMode):
         if is_copy and destination and non_blocking:
             self.written += 1
         elif is_copy or (is_elsewhere and (func in SCALARS | SHAPES or _is_by_mask(func, flat))):
-            self.waits[str(func)] += 1
+            self.waits[f"{func} in {_place()}"] += 1
+
+
+def _place():
+    """Name the line, outside of PyTorch, that an operation comes from."""
+    frames = traceback.extract_stack()
+    own = [one for one in frames if "/torch/" not in one.filename and one.filename != __file__]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}"
 
 
 def _elsewhere(one):
@@ -108,7 +117,11 @@ def _elsewhere(one):
 
 
 def _inner(one):
-    return one.inner if isinstance(one, _Elsewhere) else one
+    """Return the values; ``torch.tensor([], device=...)``, which has none, is made without us noticing."""
+    if isinstance(one, _Elsewhere):
+        return one.inner
+    is_empty = isinstance(one, torch.Tensor) and one.device == torch.device(NAME)
+    return torch.empty(one.shape, dtype=one.dtype) if is_empty else one
 
 
 def _is_by_mask(func, tensors):

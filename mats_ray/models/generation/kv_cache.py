@@ -154,7 +154,8 @@ def _transformers_cache(layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
     cache: Any = DynamicCache()
     for keys, values in layers:
         layer = DynamicLayer()
-        layer.lazy_initialization(keys, values)
+        # as its own initialization does, without two empty tensors a layer
+        layer.dtype, layer.device, layer.is_initialized = keys.dtype, keys.device, True
         layer.keys, layer.values = keys, values
         cache.layers.append(layer)
     return cache
