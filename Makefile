@@ -9,7 +9,7 @@ MODEL  ?= out/demo/model
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve walkthrough test lint bench lock clean
+.PHONY: help install demo serve walkthrough test lint bench gpu lock clean
 
 # Ray's workers, DeepSpeed (ninja) and `ray job submit` find their programs on PATH, not beside the interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # The demo and the tests start clusters that end with them, so their token need not outlive them either: one
 # per call of make, in the environment only. `serve` uses Ray's own token file (~/.ray/auth_token, made when
 # it is missing) instead, so that `RAY_AUTH_MODE=token serve status` works from another terminal.
-demo walkthrough test bench: export RAY_AUTH_TOKEN ?= $(shell od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+demo walkthrough test bench gpu: export RAY_AUTH_TOKEN ?= $(shell od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 # A test that asks a model hub for anything should fail at once, also where there is a hub to ask.
 test: export HF_HUB_OFFLINE = 1
 
@@ -67,6 +67,9 @@ bench: install ## Run benchmarks/bench_*.py
 		[ -e "$$file" ] || { echo "There are no benchmarks/bench_*.py yet."; break; }; \
 		echo "== $$file"; python "$$file" $(ARGS); \
 	done
+
+gpu: install ## Show everything a GPU must show, in 25 minutes, by part (ARGS="--size tiny": on a CPU, to see that it runs)
+	python -m benchmarks.gpu $(ARGS)
 
 # The CUDA packages come and go with torch, which pins them itself: left out, the lock fits CPU builds as well.
 lock: ## Solve pyproject.toml into requirements.lock, keeping versions that still fit (ARGS=--upgrade for new ones)

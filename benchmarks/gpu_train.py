@@ -23,12 +23,13 @@ from transformers import (
     RobertaModel,
 )
 
+from mats_ray.config.generation import PROFILES
 from mats_ray.config.model import LLMConfig, LoRAConfig, MapperConfig
 from mats_ray.models.build import build_connector
 from mats_ray.models.llm import attach
 from mats_ray.models.mapper import init_connector
 from mats_ray.models.mats import MATS, TrainBatch
-from mats_ray.models.splice import IGNORED
+from mats_ray.models.splice import IGNORED, pad_left
 from mats_ray.train.flops import TrainingFlops, llm_shape
 from mats_ray.train.metrics import measured_peak
 
@@ -97,7 +98,7 @@ def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
     """Samples/s, non-padding tokens/s, MFU and peak memory by micro-batch."""
     peak = measured_peak(device, dtype=dtype)
     print(f"\n## Training ({args.size}, {dtype}), matrix products reach {peak / 1e12:.2f} TFLOP/s here\n")
@@ -110,11 +111,14 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
     print(f"{sum(p.numel() for p in trained) / 1e6:.1f} M parameters trained, engine: plain torch\n")
     print("| micro-batch | samples/s | non-padding text tokens/s | MFU | peak memory, GB |")
     print("|---|---|---|---|---|")
+    measured = []
     for rows in args.micro_batches:
-        batch = batch_of(args.size, rows, device)
+        batch = batch_of(args.size, rows, "cpu")
 
         def step(batch: TrainBatch = batch) -> None:
-            (model(batch) / batch.num_answer_tokens).backward()
+            # as the engines do: laid out on the host, then moved
+            loss = model(model.laid_out(batch).to(device))
+            (loss / batch.num_answer_tokens).backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -128,12 +132,21 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
         done = flops.count(
             samples=rows, text_tokens=batch.num_text_tokens, answer_tokens=batch.num_answer_tokens
         )
-        memory = f"{torch.cuda.max_memory_allocated() / 1e9:.1f}" if device == "cuda" else "-"
-        rate, tokens = rows / seconds, batch.num_text_tokens / seconds
-        print(f"| {rows} | {rate:.1f} | {tokens:.0f} | {done / seconds / peak:.1%} | {memory} |", flush=True)
+        row = {
+            "micro_batch": rows,
+            "samples_per_s": rows / seconds,
+            "tokens_per_s": batch.num_text_tokens / seconds,
+            "mfu": done / seconds / peak,
+            "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None,
+        }
+        memory = "-" if row["memory_gb"] is None else f"{row['memory_gb']:.1f}"
+        rates = f"{row['samples_per_s']:.1f} | {row['tokens_per_s']:.0f} | {row['mfu']:.1%}"
+        print(f"| {rows} | {rates} | {memory} |", flush=True)
+        measured.append(row)
+    return measured
 
 
-def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> dict | None:
     """The same step through the engine that runs it in production, where DeepSpeed is installed."""
     try:
         import os
@@ -141,28 +154,29 @@ def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None
         from mats_ray.config.train import TrainConfig
 
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29655"}
         if device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         from mats_ray.train.on_deepspeed import DeepSpeedEngine
     except ImportError as error:
         print(f"\nDeepSpeed is not installed ({error}); its row is left out")
-        return
+        return None
     rows = args.micro_batches[min(2, len(args.micro_batches) - 1)]
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", rank=0, world_size=1)
+    backend = "nccl" if device == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
     config = TrainConfig.model_validate(
         {"global_batch_size": rows, "micro_batch_size": rows, "engine": {"precision": precision}}
     )
     engine = DeepSpeedEngine(build(args.size, device, dtype), config, device=device)
-    batch = batch_of(args.size, rows, device)
+    batch = batch_of(args.size, rows, "cpu")
     seconds = timed(lambda: engine.train_step([batch], lr=1e-5, seeds=[0]), device, repeats=args.repeats)
     print(f"\nDeepSpeed ZeRO-2, {precision}, micro-batch {rows}: {rows / seconds:.1f} samples/s")
     torch.distributed.destroy_process_group()
+    return {"micro_batch": rows, "samples_per_s": rows / seconds}
 
 
 @torch.inference_mode()
-def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
+def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
     """Captions/s through the text encoders of both CLAP families, shapes only; CLAP is always float32."""
     print("\n## CLAP text encoders, captions of 16 tokens\n\n| encoder | batch | captions/s |\n|---|---|---|")
     tiny = args.size == "tiny"
@@ -170,35 +184,60 @@ def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None
     roberta = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} if tiny else {}
     roberta = RobertaConfig(vocab_size=50265, max_position_embeddings=514, **roberta)
     encoders = {"GPT-2 (MS-CLAP 2023)": GPT2Model(gpt2), "RoBERTa-base (LAION-CLAP)": RobertaModel(roberta)}
+    measured = []
     for name, built in encoders.items():
         encoder = built.to(device).eval()
         for rows in args.embed_batches:
             ids = torch.randint(5, 1000, (rows, 16), device=device)
             seconds = timed(lambda e=encoder, i=ids: e(input_ids=i), device, repeats=args.repeats)
+            measured.append({"encoder": name, "batch": rows, "captions_per_s": rows / seconds})
             print(f"| {name} | {rows} | {rows / seconds:.0f} |", flush=True)
+    return measured
 
 
-def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> None:
-    """Captions/s, greedy and with four beams, by batch; no answer ends early."""
+def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
+    """Captions/s, greedy and as the paper searches, by batch; no answer ends early.
+
+    Ours is the continuous batch, theirs transformers' ``generate`` on the same prompts.
+    """
     tokens = args.new_tokens
-    print(f"\n## Generation of {tokens} tokens\n\n| decoding | batch | captions/s |\n|---|---|---|")
+    print(f"\n## Generation of {tokens} tokens, captions/s\n")
+    print("| decoding | batch | ours | transformers | ratio | equal tokens |\n|---|---|---|---|---|---|")
     model = build(args.size, device, dtype).eval()
-    model.eos_id = SIZES[args.size]["vocab"] - 1
-    for name, decoding in {"greedy": {}, "4 beams": {"num_beams": 4}}.items():
+    model.eos_id = SIZES[args.size]["vocab"]  # no token has it
+    repeats, measured = max(1, args.repeats // 3), []
+    for name, profile in {"greedy": "fast", "4 beams": "paper"}.items():
+        decoding = PROFILES[profile].as_kwargs()
         for rows in args.generate_batches:
             batch = batch_of(args.size, rows, device)
-            prompts = batch.after_BT[:, :INSTRUCTION_TOKENS].tolist()
-            seconds = timed(
-                lambda b=batch, p=prompts, d=decoding: model.generate(
-                    b.clap_BC, p, max_new_tokens=tokens, min_new_tokens=tokens, **d
-                ),
-                device,
-                repeats=max(1, args.repeats // 3),
+            ids = batch.after_BT[:, :INSTRUCTION_TOKENS].tolist()
+            found: dict[str, list] = {}
+
+            def ours(b: TrainBatch = batch, p: list = ids, d: dict = decoding, f: dict = found) -> None:
+                f["ours"] = model.generate(b.clap_BC, p, max_new_tokens=tokens, **d)
+
+            @torch.inference_mode()
+            def theirs(b: TrainBatch = batch, p: list = ids, d: dict = decoding, f: dict = found) -> None:
+                prompts = pad_left(model.prompt(b.clap_BC, p))
+                f["theirs"] = model.generate_by_transformers(prompts, max_new_tokens=tokens, **d)
+
+            rates = [rows / timed(side, device, repeats=repeats) for side in (ours, theirs)]
+            equal = [a.ids == b.ids for a, b in zip(found["ours"], found["theirs"], strict=True)]
+            row = {"decoding": name, "batch": rows, "ours_per_s": rates[0], "transformers_per_s": rates[1]}
+            measured.append(row | {"ratio": rates[0] / rates[1], "equal": sum(equal) / rows})
+            print(
+                f"| {name} | {rows} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} x "
+                f"| {sum(equal)} of {rows} |",
+                flush=True,
             )
-            print(f"| {name} | {rows} | {rows / seconds:.1f} |", flush=True)
+    return measured
 
 
-def main() -> None:
+PARTS = {"training": training, "deepspeed": deepspeed, "embedding": embedding, "generation": generation}
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse arguments; what is not given depends on the size."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--size", choices=list(SIZES), default="7b")
@@ -207,21 +246,25 @@ def main() -> None:
     parser.add_argument("--generate-batches", type=int, nargs="+")
     parser.add_argument("--new-tokens", type=int)
     parser.add_argument("--repeats", type=int)
-    parts = {"training": training, "deepspeed": deepspeed, "embedding": embedding, "generation": generation}
-    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
-    args = parser.parse_args()
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    args = parser.parse_args(words)
     tiny = args.size == "tiny"
-    args.micro_batches = args.micro_batches or ([2, 4] if tiny else [8, 16, 32, 64])
+    args.micro_batches = args.micro_batches or ([2, 4] if tiny else [8, 16, 32, 64, 128])
     args.embed_batches = args.embed_batches or ([8] if tiny else [256, 1024, 4096])
     args.generate_batches = args.generate_batches or ([2] if tiny else [1, 8, 32, 64, 128])
     args.new_tokens = args.new_tokens or (4 if tiny else 20)
     args.repeats = args.repeats or (2 if tiny else 10)
+    return args
+
+
+def main() -> None:
+    args = arguments()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}")
     for part in args.parts:
-        parts[part](args, device, dtype)
+        PARTS[part](args, device, dtype)
 
 
 if __name__ == "__main__":

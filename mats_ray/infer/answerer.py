@@ -16,6 +16,7 @@ from mats_ray.errors import AnswerError, ConfigError
 from mats_ray.models.bridges.bridge import Bridge
 from mats_ray.models.bridges.santa import Santa
 from mats_ray.models.bridges.table import load_bridge
+from mats_ray.models.device import to_device
 from mats_ray.models.directory import ModelInfo, load_model, read_info
 from mats_ray.models.llm import merged
 from mats_ray.models.mats import MATS, Generated
@@ -57,7 +58,7 @@ class Answerer:
         Raises:
             ConfigError: Santa is requested from a model with another bridge, or none.
         """
-        audio_NC = torch.as_tensor(embeddings, dtype=torch.float32, device=self.device)
+        audio_NC = to_device(torch.as_tensor(embeddings, dtype=torch.float32), self.device)
         if santa is False:
             return audio_NC
         if santa is None:
@@ -96,7 +97,7 @@ class Answerer:
             return []
         generation = generation or self.generation
         after_ids = [self.check(*one, generation) for one in zip(embeddings, instructions, strict=True)]
-        clap_NC = torch.as_tensor(embeddings, device=self.device) if moved else self.move(embeddings)
+        clap_NC = self.move(embeddings, santa=False if moved else None)
         generated = self.model.generate(
             clap_NC,
             after_ids,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mats_ray.errors import DataError
-from mats_ray.storage import read_bytes
 
 TEMPERATURE = 0.07
 """Temperature of the softmax over cosines, the value that CLAP's training starts from."""
@@ -44,6 +43,8 @@ def read_labels(path: str) -> list[str]:
     Raises:
         DataError: It cannot be read, or names fewer than two labels, or one twice.
     """
+    from mats_ray.storage import read_bytes  # and with it pyarrow, which matching labels does not need
+
     try:
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

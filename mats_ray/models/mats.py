@@ -1,24 +1,25 @@
 """MATS: CLAP embedding -> connector -> prefix -> language model (paper section 3.2).
 
-Shapes: B batch, C CLAP dim, T tokens after the prefix, S sequence, L LLM dim, U columns with an
-answer in them, V vocabulary.
+Shapes: B batch, C CLAP dim, T tokens after the prefix, S sequence, L LLM dim, A answer tokens, U columns with
+an answer in them, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessorList
 
 from mats_ray.models import packing
+from mats_ray.models.device import to_device
 from mats_ray.models.generation import kv_cache
 from mats_ray.models.generation.batch import ContinuousBatch
 from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence
+from mats_ray.models.layout import TrainLayout
 from mats_ray.models.mapper import Connector
-from mats_ray.models.packing import Packing
 from mats_ray.models.splice import IGNORED, Spliced, pad_left, splice
 
 _OWN_DECODING = {"num_beams", "repetition_penalty", "no_repeat_ngram_size"}
@@ -41,11 +42,13 @@ class TrainBatch:
     """``after_BT`` at answer positions, -100 elsewhere."""
     ids: tuple[str, ...] = ()
     """Ids of the samples, for error messages."""
+    layout: TrainLayout | None = None
+    """As ``MATS.laid_out`` finds it; without one it is found in the forward pass."""
 
     def to(self, device: torch.device | str) -> "TrainBatch":
         """Return a copy on another device."""
-        tensors = (t.to(device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
-        return TrainBatch(*tensors, ids=self.ids)
+        tensors = (to_device(t, device) for t in (self.clap_BC, self.after_BT, self.mask_BT, self.labels_BT))
+        return TrainBatch(*tensors, ids=self.ids, layout=self.layout and self.layout.to(device))
 
     @property
     def num_answer_tokens(self) -> int:
@@ -95,47 +98,53 @@ class MATS(nn.Module):
         does not depend on how the batch was split. Logits are the model's own: some architectures scale or
         cap what their output layer gives.
         """
-        return self._loss_packed(batch) if packing.is_supported(self._base().config) else self._loss(batch)
+        layout = self.laid_out(batch).layout
+        assert layout is not None
+        if layout.packing is None:
+            return self._loss_padded(batch, layout)
+        return self._loss_packed(batch, layout, layout.packing)
 
-    def _loss_packed(self, batch: TrainBatch) -> Tensor:
+    def laid_out(self, batch: TrainBatch) -> TrainBatch:
+        """Return the batch with its layout, which should be found before it is moved to a device."""
+        if batch.layout is not None:
+            return batch
+        sizes = {"prefix_length": self.connector.prefix_length, "num_before": len(self.before_F)}
+        config = self._base().config
+        if packing.is_supported(config):
+            packing.enable(config)
+            return replace(batch, layout=TrainLayout.packed(batch.mask_BT, batch.labels_BT, **sizes))
+        return replace(batch, layout=TrainLayout.padded(batch.labels_BT, **sizes))
+
+    def _loss_packed(self, batch: TrainBatch, layout: TrainLayout, packed: packing.Packing) -> Tensor:
         """Compute the loss on packed rows; logits exist only where they predict an answer."""
         prefix_BPL, embed = self.connector(batch.clap_BC), self._base().get_input_embeddings()
         before_FL, after_BTL = embed(self.before_F), embed(batch.after_BT)
         own_BQL = torch.cat([prefix_BPL.to(after_BTL.dtype), after_BTL], dim=1)
-        mask_BQ = pad(batch.mask_BT, (prefix_BPL.shape[1], 0), value=1)
-        packed = Packing.of(mask_BQ, num_shared=len(before_FL))
         own_ML = own_BQL.flatten(0, 1).index_select(0, packed.kept_M)
-        is_answer_BT = batch.labels_BT != IGNORED
-        # a token is predicted at the one to its left
-        predicting_BT = packed.sources_BS[:, -batch.labels_BT.shape[1] - 1 : -1]
-        with packing.packed_attention(self._base().config):
-            logits_UV = self.llm(
-                inputs_embeds=torch.cat([before_FL, own_ML])[None],
-                position_ids=packed.positions_N[None],
-                use_cache=False,
-                logits_to_keep=predicting_BT[is_answer_BT],
-                packing=packed,
-            ).logits.squeeze(0)
-        return cross_entropy(logits_UV.float(), batch.labels_BT[is_answer_BT], reduction="sum")
+        assert packing.is_enabled(self._base().config)
+        logits_AV = self.llm(
+            inputs_embeds=torch.cat([before_FL, own_ML])[None],
+            attention_mask=packing.unused_mask(before_FL),
+            position_ids=packed.positions_N[None],
+            use_cache=False,
+            logits_to_keep=layout.logits_at,
+            packing=packed,
+        ).logits.squeeze(0)
+        return cross_entropy(logits_AV.float(), layout.labels_A, reduction="sum")
 
-    def _loss(self, batch: TrainBatch) -> Tensor:
+    def _loss_padded(self, batch: TrainBatch, layout: TrainLayout) -> Tensor:
         """Compute the loss on padded rows; logits exist only at columns where some row has a label.
 
         There is no mask: padding is at the right end, where causal attention never looks; flash attention
         accepts none.
         """
+        assert layout.answers_A is not None
         spliced = self._splice(batch.clap_BC, batch.after_BT, batch.mask_BT)
-        columns_U = (batch.labels_BT != IGNORED).any(dim=0).nonzero()[:, 0]
-        # position i predicts token i + 1, so the answer's logits lie one to the left of its labels
-        before_answer = spliced.mask_BS.shape[1] - batch.labels_BT.shape[1] - 1
         logits_BUV = self.llm(
-            inputs_embeds=spliced.embeds_BSL,
-            use_cache=False,
-            logits_to_keep=before_answer + columns_U,
+            inputs_embeds=spliced.embeds_BSL, use_cache=False, logits_to_keep=layout.logits_at
         ).logits
-        labels_BU = batch.labels_BT[:, columns_U]
-        is_answer_BU = labels_BU != IGNORED
-        return cross_entropy(logits_BUV[is_answer_BU].float(), labels_BU[is_answer_BU], reduction="sum")
+        logits_AV = logits_BUV.flatten(0, 1).index_select(0, layout.answers_A)
+        return cross_entropy(logits_AV.float(), layout.labels_A, reduction="sum")
 
     @torch.inference_mode()
     def generate(
@@ -230,7 +239,9 @@ class MATS(nn.Module):
 
     def prompt(self, clap_BC: Tensor, after_ids: Sequence[Sequence[int]]) -> Spliced:
         """Embed one prompt per embedding, padded right; see ``generate`` for the arguments."""
-        return self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
+        spliced = self._splice(clap_BC, *pad_right(after_ids, device=clap_BC.device))
+        before = len(self.before_F) + self.connector.prefix_length
+        return replace(spliced, lengths=[before + len(ids) for ids in after_ids])
 
     def _cut(self, ids: list[int]) -> Generated:
         ended = self.eos_id in ids
@@ -255,4 +266,4 @@ def pad_right(
     for i, row in enumerate(rows):
         ids_BT[i, : len(row)] = torch.tensor(list(row), dtype=torch.long)
         mask_BT[i, : len(row)] = 1
-    return ids_BT.to(device), mask_BT.to(device)
+    return to_device(ids_BT, device), to_device(mask_BT, device)

@@ -8,15 +8,14 @@ Shapes: B rows, F tokens of the shared start, Q own columns of a row (prefix and
 own tokens, H heads, D head width.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 _NAME, _SDPA = "mats_packed", "sdpa"
 
@@ -68,17 +67,28 @@ class Packing:
 
 def is_supported(config: Any) -> bool:
     """Whether a language model computes the same on packed rows, by its configuration."""
-    return config.model_type in SUPPORTED and config._attn_implementation == _SDPA
+    return config.model_type in SUPPORTED and config._attn_implementation in {_SDPA, _NAME}
 
 
-@contextlib.contextmanager
-def packed_attention(config: Any) -> Iterator[None]:
-    """Let a language model take a ``Packing`` as its argument ``packing``; its inputs are one sequence."""
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = _SDPA
+def enable(config: Any) -> None:
+    """Let a language model take a ``Packing`` as its argument ``packing``, with ``unused_mask`` beside it.
+
+    Its inputs then are one sequence. Without a packing it computes what it has computed before. It stays
+    enabled: with gradient checkpointing, layers run again long after the forward pass.
+    """
+    assert is_supported(config)
+    if config._attn_implementation != _NAME:
+        config._attn_implementation = _NAME
+
+
+def is_enabled(config: Any) -> bool:
+    """Whether a language model takes a packing; another one would ignore it silently."""
+    return config._attn_implementation == _NAME
+
+
+def unused_mask(like: Tensor) -> Tensor:
+    """Return a mask that transformers hands on as it is, in place of one that it would make of positions."""
+    return like.new_ones(1, 1, 1, 1, dtype=torch.bool)
 
 
 def _attend(
@@ -88,14 +98,15 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    packing: Packing,
-    sliding_window: int | None = None,
+    packing: Packing | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally within rows; (1, H, N, D) each, the result is (1, N, H, D)."""
-    assert attention_mask is None
+    """Attend causally within rows; (1, H, N, D) each, the result is (1, N, H, D). Without rows: as before."""
+    if packing is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     q, k, v = (packing.rows_of(packed[0]) for packed in (query, key, value))
-    mask = _window_mask(q, sliding_window) if sliding_window and q.shape[2] > sliding_window else None
+    window = options.get("sliding_window")
+    mask = _window_mask(q, window) if window and q.shape[2] > window else None
     attended_BSHD, _ = sdpa_attention_forward(module, q, k, v, mask, **options)
     return attended_BSHD.flatten(0, 1).index_select(0, packing.places_N)[None], None
 
@@ -107,3 +118,4 @@ def _window_mask(q_BHSD: Tensor, window: int) -> Tensor:
 
 
 AttentionInterface.register(_NAME, _attend)
+AttentionMaskInterface.register(_NAME, sdpa_mask)

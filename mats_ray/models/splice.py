@@ -20,6 +20,8 @@ class Spliced:
     mask_BS: Tensor
     positions_BS: Tensor
     """Position of each real token, 0, 1, 2 ..., not counting padding."""
+    lengths: list[int] | None = None
+    """Number of real tokens of each row, where the host knows it."""
 
 
 def splice(before_FL: Tensor, prefix_BPL: Tensor, after_BTL: Tensor, after_mask_BT: Tensor) -> Spliced:
@@ -52,7 +54,8 @@ def pad_left(spliced: Spliced) -> Spliced:
     source_BS = (torch.arange(length, device=padding_B1.device)[None] - padding_B1) % length
     index_BSL = source_BS[..., None].expand_as(spliced.embeds_BSL)
     mask_BS = spliced.mask_BS.gather(1, source_BS)
-    return Spliced(spliced.embeds_BSL.gather(1, index_BSL), mask_BS, _positions(mask_BS))
+    embeds_BSL = spliced.embeds_BSL.gather(1, index_BSL)
+    return Spliced(embeds_BSL, mask_BS, _positions(mask_BS), spliced.lengths)
 
 
 def _positions(mask_BS: Tensor) -> Tensor:

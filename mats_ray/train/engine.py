@@ -114,12 +114,12 @@ class TorchEngine:
     ) -> StepResult:
         """See ``TrainEngine``."""
         answer_tokens = sum(batch.num_answer_tokens for batch in micro_batches)
-        losses: list[float] = []
+        on_device: list[Tensor] = []
         for batch, seed in zip(micro_batches, seeds, strict=True):
             seed_dropout(seed)
-            loss = self.model(batch.to(self.device))
+            loss = self.model(self.model.laid_out(batch).to(self.device))
             (loss / answer_tokens).backward()
-            losses.append(loss.item())
+            on_device.append(loss.detach())
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         grad_norm = torch.nn.utils.clip_grad_norm_(self.trained_parameters.values(), self.max_grad_norm)
@@ -127,12 +127,13 @@ class TorchEngine:
         self.optimizer.zero_grad()
         self.num_updates += 1
         text_tokens = sum(batch.num_text_tokens for batch in micro_batches)
+        losses: list[float] = torch.stack(on_device).tolist()  # at the end: the device need not wait for it
         return StepResult(sum(losses), answer_tokens, text_tokens, float(grad_norm), tuple(losses))
 
     def evaluate(self, batches: Sequence[TrainBatch]) -> tuple[float, int]:
         """See ``TrainEngine``."""
         with evaluating(self.model):
-            losses = [self.model(batch.to(self.device)).item() for batch in batches]
+            losses = [self.model(self.model.laid_out(batch).to(self.device)).item() for batch in batches]
         return sum(losses), sum(batch.num_answer_tokens for batch in batches)
 
     def state(self) -> EngineState:

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,7 +12,9 @@ from mats_ray.config import RunConfig
 from mats_ray.models.mats import MATS
 from mats_ray.train.engine import StepResult
 from mats_ray.train.flops import TrainingFlops, llm_shape
-from mats_ray.train.tracking import Record
+
+if TYPE_CHECKING:
+    from mats_ray.train.tracking import Record
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Unit of ``ru_maxrss`` in bytes."""
@@ -60,7 +63,7 @@ class IntervalTotals:
         self.loss_sum += result.loss_sum
         self.answer_tokens += result.num_answer_tokens
 
-    def rates(self, meter: MFUMeter | None = None) -> Record:
+    def rates(self, meter: MFUMeter | None = None) -> "Record":
         """Return loss per answer token, samples/s, non-padding text tokens/s, share of waiting, memory.
 
         With a meter also ``mfu``.

@@ -105,15 +105,16 @@ class DeepSpeedEngine:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        losses: list[float] = []
+        on_device: list[torch.Tensor] = []
         grad_norm: float | None = None
         for batch, seed in zip(micro_batches, seeds, strict=True):
             seed_dropout(seed)
-            loss = self.engine(batch.to(self.device))
+            loss = self.engine(self.model.laid_out(batch).to(self.device))
             self.engine.backward(loss * (self.num_workers / answer_tokens), scale_wrt_gas=False)
             grad_norm = self._norm_of_plain_gradients()
             self.engine.step()
-            losses.append(loss.item())
+            on_device.append(loss.detach())
+        losses: list[float] = torch.stack(on_device).tolist()  # at the end: the device need not wait for it
         self.num_updates += 1
         (total_loss,) = self._sum([sum(losses)])
         if grad_norm is None:
@@ -125,7 +126,7 @@ class DeepSpeedEngine:
     def evaluate(self, batches: Sequence[TrainBatch]) -> tuple[float, int]:
         """See ``TrainEngine``."""
         with evaluating(self.engine):
-            losses = [self.engine(batch.to(self.device)).item() for batch in batches]
+            losses = [self.engine(self.model.laid_out(batch).to(self.device)).item() for batch in batches]
         loss_sum, tokens = self._sum([sum(losses), sum(batch.num_answer_tokens for batch in batches)])
         return loss_sum, int(tokens)
 

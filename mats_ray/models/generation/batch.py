@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mats_ray.errors import AnswerError
+from mats_ray.models.device import on_device
 from mats_ray.models.generation.kv_cache import KVCache, read_prompts
 from mats_ray.models.generation.search import Search, TokenSequence, make_search
 from mats_ray.models.splice import Spliced
@@ -161,7 +162,7 @@ def _advanced(cache: KVCache, searches: Sequence[tuple[Search, list[int]]], logi
     going: list[_Member] = []
     for search, rows in searches:
         is_all = rows == list(range(len(logits_RV)))
-        going += _advance(search, rows, logits_RV if is_all else logits_RV[rows])
+        going += _advance(search, rows, logits_RV if is_all else _rows(logits_RV, rows))
     return _isolated(cache, going)
 
 
@@ -197,7 +198,11 @@ def _advance_some(
     search: Search, chosen: Sequence[int], rows: Sequence[int], logits_RV: Tensor
 ) -> Iterator[_Member]:
     kept = [index * search.width + beam for index in chosen for beam in range(search.width)]
-    yield from _advance(search.selected(chosen), [rows[row] for row in kept], logits_RV[kept])
+    yield from _advance(search.selected(chosen), [rows[row] for row in kept], _rows(logits_RV, kept))
+
+
+def _rows(logits_RV: Tensor, chosen: list[int]) -> Tensor:
+    return logits_RV.index_select(0, on_device(chosen, logits_RV.device))
 
 
 def _isolated(cache: KVCache, members: Sequence[_Member]) -> list[_Part]:

@@ -3,12 +3,15 @@
 A search holds the answers that joined a batch together with the same settings, and computes them together. It
 equals transformers' ``generate`` token for token, and no answer depends on those beside it.
 
+A step has two halves. ``choose`` computes everything on the model's device and knows no value of it, so that
+it can be queued, and captured, whole; ``advance`` copies its result to the host, once, and acts on it.
+
 Shapes: A answers, W rows per answer, R = A W rows, K beams, N = 2 K candidates, T ids so far, V vocabulary.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from torch.nn.functional import pad
 from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from mats_ray.errors import AnswerError
+from mats_ray.models.device import on_device
 
 _GREEDY_BELOW = torch.finfo(torch.float32).tiny
 """Temperatures without a normal float32 always choose the likeliest token."""
@@ -36,7 +40,12 @@ class Penalties(LogitsProcessor):
         Raises:
             AnswerError: The scores are not finite.
         """
-        check_scores(scores)
+        if not bool(is_choosable(scores).all()):
+            raise _not_finite()
+        return self.applied(input_ids, scores)
+
+    def applied(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores with penalties; those that are not finite are not noticed."""
         ids_RT: torch.LongTensor = input_ids  # pyright: ignore[reportAssignmentType]
         if self.repetition_penalty != 1:
             scores = RepetitionPenaltyLogitsProcessor(float(self.repetition_penalty))(ids_RT, scores)  # pyright: ignore[reportArgumentType]
@@ -129,20 +138,16 @@ def make_search(
     return kind(sequences, eos_id=eos_id, device=device)
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores that no token can be chosen by: NaN, plus infinity, or a best one of minus infinity.
+def is_choosable(scores: Tensor) -> Tensor:
+    """Whether a token can be chosen by scores (..., V): no NaN, no plus infinity, not all minus infinity."""
+    return scores.amax(-1).isfinite()  # the maximum of a row with NaN is NaN
 
-    Args:
-        scores: (..., V), or (..., 1) of the best ones only.
 
-    Raises:
-        AnswerError: There are some.
-    """
-    if not bool(scores.amax(-1).isfinite().all()):  # the maximum of a row with NaN is NaN
-        raise AnswerError(
-            "the language model computed numbers that are not finite; this answer has none",
-            code="answer_failed",
-        )
+def _not_finite() -> AnswerError:
+    return AnswerError(
+        "the language model computed numbers that are not finite; this answer has none",
+        code="answer_failed",
+    )
 
 
 class SamplingSearch:
@@ -154,19 +159,34 @@ class SamplingSearch:
         self, sequences: Sequence[TokenSequence], *, eos_id: int, device: torch.device | str = "cpu"
     ) -> None:
         self.sequences = list(sequences)
-        self._eos_id = eos_id
+        self._eos_id, self._device = eos_id, torch.device(device)
         self._generators = [torch.Generator().manual_seed(one.settings.seed) for one in sequences]
         self._ids_AT = torch.zeros(len(sequences), 0, dtype=torch.long, device=device)
+        self._find_sampled()
+
+    def choose(self, logits_RV: Tensor) -> Tensor:
+        """Find the likeliest tokens: (2 A + S V) float32, S the number of sampled answers.
+
+        They are followed by whether the scores of each are finite (1 or 0), and by those to sample from. Ids
+        below 2**24 are exact in float32.
+        """
+        logits_AV = logits_RV.float()
+        scores_AV = self.sequences[0].settings.penalties.applied(self._ids_AT, logits_AV)
+        is_finite_A = is_choosable(logits_AV) & is_choosable(scores_AV)  # every token may be forbidden
+        found = [scores_AV.argmax(-1).float(), is_finite_A.float()]
+        if self._sampled_S is not None:
+            found.append(scores_AV.index_select(0, self._sampled_S).flatten())
+        return torch.cat(found)
 
     def advance(self, logits_RV: Tensor) -> tuple[list[int], list[int]]:
         """Choose the next token of every answer, see ``Search.advance``."""
-        scores_AV = self.sequences[0].settings.penalties(self._ids_AT, logits_RV.float())
-        check_scores(scores_AV)  # every token may be forbidden
-        tokens = scores_AV.argmax(-1).tolist()
-        for index, sequence in enumerate(self.sequences):
-            if sequence.settings.temperature >= _GREEDY_BELOW:
-                tokens[index] = _sample(scores_AV[index], sequence.settings, self._generators[index])
-        self._ids_AT = torch.cat([self._ids_AT, self._ids_AT.new_tensor(tokens)[:, None]], dim=1)
+        likeliest_A, is_finite_A, scores_SV = self._split(self.choose(logits_RV).cpu(), logits_RV.shape[1])
+        if not bool(is_finite_A.all()):
+            raise _not_finite()
+        tokens: list[int] = likeliest_A.long().tolist()
+        for index, scores_V in zip(self._sampled, scores_SV, strict=True):
+            tokens[index] = _sample(scores_V, self.sequences[index].settings, self._generators[index])
+        self._ids_AT = torch.cat([self._ids_AT, on_device(tokens, self._device)[:, None]], dim=1)
         for sequence, token in zip(self.sequences, tokens, strict=True):
             ids = [*sequence.ids, token]
             if token == self._eos_id or len(ids) >= sequence.settings.max_new_tokens:
@@ -185,21 +205,47 @@ class SamplingSearch:
         chosen._keep(indices)
         return chosen
 
+    def _split(self, found: Tensor, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+        num_answers = len(self.sequences)
+        likeliest_A, is_finite_A, scores = found.split(
+            [num_answers, num_answers, len(found) - 2 * num_answers]
+        )
+        return likeliest_A, is_finite_A, scores.view(-1, vocabulary)
+
     def _keep(self, indices: Sequence[int]) -> None:
         self.sequences = [self.sequences[index] for index in indices]
         self._generators = [self._generators[index] for index in indices]
-        self._ids_AT = self._ids_AT[list(indices)]
+        self._ids_AT = self._ids_AT.index_select(0, on_device(list(indices), self._device))
+        self._find_sampled()
+
+    def _find_sampled(self) -> None:
+        self._sampled = [
+            index
+            for index, sequence in enumerate(self.sequences)
+            if sequence.settings.temperature >= _GREEDY_BELOW
+        ]
+        self._sampled_S = on_device(self._sampled, self._device) if self._sampled else None
 
 
 def _sample(scores_V: Tensor, settings: SearchSettings, generator: torch.Generator) -> int:
     """Walk down from the likeliest token until a random share of the probability is behind."""
-    scores_V = scores_V.cpu().double()
+    scores_V = scores_V.double()
     below_best_V = scores_V - scores_V.max()  # at most 0: no temperature makes infinity of it
     probabilities_V, order_V = (below_best_V / settings.temperature).softmax(0).sort(descending=True)
     reached_V = probabilities_V.cumsum(0)
     kept = int((reached_V - probabilities_V < settings.top_p).sum())
     share = torch.rand((), generator=generator, dtype=torch.double) * reached_V[kept - 1]
     return int(order_V[min(int((reached_V < share).sum()), kept - 1)])
+
+
+class _Beams(NamedTuple):
+    """The state of a beam search, on the model's device."""
+
+    score_AW: Tensor
+    ids_AWT: Tensor
+    done_score_AK: Tensor
+    """Scores of beams that ended, the best first; minus infinity where there is none."""
+    done_ids_AKT: Tensor
 
 
 class BeamSearch:
@@ -210,29 +256,51 @@ class BeamSearch:
     ) -> None:
         num_answers, num_beams = len(sequences), sequences[0].settings.num_beams
         self.sequences, self.width = list(sequences), 1
-        self._num_beams, self._eos_id = num_beams, eos_id
+        self._num_beams, self._eos_id, self._device = num_beams, eos_id, torch.device(device)
         limits = [one.settings.max_new_tokens for one in sequences]
-        self._limit_A1 = torch.tensor(limits, device=device)[:, None]
-        self._score_AW = torch.zeros(num_answers, 1, device=device)
-        self._ids_AWT = torch.zeros(num_answers, 1, 0, dtype=torch.long, device=device)
-        self._done_score_AK = torch.full((num_answers, num_beams), -torch.inf, device=device)
-        self._done_ids_AKT = torch.zeros(num_answers, num_beams, 0, dtype=torch.long, device=device)
+        self._limit_A1 = on_device(limits, device)[:, None]
+        self._beams = _Beams(
+            torch.zeros(num_answers, 1, device=device),
+            torch.zeros(num_answers, 1, 0, dtype=torch.long, device=device),
+            torch.full((num_answers, num_beams), -torch.inf, device=device),
+            torch.zeros(num_answers, num_beams, 0, dtype=torch.long, device=device),
+        )
 
-    def advance(self, logits_RV: Tensor) -> tuple[list[int], list[int]]:
-        """Extend every beam, keep the best, set aside those that ended, see ``Search.advance``."""
-        score_AN, parent_AN, ids_ANT = self._candidates(logits_RV)
+    def choose(self, logits_RV: Tensor) -> tuple[_Beams, Tensor]:
+        """Extend every beam, keep the best, set aside those that ended.
+
+        Returns:
+            The new state, and a row of numbers per answer: whether its scores are finite, whether it goes on,
+            the rows that its beams continue (K), their tokens (K), the ids of its best beam that ended (T);
+            where an answer is streamed, the number of settled ids and the first beam's (T).
+        """
+        score_AN, parent_AN, ids_ANT, is_finite_A = self._candidates(logits_RV)
         length = ids_ANT.shape[2]
         over_AN = (ids_ANT[:, :, -1] == self._eos_id) | (length >= self._limit_A1)
-        self._set_aside(score_AN / length, ids_ANT, over_AN)
+        done_score_AK, done_ids_AKT = self._set_aside(score_AN / length, ids_ANT, over_AN)
         going_AK = over_AN.int().argsort(dim=1, stable=True)[:, : self._num_beams]
-        self._score_AW, self._ids_AWT = score_AN.gather(1, going_AK), _gather(ids_ANT, going_AK)
-        self.width = self._num_beams
-        can_improve_A = self._score_AW[:, 0] / length > self._done_score_AK[:, -1]
+        score_AK, ids_AKT = score_AN.gather(1, going_AK), _gather(ids_ANT, going_AK)
+        can_improve_A = score_AK[:, 0] / length > done_score_AK[:, -1]
         goes_on_A = can_improve_A & ~over_AN.all(dim=1)
-        parent_AK = parent_AN.gather(1, going_AK)
-        self._finish(goes_on_A.tolist())
-        self._stream()
-        return parent_AK[goes_on_A].flatten().tolist(), self._ids_AWT[:, :, -1].flatten().tolist()
+        beams = _Beams(score_AK, ids_AKT, done_score_AK, done_ids_AKT)
+        found = [is_finite_A[:, None], goes_on_A[:, None], parent_AN.gather(1, going_AK), ids_AKT[:, :, -1]]
+        found += [done_ids_AKT[:, 0], *self._settled(beams)]
+        return beams, torch.cat([part.long() for part in found], dim=1)
+
+    def advance(self, logits_RV: Tensor) -> tuple[list[int], list[int]]:
+        """Choose the next tokens of every answer, see ``Search.advance``."""
+        beams, found = self.choose(logits_RV)
+        found = found.cpu()
+        num_beams, length = self._num_beams, beams.ids_AWT.shape[2]
+        is_finite_A, goes_on_A, parent_AK, token_AK, best_AT, settled = found.split(
+            [1, 1, num_beams, num_beams, length, found.shape[1] - 2 - 2 * num_beams - length], dim=1
+        )
+        if not bool(is_finite_A.all()):
+            raise _not_finite()
+        self._beams, self.width = beams, num_beams
+        goes_on = goes_on_A[:, 0].bool()
+        self._publish(goes_on.tolist(), best_AT, settled)
+        return parent_AK[goes_on].flatten().tolist(), token_AK[goes_on].flatten().tolist()
 
     def selected(self, indices: Sequence[int]) -> "BeamSearch":
         """Return a search with some of the answers."""
@@ -241,56 +309,62 @@ class BeamSearch:
         chosen._keep(indices)
         return chosen
 
-    def _candidates(self, logits_RV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the best 2 K continuations: scores, rows they continue, ids. One EOS per beam leaves K."""
-        (num_answers, width), vocabulary = self._score_AW.shape, logits_RV.shape[1]
-        penalties = self.sequences[0].settings.penalties
-        log_RV = penalties(self._ids_AWT.flatten(0, 1), logits_RV.float().log_softmax(-1))
-        total_AWV = self._score_AW[:, :, None] + log_RV.view(num_answers, width, -1)
+    def _candidates(self, logits_RV: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Find the best 2 K continuations: scores, rows they continue, ids, and whether all is finite.
+
+        One EOS per beam leaves K.
+        """
+        score_AW, ids_AWT = self._beams.score_AW, self._beams.ids_AWT
+        (num_answers, width), vocabulary = score_AW.shape, logits_RV.shape[1]
+        likely_RV = logits_RV.float().log_softmax(-1)
+        log_RV = self.sequences[0].settings.penalties.applied(ids_AWT.flatten(0, 1), likely_RV)
+        total_AWV = score_AW[:, :, None] + log_RV.view(num_answers, width, -1)
         if width * vocabulary < 2 * self._num_beams:  # a prompt with few continuations
             total_AWV = torch.cat(
                 [total_AWV, (log_RV + _UNUSED)[:, None].expand(-1, self._num_beams - 1, -1)], dim=1
             )
         score_AN, at_AN = total_AWV.flatten(1).topk(2 * self._num_beams)
-        check_scores(score_AN)
+        is_finite_A = is_choosable(likely_RV).view(num_answers, width).all(dim=1) & is_choosable(score_AN)
         beam_AN, token_AN = (at_AN // vocabulary).clamp(max=width - 1), at_AN % vocabulary
         first_A1 = width * torch.arange(num_answers, device=at_AN.device)[:, None]
-        ids_ANT = torch.cat([_gather(self._ids_AWT, beam_AN), token_AN[:, :, None]], dim=2)
-        return score_AN, first_A1 + beam_AN, ids_ANT
+        ids_ANT = torch.cat([_gather(ids_AWT, beam_AN), token_AN[:, :, None]], dim=2)
+        return score_AN, first_A1 + beam_AN, ids_ANT, is_finite_A
 
-    def _set_aside(self, score_AN: Tensor, ids_ANT: Tensor, over_AN: Tensor) -> None:
-        """Keep the K best that ended; of the candidates only the first K may end."""
+    def _set_aside(self, score_AN: Tensor, ids_ANT: Tensor, over_AN: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the K best that ended, scores and ids; of the candidates only the first K may end."""
         over_AK, score_AK = over_AN[:, : self._num_beams], score_AN[:, : self._num_beams]
-        both_AM = torch.cat([self._done_score_AK, score_AK.masked_fill(~over_AK, -torch.inf)], dim=1)
-        longer_AKT = pad(self._done_ids_AKT, (0, 1), value=self._eos_id)
+        new_AK = score_AK.masked_fill(~over_AK, -torch.inf)
+        both_AM = torch.cat([self._beams.done_score_AK, new_AK], dim=1)
+        longer_AKT = pad(self._beams.done_ids_AKT, (0, 1), value=self._eos_id)
         ids_AMT = torch.cat([longer_AKT, ids_ANT[:, : self._num_beams]], dim=1)
         sorted_AM, order_AM = both_AM.sort(dim=1, descending=True, stable=True)
-        self._done_score_AK = sorted_AM[:, : self._num_beams]
-        self._done_ids_AKT = _gather(ids_AMT, order_AM[:, : self._num_beams])
+        return sorted_AM[:, : self._num_beams], _gather(ids_AMT, order_AM[:, : self._num_beams])
 
-    def _finish(self, goes_on: Sequence[bool]) -> None:
-        if all(goes_on):
-            return
-        for index, on in enumerate(goes_on):
-            if not on:
-                self.sequences[index].finish(self._done_ids_AKT[index, 0].tolist(), self._eos_id)
-        self._keep([index for index, on in enumerate(goes_on) if on])
+    def _settled(self, beams: _Beams) -> list[Tensor]:
+        """Find the ids all candidates of an answer begin with: it is one of them, or grows out of one."""
+        if not any(sequence.stream for sequence in self.sequences):
+            return []
+        candidates_AMT = torch.cat([beams.ids_AWT, beams.done_ids_AKT], dim=1)
+        is_none_AM = torch.cat([torch.zeros_like(beams.score_AW), beams.done_score_AK], dim=1) == -torch.inf
+        is_equal_AMT = (candidates_AMT == candidates_AMT[:, :1]) | is_none_AM[:, :, None]
+        return [is_equal_AMT.all(dim=1).int().cumprod(1).sum(1, keepdim=True), candidates_AMT[:, 0]]
 
-    def _stream(self) -> None:
-        """Publish the ids all candidates of an answer begin with: it is one of them, or grows out of one."""
+    def _publish(self, goes_on: Sequence[bool], best_AT: Tensor, settled: Tensor) -> None:
+        """Complete the answers that do not go on, and publish the settled ids of the others."""
         for index, sequence in enumerate(self.sequences):
-            if sequence.stream:
-                done_MT = self._done_ids_AKT[index][self._done_score_AK[index] > -torch.inf]
-                candidates_MT = torch.cat([self._ids_AWT[index], done_MT])
-                is_common_T = (candidates_MT == candidates_MT[0]).all(dim=0)
-                sequence.ids = candidates_MT[0, : int(is_common_T.int().cumprod(0).sum())].tolist()
+            if not goes_on[index]:
+                sequence.finish(best_AT[index].tolist(), self._eos_id)
+            elif sequence.stream:
+                num_settled, *ids = settled[index].tolist()
+                sequence.ids = ids[:num_settled]
+        if not all(goes_on):
+            self._keep([index for index, on in enumerate(goes_on) if on])
 
     def _keep(self, indices: Sequence[int]) -> None:
-        chosen = list(indices)
-        self.sequences = [self.sequences[index] for index in chosen]
-        self._limit_A1, self._score_AW = self._limit_A1[chosen], self._score_AW[chosen]
-        self._ids_AWT = self._ids_AWT[chosen]
-        self._done_score_AK, self._done_ids_AKT = self._done_score_AK[chosen], self._done_ids_AKT[chosen]
+        self.sequences = [self.sequences[index] for index in indices]
+        chosen_A = on_device(list(indices), self._device)
+        self._limit_A1 = self._limit_A1.index_select(0, chosen_A)
+        self._beams = _Beams(*(part.index_select(0, chosen_A) for part in self._beams))
 
 
 def _gather(ids_AXT: Tensor, index_AY: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from mats_ray.models.packing import SUPPORTED, Packing, is_supported, packed_attention
+from mats_ray.models.packing import SUPPORTED, Packing, enable, is_enabled, is_supported, unused_mask
 from tests.world import seeded
 
 SIZES = {
@@ -45,9 +45,14 @@ def packed_logits(llm, start, own):
     mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in own], batch_first=True)
     packing = Packing.of(mask, num_shared=len(start))
     embeds = torch.cat([start, padded.flatten(0, 1)[packing.kept_M]])[None]
-    with packed_attention(llm.config):
-        positions = packing.positions_N[None]
-        logits = llm(inputs_embeds=embeds, position_ids=positions, packing=packing, use_cache=False).logits[0]
+    enable(llm.config)
+    logits = llm(
+        inputs_embeds=embeds,
+        attention_mask=unused_mask(embeds),
+        position_ids=packing.positions_N[None],
+        packing=packing,
+        use_cache=False,
+    ).logits[0]
     return list(logits[NUM_SHARED:].split(LENGTHS))
 
 
@@ -92,11 +97,31 @@ def test_an_attention_of_another_kind_is_not_packed():
     assert not is_supported(config)
 
 
-def test_the_models_own_attention_is_back_after_an_error():
-    llm = language_model("llama")
+def test_rows_that_are_not_packed_are_computed_as_before():
+    llm, ids = language_model("llama"), torch.arange(12).view(2, 6)
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6])
+    before = llm(input_ids=ids, attention_mask=mask).logits
+    assert not is_enabled(llm.config)
 
-    with pytest.raises(ZeroDivisionError), packed_attention(llm.config):
-        raise ZeroDivisionError
+    enable(llm.config)
 
+    assert is_enabled(llm.config)
     assert is_supported(llm.config)
-    assert llm(input_ids=torch.arange(5)[None]).logits.isfinite().all()
+    assert torch.equal(llm(input_ids=ids, attention_mask=mask).logits, before)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_layers_that_run_again_for_the_backward_pass_see_the_same_rows(model_type):
+    """Gradient checkpointing: a layer runs again when the forward pass is long over."""
+    gradients = []
+    for is_checkpointed in (False, True):
+        llm, (start, own) = language_model(model_type).train(), rows()
+        for dropout in (module for module in llm.modules() if isinstance(module, torch.nn.Dropout)):
+            dropout.p = 0.0
+        if is_checkpointed:
+            llm.gradient_checkpointing_enable({"use_reentrant": False})
+        torch.cat(packed_logits(llm, start, own)).square().sum().backward()
+        gradients.append([tensor.grad for tensor in (start, *own)])
+
+    for found, expected in zip(*gradients, strict=True):
+        assert torch.equal(found, expected)
