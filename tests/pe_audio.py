@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -70,7 +71,8 @@ def small_model(config=None, *, cls=PeAudioModel, salt="dev"):
 
 def save_pe_audio(directory: Path, *, seed: int = 0, cls=PeAudioModel, dtype=torch.float32) -> Path:
     """Write a directory as ``save_pretrained`` of model and processor do."""
-    model = small_model(cls=cls, salt=f"seed{seed}").to(dtype=dtype)
+    model: Any = small_model(cls=cls, salt=f"seed{seed}")
+    model.to(dtype)
     model.save_pretrained(directory)
     save_rest(directory)
     return directory

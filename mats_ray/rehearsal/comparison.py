@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from mats_ray.caption.clap_shape import clap_shape
 from mats_ray.caption.gpu_time import (
-    CLAP_FLOPS,
     AnswerShape,
     Speed,
     answer_seconds,
@@ -75,7 +75,8 @@ def this_accelerator(config: RunConfig) -> GPU:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.scaling.threads_per_worker)
     try:
-        peak, bandwidth = measured_peak(device, dtype=dtype), _bandwidth(device)
+        peak, fp32 = measured_peak(device, dtype=dtype), measured_peak(device, dtype=torch.float32)
+        bandwidth = _bandwidth(device)
     finally:
         torch.set_num_threads(threads)
     memory = (
@@ -83,7 +84,13 @@ def this_accelerator(config: RunConfig) -> GPU:
         if device == "cuda"
         else psutil.virtual_memory().total
     )
-    return GPU(memory / 1e9, peak, bandwidth, 0.0)
+    return GPU(
+        memory_gb=memory / 1e9,
+        bf16_flops=peak,
+        bandwidth=bandwidth,
+        dollars_per_hour=0.0,
+        fp32_flops=fp32,
+    )
 
 
 def _bandwidth(device: str) -> float:
@@ -179,14 +186,16 @@ def _captioning(
         batch_size=min(NUM_CLIPS, config.caption.batch_size),
     )
     speed = Speed(flops=gpu.bf16_flops * MFU, bandwidth=gpu.bandwidth * MBU)
-    operations = CLAP_FLOPS + mapper_flops(mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
+    clap = clap_shape(config.clap)
+    operations = mapper_flops(mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
     width = BYTES[config.model.llm.dtype]
-    planned_s = operations / speed.flops + answer_seconds(llm, shape, width, speed)
+    planned_s = clap.flops / (gpu.fp32_flops * MFU) + operations / speed.flops
+    planned_s += answer_seconds(llm, shape, width, speed)
     summary: Any = json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8"))
     seconds = summary["stage_seconds"]
     rate = summary["written"] / sum(seconds[name] for name in ("encode", "answer"))
     sequences = shape.batch_size * shape.num_beams * (shape.prompt_tokens + shape.answer_tokens)
-    model_gb = (llm.num_weights * width + sequences * cache_bytes(llm, width)) / 1e9
+    model_gb = clap.weights_gb + (llm.num_weights * width + sequences * cache_bytes(llm, width)) / 1e9
     memory = by_name["caption"].peak_gb("MapWorker")
     return [
         ("caption", "clips a second", 1 / planned_s, rate),

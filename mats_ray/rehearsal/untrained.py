@@ -31,6 +31,7 @@ def write_untrained(config: RunConfig, texts: list[str]) -> None:
 def _write(config: RunConfig, texts: list[str]) -> None:
     from pathlib import Path
 
+    from mats_ray.config.model import NOISE_VARIANCE
     from mats_ray.models.build import build_clap, build_mats
     from mats_ray.models.directory import SANTA, save_model
     from mats_ray.models.santa import SantaMemory
@@ -40,7 +41,7 @@ def _write(config: RunConfig, texts: list[str]) -> None:
     memory = SantaMemory.build(
         clap.encode_text(texts),
         num_clusters=min(config.memory.num_clusters, len(texts)),
-        noise_variance=config.memory.noise_variance,
+        noise_variance=NOISE_VARIANCE,
         seed=config.seed,
     )
     model, prompts = build_mats(config.model, llm_path=config.llm_path, seed=config.seed)

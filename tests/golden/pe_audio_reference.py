@@ -7,6 +7,7 @@ Stored, and not only compared with the installed version, because another transf
 """
 
 import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +33,12 @@ def write():
     behind = small_model(small_config(tie_last_hidden_states=True), salt=SALT)
     texts = [torch.tensor([ids]) for ids in IDS]
     sounds = clips()
-    np.savez_compressed(
-        GOLDEN / f"pe_audio_{SALT}.npz",
-        meta=json.dumps({"salt": SALT, "transformers": transformers.__version__, "sample_rate": SAMPLE_RATE}),
-        **{f"clip_{index}": clip for index, clip in enumerate(sounds)},
-        audio=torch.stack([reference_audio(before, clip / np.float32(32_768)) for clip in sounds]),
-        text=torch.cat([reference_text(before, ids) for ids in texts]),
-        text_behind_norm=torch.cat([reference_text(behind, ids) for ids in texts]),
-    )
+    arrays: dict[str, Any] = {f"clip_{index}": clip for index, clip in enumerate(sounds)}
+    arrays["audio"] = torch.stack([reference_audio(before, clip / np.float32(32_768)) for clip in sounds])
+    arrays["text"] = torch.cat([reference_text(before, ids) for ids in texts])
+    arrays["text_behind_norm"] = torch.cat([reference_text(behind, ids) for ids in texts])
+    meta = {"salt": SALT, "transformers": transformers.__version__, "sample_rate": SAMPLE_RATE}
+    np.savez_compressed(GOLDEN / f"pe_audio_{SALT}.npz", meta=json.dumps(meta), **arrays)
 
 
 if __name__ == "__main__":

@@ -187,8 +187,8 @@ def _tokens(ref: str, text: Any, *, owner: str) -> TextTokens:
 def _fill(clap: PeAudioModel, state: dict[str, Tensor], *, source: str, with_video: bool) -> None:
     """Copy the weights. With video the audio part is below ``audio_model.``, the text tower beside it.
 
-    Then take ModernBERT's last norm away: texts are read before it, as in Meta's code and in transformers
-    when it published these models. 5.23 reads them behind it; a configuration may demand that.
+    Then take ModernBERT's last norm away: texts are read before it, as in Meta's code and in the transformers
+    of that time. 5.23 reads them behind it; a configuration may demand that.
     """
 
     def name_in_file(name: str) -> NativeName:
