@@ -10,10 +10,10 @@ do so again.
 Shapes: N new answers, R rows, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,8 +21,10 @@ from torch import Tensor
 from mats_ray.errors import AnswerError
 from mats_ray.models.device import on_device
 from mats_ray.models.generation.kv_cache import KVCache, read_prompts
-from mats_ray.models.generation.search import Search, TokenSequence, make_search
+from mats_ray.models.generation.search import Choice, Search, TokenSequence, make_search
 from mats_ray.models.splice import Spliced
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,52 +159,83 @@ def _search_key(sequence: TokenSequence) -> tuple[float, ...]:
     return settings.num_beams, penalties.repetition_penalty, penalties.no_repeat_ngram_size
 
 
+class _Turn(NamedTuple):
+    """A search whose answers all go on, with the rows of the batch that they are in, and their logits."""
+
+    search: Search
+    rows: Sequence[int]
+    logits_RV: Tensor
+
+    def some(self, indices: Sequence[int]) -> "_Turn":
+        """Return the turn of some of the answers."""
+        width = self.search.width
+        kept = [index * width + beam for index in indices for beam in range(width)]
+        logits_RV = _rows(self.logits_RV, kept)
+        return _Turn(self.search.selected(indices), [self.rows[row] for row in kept], logits_RV)
+
+    def fail(self, error: Exception) -> None:
+        """End all its answers."""
+        for sequence in self.search.sequences:
+            sequence.fail(error)
+
+
 def _advanced(cache: KVCache, searches: Sequence[tuple[Search, list[int]]], logits_RV: Tensor) -> list[_Part]:
     """Let every search choose tokens, then keep the rows that go on."""
-    going: list[_Member] = []
+    turns: list[_Turn] = []
     for search, rows in searches:
-        is_all = rows == list(range(len(logits_RV)))
-        going += _advance(search, rows, logits_RV if is_all else _rows(logits_RV, rows))
-    return _isolated(cache, going)
-
-
-def _advance(search: Search, rows: Sequence[int], logits_RV: Tensor) -> Iterator[_Member]:
-    """Advance a search; if some of its logits are not finite, in halves, so that only their answers fail."""
-    is_open = [not sequence.is_finished for sequence in search.sequences]
-    if not all(is_open):
-        chosen = [index for index, one in enumerate(is_open) if one]
-        yield from _advance_some(search, chosen, rows, logits_RV)
-        return
-    if not is_open:
-        return
-    try:
-        parents, tokens = search.advance(logits_RV)
-    except AnswerError as error:
-        if len(is_open) == 1:
-            search.sequences[0].fail(error)
-            return
-        middle = len(is_open) // 2
-        yield from _advance_some(search, range(middle), rows, logits_RV)
-        yield from _advance_some(search, range(middle, len(is_open)), rows, logits_RV)
-        return
-    except Exception as error:  # noqa: BLE001  whatever it is, other searches may go on
-        for sequence in search.sequences:
-            sequence.fail(error)
-        return
-    for index in range(len(search.sequences)):
-        its = slice(index * search.width, (index + 1) * search.width)
-        yield _Member(search, index, [rows[parent] for parent in parents[its]], tokens[its])
-
-
-def _advance_some(
-    search: Search, chosen: Sequence[int], rows: Sequence[int], logits_RV: Tensor
-) -> Iterator[_Member]:
-    kept = [index * search.width + beam for index in chosen for beam in range(search.width)]
-    yield from _advance(search.selected(chosen), [rows[row] for row in kept], _rows(logits_RV, kept))
+        is_open = [index for index, one in enumerate(search.sequences) if not one.is_finished]
+        if is_open:
+            is_all = rows == list(range(len(logits_RV)))
+            turn = _Turn(search, rows, logits_RV if is_all else _rows(logits_RV, rows))
+            turns.append(turn if len(is_open) == len(search.sequences) else turn.some(is_open))
+    return _isolated(cache, list(_advance(turns)))
 
 
 def _rows(logits_RV: Tensor, chosen: list[int]) -> Tensor:
     return logits_RV.index_select(0, on_device(chosen, logits_RV.device))
+
+
+def _advance(turns: Sequence[_Turn]) -> Iterator[_Member]:
+    """Advance searches; where logits are not finite, in halves, so that only their answers fail."""
+    for turn, result in zip(turns, _results(turns), strict=True):
+        search, num_answers = turn.search, len(turn.search.sequences)
+        if isinstance(result, AnswerError) and num_answers > 1:
+            middle = num_answers // 2
+            yield from _advance([turn.some(range(middle)), turn.some(range(middle, num_answers))])
+        elif isinstance(result, Exception):
+            turn.fail(result)
+        else:
+            parents, tokens = result
+            for index in range(len(search.sequences)):
+                its = slice(index * search.width, (index + 1) * search.width)
+                rows = [turn.rows[parent] for parent in parents[its]]
+                yield _Member(search, index, rows, tokens[its])
+
+
+def _results(turns: Sequence[_Turn]) -> list[tuple[list[int], list[int]] | Exception]:
+    """Let searches choose, read all their reports at once, and conclude; each fails by itself."""
+    choices = [_guarded(turn.search.choose, turn.logits_RV) for turn in turns]
+    reports = _guarded(_read, [one.report for one in choices if isinstance(one, Choice)])
+    if isinstance(reports, Exception):
+        return [reports] * len(turns)
+    results, unread = [], iter(reports)
+    for turn, choice in zip(turns, choices, strict=True):
+        if isinstance(choice, Choice):
+            choice = _guarded(turn.search.conclude, choice, next(unread))  # noqa: PLW2901
+        results.append(choice)
+    return results
+
+
+def _read(reports: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Copy tensors to the host in one go: the only moment of a step in which it waits for the device."""
+    return torch.cat(list(reports)).cpu().split([len(one) for one in reports]) if reports else ()
+
+
+def _guarded(function: Callable[..., T], *arguments: Any) -> T | Exception:
+    try:
+        return function(*arguments)
+    except Exception as error:  # noqa: BLE001  whatever it is, other searches may go on
+        return error
 
 
 def _isolated(cache: KVCache, members: Sequence[_Member]) -> list[_Part]:

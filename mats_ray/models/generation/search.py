@@ -4,7 +4,8 @@ A search holds the answers that joined a batch together with the same settings, 
 equals transformers' ``generate`` token for token, and no answer depends on those beside it.
 
 A step has two halves. ``choose`` computes everything on the model's device and knows no value of it, so that
-it can be queued, and captured, whole; ``advance`` copies its result to the host, once, and acts on it.
+it can be queued, and captured, whole; ``conclude`` acts on its report, which the host reads once, for all
+searches together.
 
 Shapes: A answers, W rows per answer, R = A W rows, K beams, N = 2 K candidates, T ids so far, V vocabulary.
 """
@@ -103,6 +104,15 @@ class TokenSequence:
         self.error, self.is_finished = error, True
 
 
+class Choice(NamedTuple):
+    """What a search has chosen, on the model's device."""
+
+    report: Tensor
+    """Numbers (n,) int64 that ``Search.conclude`` needs on the host."""
+    beams: "_Beams | None" = None
+    """The state of a beam search behind this step."""
+
+
 class Search(Protocol):
     """Answers with rows in one batch."""
 
@@ -111,11 +121,20 @@ class Search(Protocol):
     width: int
     """W, number of rows per answer."""
 
-    def advance(self, logits_RV: Tensor) -> tuple[list[int], list[int]]:
-        """Choose tokens, finish answers that are complete and let them leave.
+    def choose(self, logits_RV: Tensor) -> Choice:
+        """Choose tokens; nothing is read from the device, and nothing changes.
 
         Args:
             logits_RV: Logits behind each row; behind prompts, which have one row each, (A, V).
+        """
+        ...
+
+    def conclude(self, choice: Choice, report: Tensor) -> tuple[list[int], list[int]]:
+        """Take a choice: finish answers that are complete and let them leave.
+
+        Args:
+            choice: The choice.
+            report: Its report, on the host.
 
         Returns:
             For each row that goes on: the row it continues, and its next token.
@@ -128,6 +147,12 @@ class Search(Protocol):
     def selected(self, indices: Sequence[int]) -> "Search":
         """Return a search with some of the answers."""
         ...
+
+
+def advance(search: Search, logits_RV: Tensor) -> tuple[list[int], list[int]]:
+    """Choose and conclude; see ``Search``."""
+    choice = search.choose(logits_RV)
+    return search.conclude(choice, choice.report.cpu())
 
 
 def make_search(
@@ -164,28 +189,31 @@ class SamplingSearch:
         self._ids_AT = torch.zeros(len(sequences), 0, dtype=torch.long, device=device)
         self._find_sampled()
 
-    def choose(self, logits_RV: Tensor) -> Tensor:
-        """Find the likeliest tokens: (2 A + S V) float32, S the number of sampled answers.
+    def choose(self, logits_RV: Tensor) -> Choice:
+        """Find the likeliest tokens; see ``Search.choose``.
 
-        They are followed by whether the scores of each are finite (1 or 0), and by those to sample from. Ids
-        below 2**24 are exact in float32.
+        They are followed by whether the scores of each answer are finite, and by the bits of the scores that
+        are sampled from.
         """
         logits_AV = logits_RV.float()
         scores_AV = self.sequences[0].settings.penalties.applied(self._ids_AT, logits_AV)
         is_finite_A = is_choosable(logits_AV) & is_choosable(scores_AV)  # every token may be forbidden
-        found = [scores_AV.argmax(-1).float(), is_finite_A.float()]
+        found = [scores_AV.argmax(-1), is_finite_A.long()]
         if self._sampled_S is not None:
-            found.append(scores_AV.index_select(0, self._sampled_S).flatten())
-        return torch.cat(found)
+            found.append(scores_AV.index_select(0, self._sampled_S).flatten().view(torch.int32).long())
+        return Choice(torch.cat(found))
 
-    def advance(self, logits_RV: Tensor) -> tuple[list[int], list[int]]:
-        """Choose the next token of every answer, see ``Search.advance``."""
-        likeliest_A, is_finite_A, scores_SV = self._split(self.choose(logits_RV).cpu(), logits_RV.shape[1])
+    def conclude(self, choice: Choice, report: Tensor) -> tuple[list[int], list[int]]:  # noqa: ARG002  beams'
+        """Take the next token of every answer, see ``Search.conclude``."""
+        num_answers = len(self.sequences)
+        likeliest_A, is_finite_A, bits = report.tensor_split([num_answers, 2 * num_answers])
         if not bool(is_finite_A.all()):
             raise _not_finite()
-        tokens: list[int] = likeliest_A.long().tolist()
-        for index, scores_V in zip(self._sampled, scores_SV, strict=True):
-            tokens[index] = _sample(scores_V, self.sequences[index].settings, self._generators[index])
+        tokens: list[int] = likeliest_A.tolist()
+        scores_SV = bits.int().view(torch.float32).view(len(self._sampled) or 1, -1)
+        for place, index in enumerate(self._sampled):
+            sequence, generator = self.sequences[index], self._generators[index]
+            tokens[index] = _sample(scores_SV[place], sequence.settings, generator)
         self._ids_AT = torch.cat([self._ids_AT, on_device(tokens, self._device)[:, None]], dim=1)
         for sequence, token in zip(self.sequences, tokens, strict=True):
             ids = [*sequence.ids, token]
@@ -204,13 +232,6 @@ class SamplingSearch:
         chosen.__dict__.update(self.__dict__)
         chosen._keep(indices)
         return chosen
-
-    def _split(self, found: Tensor, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-        num_answers = len(self.sequences)
-        likeliest_A, is_finite_A, scores = found.split(
-            [num_answers, num_answers, len(found) - 2 * num_answers]
-        )
-        return likeliest_A, is_finite_A, scores.view(-1, vocabulary)
 
     def _keep(self, indices: Sequence[int]) -> None:
         self.sequences = [self.sequences[index] for index in indices]
@@ -266,13 +287,12 @@ class BeamSearch:
             torch.zeros(num_answers, num_beams, 0, dtype=torch.long, device=device),
         )
 
-    def choose(self, logits_RV: Tensor) -> tuple[_Beams, Tensor]:
-        """Extend every beam, keep the best, set aside those that ended.
+    def choose(self, logits_RV: Tensor) -> Choice:
+        """Extend every beam, keep the best, set aside those that ended; see ``Search.choose``.
 
-        Returns:
-            The new state, and a row of numbers per answer: whether its scores are finite, whether it goes on,
-            the rows that its beams continue (K), their tokens (K), the ids of its best beam that ended (T);
-            where an answer is streamed, the number of settled ids and the first beam's (T).
+        The report has a row per answer: whether its scores are finite, whether it goes on, the rows that its
+        beams continue (K), their tokens (K), the ids of its best beam that ended (T); where an answer is
+        streamed, the number of settled ids and the first beam's (T).
         """
         score_AN, parent_AN, ids_ANT, is_finite_A = self._candidates(logits_RV)
         length = ids_ANT.shape[2]
@@ -285,16 +305,16 @@ class BeamSearch:
         beams = _Beams(score_AK, ids_AKT, done_score_AK, done_ids_AKT)
         found = [is_finite_A[:, None], goes_on_A[:, None], parent_AN.gather(1, going_AK), ids_AKT[:, :, -1]]
         found += [done_ids_AKT[:, 0], *self._settled(beams)]
-        return beams, torch.cat([part.long() for part in found], dim=1)
+        return Choice(torch.cat([part.long() for part in found], dim=1).flatten(), beams)
 
-    def advance(self, logits_RV: Tensor) -> tuple[list[int], list[int]]:
-        """Choose the next tokens of every answer, see ``Search.advance``."""
-        beams, found = self.choose(logits_RV)
-        found = found.cpu()
+    def conclude(self, choice: Choice, report: Tensor) -> tuple[list[int], list[int]]:
+        """Take the next tokens of every answer, see ``Search.conclude``."""
+        beams = choice.beams
+        assert beams is not None
         num_beams, length = self._num_beams, beams.ids_AWT.shape[2]
-        is_finite_A, goes_on_A, parent_AK, token_AK, best_AT, settled = found.split(
-            [1, 1, num_beams, num_beams, length, found.shape[1] - 2 - 2 * num_beams - length], dim=1
-        )
+        sizes = torch.tensor([1, 1, num_beams, num_beams, length]).cumsum(0).tolist()
+        rows = report.view(len(self.sequences), -1).tensor_split(sizes, dim=1)
+        is_finite_A, goes_on_A, parent_AK, token_AK, best_AT, settled = rows
         if not bool(is_finite_A.all()):
             raise _not_finite()
         self._beams, self.width = beams, num_beams

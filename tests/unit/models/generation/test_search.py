@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from mats_ray.errors import AnswerError
-from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence, make_search
+from mats_ray.models.generation.search import (
+    Penalties,
+    SearchSettings,
+    TokenSequence,
+    advance,
+    make_search,
+)
 
 EOS = 3
 NONE = Penalties()
@@ -26,7 +32,7 @@ class SingleSearch:
 
     def advance(self, rows):
         """Return parents and tokens, or None if the answer is finished."""
-        step = self._search.advance(rows)
+        step = advance(self._search, rows)
         assert self.answer.is_finished == (step == ([], []))
         return None if self.answer.is_finished else step
 
@@ -77,10 +83,10 @@ def test_sampled_tokens_depend_on_no_other_answer():
         TokenSequence(SearchSettings(max_new_tokens=20 + n, temperature=n % 3, seed=n)) for n in range(6)
     ]
     row, search = [1, 1, 1, -100], make_search(answers, eos_id=EOS)
-    search.advance(logits(*[row] * 6))
+    advance(search, logits(*[row] * 6))
     search = search.selected([5, 1, 2, 4])
     while search.sequences:
-        search.advance(logits(*[row] * len(search.sequences)))
+        advance(search, logits(*[row] * len(search.sequences)))
 
     for n in (1, 2, 4, 5):
         alone = line(max_new_tokens=20 + n, temperature=n % 3, seed=n)
