@@ -34,6 +34,7 @@ COMMANDS = {
     "convert": "turn published checkpoints into directories this package loads",
     "config": "show or validate a configuration",
     "plan": "what a run will need on given GPUs, by arithmetic",
+    "deploy": "write the Kubernetes resources of a configuration",
     "doctor": "check this machine: versions, devices, write access",
 }
 TOY_INPUTS = {"embed": "ensure_texts", "train": "ensure_training_data"}
