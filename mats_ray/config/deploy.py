@@ -12,7 +12,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
 """DNS label (RFC 1035); KubeRay appends to the names of its resources, so at most 40 characters."""
 Image = Annotated[
     str,
-    Field(pattern=r"^[a-z0-9][a-z0-9._/-]*(:\d{1,5}/[a-z0-9._/-]+)?(:[A-Za-z0-9_][\w.-]{0,127}|@sha256:[0-9a-f]{64})$"),
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9._/-]*(:\d{1,5}/[a-z0-9._/-]+)?(:[A-Za-z0-9_][\w.-]{0,127}|@sha256:[0-9a-f]{64})$"
+    ),
 ]
 """Image with a tag or a digest."""
 Labels = Annotated[
@@ -80,7 +82,9 @@ class S3Config(StrictConfig):
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]{2,32}$")]
     endpoint_url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:\d{1,5})?$")] | None = None
     """URL of a server other than AWS's."""
-    role_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,200}$")] | None = None
+    role_arn: (
+        Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,200}$")] | None
+    ) = None
     """IAM role of the pods' service account (EKS), so that no keys are stored."""
     secret: Name | None = None
     """Name of a Secret with ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``."""

@@ -1,7 +1,7 @@
 """Pods that each step of a run needs, from the numbers of its configuration.
 
-An actor asks for CPUs and GPUs; a pod holds as many actors as both allow. What does not fit is refused here, where
-the arithmetic can be shown: on the cluster it would wait for ever.
+An actor asks for CPUs and GPUs; a pod holds as many actors as both allow. What does not fit is refused
+here, where the arithmetic can be shown: on the cluster it would wait for ever.
 """
 
 import math
@@ -110,9 +110,7 @@ def pods_for(deploy: DeployConfig, step: str, demands: Sequence[Demand]) -> Pods
     on_gpu = [demand for demand in demands if demand.gpus]
     on_cpu = [demand for demand in demands if not demand.gpus]
     if on_gpu and deploy.gpu is None:
-        raise ConfigError(
-            f"{step} runs on GPUs ({on_gpu[0].key}), and no pod asks for any: give deploy.gpu"
-        )
+        raise ConfigError(f"{step} runs on GPUs ({on_gpu[0].key}), and no pod asks for any: give deploy.gpu")
     cpu = _group_pods("cpu", deploy.cpu, step, on_cpu)
     return Pods(cpu=cpu, gpu=_group_pods("gpu", deploy.gpu, step, on_gpu) if deploy.gpu else 0)
 
@@ -124,7 +122,8 @@ def _group_pods(name: str, group: WorkerGroupConfig, step: str, demands: Sequenc
     if pods > group.max_pods:
         counts = ", ".join(f"{demand.key}={demand.count}" for demand in demands if demand.count)
         raise ConfigError(
-            f"{step} needs {pods} pods of the group {name} ({counts}), deploy.{name}.max_pods is {group.max_pods}"
+            f"{step} needs {pods} pods of the group {name} ({counts}), deploy.{name}.max_pods is "
+            f"{group.max_pods}"
         )
     return pods
 
@@ -138,7 +137,7 @@ def _actors_per_pod(name: str, group: WorkerGroupConfig, step: str, demand: Dema
         by_gpu = math.floor(1 / demand.gpus + 1e-9) * gpus if demand.gpus < 1 else int(gpus / demand.gpus)
     if min(by_cpu, by_gpu) < 1:
         raise ConfigError(
-            f"{step}: one actor of {demand.key} asks for {demand.cpus:g} CPUs and {demand.gpus:g} GPUs, a pod of "
-            f"the group {name} has {group.cpus} and {gpus}"
+            f"{step}: one actor of {demand.key} asks for {demand.cpus:g} CPUs and {demand.gpus:g} GPUs, a pod "
+            f"of the group {name} has {group.cpus} and {gpus}"
         )
     return min(by_cpu, by_gpu)

@@ -1,7 +1,7 @@
 """Folders as kustomize reads them: resources, or an overlay that patches those of another folder.
 
-A patch is a list of RFC 6902 operations, the shortest that changes one resource into the other; custom resources have
-no other patches that add to a list.
+A patch is a list of RFC 6902 operations that change one resource into the other; custom resources have no other
+patches that add to a list.
 """
 
 import json
@@ -69,7 +69,11 @@ def overlay(folders: Folders, base: Folders, *, at: Path, base_at: Path) -> Iter
 
 
 def _kustomization(resources: list[str], patches: list[Tree] | None = None) -> Tree:
-    tree: Tree = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources}
+    tree: Tree = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": resources,
+    }
     return {**tree, "patches": patches} if patches else tree
 
 
@@ -87,23 +91,31 @@ def _patches(known: Mapping[str, Tree], wanted: Mapping[str, Tree]) -> Iterator[
 def difference(old: object, new: object, path: str = "") -> Iterator[Tree]:
     """Yield the operations of RFC 6902 that change one tree into another."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in [key for key in old if key not in new]:
-            yield {"op": "remove", "path": f"{path}/{_escaped(key)}"}
-        for key, value in new.items():
-            where = f"{path}/{_escaped(key)}"
-            if key in old:
-                yield from difference(old[key], value, where)
-            else:
-                yield {"op": "add", "path": where, "value": value}
+        yield from _of_mappings(old, new, path)
     elif isinstance(old, list) and isinstance(new, list):
-        for index, (one, other) in enumerate(zip(old, new, strict=False)):
-            yield from difference(one, other, f"{path}/{index}")
-        for index in reversed(range(len(new), len(old))):
-            yield {"op": "remove", "path": f"{path}/{index}"}
-        for value in new[len(old) :]:
-            yield {"op": "add", "path": f"{path}/-", "value": value}
+        yield from _of_lists(old, new, path)
     elif json.dumps(old) != json.dumps(new):  # 1 and true are equal in Python
         yield {"op": "replace", "path": path, "value": new}
+
+
+def _of_mappings(old: Tree, new: Tree, path: str) -> Iterator[Tree]:
+    for key in [key for key in old if key not in new]:
+        yield {"op": "remove", "path": f"{path}/{_escaped(key)}"}
+    for key, value in new.items():
+        where = f"{path}/{_escaped(key)}"
+        if key in old:
+            yield from difference(old[key], value, where)
+        else:
+            yield {"op": "add", "path": where, "value": value}
+
+
+def _of_lists(old: list[Any], new: list[Any], path: str) -> Iterator[Tree]:
+    for index, (one, other) in enumerate(zip(old, new, strict=False)):
+        yield from difference(one, other, f"{path}/{index}")
+    for index in reversed(range(len(new), len(old))):
+        yield {"op": "remove", "path": f"{path}/{index}"}
+    for value in new[len(old) :]:
+        yield {"op": "add", "path": f"{path}/-", "value": value}
 
 
 def _escaped(key: str) -> str:

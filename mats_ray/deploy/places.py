@@ -27,14 +27,15 @@ def check_places(config: RunConfig, deploy: DeployConfig) -> None:
     """Check every path that a job or the service will use.
 
     Raises:
-        ConfigError: A path is on the disk of one pod, names no bucket, or needs access that is not configured.
+        ConfigError: A path is on the disk of one pod, names no bucket, or needs access that is not there.
     """
     for key, path in _paths(config, deploy):
         _check_place(key, path, deploy)
     for key, path in _pretrained(config):
         if is_remote(path):
             raise ConfigError(
-                f"{key} = {path} is read from a folder, or a hub: name an id of the hub, or a path on deploy.volume"
+                f"{key} = {path} is read from a folder, or a hub: name an id of the hub, or a path on "
+                "deploy.volume"
             )
         _check_shared(key, path, deploy)
 
@@ -49,7 +50,8 @@ def check_no_secrets(config: RunConfig) -> None:
         for what, pattern in _SECRETS.items():
             if pattern.search(text):
                 raise ConfigError(
-                    f"{key} holds {what}, and manifests hold no secrets: keep it in a Secret (docs/deployment.md)"
+                    f"{key} holds {what}, and manifests hold no secrets: keep it in a Secret "
+                    "(docs/deployment.md)"
                 )
 
 
@@ -58,7 +60,8 @@ def _check_place(key: str, path: str, deploy: DeployConfig) -> None:
         bucket = path.partition("://")[2].partition("/")[0]
         if not _BUCKET.fullmatch(bucket):
             raise ConfigError(
-                f"{key} = {path} names no bucket: {bucket!r} is not 3 to 63 characters of a-z, 0-9, '-' and '.'"
+                f"{key} = {path} names no bucket: {bucket!r} is not 3 to 63 characters of a-z, 0-9, "
+                "'-' and '.'"
             )
         if deploy.s3 is None:
             raise ConfigError(f"{key} = {path} needs access to S3: give deploy.s3")
@@ -69,7 +72,7 @@ def _check_place(key: str, path: str, deploy: DeployConfig) -> None:
 def _check_shared(key: str, path: str, deploy: DeployConfig) -> None:
     if deploy.volume is None:
         raise ConfigError(
-            f"{key} = {path} is a path of one pod, and its nodes share no disk: use an s3:// path, or give "
+            f"{key} = {path} is a path of one pod, and nodes share no disk: use an s3:// path, or give "
             "deploy.volume and a path on it"
         )
     if ".." in path.split("/") or not f"{path.removeprefix('file://')}/".startswith(f"{deploy.volume.path}/"):

@@ -1,4 +1,4 @@
-"""What Ray clusters stand on: namespace, account, volume, Redis, network policies, monitors, disruption budgets."""
+"""What Ray clusters stand on: namespace, account, volume, Redis, policies, monitors, disruption budgets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -66,7 +66,10 @@ def _redis(deploy: DeployConfig) -> Iterator[Tree]:
     ports = [{"name": "redis", "port": REDIS_PORT, "targetPort": "redis"}]
     name = f"{deploy.name}-redis"
     yield _resource(
-        "v1", "Service", _named(deploy, "redis"), spec={"selector": labels, "ports": ports, "clusterIP": "None"}
+        "v1",
+        "Service",
+        _named(deploy, "redis"),
+        spec={"selector": labels, "ports": ports, "clusterIP": "None"},
     )
     spec = {
         "serviceName": name,
@@ -135,13 +138,14 @@ def _tcp(*numbers: int) -> Sequence[Tree]:
 def _network_policies(deploy: DeployConfig) -> Iterator[Tree]:
     """Yield what may reach Ray's pods and Redis, and what they may reach.
 
-    Whoever reaches Ray's ports runs code, with the token; so only Ray's own pods, the namespace's job submitters
-    and the operator do. HTTP is for everyone.
+    Whoever reaches Ray's ports with the token runs code; so only Ray's pods, submitters of the namespace and
+    the operator reach them. HTTP is for everyone.
     """
     here = {"podSelector": _ray_pods(deploy)}
     namespaces = {"monitoring": deploy.monitoring_namespace, "operator": deploy.operator_namespace}
     outside = {
-        role: {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}} for role, name in namespaces.items()
+        role: {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}}
+        for role, name in namespaces.items()
     }
     ray: Tree = {
         "podSelector": _ray_pods(deploy),
@@ -189,7 +193,7 @@ def _pod_monitors(deploy: DeployConfig) -> Iterator[Tree]:
 
 
 def _disruption_budgets(deploy: DeployConfig) -> Iterator[Tree]:
-    """Yield what a drain of nodes has to leave: heads of running jobs, and all pods of the service but one."""
+    """Yield what a drain of nodes has to leave: heads of jobs, and all pods of the service but one."""
     jobs = _heads(deploy) | {
         "matchExpressions": [{"key": "step", "operator": "In", "values": list(STEPS)}],
     }

@@ -1,7 +1,7 @@
 """All resources of one configuration: checked, then named as the files they are written to.
 
-Folders: the root is what stands (namespace, Redis, policies, a RayCluster), ``jobs`` are started one by one, and
-``service`` when there is a model.
+Folders: the root is what stands (namespace, Redis, policies, a RayCluster); ``jobs`` are started one by one,
+``service`` once there is a model.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def render(config: RunConfig) -> dict[str, dict[str, Tree]]:
     """Return the resources by folder and file name.
 
     Raises:
-        ConfigError: The configuration has no section ``deploy``, cannot run on such a cluster, or holds a secret.
+        ConfigError: There is no section ``deploy``, it cannot run on such a cluster, or holds a secret.
     """
     deploy = config.deploy
     if deploy is None:
@@ -32,7 +32,7 @@ def render(config: RunConfig) -> dict[str, dict[str, Tree]]:
     check_places(config, deploy)
     jobs = ray_jobs(config, deploy)
     _check_gpus_are_used(config, deploy, jobs)
-    standing = [*platform(deploy), config_map(config, deploy), ray_cluster(config, deploy)]
+    standing = [*platform(deploy), config_map(config, deploy), ray_cluster(deploy)]
     folders = {
         ROOT: {_file_name(resource, deploy): resource for resource in standing},
         JOBS: {f"{step}.yaml": job for step, job in jobs.items()},
@@ -46,7 +46,7 @@ def render(config: RunConfig) -> dict[str, dict[str, Tree]]:
 
 
 def secrets_of(config: RunConfig) -> dict[str, str]:
-    """Return the Secrets that must be there, by name, with the arguments that ``kubectl create secret`` needs."""
+    """Return the Secrets that must be there, by name, with what ``kubectl create secret`` needs."""
     deploy = config.deploy
     if deploy is None:
         return {}
@@ -55,7 +55,9 @@ def secrets_of(config: RunConfig) -> dict[str, str]:
         f"{deploy.name}-api-keys": "--from-literal=MATS_API_KEYS=name:key,...",
     }
     if deploy.s3 is not None and deploy.s3.secret is not None:
-        found[deploy.s3.secret] = "--from-literal=AWS_ACCESS_KEY_ID=... --from-literal=AWS_SECRET_ACCESS_KEY=..."
+        found[deploy.s3.secret] = (
+            "--from-literal=AWS_ACCESS_KEY_ID=... --from-literal=AWS_SECRET_ACCESS_KEY=..."
+        )
     return found
 
 

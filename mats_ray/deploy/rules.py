@@ -1,6 +1,6 @@
 """Rules of the KubeRay operator (v1.7) and of Kueue beyond the schema of their resources.
 
-A resource that breaks one is accepted by Kubernetes and then stays idle, with a line in the operator's log. Source:
+A resource that breaks one is accepted by Kubernetes and stays idle, with a line in the operator's log; from
 ``ray-operator/controllers/ray/utils/validation.go``.
 """
 
@@ -19,7 +19,17 @@ START_PARAMETERS = {"num-cpus", "num-gpus", "memory", "resources", "dashboard-ho
 """Options of ``ray start`` that are set here; the operator passes on any word."""
 SIZES = {"num-cpus", "num-gpus", "memory", "resources"}
 UPGRADES = {"NewCluster", "NewClusterWithIncrementalUpgrade", "None"}
-TOKEN_SINCE, RESOURCES_OF_REDIS = (2, 52), {"REDIS_PASSWORD", "RAY_REDIS_ADDRESS", "REDIS_USERNAME"}
+LEAST = {
+    "ttlSecondsAfterFinished": 0,
+    "backoffLimit": 0,
+    "activeDeadlineSeconds": 1,
+    "preRunningDeadlineSeconds": 1,
+}
+"""Least values of numbers of a RayJob."""
+TOKEN_SINCE = (2, 52)
+"""First version of Ray with tokens."""
+SET_BY_OPERATOR = {"REDIS_PASSWORD", "RAY_REDIS_ADDRESS", "REDIS_USERNAME"}
+"""Variables of the head that gcsFaultToleranceOptions sets."""
 
 
 def broken_rules(resource: Resource) -> list[str]:
@@ -69,7 +79,7 @@ def _worker_rules(spec: Resource, workers: list[Resource]) -> Iterator[str]:
         if least is None or most is None:
             yield f"group {group['groupName']} needs minReplicas and maxReplicas"
         elif not least <= group.get("replicas", least) <= most:
-            yield f"group {group['groupName']}: replicas are not from minReplicas={least} to maxReplicas={most}"
+            yield f"group {group['groupName']}: replicas are not from {least} to {most}"
         if group.get("suspend") and spec.get("enableInTreeAutoscaling"):
             yield f"group {group['groupName']} cannot be suspended while Ray scales it"
 
@@ -90,7 +100,7 @@ def _autoscaler_rules(spec: Resource, groups: Mapping[str, Resource]) -> Iterato
 
 def _redis_rules(spec: Resource) -> Iterator[str]:
     head = spec["headGroupSpec"]
-    given = RESOURCES_OF_REDIS & _environment(head)
+    given = SET_BY_OPERATOR & _environment(head)
     given |= {"redis-password", "redis-username"} & head.get("rayStartParams", {}).keys()
     if given:
         yield f"{sorted(given)[0]} is set by hand: gcsFaultToleranceOptions has it"
@@ -110,24 +120,26 @@ def _authentication_rules(spec: Resource) -> Iterator[str]:
 
 def _job_rules(resource: Resource) -> Iterator[str]:
     spec = resource["spec"]
-    existing = bool(spec.get("clusterSelector"))
-    cluster = spec.get("rayClusterSpec")
+    existing, cluster = bool(spec.get("clusterSelector")), spec.get("rayClusterSpec")
     if (cluster is None) != existing:
         yield "one of rayClusterSpec and clusterSelector must be given"
-    if spec.get("suspend") and (existing or not spec.get("shutdownAfterJobFinishes")):
-        yield "a job that can be suspended needs a cluster of its own, and shutdownAfterJobFinishes"
-    if spec.get("ttlSecondsAfterFinished", 0) and not spec.get("shutdownAfterJobFinishes"):
-        yield "ttlSecondsAfterFinished needs shutdownAfterJobFinishes"
-    if spec.get("backoffLimit", 0) and (existing or spec.get("submissionMode") == "InteractiveMode"):
-        yield "backoffLimit needs a new cluster, and a job that is submitted"
+    yield from _ending_rules(spec, existing=existing)
+    yield from (f"{key} is {spec[key]}" for key, least in LEAST.items() if spec.get(key, least) < least)
     if spec.get("submissionMode") == "SidecarMode" and spec.get("submitterPodTemplate"):
         yield "SidecarMode has no submitterPodTemplate"
-    for key in ("ttlSecondsAfterFinished", "backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds"):
-        if spec.get(key, 1) < (0 if key in ("ttlSecondsAfterFinished", "backoffLimit") else 1):
-            yield f"{key} is {spec[key]}"
     if cluster is not None:
         yield from _spec_rules(cluster)
         yield from _queue_rules(resource, cluster)
+
+
+def _ending_rules(spec: Resource, *, existing: bool) -> Iterator[str]:
+    ends = spec.get("shutdownAfterJobFinishes")
+    if spec.get("suspend") and (existing or not ends):
+        yield "a job that can be suspended needs a cluster of its own, and shutdownAfterJobFinishes"
+    if spec.get("ttlSecondsAfterFinished", 0) and not ends:
+        yield "ttlSecondsAfterFinished needs shutdownAfterJobFinishes"
+    if spec.get("backoffLimit", 0) and (existing or spec.get("submissionMode") == "InteractiveMode"):
+        yield "backoffLimit needs a new cluster, and a job that is submitted"
 
 
 def _queue_rules(resource: Resource, cluster: Resource) -> Iterator[str]:

@@ -35,7 +35,7 @@ def config_map(config: RunConfig, deploy: DeployConfig) -> Tree:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
 
-def ray_cluster(config: RunConfig, deploy: DeployConfig) -> Tree:
+def ray_cluster(deploy: DeployConfig) -> Tree:
     """Return the cluster for jobs that people submit, ``ray job submit``."""
     place = Place(deploy, "cluster")
     gpu = deploy.gpu
@@ -156,8 +156,8 @@ def serve_config(config: RunConfig, *, model: str) -> dict[str, Any]:
     serve = config.serve
     if serve.api_keys_file is not None:
         raise ConfigError(
-            f"serve.api_keys_file = {serve.api_keys_file} is a file of one pod: keys of the service on Kubernetes "
-            "are in a Secret (docs/deployment.md)"
+            f"serve.api_keys_file = {serve.api_keys_file} is a file of one pod: on Kubernetes keys are in a "
+            "Secret (docs/deployment.md)"
         )
     args = serve.model_dump(mode="json", exclude_unset=True) | {"model": model}
     application: Tree = {
