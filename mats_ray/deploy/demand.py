@@ -137,7 +137,7 @@ def _actors_per_pod(name: str, group: WorkerGroupConfig, step: str, demand: Dema
         by_gpu = math.floor(1 / demand.gpus + 1e-9) * gpus if demand.gpus < 1 else int(gpus / demand.gpus)
     if min(by_cpu, by_gpu) < 1:
         raise ConfigError(
-            f"{step}: one actor of {demand.key} asks for {demand.cpus:g} CPUs and {demand.gpus:g} GPUs, a pod "
-            f"of the group {name} has {group.cpus} and {gpus}"
+            f"{step}: one actor of {demand.key} asks for {demand.cpus:g} CPUs and {demand.gpus:g} GPUs, a "
+            f"pod of the group {name} has {group.cpus} and {gpus}"
         )
     return min(by_cpu, by_gpu)

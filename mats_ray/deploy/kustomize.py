@@ -1,7 +1,7 @@
 """Folders as kustomize reads them: resources, or an overlay that patches those of another folder.
 
-A patch is a list of RFC 6902 operations that change one resource into the other; custom resources have no other
-patches that add to a list.
+A patch is a list of RFC 6902 operations that change one resource into the other; custom resources have no
+other patches that add to a list.
 """
 
 import json

@@ -239,7 +239,7 @@ def test_the_configuration_in_the_pods_is_the_one_that_was_rendered(tmp_path):
         (
             gpu,
             ["scaling.cpus_per_worker=100"],
-            "train: one actor of scaling.num_workers asks for 100 CPUs and 1 GPUs, a pod of the group gpu has",
+            "train: one actor of scaling.num_workers asks for 100 CPUs and 1 GPUs, a pod of the group gpu",
         ),
         (cpu, ["serve.api_keys_file=/etc/keys"], "serve.api_keys_file = /etc/keys is a file of one pod"),
     ],
