@@ -1,13 +1,13 @@
 """Run every step of the Dockerfile without a container engine: ``python -m tests.dockerfile --scratch DIR``.
 
-A stage is a root folder. Where the Dockerfile names Ray's image, the folder is a fresh Debian 12 with its Python
-3.11, a compiler and the user ``ray`` (debootstrap); RUN is bash in a chroot, as the stage's user, with its
-variables; COPY copies what .dockerignore leaves. So all commands run, files land where they will, and the last
-stage is looked at as the image would be. What this cannot show: Ray's own image, its CUDA, layers, and what an
-engine does with metadata.
+A stage is a root folder. Where the Dockerfile names Ray's image, the folder is a fresh Debian 12 with its
+Python 3.11, a compiler and the user ``ray`` (debootstrap); RUN is bash in a chroot, as the stage's user, with
+its variables; COPY copies what .dockerignore leaves. So all commands run, files land where they will, and the
+last stage is looked at as the image would be. What this cannot show: Ray's own image, its CUDA, layers, and
+what an engine does with metadata.
 
-Needs root and Debian's debootstrap; takes minutes and some gigabytes. Run it under ``unshare --mount``, so that
-nothing stays mounted. The quick part is tests/unit/test_dockerfile.py.
+Needs root and Debian's debootstrap; takes minutes and some gigabytes. Run it under ``unshare --mount``, so
+that nothing stays mounted. The quick part is tests/unit/test_dockerfile.py.
 """
 
 import argparse

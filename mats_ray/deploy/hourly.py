@@ -18,7 +18,7 @@ INSTANCES = {
     "g6e.12xlarge": (4, "l40s", 0.0),
     "g5.12xlarge": (4, "a10g", 0.0),
 }
-"""GPUs of an EC2 instance, their name in ``GPUS``, and dollars per hour of one without GPUs (``PRICES_FROM``)."""
+"""GPUs of an EC2 instance, their name in ``GPUS``; dollars per hour of one without (``PRICES_FROM``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ LIGHT = {
         490,
         TORCH | RAY | CODECS,
     ),
+    "Kubernetes resources": ("mats_ray.cli.deploy, mats_ray.deploy.render", 520, TORCH | RAY | CODECS),
     "plan of a bucket": ("mats_ray.cli.plan, mats_ray.caption.capacity", 530, TORCH | RAY | CODECS),
     "reader of a training run": ("mats_ray.data.shared_spans", 510, TORCH | RAY | CODECS),
     "planning a caption job": ("mats_ray.caption.job", 620, TORCH | RAY),

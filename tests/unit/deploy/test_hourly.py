@@ -41,7 +41,7 @@ def test_an_unknown_price_is_not_guessed():
     cluster = copy.deepcopy(CLUSTER)
     cluster["available_node_types"]["gpu"]["node_config"]["InstanceType"] = "x9.huge"
 
-    with pytest.raises(ConfigError, match="node type gpu: no price of 'x9.huge' is known here"):
+    with pytest.raises(ConfigError, match=r"node type gpu: no price of 'x9\.huge' is known here"):
         hourly_cost(cluster)
 
 
