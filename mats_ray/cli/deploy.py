@@ -57,17 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _files(folders: dict[str, dict[str, dict[str, object]]], args: argparse.Namespace) -> dict[str, str]:
-    from mats_ray.config.base import read_yaml
-    from mats_ray.deploy.kustomize import KUSTOMIZATION, overlay, whole
+    from mats_ray.deploy.kustomize import overlay, read_resources, whole
 
     if args.overlay_of is None:
         return dict(whole(folders))
     base_at = Path(args.overlay_of)
-    base = {
-        folder: {name: read_yaml(base_at / folder / name) for name in names}
-        for folder in folders
-        for names in [read_yaml(base_at / folder / KUSTOMIZATION)["resources"]]
-    }
+    base = {folder: read_resources(base_at / folder) for folder in folders}
     return dict(overlay(folders, base, at=Path(args.out), base_at=base_at))
 
 

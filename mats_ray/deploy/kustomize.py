@@ -12,6 +12,9 @@ from typing import Any
 
 import yaml
 
+from mats_ray.config.base import read_yaml
+from mats_ray.errors import ConfigError
+
 Tree = dict[str, Any]
 Folders = Mapping[str, Mapping[str, Tree]]
 """Resources by folder and file name."""
@@ -49,6 +52,20 @@ def whole(folders: Folders) -> Iterator[tuple[str, str]]:
         yield os.path.join(folder, KUSTOMIZATION), to_yaml(_kustomization(list(resources)))  # noqa: PTH118
 
 
+def read_resources(folder: Path) -> dict[str, Tree]:
+    """Read the resources of a folder that ``whole`` wrote, by file name.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not (folder / KUSTOMIZATION).is_file():
+        raise ConfigError(
+            f"{folder} is no base: it has no {KUSTOMIZATION}; mats deploy render --out writes one"
+        )
+    names = read_yaml(folder / KUSTOMIZATION).get("resources", [])
+    return {name: read_yaml(folder / name) for name in names}
+
+
 def overlay(folders: Folders, base: Folders, *, at: Path, base_at: Path) -> Iterator[tuple[str, str]]:
     """Yield path and text of every file of an overlay: with its base, it is what ``whole`` would write.
 
@@ -57,15 +74,24 @@ def overlay(folders: Folders, base: Folders, *, at: Path, base_at: Path) -> Iter
         base: Those of the base.
         at: Folder of the overlay.
         base_at: Folder of the base.
+
+    Raises:
+        ConfigError: Names differ, by which a patch finds its resource.
     """
     for folder, wanted in folders.items():
         known = base.get(folder, {})
+        if any(_named(known[name]) != _named(wanted[name]) for name in known.keys() & wanted.keys()):
+            raise ConfigError(f"an overlay keeps deploy.name and deploy.namespace of its base, {base_at}")
         new = [name for name in wanted if name not in known]
         for name in new:
             yield os.path.join(folder, name), to_yaml(wanted[name])  # noqa: PTH118
         patches = list(_patches(known, wanted))
         resources = [os.path.relpath(base_at / folder, at / folder), *new]
         yield os.path.join(folder, KUSTOMIZATION), to_yaml(_kustomization(resources, patches))  # noqa: PTH118
+
+
+def _named(resource: Tree) -> tuple[str, str | None]:
+    return resource["metadata"]["name"], resource["metadata"].get("namespace")
 
 
 def _kustomization(resources: list[str], patches: list[Tree] | None = None) -> Tree:

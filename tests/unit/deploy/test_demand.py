@@ -90,8 +90,8 @@ def test_the_service_scales_between_its_replicas():
 def test_a_colocated_replica_asks_for_everything_its_parts_do():
     config = gpu(
         "serve.layout=colocated",
-        "serve.encoder={gpus: 0.2, cpus: 4}",
-        "serve.answerer={gpus: 0.8, cpus: 4}",
+        "serve.encoder.autoscaling.max_replicas=2",
+        "serve.answerer.autoscaling.max_replicas=2",
         "serve.ingress={cpus: 4, autoscaling: {min_replicas: 1, max_replicas: 9}}",
     )
 

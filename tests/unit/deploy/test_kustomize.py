@@ -1,5 +1,6 @@
 """deploy/kuberay is what the shipped configurations give, and kustomize reads it so."""
 
+import copy
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,15 +63,32 @@ def test_kustomize_makes_of_an_overlay_what_is_rendered_whole(name, configs, fol
 
 @needs_kubectl
 def test_an_overlay_removes_what_its_configuration_lacks(tmp_path):
-    without = ["--set", "deploy.caption=null", "--set", "deploy.namespace=other"]
+    without = ["--set", "deploy.caption=null"]
     over = ["--overlay-of", str(SHIPPED / "base"), "--out", str(tmp_path)]
 
     assert main(["deploy", "render", *flags(CPU), *without, *over]) == 0
 
-    wanted = render(loaded(CPU, "deploy.caption=null", "deploy.namespace=other"))
+    wanted = render(loaded(CPU, "deploy.caption=null"))
     for folder, resources in wanted.items():
         expected = {(one["kind"], one["metadata"]["name"]): one for one in resources.values()}
         assert built(tmp_path / folder) == expected
+
+
+@pytest.mark.parametrize("key", ["deploy.name=other", "deploy.namespace=other"])
+def test_an_overlay_keeps_the_names_of_its_base(key, tmp_path, capsys):
+    over = ["--overlay-of", str(SHIPPED / "base"), "--out", str(tmp_path)]
+
+    assert main(["deploy", "render", *flags(CPU), "--set", key, *over]) == 2
+
+    assert "keeps deploy.name and deploy.namespace of its base" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_base_is_refused(tmp_path, capsys):
+    over = ["--overlay-of", str(tmp_path), "--out", str(tmp_path / "out")]
+
+    assert main(["deploy", "render", *flags(CPU), *over]) == 2
+
+    assert "no configuration file at" not in capsys.readouterr().err
 
 
 @needs_kubectl
@@ -87,8 +105,8 @@ def test_kustomize_refuses_a_misspelt_key(tmp_path):
 
 @given(old=TREES, new=TREES)
 def test_a_difference_applied_to_the_old_tree_is_the_new_one(old, new):
-    root = {"root": old}
-    for operation in difference(root, {"root": new}):
+    root = {"root": copy.deepcopy(old)}
+    for operation in list(difference({"root": old}, {"root": new})):
         apply(root, operation)
 
     assert same(root["root"], new)

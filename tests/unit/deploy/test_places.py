@@ -18,7 +18,6 @@ PATHS = [
     "deploy.caption.out",
     "deploy.evaluate.out",
     "deploy.evaluate.model",
-    "model.clap.tokenizer",
 ]
 
 
@@ -38,6 +37,17 @@ def test_a_path_on_the_volume_is_taken(key):
     config = cpu(f"{key}=/mnt/mats/x")
 
     check_places(config, config.deploy)
+
+
+@pytest.mark.parametrize("key", ["model.clap.ref", "model.clap.tokenizer", "model.llm.path"])
+@pytest.mark.parametrize("path", ["./here", "/elsewhere/x", "here.pth", "owner/model.safetensors", "a/b/c"])
+def test_a_pretrained_part_on_one_pod_is_refused(key, path):
+    config = cpu(f"{key}={path}")
+
+    with pytest.raises(ConfigError) as error:
+        check_places(config, config.deploy)
+
+    assert str(error.value).startswith(f"{key} = {path} is a path of one pod")
 
 
 def test_sources_and_benchmarks_are_paths_too():

@@ -90,12 +90,12 @@ def test_only_the_service_has_its_keys():
 @pytest.mark.parametrize(
     ("access", "secrets", "annotated"),
     [
-        ("{region: eu-west-1, secret: my-s3}", {"mats-env", "my-s3"}, False),
-        ("{region: eu-west-1, role_arn: 'arn:aws:iam::000000000000:role/r'}", {"mats-env"}, True),
+        (["role_arn=null", "secret=my-s3"], {"mats-env", "my-s3"}, False),
+        (["role_arn=arn:aws:iam::000000000000:role/r"], {"mats-env"}, True),
     ],
 )
 def test_access_to_a_bucket_is_a_secret_or_a_role(access, secrets, annotated):
-    folders = render(gpu(f"deploy.s3={access}"))
+    folders = render(gpu("deploy.s3.region=eu-west-1", *(f"deploy.s3.{one}" for one in access)))
 
     pod = templates(named(folders, "RayJob", "mats-train"))[0]
     given = {one["secretRef"]["name"] for one in pod["containers"][0]["envFrom"]}
@@ -105,7 +105,7 @@ def test_access_to_a_bucket_is_a_secret_or_a_role(access, secrets, annotated):
 
 
 def test_a_server_of_ones_own_is_named():
-    folders = render(gpu("deploy.s3={region: eu-west-1, secret: my-s3, endpoint_url: 'http://minio:9000'}"))
+    folders = render(gpu("deploy.s3.endpoint_url=http://minio:9000"))
 
     pod = templates(named(folders, "RayJob", "mats-train"))[-1]
     assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"} in pod["containers"][0]["env"]

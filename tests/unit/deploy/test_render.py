@@ -93,7 +93,7 @@ def test_a_misspelt_key_inside_a_document_is_found():
 @pytest.mark.parametrize(
     ("entrypoint"),
     [
-        "python /home/ray/mats/jobs/trian.py --config a",
+        "python /home/ray/mats/jobs/traiin.py --config a",
         "python /home/ray/mats/jobs/train.py --confg a",
         "mats train",
     ],
@@ -267,7 +267,7 @@ def test_no_secret_of_the_environment_is_written(monkeypatch, tmp_path):
     }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    access = ["--set", "deploy.s3={region: us-west-2, secret: my-s3}"]
+    access = ["--set", "deploy.s3.role_arn=null", "--set", "deploy.s3.secret=my-s3"]
     configs = [word for name in GPU for word in ("--config", name)]
 
     assert main(["deploy", "render", *configs, *access, "--out", str(tmp_path)]) == 0

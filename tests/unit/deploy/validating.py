@@ -15,7 +15,13 @@ from jsonschema import Draft202012Validator
 from kubernetes_validate.utils import SchemaNotFoundError
 from pydantic import ValidationError
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import (
+    DeploymentSchema,
+    HTTPOptionsSchema,
+    LoggingConfig,
+    ServeApplicationSchema,
+    ServeDeploySchema,
+)
 
 from mats_ray.cli.main import build_parser
 from mats_ray.config.base import validate
@@ -52,7 +58,7 @@ POD_MONITOR = {
                         "additionalProperties": False,
                         "properties": {
                             "key": {"type": "string"},
-                            "operator": {"enum": ["In", "NotIn"]},
+                            "operator": {"enum": ["In"]},
                             "values": {"type": "array", "items": {"type": "string"}},
                         },
                     },
@@ -122,14 +128,25 @@ def inner(resource):
         if resource["kind"] == "RayJob":
             arguments(resource)
         if resource["kind"] == "RayService":
-            (application,) = ServeDeploySchema(
-                **yaml.safe_load(resource["spec"]["serveConfigV2"])
-            ).applications
-            validate(ServeConfig, application.args, where="args")
+            serve(yaml.safe_load(resource["spec"]["serveConfigV2"]))
         _derive_autoscaling_config_from_ray_cr(as_cluster(resource))
     except (MATSError, ValidationError, ValueError, SystemExit, AssertionError) as error:
         return [f"inner: {error!r}"]
     return []
+
+
+def serve(tree):
+    """Load what Serve deploys; its schema lets words pass that it does not know."""
+    parts = [(ServeDeploySchema, tree), (HTTPOptionsSchema, tree.get("http_options", {}))]
+    parts += [(LoggingConfig, tree.get("logging_config", {}))]
+    for application in tree.get("applications", []):
+        parts.append((ServeApplicationSchema, application))
+        parts += [(DeploymentSchema, one) for one in application.get("deployments", [])]
+    for schema, part in parts:
+        if unknown := part.keys() - schema.model_fields:
+            raise ValueError(f"{schema.__name__} has no {sorted(unknown)}")
+    (application,) = ServeDeploySchema(**tree).applications
+    validate(ServeConfig, application.args, where="args")
 
 
 def as_cluster(resource):
