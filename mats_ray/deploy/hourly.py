@@ -44,7 +44,7 @@ def hourly_cost(cluster: Mapping[str, Any]) -> HourlyCost:
     Raises:
         ConfigError: It has no node types, or an instance type without a known price.
     """
-    types, head = cluster.get("available_node_types"), cluster.get("head_node_type")
+    types, head = cluster.get("available_node_types"), str(cluster.get("head_node_type"))
     if not isinstance(types, dict) or head not in types:
         raise ConfigError("the cluster has no available_node_types, or no head_node_type among them")
     idle = full = _price(head, types[head])
