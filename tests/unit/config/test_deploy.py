@@ -55,7 +55,7 @@ def test_an_image_without_one_is_refused(image):
         ),
         ({"volume": {"path": "data"}}, "volume.path = 'data' is not allowed"),
         ({"volume": {"path": "/"}}, "volume.path = '/' is not allowed"),
-        ({"queu": "a"}, "unknown key queu = 'a'; allowed here: caption, cpu, evaluate"),
+        ({"queuue": "a"}, "unknown key queuue = 'a'; allowed here: caption, cpu, evaluate"),
         ({"head": {"cpus": 1, "memory_gb": 1, "node_selector": {"a b": "c"}}}, "is not allowed"),
     ],
 )
