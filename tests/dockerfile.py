@@ -140,11 +140,12 @@ class Build:
             making.rename(root)
         return root
 
-    def start(self, name: str) -> Stage:
-        """Begin a stage: a copy of the base, with the host's resolver, certificates and mounts."""
+    def start(self, name: str, *, again: bool) -> Stage:
+        """Begin a stage, a copy of the base; or enter it again, with the host's resolver and mounts."""
         root = self.scratch / name
-        subprocess.run(["rm", "-rf", "--one-file-system", root], check=True)
-        subprocess.run(["cp", "-a", self.base(), root], check=True)
+        if not again:
+            subprocess.run(["rm", "-rf", "--one-file-system", root], check=True)
+            subprocess.run(["cp", "-a", self.base(), root], check=True)
         for path in ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf"):
             if Path(path).is_file():
                 shutil.copyfile(path, f"{root}{path}")
@@ -153,8 +154,14 @@ class Build:
             subprocess.run(["mount", "--bind", path, f"{root}{path}"], check=True)
         return Stage(root, environment={"PATH": BASE_PATH, "HOME": "/home/ray"} | self.passed)
 
-    def do(self, step: Step) -> None:
-        """Carry out one instruction."""
+    def do(self, step: Step, *, again: bool = False) -> None:
+        """Carry out one instruction; of one that an earlier call has done, only what it sets."""
+        if again and step.keyword in ("RUN", "COPY"):
+            return
+        if step.keyword == "FROM":
+            name = step.rest.partition(" AS ")[2]
+            self.stage = self.stages[name] = self.start(name, again=again)
+            return
         handler = getattr(self, f"on_{step.keyword.lower()}", None)
         if handler is None:  # EXPOSE, LABEL, HEALTHCHECK, CMD: said of the image, run by nobody here
             self.metadata.setdefault(step.keyword, []).append(self.now.value(step.rest))
@@ -165,10 +172,6 @@ class Build:
     def now(self) -> Stage:
         assert self.stage is not None
         return self.stage
-
-    def on_from(self, rest: str) -> None:
-        _, _, name = rest.partition(" AS ")
-        self.stage = self.stages[name] = self.start(name)
 
     def on_arg(self, rest: str) -> None:
         name, equals, default = rest.partition("=")
@@ -239,15 +242,22 @@ def main() -> int:
         "--pass", action="append", default=[], dest="passed", metavar="NAME", help="a variable"
     )
     parser.add_argument("--bind", action="append", default=[], metavar="DIR", help="a folder of this machine")
+    parser.add_argument("--resume", action="store_true", help="go on after the last step that was done")
     args = parser.parse_args()
     given = dict(one.split("=", 1) for one in args.build_arg)
     args.scratch.mkdir(parents=True, exist_ok=True)
     build = Build(args.scratch.resolve(), given=given, passed=args.passed, binds=args.bind)
+    record = args.scratch / "done.json"
+    before = json.loads(record.read_text()) if args.resume and record.exists() else []
+    done: list[list[str]] = []
     for step in steps((ROOT / "Dockerfile").read_text()):
         print(f"{step.line}: {step.keyword} {step.rest[:100]}", flush=True)
         began = time.monotonic()
+        done.append([step.keyword, step.rest])
+        again = before[: len(done)] == done
         try:
-            build.do(step)
+            build.do(step, again=again)
+            record.write_text(json.dumps(before if again else done))
         except subprocess.CalledProcessError as error:
             print(f"line {step.line} failed with exit code {error.returncode}", file=sys.stderr)
             return 1
