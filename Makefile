@@ -9,7 +9,7 @@ MODEL  ?= out/demo/model
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve walkthrough test lint bench gpu lock clean
+.PHONY: help install demo serve walkthrough test lint bench gpu lock manifests clean
 
 # Ray's workers, DeepSpeed (ninja) and `ray job submit` find their programs on PATH, not beside the interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -78,6 +78,13 @@ lock: ## Solve pyproject.toml into requirements.lock, keeping versions that stil
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --annotation-style line \
 		-o requirements.lock $(ARGS)
 	sed -i -E '/^(cuda-|nvidia-|triton=)/d' requirements.lock
+
+manifests: ## Write deploy/kuberay again from the configurations that it is made of
+	mats deploy render --config configs/toy.yaml --config configs/overlays/kuberay_cpu.yaml --out deploy/kuberay/base
+	mats deploy render --config configs/toy.yaml --config configs/overlays/kuberay_cpu.yaml \
+		--overlay-of deploy/kuberay/base --out deploy/kuberay/overlays/cpu
+	mats deploy render --config configs/mats_llama_7b.yaml --config configs/overlays/kuberay_gpu_a100.yaml \
+		--overlay-of deploy/kuberay/base --out deploy/kuberay/overlays/gpu-a100
 
 clean: ## Remove out/, build output and caches; .venv stays
 	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -55,6 +55,18 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
     ): "needs a file with an error; tests/integration/test_caption.py does it",
     ("docs/batch.md", "mats plan --config"): "loads nothing; tests/unit/cli/test_plan.py does it",
     ("docs/data.md", "mats prepare --config run.yaml"): "needs published data sets",
+    ("docs/deployment.md", "docker build"): "needs a container engine; tests/dockerfile.py runs its steps",
+    ("docs/deployment.md", "unshare --mount"): "needs root, minutes and gigabytes",
+    (
+        "docs/deployment.md",
+        "docker compose up",
+    ): "needs a container engine; tests/unit/test_compose.py checks it",
+    ("docs/deployment.md", "docker compose exec"): "needs a container engine",
+    (
+        "docs/deployment.md",
+        "mats deploy render",
+    ): "needs Kubernetes; tests/unit/deploy checks what is written",
+    ("docs/deployment.md", "mats plan"): "loads nothing; tests/unit/cli/test_plan.py does it",
     ("docs/evaluation.md", "mats evaluate --list"): "needs published data sets",
     ("docs/scale.md", "python -m benchmarks"): "takes twenty minutes of an idle machine",
     (

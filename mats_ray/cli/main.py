@@ -35,6 +35,7 @@ COMMANDS = {
     "config": "show or validate a configuration",
     "rehearse": "run every stage of a configuration on stand-ins of its pretrained parts",
     "plan": "what a run will need on given GPUs, by arithmetic",
+    "deploy": "write the Kubernetes resources of a configuration",
     "doctor": "check this machine: versions, devices, write access",
 }
 TOY_INPUTS = {"embed": "ensure_texts", "train": "ensure_training_data"}

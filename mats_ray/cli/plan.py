@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DOLLARS",
         help=f"per GPU and hour (default: {PRICES_FROM})",
     )
+    parser.add_argument("--cluster", metavar="YAML", help="a cluster for `ray up`: what it costs per hour")
     caption = parser.add_argument_group("captioning a bucket, in place of training")
     caption.add_argument("--objects", type=int, metavar="N", help="objects in the bucket")
     caption.add_argument("--seconds-per-clip", type=float, metavar="S", help="of each object (default: 10)")
@@ -85,9 +86,20 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     config = config_of(args)
     lines = _training(config, args) if args.objects is None else _captioning(config, args)
+    if args.cluster is not None:
+        lines |= _cluster(args.cluster)
     for key, value in lines.items():
         print(f"{key + ':':<23}{value}")
     return 0
+
+
+def _cluster(path: str) -> dict[str, str]:
+    from pathlib import Path
+
+    from mats_ray.config.base import read_yaml
+    from mats_ray.deploy.hourly import hourly_cost
+
+    return {"cluster": str(hourly_cost(read_yaml(Path(path))))}
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from mats_ray.config.base import StrictConfig, Tree, assemble, merge, read_yaml,
 from mats_ray.config.bridge import STATE_FILES, TEXT_MEMORY, BridgeName, ProjectionConfig, SpectralConfig
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.data import DataConfig
+from mats_ray.config.deploy import DeployConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import CLAPConfig, ModelConfig
 from mats_ray.config.santa import MemoryConfig, SantaConfig, bridge_in_use
@@ -40,6 +41,8 @@ class RunConfig(StrictConfig):
     generation: GenerationConfig = GenerationConfig()
     caption: CaptionConfig = CaptionConfig()
     serve: ServeConfig = ServeConfig()
+    deploy: DeployConfig | None = None
+    """Where this runs on Kubernetes; only ``mats deploy`` reads it."""
     toy: ToyConfig | None = None
     """Present: CLAP, language model and texts that no other key names are built offline."""
 

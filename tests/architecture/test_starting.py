@@ -19,11 +19,12 @@ LIGHT = {
         490,
         TORCH | RAY | CODECS,
     ),
+    "Kubernetes resources": ("mats_ray.cli.deploy, mats_ray.deploy.render", 520, TORCH | RAY | CODECS),
     "plan of a bucket": ("mats_ray.cli.plan, mats_ray.caption.capacity", 530, TORCH | RAY | CODECS),
     "reader of a training run": ("mats_ray.data.shared_spans", 510, TORCH | RAY | CODECS),
     "planning a caption job": ("mats_ray.caption.job", 620, TORCH | RAY),
     "driver of a caption job": ("mats_ray.caption.on_ray, mats_ray.cli.on_ray", 1750, TORCH),
-    "decoder of a caption job": ("mats_ray.caption.decode", 560, TORCH | RAY),
+    "decoder of a caption job": ("mats_ray.caption.decode", 570, TORCH | RAY),
     "decoder of the service": (
         "mats_ray.serving.decoding.child",
         360,

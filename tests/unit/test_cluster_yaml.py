@@ -128,6 +128,21 @@ def test_ec2_refuses_a_profile_that_does_not_exist(cluster, ec2):
         ec2(cluster)
 
 
+def test_workers_are_spot_and_the_head_is_not_and_has_no_gpu(cluster):
+    types = cluster["available_node_types"]
+
+    assert {name for name, one in types.items() if "InstanceMarketOptions" in one["node_config"]} == {
+        "gpu",
+        "cpu",
+    }
+    assert "GPU" not in types[cluster["head_node_type"]]["resources"]
+
+
+def test_no_key_of_a_person_reaches_a_node(cluster):
+    assert all(one["node_config"]["IamInstanceProfile"] for one in cluster["available_node_types"].values())
+    assert "AWS_SECRET" not in TEXT
+
+
 def test_every_key_is_explained():
     lines = TEXT.splitlines()
     silent = [

@@ -182,3 +182,15 @@ def test_what_cannot_be_planned_is_refused(arguments, expected, capsys):
     assert main(["plan", "--config", LLAMA, *arguments]) != 0
 
     assert expected in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_cluster_has_its_cost_per_hour(capsys):
+    assert main(["plan", "--config", LLAMA, "--cluster", "cluster.yaml"]) == 0
+
+    assert "cluster:               $0.77 an hour idle, $102.93 with all workers" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_cluster_is_one_line(capsys):
+    assert main(["plan", "--config", LLAMA, "--cluster", LLAMA]) == 2
+
+    assert "has no available_node_types" in capsys.readouterr().err

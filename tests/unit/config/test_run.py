@@ -41,7 +41,7 @@ def test_one_file_needs_no_list(toy):
     [
         (
             "training.num_steps=3",
-            "unknown key training = {'num_steps': 3}; allowed here: caption, data, generation",
+            "unknown key training = {'num_steps': 3}; allowed here: caption, data, deploy, generation",
         ),
         ("train=3", "train = 3 is not allowed: input should be a valid dictionary"),
         ("train.num_steps.x=3", "train.num_steps = {'x': 3} is not allowed: input should be a valid integer"),

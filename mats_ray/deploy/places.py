@@ -1,0 +1,143 @@
+"""Paths of a configuration as pods see them: each on storage that all pods share, none with a password."""
+
+import re
+from collections.abc import Iterator
+
+from mats_ray.config import RunConfig
+from mats_ray.config.deploy import DeployConfig
+from mats_ray.errors import ConfigError
+from mats_ray.storage import is_remote, is_s3
+
+_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""Names that S3 gives to buckets."""
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_PACKAGE = "package:"
+"""Beginning of references to files of a Python package, which the image has."""
+_CHECKPOINT_FILE = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
+_SECRETS = {
+    "a password in a URL": re.compile(r"://[^/\s@]+@"),
+    "an AWS key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
+    "a signed URL": re.compile(r"(?i)[?&](x-amz-signature|sig|signature|token)="),
+    "an API key": re.compile(r"\b(sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,})"),
+    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"),
+}
+
+
+def check_places(config: RunConfig, deploy: DeployConfig) -> None:
+    """Check every path that a job or the service will use.
+
+    Raises:
+        ConfigError: A path is on the disk of one pod, names no bucket, or needs access that is not there.
+    """
+    for key, path in _paths(config, deploy):
+        _check_place(key, path, deploy)
+    for key, path in _pretrained(config):
+        if is_remote(path):
+            raise ConfigError(
+                f"{key} = {path} is read from a folder, or a hub: name an id of the hub, or a path on "
+                "deploy.volume"
+            )
+        _check_shared(key, path, deploy)
+
+
+def check_no_secrets(config: RunConfig) -> None:
+    """Check that no value looks like a secret, as all of them are written into manifests.
+
+    Raises:
+        ConfigError: One does; the message names its key, and not the value.
+    """
+    for key, text in _texts(config.model_dump(mode="json"), ""):
+        for what, pattern in _SECRETS.items():
+            if pattern.search(text):
+                raise ConfigError(
+                    f"{key} holds {what}, and manifests hold no secrets: keep it in a Secret "
+                    "(docs/deployment.md)"
+                )
+
+
+def _check_place(key: str, path: str, deploy: DeployConfig) -> None:
+    if is_s3(path):
+        bucket = path.partition("://")[2].partition("/")[0]
+        if not _BUCKET.fullmatch(bucket):
+            raise ConfigError(
+                f"{key} = {path} names no bucket: {bucket!r} is not 3 to 63 characters of a-z, 0-9, "
+                "'-' and '.'"
+            )
+        if deploy.s3 is None:
+            raise ConfigError(f"{key} = {path} needs access to S3: give deploy.s3")
+    elif not is_remote(path):
+        _check_shared(key, path, deploy)
+
+
+def _check_shared(key: str, path: str, deploy: DeployConfig) -> None:
+    if deploy.volume is None:
+        raise ConfigError(
+            f"{key} = {path} is a path of one pod, and nodes share no disk: use an s3:// path, or give "
+            "deploy.volume and a path on it"
+        )
+    if ".." in path.split("/") or not f"{path.removeprefix('file://')}/".startswith(f"{deploy.volume.path}/"):
+        raise ConfigError(
+            f"{key} = {path} is a path of one pod: use an s3:// path, or one on the volume, "
+            f"{deploy.volume.path}/..."
+        )
+
+
+def _paths(config: RunConfig, deploy: DeployConfig) -> Iterator[tuple[str, str]]:
+    """Yield key and path of everything that is read or written."""
+    yield "output_dir", config.output_dir
+    named = {
+        "data.triplets": config.data.triplets,
+        "data.embedded": config.data.embedded,
+        "data.prepare.descriptions": config.data.prepare.descriptions,
+        "memory.path": config.memory.path,
+        "train.init_from": config.train.init_from,
+        "train.validation.data": config.train.validation.data,
+        "caption.embeddings": config.caption.embeddings,
+        "serve.model": config.serve.model if "model" in config.serve.model_fields_set else None,
+    }
+    if deploy.caption is not None:
+        named |= {"deploy.caption.audio": deploy.caption.audio, "deploy.caption.out": deploy.caption.out}
+    yield from ((key, path) for key, path in named.items() if path is not None)
+    for index, source in enumerate(config.data.prepare.sources):
+        yield f"data.prepare.sources.{index}.path", source.path
+        for role, paths in source.companions.items():
+            yield from ((f"data.prepare.sources.{index}.companions.{role}", path) for path in paths)
+    yield from _evaluation(deploy)
+
+
+def _pretrained(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Yield references to pretrained parts that are paths; the rest are ids of a hub, or packages."""
+    references = {
+        "model.clap.ref": config.model.clap.ref,
+        "model.clap.tokenizer": config.model.clap.tokenizer,
+        "model.llm.path": config.model.llm.path,
+    }
+    for key, reference in references.items():
+        if reference is None or reference.startswith(_PACKAGE):
+            continue
+        if not _HUB_ID.fullmatch(reference) or reference.endswith(_CHECKPOINT_FILE):
+            yield key, reference
+
+
+def _evaluation(deploy: DeployConfig) -> Iterator[tuple[str, str]]:
+    if deploy.evaluate is None:
+        return
+    yield "deploy.evaluate.out", deploy.evaluate.out
+    if deploy.evaluate.model is not None:
+        yield "deploy.evaluate.model", deploy.evaluate.model
+    for index, benchmark in enumerate(deploy.evaluate.benchmarks):
+        for name in ("annotations", "audio", "answers", "verdicts"):
+            if (path := getattr(benchmark, name)) is not None:
+                yield f"deploy.evaluate.benchmarks.{index}.{name}", path
+
+
+def _texts(tree: object, key: str) -> Iterator[tuple[str, str]]:
+    """Yield every text of a tree with its dotted key."""
+    if isinstance(tree, str):
+        yield key, tree
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _texts(value, f"{key}.{index}")
