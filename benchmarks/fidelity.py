@@ -33,10 +33,10 @@ from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.models import mats
 from mats_ray.models.bridges.bridge import NoBridge
+from mats_ray.models.bridges.kmeans import kmeans
 from mats_ray.models.bridges.santa import Santa
 from mats_ray.models.clap import load_clap
 from mats_ray.models.directory import read_info
-from mats_ray.models.kmeans import kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.splice import pad_left

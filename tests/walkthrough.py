@@ -55,6 +55,7 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
     ): "needs a file with an error; tests/integration/test_caption.py does it",
     ("docs/batch.md", "mats plan --config"): "loads nothing; tests/unit/cli/test_plan.py does it",
     ("docs/data.md", "mats prepare --config run.yaml"): "needs published data sets",
+    ("docs/training.md", "mats rehearse"): "takes half an hour; tests/integration/test_rehearsal.py does it",
     ("docs/deployment.md", "docker build"): "needs a container engine; tests/dockerfile.py runs its steps",
     ("docs/deployment.md", "unshare --mount"): "needs root, minutes and gigabytes",
     (

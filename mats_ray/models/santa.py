@@ -21,8 +21,8 @@ from torch.nn.functional import embedding_bag, normalize
 from mats_ray.config.model import NOISE_VARIANCE
 from mats_ray.config.santa import MemoryConfig, SantaConfig
 from mats_ray.errors import ModelError, abbreviated
+from mats_ray.models.bridges.kmeans import Centroids, KMeansResult, kmeans
 from mats_ray.models.foreign import one_error
-from mats_ray.models.kmeans import Centroids, KMeansResult, kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.weights import NativeName, check_tensors, dim, read_safetensors, safetensors_metadata
 

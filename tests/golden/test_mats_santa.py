@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mats_ray.models.kmeans import kmeans
+from mats_ray.models.bridges.kmeans import kmeans
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.santa import transfer_as_upstream
 from tests.golden.clap_checkpoints import assert_near

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mats_ray.models.kmeans import kmeans
+from mats_ray.models.bridges.kmeans import kmeans
 
 
 @st.composite

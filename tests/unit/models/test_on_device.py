@@ -16,6 +16,7 @@ from mats_ray.config.generation import PROFILES
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.batching import RunningBatch, check_request
 from mats_ray.infer.engine import GenerationRequest
+from mats_ray.models.bridges.bridge import NoBridge
 from mats_ray.models.generation.kv_cache import read_prompts
 from mats_ray.models.generation.search import Penalties, SearchSettings, TokenSequence, advance, make_search
 from mats_ray.models.mats import MATS, TrainBatch
@@ -165,7 +166,7 @@ def test_the_engines_batch_reads_from_the_device_once_a_step(answerer, kind):
     requests = requests_of(KINDS[kind])
     expected = answered(answerer, requests)
     with torch.no_grad(), SimulatedDevice() as device:
-        there = replace(answerer, model=move_copy(answerer.model), memory=None, device=NAME)
+        there = replace(answerer, model=move_copy(answerer.model), bridge=NoBridge(), device=NAME)
 
         found = answered(there, requests, device)
 

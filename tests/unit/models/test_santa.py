@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from mats_ray.errors import ModelError
-from mats_ray.models.kmeans import KMeansResult, kmeans
+from mats_ray.models.bridges.kmeans import KMeansResult, kmeans
 from mats_ray.models.noise import inject_noise
 from mats_ray.models.santa import SantaMemory
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mats_ray.models.kmeans import KMeansResult
+from mats_ray.models.bridges.kmeans import KMeansResult
 from mats_ray.models.santa import SantaMemory
 from mats_ray.models.upstream.santa import transfer_as_upstream
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mats_ray.models import kmeans as module
-from mats_ray.models.kmeans import assign, kmeans, plus_plus_start
+from mats_ray.models.bridges import kmeans as module
+from mats_ray.models.bridges.kmeans import assign, kmeans, plus_plus_start
 
 DIRECT = "donot_use_mm_for_euclid_dist"
 
