@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mats_ray.storage import Environment
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  hooks
 from tests.world import tiny_model_dir
 
 torch.set_num_threads(1)

@@ -1,0 +1,59 @@
+"""The page of the Python API: every name in an ``__all__``, by mkdocstrings, which reads the sources."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2] / "mats_ray"
+HEAD = """\
+# Python
+
+Every name in an `__all__`: what is not here may change at any time. Made from the sources. Importing `mats_ray` loads neither
+torch nor Ray; a name brings what it needs when it is first used.
+
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [HEAD]
+    for package, names in public_names().items():
+        parts.append(f"## {package} {{ #{package.replace('.', '-')} }}\n\n")
+        for name, target in names.items():
+            parts.append(
+                f"::: {target}\n    options:\n      heading: {package}.{name}\n      toc_label: {name}\n\n"
+            )
+    return "".join(parts)
+
+
+def public_names() -> dict[str, dict[str, str]]:
+    """Return, for each package with an ``__all__``, its public names and where each is defined."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("__init__.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        if names := list(_exported(tree)):
+            places = _places(tree)
+            package = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+            found[package] = {name: f"{places[name]}.{name}" for name in names if name != "__version__"}
+    return found
+
+
+def _exported(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
+            yield from ast.literal_eval(node.value)
+
+
+def _places(tree: ast.Module) -> dict[str, str]:
+    """Return the module that each name is imported from, also where only type checkers import it."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    places = {alias.name: str(node.module) for node in imports for alias in node.names}
+    return {name: _definition(name, module) for name, module in places.items()}
+
+
+def _definition(name: str, module: str) -> str:
+    """Follow a name through packages that only pass it on."""
+    path = PACKAGE.parent.joinpath(*module.split("."), "__init__.py")
+    if path.is_file():
+        return _places(ast.parse(path.read_text("utf-8"))).get(name, module)
+    return module
