@@ -66,7 +66,7 @@ lint: install ## Check style, types, layers and spelling
 docs: install $(TOOLS)/.installed ## Build the documentation into build/site; links are checked, nothing is fetched
 	python -m docs.site build/pages
 	@rm -rf build/site
-	$(TOOLS)/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs build --quiet --strict
 	python -m docs.site --check build/site
 
 dist: $(TOOLS)/.installed ## Build sdist and wheel into dist/ and check them

@@ -1,7 +1,8 @@
 """In CI a test may be skipped for what a machine cannot have, ``../shared`` and a GPU, and for nothing else.
 
-Where ``MATS_FAIL_ON_SKIP`` is set, as ``.ci/run`` sets it, any other skip is a failure that names its reason: a
-missing browser, a package that has left the lock, a file that has moved. ``tests/conftest.py`` takes the hooks.
+Where ``MATS_FAIL_ON_SKIP`` is set, as ``.ci/run`` sets it, any other skip is a failure that names its reason:
+a missing browser, a package that has left the lock, a file that has moved. ``tests/conftest.py`` takes the
+hooks.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The tree that mkdocs reads: the repository's pages where they lie, the files they link to, the reference."""
+"""The tree that mkdocs reads: the pages where they lie, the files they link to, the reference."""
 
 import re
 import shutil

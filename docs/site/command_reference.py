@@ -10,8 +10,8 @@ from mats_ray.cli.main import COMMANDS, build_parser
 HEAD = """\
 # Commands
 
-Made from the parsers of `mats_ray/cli`. Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 the run
-failed, 2 bad usage or configuration, 130 interrupted, 141 nobody reads stdout any more.
+Made from the parsers of `mats_ray/cli`. Results go to stdout, progress and logs to stderr. Exit codes:
+0 done, 1 the run failed, 2 bad usage or configuration, 130 interrupted, 141 nobody reads stdout any more.
 
 """
 WIDTH = 100

@@ -4,6 +4,7 @@ Types and bounds are those of the classes' JSON schema, meanings the docstrings 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,9 @@ from mats_ray.config.evaluate import EvaluateConfig
 HEAD = """\
 # Configuration
 
-Made from the classes of `mats_ray/config`. A file holds only what it changes; later files win over earlier ones, then
-`--set section.key=value`. An unknown key, a value out of bounds or a key that occurs twice is one line that names it, and
-exit code 2. `mats config show` prints what a configuration resolves to.
+Made from the classes of `mats_ray/config`. A file holds only what it changes; later files win over earlier
+ones, then `--set section.key=value`. An unknown key, a value out of bounds or a key that occurs twice is one line
+that names it, and exit code 2. `mats config show` prints what a configuration resolves to.
 
 """
 ROOTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
@@ -132,8 +133,12 @@ def _number(schema: Schema, _: Schema) -> str:
         ("multipleOf", "in multiples of"),
     ):
         if key in schema:
-            parts.append(f"{word} {schema[key]:,}".replace(".0", ""))
-    return " ".join(parts).replace("integer above 0", "positive integer").replace("number above 0", "positive number")
+            parts.append(f"{word} {_digits(schema[key])}")
+    return re.sub(r"^(\w+) above 0(?= |$)", r"positive \1", " ".join(parts))
+
+
+def _digits(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
 
 
 def _text(schema: Schema, _: Schema) -> str:

@@ -7,8 +7,9 @@ from mats_ray.evaluate.benchmark import Benchmark, benchmark_names, find_benchma
 HEAD = """\
 # Data
 
-Made from `mats_ray/data/sources/registry.py` and `mats_ray/evaluate/benchmarks`. Licences are those of the annotations, as their
-authors state them, "unknown" where none was found: a pointer, not advice. Audio has licences of its own.
+Made from `mats_ray/data/sources/registry.py` and `mats_ray/evaluate/benchmarks`. Licences are those of the
+annotations, as their authors state them, "unknown" where none was found: a pointer, not advice. Audio has
+licences of its own.
 
 """
 MODELS = ("MATS-GPT2", "MATS-LLaMA")
@@ -22,7 +23,9 @@ def page() -> str:
         "Names of files are patterns; of sources without one, the names of audio files are the data.\n\n"
         + table(("source", "task", "files", "trained on", "licence"), map(_source, SOURCES))
         + "\n## Benchmarks\n\n"
-        + table(("benchmark", "data", "where", "samples", "licence", *MODELS), map(_benchmark, benchmark_names()))
+        + table(
+            ("benchmark", "data", "where", "samples", "licence", *MODELS), map(_benchmark, benchmark_names())
+        )
     )
 
 

@@ -8,8 +8,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "mats_ray"
 HEAD = """\
 # Python
 
-Every name in an `__all__`: what is not here may change at any time. Made from the sources. Importing `mats_ray` loads neither
-torch nor Ray; a name brings what it needs when it is first used.
+Every name in an `__all__`: what is not here may change at any time. Made from the sources. Importing
+`mats_ray` loads neither torch nor Ray; a name brings what it needs when it is first used.
 
 """
 
@@ -52,8 +52,7 @@ def _places(tree: ast.Module) -> dict[str, str]:
 
 
 def _definition(name: str, module: str) -> str:
-    """Follow a name through packages that only pass it on."""
-    path = PACKAGE.parent.joinpath(*module.split("."), "__init__.py")
-    if path.is_file():
-        return _places(ast.parse(path.read_text("utf-8"))).get(name, module)
-    return module
+    """Follow a name through modules that only pass it on."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _places(ast.parse(source.read_text("utf-8"))).get(name, module) if source.is_file() else module

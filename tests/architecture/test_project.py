@@ -109,7 +109,9 @@ def test_a_release_needs_tag_version_and_changelog_to_agree():
     assert f'__version__ = "{mats_ray.__version__}"\n' in (ROOT / "mats_ray" / "version.py").read_text()
 
 
-@pytest.mark.parametrize("form", sorted((GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "form", sorted((GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda path: path.stem
+)
 def test_an_issue_form_is_one(form):
     tree = yaml.safe_load(form.read_text())
     fields = [field for field in tree["body"] if field["type"] != "markdown"]
@@ -143,9 +145,13 @@ def test_the_changelog_is_in_the_form_of_keep_a_changelog():
     assert releases[0].startswith("[Unreleased]\n")
     for release in releases:
         heading, _, body = release.partition("\n")
-        assert heading == "[Unreleased]" or re.fullmatch(rf"\[{SEMANTIC}\] - \d{{4}}-\d\d-\d\d( \[YANKED\])?", heading)
+        assert heading == "[Unreleased]" or re.fullmatch(
+            rf"\[{SEMANTIC}\] - \d{{4}}-\d\d-\d\d( \[YANKED\])?", heading
+        )
         kinds = re.findall(r"^### (.+)$", body, re.M)
-        assert kinds == [kind for kind in CHANGES if kind in kinds], "kinds of changes, each once, in their order"
+        assert kinds == [kind for kind in CHANGES if kind in kinds], (
+            "kinds of changes, each once, in their order"
+        )
         for part in re.split(r"^### .+$", body, flags=re.M)[1:]:
             lines = part.strip().splitlines()
             assert lines

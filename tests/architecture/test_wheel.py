@@ -1,6 +1,6 @@
 """What is released: an sdist, the wheel made from it, and that wheel installed, run, and complete.
 
-Built by setuptools without a network, in copies: the tree stays as it is. ``make dist`` builds and checks the same with
+Built by setuptools without a network, in copies: the tree stays as it is. ``make dist`` does the same with
 ``build`` and ``twine``.
 """
 
@@ -59,7 +59,18 @@ def wheel(sdist, tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """The wheel in a folder of its own; what it depends on comes from this environment."""
     folder = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--no-index", "--target", str(folder), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(folder),
+        str(wheel),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -73,7 +84,12 @@ def run(installed, tmp_path_factory):
 
     def run_command(*words):
         return subprocess.run(
-            words, cwd=cwd, env=environment | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=False
+            words,
+            cwd=cwd,
+            env=environment | {"PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     return run_command
@@ -89,13 +105,21 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mats_ray").rglob("*.py")}
 
     assert modules | data_files() <= names
-    assert {name.split("/")[0] for name in names} == {"mats_ray", f"mats_ray-{mats_ray.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "mats_ray",
+        f"mats_ray-{mats_ray.__version__}.dist-info",
+    }
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/NOTICE") for name in names)
 
 
 def test_page_examples_templates_and_types_are_among_its_data():
-    kinds = {"serving/http/page/examples/dog.ogg", "evaluate/report/page.html", "toy/report/page.html", "py.typed"}
+    kinds = {
+        "serving/http/page/examples/dog.ogg",
+        "evaluate/report/page.html",
+        "toy/report/page.html",
+        "py.typed",
+    }
 
     assert {f"mats_ray/{name}" for name in kinds} <= data_files()
 
@@ -108,7 +132,9 @@ def test_its_metadata_name_python_and_what_it_needs(wheel):
     assert f"Requires-Python: {project['requires-python']}" in metadata
     assert "License-Expression: Apache-2.0" in metadata
     assert f"Requires-Dist: ray[data,default,serve,train]=={ray_version(project)}" in metadata
-    assert {f"Provides-Extra: {extra}" for extra in project["optional-dependencies"]} <= set(metadata.splitlines())
+    assert {f"Provides-Extra: {extra}" for extra in project["optional-dependencies"]} <= set(
+        metadata.splitlines()
+    )
 
 
 def ray_version(project):
@@ -122,7 +148,10 @@ def test_the_installed_package_is_what_runs(run, installed):
 
 
 def test_its_command_says_what_it_can(run, installed):
-    help_, version = run(str(installed / "bin" / "mats"), "--help"), run(str(installed / "bin" / "mats"), "--version")
+    help_, version = (
+        run(str(installed / "bin" / "mats"), "--help"),
+        run(str(installed / "bin" / "mats"), "--version"),
+    )
 
     assert help_.returncode == 0, help_.stderr
     assert {"demo", "train", "caption", "serve"} <= set(help_.stdout.split())

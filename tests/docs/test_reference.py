@@ -26,7 +26,10 @@ from tests.architecture.source import ROOT
 
 def cells(page):
     """The first cell of each row of the tables of a page, as text."""
-    return [re.sub(r"&#(\d+);", lambda m: chr(int(m[1])), cell) for cell in re.findall(r"^\| <code>(.*?)</code>", page, re.M)]
+    return [
+        re.sub(r"&#(\d+);", lambda m: chr(int(m[1])), cell)
+        for cell in re.findall(r"^\| <code>(.*?)</code>", page, re.M)
+    ]
 
 
 def section_of(page, title):
@@ -48,7 +51,9 @@ def test_every_option_that_help_prints_is_in_the_page(commands, command, monkeyp
     printed = {option for text in helps for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.M)}
     section = section_of(commands, f"mats {command}")
 
-    assert printed - {"--help"} == {one for cell in cells(section) for one in cell.split(", ") if one[0] == "-"}
+    assert printed - {"--help"} == {
+        one for cell in cells(section) for one in cell.split(", ") if one[0] == "-"
+    }
     assert COMMANDS[command][1:20] in section
 
 
@@ -76,7 +81,11 @@ def leaves(model, prefix=""):
 def test_every_key_of_a_configuration_is_in_the_page(kind):
     page = cells(configuration_reference.page())
     written = {key.path for section in configuration_reference.sections(kind) for key in section.keys}
-    given = {"benchmarks": [{"name": "a", "annotations": "b"}], "out": "c"} if kind is EvaluateConfig else {"toy": {}}
+    given = (
+        {"benchmarks": [{"name": "a", "annotations": "b"}], "out": "c"}
+        if kind is EvaluateConfig
+        else {"toy": {}}
+    )
     example = kind.model_validate(given)
 
     assert written >= set(leaves(example))
@@ -96,7 +105,10 @@ def test_keys_inside_lists_and_of_absent_sections_are_there():
 
 def key(path):
     return next(
-        key for section in configuration_reference.sections(RunConfig) for key in section.keys if key.path == path
+        key
+        for section in configuration_reference.sections(RunConfig)
+        for key in section.keys
+        if key.path == path
     )
 
 
@@ -135,7 +147,9 @@ def test_every_public_name_is_in_the_page_under_the_module_that_defines_it():
             module, _, name = target.rpartition(".")
             path = ROOT.joinpath(*module.split("."))
             source = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-            assert re.search(rf"^(?:class|def|async def) {name}\b|^{name}\b", source.read_text(), re.M), target
+            assert re.search(rf"^(?:class|def|async def) {name}\b|^{name}\b", source.read_text(), re.M), (
+                target
+            )
 
 
 def test_every_metric_is_in_the_page():
@@ -149,7 +163,9 @@ def test_every_source_and_benchmark_is_in_the_page():
 def test_the_numbers_to_expect_are_those_of_the_benchmarks():
     """The table of ``docs/reproduce.md`` has every published number of both models, and no other."""
     rows = re.findall(
-        r"^\| (\d) \| `(\w+)` \| (\S+) \| ([\d.]+) \| ([\d.]+) \|$", (ROOT / "docs" / "reproduce.md").read_text(), re.M
+        r"^\| (\d) \| `(\w+)` \| (\S+) \| ([\d.]+) \| ([\d.]+) \|$",
+        (ROOT / "docs" / "reproduce.md").read_text(),
+        re.M,
     )
 
     written = {(name, measure): (float(gpt2), float(llama)) for _, name, measure, gpt2, llama in rows}
