@@ -19,8 +19,8 @@ HEAD = """\
 # Configuration
 
 Made from the classes of `mats_ray/config`. A file holds only what it changes; later files win over earlier
-ones, then `--set section.key=value`. An unknown key, a value out of bounds or a key that occurs twice is one line
-that names it, and exit code 2. `mats config show` prints what a configuration resolves to.
+ones, then `--set section.key=value`. An unknown key, a value out of bounds or a key that occurs twice is one
+line that names it, and exit code 2. `mats config show` prints what a configuration resolves to.
 
 """
 ROOTS: tuple[tuple[str, str, type[BaseModel]], ...] = (

@@ -32,9 +32,11 @@ def public_names() -> dict[str, dict[str, str]]:
     for path in sorted(PACKAGE.rglob("__init__.py")):
         tree = ast.parse(path.read_text("utf-8"))
         if names := list(_exported(tree)):
-            places = _places(tree)
+            places = _imports(tree)
             package = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
-            found[package] = {name: f"{places[name]}.{name}" for name in names if name != "__version__"}
+            found[package] = {
+                name: _definition(name, places[name]) for name in names if name != "__version__"
+            }
     return found
 
 
@@ -44,15 +46,15 @@ def _exported(tree: ast.Module) -> Iterator[str]:
             yield from ast.literal_eval(node.value)
 
 
-def _places(tree: ast.Module) -> dict[str, str]:
+def _imports(tree: ast.Module) -> dict[str, str]:
     """Return the module that each name is imported from, also where only type checkers import it."""
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    places = {alias.name: str(node.module) for node in imports for alias in node.names}
-    return {name: _definition(name, module) for name, module in places.items()}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in nodes for alias in node.names}
 
 
 def _definition(name: str, module: str) -> str:
-    """Follow a name through modules that only pass it on."""
+    """Follow a name through modules that only pass it on, and return its full name where it is defined."""
     path = PACKAGE.parent.joinpath(*module.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return _places(ast.parse(source.read_text("utf-8"))).get(name, module) if source.is_file() else module
+    places = _imports(ast.parse(source.read_text("utf-8")))
+    return _definition(name, places[name]) if name in places else f"{module}.{name}"

@@ -1,6 +1,7 @@
 """The rule of ``tests/skips.py``: what may be skipped in CI, and what then fails the run."""
 
 import os
+import re
 import stat
 import subprocess
 
@@ -10,73 +11,56 @@ from tests.architecture.source import ROOT
 from tests.skips import VARIABLE
 
 pytest_plugins = "pytester"
-NO_CHROMIUM = "there is no Chromium: apt-get install chromium"
-ALLOWED = (
-    "no recordings at /somewhere/shared/data/esc10",
-    "needs ../shared/data/kuberay",
-    "needs CUDA",
-    "there is no GPU",
-)
+MODULE = """
+    import pytest
+
+    @pytest.mark.skipif(True, reason="there is no Chromium: apt-get install chromium")
+    def test_without_a_program(): ...
+
+    def test_in_its_middle(): pytest.importorskip("no_such_package")
+
+    @pytest.mark.parametrize("reason", [
+        "no recordings at /somewhere/shared/data/esc10", "needs ../shared/data/kuberay", "needs CUDA",
+        "no GPU",
+    ])
+    def test_allowed(reason): pytest.skip(reason)
+
+    @pytest.mark.xfail
+    def test_that_is_expected_to_fail(): assert False
+"""
+WHOLE = "import pytest\npytest.importorskip('no_such_package')\ndef test_it(): ..."
 
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Run one module of tests with the hooks, in CI or not; yields the outcomes and the output."""
+    """Run two modules of tests with the hooks, in CI or not; return result and reasons by test."""
 
-    def run_tests(code, *, ci=True):
+    def run_tests(*, ci):
         monkeypatch.setenv(VARIABLE, "1" if ci else "")
-        pytester.makepyfile(code)
-        result = pytester.runpytest_inprocess("-p", "tests.skips", "-p", "no:randomly", "-q")
-        return result, result.stdout.str()
+        pytester.makepyfile(test_module=MODULE, test_whole=WHOLE)
+        result = pytester.runpytest_inprocess("-p", "tests.skips", "-q", "--continue-on-collection-errors")
+        found = re.findall(rf"(\S+) is skipped where {VARIABLE} is set: (.+)", result.stdout.str())
+        return result, dict(found)
 
     return run_tests
 
 
-def skipped(reason):
-    return f"import pytest\n@pytest.mark.skipif(True, reason={reason!r})\ndef test_it(): ...\n"
+def test_in_ci_a_skip_fails_with_its_reason_unless_the_machine_cannot_help_it(run):
+    result, reasons = run(ci=True)
 
-
-def test_a_skip_fails_in_ci_with_its_reason(run):
-    result, output = run(skipped(NO_CHROMIUM))
-
-    result.assert_outcomes(failed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert f"test_it is skipped where {VARIABLE} is set: Skipped: {NO_CHROMIUM}" in output
-
-
-def test_a_skip_in_the_middle_of_a_test_fails_too(run):
-    result, output = run("import pytest\ndef test_it(): pytest.importorskip('no_such_package')")
-
-    result.assert_outcomes(failed=1)
-    assert "no_such_package" in output
-
-
-def test_a_module_that_is_skipped_whole_fails_too(run):
-    result, output = run("import pytest\npytest.importorskip('no_such_package')\ndef test_it(): ...")
-
-    result.assert_outcomes(errors=1)
+    result.assert_outcomes(failed=1, errors=2, skipped=4, xfailed=1)  # errors: before a test has begun
     assert result.ret != pytest.ExitCode.OK
-    assert "no_such_package" in output
-
-
-@pytest.mark.parametrize("reason", ALLOWED)
-def test_what_a_machine_cannot_have_may_be_missing(run, reason):
-    result, _ = run(skipped(reason))
-
-    result.assert_outcomes(skipped=1)
-    assert result.ret == pytest.ExitCode.OK
-
-
-def test_an_expected_failure_is_no_skip(run):
-    result, _ = run("import pytest\n@pytest.mark.xfail\ndef test_it(): assert 0")
-
-    result.assert_outcomes(xfailed=1)
+    assert "apt-get install chromium" in reasons["test_module.py::test_without_a_program"]
+    assert "no_such_package" in reasons["test_module.py::test_in_its_middle"]
+    assert "no_such_package" in reasons["test_whole.py"]
+    assert len(reasons) == 3
 
 
 def test_elsewhere_a_skip_is_a_skip(run):
-    result, _ = run(skipped(NO_CHROMIUM), ci=False)
+    result, reasons = run(ci=False)
 
-    result.assert_outcomes(skipped=1)
+    result.assert_outcomes(skipped=7, xfailed=1)
+    assert (result.ret, reasons) == (pytest.ExitCode.OK, {})
 
 
 @pytest.fixture
