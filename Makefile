@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOOLS  := build/tools
 MODEL  ?= out/demo/model
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve walkthrough test lint bench gpu lock manifests clean
+.PHONY: help install demo serve walkthrough test lint docs dist image bench gpu lock manifests clean
 
 # Ray's workers, DeepSpeed (ninja) and `ray job submit` find their programs on PATH, not beside the interpreter.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -62,6 +63,20 @@ lint: install ## Check style, types, layers and spelling
 		echo "== $$check"; $$check || status=1; \
 	done; exit $$status
 
+docs: install $(TOOLS)/.installed ## Build the documentation into build/site; links are checked, nothing is fetched
+	python -m docs.site build/pages
+	@rm -rf build/site
+	NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs build --quiet --strict
+	python -m docs.site --check build/site
+
+dist: $(TOOLS)/.installed ## Build sdist and wheel into dist/ and check them
+	@rm -rf dist
+	$(TOOLS)/bin/python -m build
+	$(TOOLS)/bin/twine check --strict dist/*
+
+image: ## Build the container image mats-ray:dev (needs docker)
+	docker build --tag mats-ray:dev .
+
 bench: install ## Run benchmarks/bench_*.py
 	@set -e; for file in benchmarks/bench_*.py; do \
 		[ -e "$$file" ] || { echo "There are no benchmarks/bench_*.py yet."; break; }; \
@@ -78,6 +93,15 @@ lock: ## Solve pyproject.toml into requirements.lock, keeping versions that stil
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --annotation-style line \
 		-o requirements.lock $(ARGS)
 	sed -i -E '/^(cuda-|nvidia-|triton=)/d' requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/uv pip compile -q --group tools \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --annotation-style line \
+		-o requirements-tools.lock $(ARGS)
+
+# Documentation and releases: their own packages, apart from .venv, whose versions they must not move.
+$(TOOLS)/.installed: requirements-tools.lock
+	@test -x $(TOOLS)/bin/pip || $(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/pip install -qq --disable-pip-version-check -r requirements-tools.lock
+	@touch $@
 
 manifests: ## Write deploy/kuberay again from the configurations that it is made of
 	mats deploy render --config configs/toy.yaml --config configs/overlays/kuberay_cpu.yaml --out deploy/kuberay/base

@@ -69,7 +69,28 @@ NOT_WALKED: Mapping[tuple[str, str], str] = {
     ): "needs Kubernetes; tests/unit/deploy checks what is written",
     ("docs/deployment.md", "mats plan"): "loads nothing; tests/unit/cli/test_plan.py does it",
     ("docs/evaluation.md", "mats evaluate --list"): "needs published data sets",
+    (
+        "docs/reproduce.md",
+        "git clone YOUR-COPY",
+    ): "the copy is the reader's; installing is what the walk stands on",
+    ("docs/reproduce.md", "mats convert clap"): "needs a published checkpoint; tests/golden converts one",
+    ("docs/reproduce.md", "mats prepare --config"): "needs published data sets",
+    ("docs/reproduce.md", "mats plan  --config"): "needs GPUs for hours; tests/unit/cli/test_plan.py plans",
+    ("docs/reproduce.md", "mats plan --config"): "needs published audio and GPUs",
     ("docs/scale.md", "python -m benchmarks"): "takes twenty minutes of an idle machine",
+    (
+        "docs/start.md",
+        "make demo",
+    ): "made before the walk where it is missing; the job start starts `make serve`",
+    (
+        "docs/start.md",
+        "source .venv",
+    ): "the jobs start and bucket run these commands of README and docs/batch.md",
+    ("docs/start.md", "export RAY_AUTH_MODE"): "trains on GPUs; the job own captions submits in the same way",
+    (
+        "docs/start.md",
+        "make dist",
+    ): "needs a package index; tests/architecture/test_wheel.py installs and runs it",
     (
         "docs/training.md",
         "mats prepare --config configs/mats_llama_7b.yaml",

