@@ -62,7 +62,7 @@ class CLAPIdentity:
     """Identity of the CLAP that computed an embedding; stored with it and checked before it is used."""
 
     family: str
-    """"transformers", "laion" or "msclap"."""
+    """"transformers", "laion", "msclap" or "pe_audio"."""
     checkpoint_hash: str
     """First 16 hex digits of the SHA-256 over the weight tensors' file."""
     dim: int

@@ -4,6 +4,7 @@ Shared by tests of everything that runs a model: its answers make no sense, all 
 depends on the audio. 16 kHz, windows of 4 s, 24-d joint space.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -96,7 +97,12 @@ def tiny_llm(directory: Path, *, seed: int = 0) -> Path:
 
 
 def tiny_model_dir(
-    directory: Path, *, name: str = "tiny", seed: int = 0, generation: GenerationConfig | None = None
+    directory: Path,
+    *,
+    name: str = "tiny",
+    seed: int = 0,
+    generation: GenerationConfig | None = None,
+    write_clap: Callable[..., Path] = tiny_clap,
 ) -> Path:
     """Write ``clap/``, ``llm/`` and ``model/`` below a folder and return the model directory.
 
@@ -105,8 +111,9 @@ def tiny_model_dir(
         name: Stands in the model id.
         seed: Another seed makes another model (of another CLAP too).
         generation: Greedy, twelve tokens by default.
+        write_clap: Writes a CLAP of the same width into a directory, by seed.
     """
-    clap_dir, llm_dir = tiny_clap(directory / "clap", seed=seed), tiny_llm(directory / "llm", seed=seed)
+    clap_dir, llm_dir = write_clap(directory / "clap", seed=seed), tiny_llm(directory / "llm", seed=seed)
     config = ModelConfig(
         clap=CLAPConfig(ref=str(clap_dir), dim=CLAP_DIM),
         mapper=MapperConfig(hidden_dim=32, num_layers=2, num_heads=2, prefix_length=4, content_length=4),

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mats_ray.caption.clap_shape import clap_shape
 from mats_ray.caption.gpu_time import (
-    CLAP_FLOPS,
     AnswerShape,
     Speed,
     answer_seconds,
@@ -26,9 +26,6 @@ from mats_ray.storage.s3_prices import S3_STANDARD, S3Requests
 from mats_ray.train.flops import LLMShape
 from mats_ray.train.plan import ANSWER_SHARE, BYTES, GPU, RESERVED
 
-CLAP_WINDOW_SECONDS = {512: 10.0}
-"""Window of a CLAP by the width of its space: LAION's; any other is taken for MS-CLAP 2023."""
-MSCLAP_WINDOW_SECONDS = 7.0
 SAMPLE_RATE = 44_100
 """Hertz at which windows are counted and decoded sound is passed on."""
 BATCH_BYTES = 64 * 2**20
@@ -195,11 +192,6 @@ def plan_capacity(config: RunConfig, llm: LLMShape, work: Workload, cluster: Clu
     )
 
 
-def clap_window_seconds(config: RunConfig) -> float:
-    """Return the window of the configured CLAP, by the width of its space: loading it would take torch."""
-    return CLAP_WINDOW_SECONDS.get(config.model.clap.dim, MSCLAP_WINDOW_SECONDS)
-
-
 class Counts(NamedTuple):
     """What one object becomes."""
 
@@ -217,7 +209,7 @@ def counts_of(config: RunConfig, work: Workload) -> Counts:
     ``caption.pool`` one per prompt and window. A window longer than CLAP's own is several windows to CLAP;
     with ``long_audio`` other than windows CLAP hears one of a clip.
     """
-    caption, clap = config.caption, clap_window_seconds(config)
+    caption, clap = config.caption, clap_shape(config.model.clap).window_seconds
     each = clap if config.model.clap.long_audio == "windows" else math.inf
     if caption.window is None:
         return Counts(clips=1, windows=_count(work.seconds_per_clip, each), rows=work.num_prompts)
@@ -234,13 +226,23 @@ def _count(seconds: float, size: float, hop: float | None = None) -> int:
     return WindowGrid.of(samples[0], SAMPLE_RATE, hop=samples[1]).count(round(seconds * SAMPLE_RATE))
 
 
+def _window_seconds(config: RunConfig) -> float | None:
+    """Return the length of ``caption.window``."""
+    window = config.caption.window
+    return clap_shape(config.model.clap).window_seconds if window == "clap" else window
+
+
 def clip_seconds(config: RunConfig, llm: LLMShape, work: Workload, cluster: Cluster) -> float:
-    """Return the seconds of one GPU per object: ``windows CLAP + rows (mapper + answer)`` (``gpu_time``)."""
+    """Return the seconds of one GPU per object: ``windows CLAP + rows (mapper + answer)``.
+
+    See ``clap_shape`` and ``gpu_time``; CLAP is computed in float32.
+    """
     counts = counts_of(config, work)
     speed = Speed(flops=cluster.gpu.bf16_flops * cluster.mfu, bandwidth=cluster.gpu.bandwidth * cluster.mbu)
     mapper = mapper_flops(config.model.mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
     answer = answer_seconds(llm, answer_shape(config, work), BYTES[config.model.llm.dtype], speed)
-    return (counts.windows * CLAP_FLOPS + counts.rows * mapper) / speed.flops + counts.rows * answer
+    clap = clap_shape(config.model.clap).flops / (cluster.gpu.fp32_flops * cluster.mfu)
+    return counts.windows * clap + counts.rows * (mapper / speed.flops + answer)
 
 
 def answer_shape(config: RunConfig, work: Workload) -> AnswerShape:
@@ -256,13 +258,13 @@ def answer_shape(config: RunConfig, work: Workload) -> AnswerShape:
 def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
     """Return the memory of one model: its weights, and keys and values of a batch at ``max_new_tokens``.
 
-    ``weights + b beams (prompt + max_new_tokens) cache``; CLAP and the mapper (under 1 GB) are left out, as
-    is what the card keeps for itself (``RESERVED``).
+    ``weights + b beams (prompt + max_new_tokens) cache``; the mapper and a CLAP with HTS-AT (under 1 GB) are
+    left out, as is what the card keeps for itself (``RESERVED``).
     """
     answer, width = answer_shape(config, work), BYTES[config.model.llm.dtype]
     positions = answer.prompt_tokens + config.generation.max_new_tokens
     cache = answer.batch_size * answer.num_beams * positions * cache_bytes(llm, width)
-    return (llm.num_weights * width + cache) / 1e9
+    return (llm.num_weights * width + cache) / 1e9 + clap_shape(config.model.clap).weights_gb
 
 
 def fits(capacity: Capacity, gpu: GPU) -> bool:
@@ -272,7 +274,7 @@ def fits(capacity: Capacity, gpu: GPU) -> bool:
 
 def clips_per_batch(config: RunConfig, work: Workload) -> int:
     """Return the clips of a full batch: ``min(batch_size, ceil(BATCH_BYTES / (4 SAMPLE_RATE seconds)))``."""
-    size = clap_window_seconds(config) if config.caption.window == "clap" else config.caption.window
+    size = _window_seconds(config)
     seconds = min(work.seconds_per_clip, size or math.inf)
     return min(config.caption.batch_size, math.ceil(BATCH_BYTES / (4 * SAMPLE_RATE * seconds)))
 
@@ -348,8 +350,8 @@ def decoded_gb(config: RunConfig, work: Workload) -> float:
     """
     caption, seconds = config.caption, work.seconds_per_clip
     if caption.window is not None and caption.hop is not None:
-        size = clap_window_seconds(config) if caption.window == "clap" else caption.window
-        seconds = max(seconds, counts_of(config, work).clips * min(size, seconds))
+        size = _window_seconds(config)
+        seconds = max(seconds, counts_of(config, work).clips * min(size or math.inf, seconds))
     return 4 * SAMPLE_RATE * seconds * work.num_objects / 1e9
 
 

@@ -1,6 +1,6 @@
-"""Seconds that one GPU works on a clip, by arithmetic from shapes: CLAP, the mapper, prompt and answer.
+"""Seconds that one GPU works on an answer, by arithmetic from shapes: the mapper, prompt and answer.
 
-A multiply-add counts as two operations. CLAP, the mapper and the prompt are bound by operations. Each step of
+A multiply-add counts as two operations. The mapper and the prompt are bound by operations. Each step of
 an answer reads all weights and the keys and values of every sequence once, so it is bound by operations or by
 memory traffic, whichever takes longer (Williams et al. 2009, "roofline"). What share of both a card reaches
 is assumed.
@@ -10,10 +10,6 @@ from dataclasses import dataclass
 
 from mats_ray.config.model import MapperConfig
 from mats_ray.train.flops import LLMShape, mapper_weights
-
-CLAP_FLOPS = 1.2e10
-"""Operations of CLAP's audio tower per window. HTS-AT is a Swin-T over 256 x 256 mel frames; Swin-T takes
-4.5e9 multiply-adds at 224 x 224 (Liu et al. 2021, table 1): times (256 / 224)^2, times two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from mats_ray.config.model import CLAPConfig, MapperConfig, ModelConfig
-from mats_ray.models.clap import CLAP, load_clap
-from mats_ray.models.clap.settings import ClipSettings, check_front_end, read_front_end
+from mats_ray.models.clap import CLAP, load_clap, pe_audio
+from mats_ray.models.clap.settings import MelSettings, check_front_end, read_front_end, read_json
 from mats_ray.models.llm import attach, embedding_table, load_llm
 from mats_ray.models.mapper import Connector, MLPMapper, TransformerMapper, init_connector
 from mats_ray.models.mats import MATS
@@ -39,9 +39,11 @@ def clap_window_seconds(config: CLAPConfig) -> float:
     folder = Path(config.ref)
     if not folder.is_dir():
         return build_clap(config).window_seconds
+    if read_json(folder / "config.json").get("model_type") in {pe_audio.AUDIO, pe_audio.AUDIO_VIDEO}:
+        return pe_audio.WINDOW_SECONDS
     settings, file = read_front_end(folder)
     check_front_end(settings, source=str(file))
-    clips = ClipSettings.of(settings)
+    clips = MelSettings.of(settings)
     return clips.window_samples / clips.sample_rate
 
 

@@ -43,19 +43,21 @@ class GPU:
     """Bytes a second between the card and its memory, as printed by the maker."""
     dollars_per_hour: float
     """Rented on demand, see ``PRICES_FROM``; ``--price`` overrides it."""
+    fp32_flops: float
+    """Per second, without tensor cores, as printed by the maker: CLAP computes so."""
 
 
 PRICES_FROM = "a rounded price of large clouds on demand, 2025"
 """Source and date of the prices in ``GPUS``: estimates of our own, no provider's list."""
 GPUS = {
-    "a10g": GPU(24e0, 125e12, 0.6e12, 1.0),
-    "l4": GPU(24e0, 121e12, 0.3e12, 0.8),
-    "l40s": GPU(48e0, 362e12, 0.864e12, 1.9),
-    "a100-40": GPU(40e0, 312e12, 1.555e12, 3.0),
-    "a100-80": GPU(80e0, 312e12, 2.039e12, 4.0),
-    "h100-80": GPU(80e0, 989e12, 3.35e12, 7.0),
-    "h200-141": GPU(141e0, 989e12, 4.8e12, 8.0),
-    "b200-192": GPU(192e0, 2250e12, 8.0e12, 12.0),
+    "a10g": GPU(24e0, 125e12, 0.6e12, 1.0, 31e12),
+    "l4": GPU(24e0, 121e12, 0.3e12, 0.8, 30e12),
+    "l40s": GPU(48e0, 362e12, 0.864e12, 1.9, 91e12),
+    "a100-40": GPU(40e0, 312e12, 1.555e12, 3.0, 19.5e12),
+    "a100-80": GPU(80e0, 312e12, 2.039e12, 4.0, 19.5e12),
+    "h100-80": GPU(80e0, 989e12, 3.35e12, 7.0, 67e12),
+    "h200-141": GPU(141e0, 989e12, 4.8e12, 8.0, 67e12),
+    "b200-192": GPU(192e0, 2250e12, 8.0e12, 12.0, 75e12),
 }
 """Accelerators by their name on the command line."""
 

@@ -56,10 +56,7 @@ def convert_clap(file: str | Path, out_dir: str | Path, *, tokenizer: str | None
         ModelError: Names every tensor that is missing, extra or mis-shaped; or the directory is not empty.
     """
     file, out_dir = Path(file), Path(out_dir)
-    if not file.is_file():
-        raise ModelError(f"no such file: {file}")
-    if out_dir.exists() and any(out_dir.iterdir()):
-        raise ModelError(f"{out_dir} is not empty")
+    _check_paths(file, out_dir)
     family, state = read_checkpoint(file)
     out_dir.mkdir(parents=True, exist_ok=True)
     towers, left_out = family.build(state, str(file))
@@ -81,6 +78,15 @@ def convert_clap(file: str | Path, out_dir: str | Path, *, tokenizer: str | None
     )
     _write_json(out_dir / REPORT, asdict(report))
     return report
+
+
+def _check_paths(file: Path, out_dir: Path) -> None:
+    if file.is_dir():
+        raise ModelError(f"{file} is a directory, which needs no conversion: pass it as clap.ref")
+    if not file.is_file():
+        raise ModelError(f"no such file: {file}")
+    if out_dir.exists() and any(out_dir.iterdir()):
+        raise ModelError(f"{out_dir} is not empty")
 
 
 def _write_tokenizer(ref: str | None, default: str, out_dir: Path) -> str | None:

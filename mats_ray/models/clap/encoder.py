@@ -120,8 +120,10 @@ class CLAP(ABC):
             raise AudioError(f"{name} has samples that are NaN, infinite or overflow", code="not_finite")
         if self.clips.quantize_int16:
             samples = quantize_int16(samples)
-        if self.clips.fusion and long_audio != "windows":
-            return [samples]
+        return self._pieces(samples, long_audio)
+
+    def _pieces(self, samples: np.ndarray, long_audio: LongAudio) -> list[np.ndarray]:
+        """Return the pieces of a clip at CLAP's rate that are embedded, none longer than a window."""
         return cut_windows(samples, self.clips.window_samples, self.sample_rate, long_audio)
 
     @abstractmethod
@@ -130,7 +132,7 @@ class CLAP(ABC):
 
     @abstractmethod
     def _embed_pieces(self, pieces: Sequence[np.ndarray], *, center: bool) -> Tensor:
-        """Embed a batch of pieces, not normalised: (B, C). Without fusion none is longer than a window."""
+        """Embed a batch of what ``_pieces`` returned, not normalised: (B, C)."""
 
 
 def _is_usable(embeddings_NC: Tensor) -> Tensor:

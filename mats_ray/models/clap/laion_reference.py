@@ -18,7 +18,7 @@ from mats_ray.errors import ModelError
 from mats_ray.models.clap import htsat, laion
 from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.families import read_checkpoint
-from mats_ray.models.clap.settings import ClipSettings
+from mats_ray.models.clap.settings import ClipSettings, MelSettings
 from mats_ray.models.weights import hash_files
 from mats_ray.types import CLAPIdentity
 
@@ -77,7 +77,7 @@ def load_laion_reference(path: Path) -> LAIONReference:
     dim = state["audio_projection.2.weight"].shape[0]
     return LAIONReference(
         module,
-        clips=ClipSettings.of(settings),
+        clips=MelSettings.of(settings),
         identity=CLAPIdentity(family="laion", checkpoint_hash=hash_files([path]), dim=dim),
     )
 

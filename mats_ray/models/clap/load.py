@@ -1,5 +1,6 @@
 """``load_clap``: every kind of CLAP, recognised by content."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -8,12 +9,20 @@ from mats_ray.models.clap.encoder import CLAP
 from mats_ray.models.clap.families import FAMILIES, read_checkpoint
 from mats_ray.models.clap.hub import fetch, is_hub_id, refuse_untrained
 from mats_ray.models.clap.laion_reference import load_laion_reference
+from mats_ray.models.clap.pe_audio import AUDIO, AUDIO_VIDEO, load_pe_audio
 from mats_ray.models.clap.settings import read_json
 from mats_ray.models.clap.transformers_clap import load_transformers
 from mats_ray.models.foreign import read_weight_files, weight_files
 from mats_ray.models.weights import check_shards, hash_files
 
 Implementation = Literal["native", "laion_clap"]
+
+IN_TRANSFORMERS_FORMAT: Mapping[str, Callable[..., CLAP]] = {
+    "clap": load_transformers,
+    AUDIO: load_pe_audio,
+    AUDIO_VIDEO: load_pe_audio,
+}
+"""Loaders of directories by ``model_type`` in their ``config.json``."""
 
 
 def load_clap(
@@ -26,8 +35,9 @@ def load_clap(
     """Load a CLAP.
 
     Args:
-        ref: A directory in transformers' format or written by ``convert_clap``, a hub id, one of LAION's
-            ``.pt`` files, or ``CLAP_weights_2023.pth`` of MS-CLAP.
+        ref: A directory in transformers' format (``clap``, ``pe_audio``, ``pe_audio_video``) or written by
+            ``convert_clap``, a hub id of such a one, one of LAION's ``.pt`` files, or
+            ``CLAP_weights_2023.pth`` of MS-CLAP.
         tokenizer: Directory or hub id of the text tower's tokenizer. Default: the one inside a directory;
             "roberta-base" (LAION) or "gpt2" (MS-CLAP) for a file. It loads with the first text.
         quantize_int16: Round audio to 16 bits first. Default: as the family's package does (LAION only).
@@ -63,8 +73,8 @@ def _load_directory(path: Path, *, tokenizer: str | None, quantize_int16: bool |
         raise ModelError(f"{path}: no *.safetensors file")
     check_shards(path)
     model_type = config.get("model_type")
-    if model_type == "clap":
-        return load_transformers(path, config, files, tokenizer=tokenizer, quantize_int16=quantize_int16)
+    if load := IN_TRANSFORMERS_FORMAT.get(str(model_type)):
+        return load(path, config, files, tokenizer=tokenizer, quantize_int16=quantize_int16)
     family = next((one for one in FAMILIES if one.model_type == model_type), None)
     if family is None:
         raise ModelError(f"{path}: config.json is of a {model_type!r} model, not of a CLAP")

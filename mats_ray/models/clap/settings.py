@@ -29,19 +29,25 @@ _OURS = {"resampler"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSettings:
-    """How a family turns a waveform of any rate and length into the input of its mel front end."""
+    """How a family turns a waveform of any rate and length into windows."""
 
     sample_rate: int
     window_samples: int
-    padding: Padding
     resampler: Resampler
     quantize_int16: bool
     """Round samples to 16 bits first, as LAION's package does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MelSettings(ClipSettings):
+    """The same, and how a window becomes the input of a mel front end."""
+
+    padding: Padding
     fusion: bool
     """Four mel channels: the whole clip shrunk, and three chunks of it (LAION's fusion models)."""
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], *, quantize_int16: bool | None = None) -> "ClipSettings":
+    def of(cls, settings: Mapping[str, Any], *, quantize_int16: bool | None = None) -> "MelSettings":
         """Read them from a preprocessor config; quantisation may be decided otherwise than there."""
         return cls(
             sample_rate=settings["sampling_rate"],

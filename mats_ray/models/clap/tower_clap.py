@@ -1,10 +1,10 @@
-"""CLAP on our own towers and front end, and what a family of checkpoints provides for it.
+"""CLAP with a mel front end of our own, and what a family of checkpoints provides for it.
 
-Shapes: N inputs or mel channels (1, or 4 for LAION's fusion models), B batch, T tokens, F frames, W frames of
-the window, M mel bands, C joint space.
+Shapes: N mel channels (1, or 4 for LAION's fusion models), B batch, F frames, W frames of the window, M mel
+bands, C joint space.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +13,17 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize as unit
 
-from mats_ray.models.clap.encoder import CLAP
-from mats_ray.models.clap.frontend import LogMel, repeat_pad
-from mats_ray.models.clap.settings import ClipSettings
+from mats_ray.models.clap.frontend import LogMel, LongAudio, Padding, repeat_pad
+from mats_ray.models.clap.settings import MelSettings
+from mats_ray.models.clap.tokenized_clap import TokenizedCLAP, TokenizedTowers
 from mats_ray.models.clap.tokens import TextTokens
 from mats_ray.models.weights import hash_files
 from mats_ray.types import CLAPIdentity
 
 
-class Towers(nn.Module, ABC):
-    """Audio and text tower: embeddings as the projection heads give them, not normalised."""
-
-    dim: int
-    """C, width of the joint space."""
-
-    @abstractmethod
-    def embed_text(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Return (B, C)."""
+class Towers(TokenizedTowers):
+    """Text tower, and audio tower that takes spectrograms."""
 
     @abstractmethod
     def embed_audio(self, mel_BNFM: Tensor, is_longer_B: Tensor) -> Tensor:
@@ -87,13 +79,13 @@ class Family(Generic[TowersT]):
         return TowerCLAP(
             towers,
             log_mel=self.log_mel(settings, state, source),
-            clips=ClipSettings.of(settings, quantize_int16=quantize_int16),
+            clips=MelSettings.of(settings, quantize_int16=quantize_int16),
             tokens=self.tokens(tokenizer or self.tokenizer, towers, source),
             identity=CLAPIdentity(family=self.name, checkpoint_hash=hash_files(files), dim=towers.dim),
         )
 
 
-class TowerCLAP(CLAP):
+class TowerCLAP(TokenizedCLAP[Towers]):
     """Two towers, a mel front end and a tokenizer."""
 
     def __init__(
@@ -101,44 +93,28 @@ class TowerCLAP(CLAP):
         towers: Towers,
         *,
         log_mel: LogMel,
-        clips: ClipSettings,
+        clips: MelSettings,
         tokens: TextTokens,
         identity: CLAPIdentity,
     ) -> None:
-        super().__init__(clips=clips, identity=identity)
-        self.towers = towers.eval().requires_grad_(requires_grad=False)
+        super().__init__(towers, clips=clips, tokens=tokens, identity=identity)
         self.log_mel = log_mel
-        self.tokens = tokens
+        self.padding: Padding = clips.padding
+        self.fusion = clips.fusion
 
     def to(self, device: torch.device | str) -> Self:
         """Move both towers and the front end."""
-        self.towers.to(device)
         self.log_mel.to(device)
-        return self
+        return super().to(device)
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the model."""
-        return self.log_mel.kernels.device
-
-    def _embed_texts(self, texts: Sequence[str], *, batch_size: int) -> Tensor:
-        rows = self.tokens(texts) if texts else []
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        embeddings_NC = torch.empty(len(rows), self.dim, device=self.device)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            ids_BT, mask_BT = self.tokens.pad([rows[index] for index in batch])
-            embeddings_NC[batch] = self.encode_tokens(ids_BT, mask_BT, normalize=False)
-        return embeddings_NC
-
-    @torch.inference_mode()
-    def encode_tokens(self, ids_BT: Tensor, mask_BT: Tensor, *, normalize: bool = True) -> Tensor:
-        """Embed token ids, special tokens included and padded on the right: (B, T) int64 -> (B, C)."""
-        embeddings_BC = self.towers.embed_text(ids_BT.to(self.device), mask_BT.to(self.device))
-        return unit(embeddings_BC, dim=-1) if normalize else embeddings_BC
+    def _pieces(self, samples: np.ndarray, long_audio: LongAudio) -> list[np.ndarray]:
+        """Fusion models hear a clip whole unless its windows are asked for."""
+        if self.fusion and long_audio != "windows":
+            return [samples]
+        return super()._pieces(samples, long_audio)
 
     def _embed_pieces(self, pieces: Sequence[np.ndarray], *, center: bool) -> Tensor:
-        if self.clips.fusion:
+        if self.fusion:
             channels, is_longer = zip(
                 *(self._fused_mel(piece, center=center) for piece in pieces), strict=True
             )
@@ -150,7 +126,7 @@ class TowerCLAP(CLAP):
         windows = [
             piece
             if len(piece) > self.clips.window_samples
-            else repeat_pad(piece, self.clips.window_samples, self.clips.padding)
+            else repeat_pad(piece, self.clips.window_samples, self.padding)
             for piece in pieces
         ]
         return self.log_mel(torch.from_numpy(np.stack(windows)).to(self.device))

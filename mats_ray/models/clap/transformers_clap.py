@@ -13,7 +13,7 @@ from transformers import ClapConfig, ClapModel
 from transformers.initialization import no_init_weights
 
 from mats_ray.models.clap.frontend import LogMel
-from mats_ray.models.clap.settings import ClipSettings, check_settings, read_front_end
+from mats_ray.models.clap.settings import MelSettings, check_settings, read_front_end
 from mats_ray.models.clap.tokens import TextTokens
 from mats_ray.models.clap.tower_clap import TowerCLAP, Towers
 from mats_ray.models.foreign import one_error, read_weight_files
@@ -92,7 +92,7 @@ def load_transformers(
         towers,
         # only models converted from LAION's files have this key: they convolve as that package does
         log_mel=LogMel.from_settings(settings, convolve="quantize_int16" in settings),
-        clips=ClipSettings.of(settings, quantize_int16=quantize_int16),
+        clips=MelSettings.of(settings, quantize_int16=quantize_int16),
         tokens=roberta_tokens(tokenizer or str(path), towers, str(path)),
         identity=CLAPIdentity(family="transformers", checkpoint_hash=hash_files(files), dim=towers.dim),
     )

@@ -15,6 +15,7 @@ from mats_ray.models.build import (
 )
 from mats_ray.models.llm import embedding_table
 from mats_ray.models.mapper import MLPMapper, TransformerMapper
+from tests.pe_audio import save_pe_audio
 from tests.unit.models.clap.small import front_end, laion_state, save_directory, save_laion, save_tokenizer
 from tests.world import tiny_llm
 
@@ -62,6 +63,14 @@ def test_claps_window_is_known_from_its_settings_alone(tmp_path):
     (tmp_path / "processor_config.json").write_text("{")
     with pytest.raises(ModelError, match=r"processor_config\.json is not JSON"):
         clap_window_seconds(CLAPConfig(ref=str(tmp_path)))
+
+
+def test_the_window_of_a_waveform_family_is_known_without_its_weights(tmp_path):
+    folder = save_pe_audio(tmp_path / "pe_audio")
+    seconds = build_clap(CLAPConfig(ref=str(folder))).window_seconds
+    (folder / "model.safetensors").unlink()
+
+    assert clap_window_seconds(CLAPConfig(ref=str(folder))) == seconds == 10
 
 
 def test_laions_package_is_chosen_by_configuration_and_missed_in_one_line(tmp_path):

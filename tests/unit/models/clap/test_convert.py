@@ -103,6 +103,11 @@ def test_a_directory_with_something_in_it_is_left_alone(laion_file, tmp_path):
         convert_clap(laion_file, tmp_path)
 
 
+def test_a_directory_needs_no_conversion(clap_dir, tmp_path):
+    with pytest.raises(ModelError, match=r"is a directory, which needs no conversion: pass it as clap\.ref$"):
+        convert_clap(clap_dir, tmp_path / "out")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"no such file: .*none\.pt"):
         convert_clap(tmp_path / "none.pt", tmp_path / "out")

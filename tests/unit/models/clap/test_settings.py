@@ -8,7 +8,7 @@ from transformers import ClapAudioConfig
 from mats_ray.errors import ModelError
 from mats_ray.models.clap.laion import front_end
 from mats_ray.models.clap.msclap import FRONT_END
-from mats_ray.models.clap.settings import ClipSettings, check_front_end, check_settings, read_front_end
+from mats_ray.models.clap.settings import MelSettings, check_front_end, check_settings, read_front_end
 
 
 def test_the_published_front_ends_fit_their_towers():
@@ -79,7 +79,7 @@ def test_plain_transformers_settings_mean_soxr_and_no_quantisation():
     settings = front_end(fusion=False)
     del settings["quantize_int16"]
 
-    clips = ClipSettings.of(settings)
+    clips = MelSettings.of(settings)
 
     assert (clips.window_samples, clips.resampler, clips.quantize_int16) == (480_000, "soxr", False)
-    assert ClipSettings.of(settings, quantize_int16=True).quantize_int16
+    assert MelSettings.of(settings, quantize_int16=True).quantize_int16
