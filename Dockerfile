@@ -5,7 +5,7 @@
 #   docker build -t mats-ray:0.1.0-cu130 --build-arg ACCELERATOR=cu130 .        for NVIDIA GPUs
 #
 # pip's settings are build arguments: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS. The public index has torch with
-# CUDA only, so an image for CPUs is 4 GB smaller where pip is offered a CPU build of the locked version.
+# CUDA only: offer pip a CPU build of the locked version, and an image for CPUs goes without CUDA's packages.
 # Every step below has been run without a container engine; docs/deployment.md says how, and what that leaves open.
 ARG RAY_VERSION=2.60.0
 ARG ACCELERATOR=cpu
