@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     PlainValidator,
     PositiveFloat,
     PositiveInt,
@@ -31,7 +32,10 @@ def _number_or_auto(value: object) -> object:
         raise PydanticCustomError("variance", "{message}", {"message": message}) from None
 
 
-Variance = Annotated[float | Literal["auto"], PlainValidator(_number_or_auto, json_schema_input_type=NonNegativeFloat | Literal["auto"])]
+Variance = Annotated[
+    float | Literal["auto"],
+    PlainValidator(_number_or_auto, json_schema_input_type=NonNegativeFloat | Literal["auto"]),
+]
 """Variance per component; "auto": estimated by captions of one clip (``data/embedding/noise_variance``)."""
 
 
