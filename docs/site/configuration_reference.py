@@ -156,7 +156,8 @@ def _list(schema: Schema, defs: Schema) -> str:
 def _mapping(schema: Schema, defs: Schema) -> str:
     if "properties" in schema:
         return "keys below"
-    return f"mapping of names to {allowed(schema['additionalProperties'], defs)}"
+    values = schema.get("additionalProperties") or next(iter(schema["patternProperties"].values()))
+    return f"mapping of names to {allowed(values, defs)}"
 
 
 _WORDS = {

@@ -15,7 +15,8 @@ from mats_ray.storage.access import SECRETS
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS, ATTEMPTS_REFUSED = 5, 2
+ATTEMPTS = 5
+ATTEMPTS_REFUSED = 2
 """Number of attempts if a storage fails, and if it refuses (keys that are wrong or have expired)."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 20.0
 """Longest waits, doubled each time; the wait itself is drawn between 0 and that."""
