@@ -10,6 +10,7 @@ stay in the folder of ``--home``, which all hosts see.
 """
 
 import argparse
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, default=Path("/var/tmp/mats_nodes"))  # noqa: S108
     args = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # hosts are removed then, too
     print(HEADER, flush=True)
     failed = 0
     if names := [name for name in args.scenarios if name in usual]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import logging
 import os
 import secrets
 import shutil
@@ -31,6 +32,8 @@ _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # hosts share one machine's memory: another program on it is no reason to end a worker
     "RAY_memory_monitor_refresh_ms": "0",
+    # Ray's own is 15: where other programs have work, its workers would hardly run
+    "RAY_worker_niceness": "0",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
@@ -192,6 +195,7 @@ class Store:
 @contextlib.contextmanager
 def store() -> Iterator[Store]:
     """Serve a bucket at the bridge's address."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
     server = ThreadedMotoServer(ip_address=GATEWAY, port=0, verbose=False)
     server.start()
     try:

@@ -10,6 +10,8 @@ line, and draws it.
 
 import argparse
 import json
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -132,6 +134,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("/var/tmp/mats_grow"))  # noqa: S108
     args = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # hosts are removed then, too
     args.home.mkdir(parents=True, exist_ok=True)
     events: list[tuple[float, str]] = []
     with network() as net, store() as bucket:

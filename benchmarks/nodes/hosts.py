@@ -45,7 +45,7 @@ class Host:
     """
 
     def __init__(
-        self, name: str, number: int, *, tmp: str = "600m", slow: tuple[float, float] | None = None
+        self, name: str, number: int, *, tmp: str = "400m", slow: tuple[float, float] | None = None
     ) -> None:
         self.name, self.address = name, f"{SUBNET}.{number}"
         self._net, self._port, self._tmp = f"{PREFIX}-{name}", f"{PREFIX}{number}", tmp

@@ -143,12 +143,25 @@ def caption(bench: Bench, name: str, fault: Fault | None) -> Run:
         "generation.max_new_tokens=24",
     ):
         words += ["--set", setting]
-    run = run_job(bench, name, words, lambda: bench.bucket.num_rows(out), fault, after=40)
+    run = run_job(bench, name, words, lambda: bench.bucket.num_rows(out), fault, after=20)
     run.result = bench.bucket.rows(out, by=("path", "segment"))
     return run
 
 
-NUM_CLIPS = 150
+NUM_CLIPS = 100
+
+
+def toy_world(bench: Bench) -> None:
+    """Make a toy world with embedded texts and memory, by a job of one step, on the disk that hosts share."""
+
+    def build() -> bool:
+        file = bench.home / "world.yaml"
+        few = tiny_config(bench.home / "world").replace(train={"num_steps": 1})
+        file.write_text(json.dumps(few.model_dump(mode="json")))
+        run_job(bench, "world", ["python", "jobs/train.py", "--config", file], int, None, after=1)
+        return True
+
+    bench.once("toy world", build)
 
 
 def train(bench: Bench, name: str, fault: Fault | None) -> Run:
@@ -157,13 +170,7 @@ def train(bench: Bench, name: str, fault: Fault | None) -> Run:
     longer = {"num_steps": 300, "max_failures": 4, "checkpoint": {"every_steps": 10, "keep": 3}}
     world = tiny_config(bench.home / "world").replace(scaling=scaling, train=longer)
 
-    def build() -> bool:
-        from mats_ray.toy.world import ensure_training_data
-
-        ensure_training_data(world)
-        return True
-
-    bench.once("toy world", build)
+    toy_world(bench)
     changes = {
         "name": name,
         "output_dir": f"s3://{BUCKET}/{name}",
@@ -185,10 +192,9 @@ def embed(bench: Bench, name: str, fault: Fault | None) -> Run:
     """Embed texts with two CLAP actors; rows in S3."""
     world = tiny_config(bench.home / "world")
 
-    def triplets() -> str:
-        from mats_ray.toy.world import ensure_world
+    toy_world(bench)
 
-        ensure_world(world)
+    def triplets() -> str:
         folder = bench.home / "triplets"
         folder.mkdir()
         one = pa.concat_tables(
