@@ -60,7 +60,7 @@ def free_ports(number):
 
 
 @pytest.fixture(scope="module")
-def head(ray_cluster, tmp_path_factory):
+def head(tmp_path_factory):
     """``ray start --head --num-cpus 4``; ``--block`` makes it a process that can be ended, and it alone."""
     names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
