@@ -24,10 +24,6 @@ _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # or a failed task's traceback is printed, on stdout, while it is retried
     "RAY_enable_output_error_log_if_still_retry": "0",
-    # A node that falls silent is declared dead after 15 to 25 s. Until then its actors are "unavailable", and
-    # their tasks' retries would be used up within a second.
-    "RAY_actor_unavailable_retry_delay_base_ms": "15000",
-    "RAY_actor_unavailable_retry_max_delay_ms": "30000",
 }
 """Defaults of environment variables that Ray reads when it starts."""
 
