@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -84,11 +85,12 @@ def head(tmp_path_factory):
         until(answers, what="an answer of the dashboard")
         yield Head(ports["dashboard-port"])
     finally:
-        below = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
+        everything = [process, *psutil.Process(process.pid).children(recursive=True)]
+        for one in everything:  # at SIGTERM it would take half a minute
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait(60)
-        for one in psutil.wait_procs(below, timeout=10)[1]:
-            one.kill()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
