@@ -35,7 +35,9 @@ def execution() -> Iterator[DataContext]:
         try:
             yield context
         except RayError as error:
-            raise (own_error(error) or error) from error
+            if (own := own_error(error)) is None:
+                raise  # "from error" would make it its own cause
+            raise own from error
 
 
 def finished_blocks(dataset: Dataset, *, prefetch: int = 0) -> Iterator[pa.Table]:

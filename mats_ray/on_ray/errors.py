@@ -66,7 +66,9 @@ def task_traceback(error: RayTaskError) -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what caused it, outermost first; of Ray's wrapper only the error inside."""
     current: BaseException | None = error
-    while current is not None:
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:  # an error raised "from" itself is its own cause
+        seen.add(id(current))
         if isinstance(current, RayTaskError):  # Ray raises it as a subclass of the cause's class, too
             current = current.cause
             continue

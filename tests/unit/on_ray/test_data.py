@@ -49,3 +49,4 @@ def test_another_error_ends_it_as_it_is():
     with pytest.raises(RayError) as raised, execution():
         raise error
     assert raised.value is error
+    assert raised.value.__cause__ is None

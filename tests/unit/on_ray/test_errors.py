@@ -2,7 +2,7 @@
 
 import pytest
 from ray.data._internal.util import _annotate_exception_with_retry_context
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from mats_ray.errors import AudioError, DataError
 from mats_ray.on_ray.errors import OUT_OF_MEMORY, failure_reason, own_error
@@ -83,3 +83,11 @@ def test_a_text_without_a_code_makes_no_coded_error():
 def test_another_error_has_a_reason_of_one_line(error, expected):
     assert own_error(error) is None
     assert failure_reason(error) == expected
+
+
+def test_an_error_that_is_its_own_cause_has_a_reason():
+    error = ActorUnavailableError("the actor is unavailable: connection refused", None)
+    error.__cause__ = error
+
+    assert own_error(error) is None
+    assert "connection refused" in failure_reason(error)
