@@ -166,7 +166,9 @@ def _weights_gb(config: RunConfig) -> float:
 
 
 def _checkpoint_gb(config: RunConfig) -> float:
-    return size_of(Path(open_store(config).committed()[-1].path)) / 1e9
+    """Return the size of the last checkpoint without the model directory that it holds at the end of a run."""
+    folder = Path(open_store(config).committed()[-1].path)
+    return sum(size_of(file) for file in folder.iterdir() if file.is_file()) / 1e9
 
 
 def _planned_worker_gb(config: RunConfig, plan: Plan) -> float:

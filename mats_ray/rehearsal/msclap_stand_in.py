@@ -92,6 +92,6 @@ def _constants() -> Iterator[tuple[str, Tensor]]:
             if block % 2 and windows > 1:  # every second block of a stage is shifted
                 yield f"{prefix}attn_mask", torch.zeros(windows, positions, positions)
     for layer in range(12):
-        mask = torch.ones(1024, 1024, dtype=torch.bool).tril()[None, None]
+        mask = torch.ones(1024, 1024).tril()[None, None]  # float32: with it the file has its published 690 MB
         yield f"caption_encoder.base.h.{layer}.attn.bias", mask
         yield f"caption_encoder.base.h.{layer}.attn.masked_bias", torch.tensor(-math.inf).clamp(min=-1e4)
