@@ -166,7 +166,7 @@ def _weights_gb(config: RunConfig) -> float:
 
 
 def _checkpoint_gb(config: RunConfig) -> float:
-    """Return the size of the last checkpoint without the model directory that it holds at the end of a run."""
+    """Return the size of the last checkpoint, without the model directory that a finished run's holds."""
     folder = Path(open_store(config).committed()[-1].path)
     return sum(size_of(file) for file in folder.iterdir() if file.is_file()) / 1e9
 
