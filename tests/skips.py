@@ -1,4 +1,4 @@
-"""In CI a test may be skipped for what a machine cannot have, ``../shared`` and a GPU, and for nothing else.
+"""A test may be skipped for what a machine cannot have, ``../shared`` and a GPU, and for nothing else.
 
 Where ``MATS_FAIL_ON_SKIP`` is set any other skip is a failure that names its reason:
 a missing browser, a package that has left the lock, a file that has moved. ``tests/conftest.py`` takes the
