@@ -129,6 +129,7 @@ def test_a_submitted_captioning_writes_every_row(head, model_dir, clips, tmp_pat
     assert pq.read_table(tmp_path / "out").num_rows == 6
 
 
+@pytest.mark.slow
 def test_a_stopped_training_keeps_its_steps_and_its_name_is_free(head, world, tmp_path):
     config = other_run(world, "stopped", train={"num_steps": 100_000, "validation": {"data": None}})
     (tmp_path / "run.yaml").write_text(json.dumps(config.replace(toy=None).model_dump(mode="json")))
@@ -141,6 +142,7 @@ def test_a_stopped_training_keeps_its_steps_and_its_name_is_free(head, world, tm
     assert last_step(config) >= 1
 
 
+@pytest.mark.slow
 def test_a_stopped_captioning_leaves_its_folder_to_the_next(head, model_dir, clips, tmp_path):
     """It is stopped while it holds the folder; the next job need not wait for that lock to grow old."""
     paths = ("--model", model_dir, "--audio", clips, "--out", tmp_path / "out")
