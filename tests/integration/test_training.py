@@ -124,7 +124,13 @@ def test_held_out_loss_and_answers_are_logged_and_tracked(unbroken):
     (state,) = (run / "checkpoints" / "step-00000060").glob("state.json")
     inputs = json.loads(state.read_text())["inputs"]
     assert inputs["rows"] == {"toy": 80}
-    assert inputs["fingerprints"].keys() == {"data.embedded", "model.clap", "model.llm", "train.init_from"}
+    assert inputs["fingerprints"].keys() == {
+        "data.embedded",
+        "model.clap",
+        "model.llm",
+        "model.llm.prompt_format",
+        "train.init_from",
+    }
     last = read_records(result.metrics)[60]
     assert {"loss", "lr", "grad_norm", "tokens_per_s", "samples_per_s", "data_wait_share"} <= last.keys()
     assert 0 < last["mfu"] < 1
