@@ -31,7 +31,7 @@ import pyarrow as pa
 
 ROWS_PER_FILE, QUESTIONS = 250_000, 5
 STAGES = ("generate", "prepare", "embed", "stream", "reads")
-SAMPLE_SECONDS = 2.0
+SAMPLE_SECONDS, MEMORY_SAMPLE_SECONDS = 2.0, 5.0
 READ_SAMPLES = 100_000
 WORDS = (
     "small large old new red loud quiet distant close steady sudden heavy light metal wooden "
@@ -242,7 +242,7 @@ def run_stage(stage: str, work: Path, rows: int, workers: list[int]) -> dict[str
     from mats_ray.cli.on_ray import cluster
     from mats_ray.data.embedding.on_ray import embed
     from mats_ray.data.prepare.on_ray import prepare
-    from mats_ray.toy.demo.peak_memory import PeakMemory
+    from mats_ray.process_memory import ProcessMemory
 
     if stage == "generate":
         generate(work, rows)
@@ -250,7 +250,7 @@ def run_stage(stage: str, work: Path, rows: int, workers: list[int]) -> dict[str
     config, found = config_of(work), {}
     if stage == "reads":
         return count_reads(config, rows, workers)
-    with CPUSeconds() as cpu, PeakMemory() as peak, cluster():
+    with CPUSeconds() as cpu, ProcessMemory(os.getpid(), interval=MEMORY_SAMPLE_SECONDS) as peak, cluster():
         started = time.monotonic()
         if stage == "prepare":
             done = prepare(config).total.written
@@ -265,7 +265,7 @@ def run_stage(stage: str, work: Path, rows: int, workers: list[int]) -> dict[str
         "rows": done,
         "seconds": seconds,
         "rows_per_s": done / seconds,
-        "peak_gb": peak.gigabytes,
+        "peak_gb": peak.total_gb,
         "cpu_s": cpu.total,
         "load": os.getloadavg()[1],
         **found,

@@ -45,9 +45,8 @@ INSTRUCTION_TOKENS, CAPTION_MEAN, CAPTION_SD = 16, 13, 5
 """Numbers of LLaMA tokens: the caption instruction with its frame, AudioCaps captions (about 9 words)."""
 
 
-def build(size: str, device: str, dtype: torch.dtype) -> MATS:
-    """A random LLaMA in one precision, LoRA r=8 on q and v and the mapper in float32: as loaded."""
-    shape, mapper = SIZES[size], MAPPERS[size]
+def random_llama(shape: dict[str, int], device: str, dtype: torch.dtype, **settings) -> LlamaForCausalLM:
+    """A LLaMA of random weights, made on the device in one precision; ``settings`` of its configuration."""
     config = LlamaConfig(
         vocab_size=shape["vocab"],
         hidden_size=shape["dim"],
@@ -55,11 +54,19 @@ def build(size: str, device: str, dtype: torch.dtype) -> MATS:
         num_hidden_layers=shape["layers"],
         num_attention_heads=shape["heads"],
         tie_word_embeddings=False,
+        **settings,
     )
     torch.set_default_dtype(dtype)
     with torch.device(device):
         llm = LlamaForCausalLM(config)
     torch.set_default_dtype(torch.float32)
+    return llm
+
+
+def build(size: str, device: str, dtype: torch.dtype) -> MATS:
+    """A random LLaMA in one precision, LoRA r=8 on q and v and the mapper in float32: as loaded."""
+    shape, mapper = SIZES[size], MAPPERS[size]
+    llm = random_llama(shape, device, dtype)
     generator = torch.Generator().manual_seed(0)
     connector = build_connector(mapper, clap_dim=shape["clap"], llm_dim=shape["dim"])
     init_connector(connector, generator=generator)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates,gcc,g++,make,sudo,bash"
-"""Of the stand-in for Ray's image: Python, and what a final stage must not keep."""
+"""Packages of the stand-in for Ray's image: Python, and what a final stage must not keep."""
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LINE = re.compile(r"(?P<keyword>[A-Z]+)\s+(?P<rest>.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")

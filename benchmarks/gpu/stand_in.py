@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import ClapAudioConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import ClapAudioConfig, GPT2Config, PreTrainedTokenizerFast
 
 from benchmarks.gpu.sizes import Size
+from benchmarks.gpu_train import random_llama
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import CLAPConfig, LLMConfig, ModelConfig
 from mats_ray.config.santa import SantaConfig
@@ -53,22 +54,8 @@ def clap_directory(folder: Path, size: Size) -> Path:
 
 def llm_directory(folder: Path, size: Size, *, dtype: torch.dtype, device: str) -> Path:
     """Write a LLaMA of random weights and a byte-level tokenizer."""
-    shape = size.llm
-    config = LlamaConfig(
-        vocab_size=shape["vocab"],
-        hidden_size=shape["dim"],
-        intermediate_size=shape["mlp"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        tie_word_embeddings=False,
-        bos_token_id=0,
-        eos_token_id=1,
-        initializer_range=0.02 if size.is_full else 0.2,
-    )
-    torch.set_default_dtype(dtype)
-    with torch.device(device):
-        llm = LlamaForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
+    scale = 0.02 if size.is_full else 0.2
+    llm = random_llama(size.llm, device, dtype, bos_token_id=0, eos_token_id=1, initializer_range=scale)
     llm.save_pretrained(folder)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: n for n, token in enumerate(["<s>", "</s>", *alphabet])}

@@ -45,6 +45,7 @@ from mats_ray.data.manifest import ManifestRow
 from mats_ray.data.windows import Cut
 from mats_ray.errors import DataError
 from mats_ray.models.directory import ModelInfo, read_info
+from mats_ray.models.stand_in import warn_of_stand_ins
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,7 @@ class CaptionJob:
     ) -> None:
         self.settings, self._started = settings, time.monotonic()
         info = read_info(model)
-        if info.stand_ins:
-            logger.warning("%s is of a rehearsal on stand-ins: its answers mean nothing", model)
+        warn_of_stand_ins(model, info.stand_ins)
         cut = window_cut(settings, info.model.clap)
         self.provenance = _provenance(settings, generation, info, cut)
         self.decode_stage = DecodeStage.of(settings, info.model.clap, cut)

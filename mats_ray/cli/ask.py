@@ -1,13 +1,10 @@
 """``mats ask``: one file, one question, one answer."""
 
 import argparse
-import logging
 from pathlib import Path
 
 from mats_ray.errors import AudioError, ConfigError
 from mats_ray.tasks import NO_CLIP, several_clips
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from mats_ray.data.audio import read_audio
     from mats_ray.infer.pipeline import MATSPipeline
     from mats_ray.models.directory import read_info
+    from mats_ray.models.stand_in import warn_of_stand_ins
 
     try:
         clip = read_audio(args.audio)
@@ -37,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
             raise AudioError(f"{error}; {NO_CLIP}", code=error.code) from None
         raise
     _check_device(args.device)
-    if read_info(args.model).stand_ins:
-        logger.warning("%s is of a rehearsal on stand-ins: its answers mean nothing", args.model)
-    pipeline = MATSPipeline.from_pretrained(args.model, device=args.device)
+    info = read_info(args.model)
+    warn_of_stand_ins(args.model, info.stand_ins)
+    pipeline = MATSPipeline.from_info(info, device=args.device)
     answer = pipeline.ask(clip, args.question) if args.question else pipeline.caption(clip)
     print(answer.text)
     return 0

@@ -26,7 +26,7 @@ class Demand:
     """Configuration key of their number, for errors."""
     count: int
     cpus: float
-    """Of each."""
+    """Number of CPUs of each."""
     gpus: float = 0
     apart: bool = False
     """Each is in a pod of its own; others may be beside it."""

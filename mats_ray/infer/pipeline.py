@@ -14,7 +14,7 @@ from mats_ray.config.answer import AnswerOptions
 from mats_ray.infer.encoder import AudioEncoder
 from mats_ray.infer.engine import GenerationEngine, GenerationRequest, TextDelta, generate, stream
 from mats_ray.infer.engines import build_engine
-from mats_ray.models.directory import read_info
+from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.tasks import Task, instruction_for
 from mats_ray.types import Answer, AudioClip, Request
 
@@ -43,7 +43,11 @@ class MATSPipeline:
         Raises:
             ModelError: It is incomplete, or its base models are missing or of another identity.
         """
-        info = read_info(directory)
+        return cls.from_info(read_info(directory), device=device)
+
+    @classmethod
+    def from_info(cls, info: ModelInfo, *, device: str = "cpu") -> "MATSPipeline":
+        """Load a model directory, its settings already read; see ``from_pretrained``."""
         encoder = AudioEncoder.from_info(info, device=device)
         return cls(encoder, build_engine(info, device=device, max_requests=_MAX_REQUESTS), info.model_id)
 

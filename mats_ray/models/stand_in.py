@@ -4,10 +4,13 @@
 stand-in lists it in its ``config.json``, so it is known as one after its parts have been moved or deleted.
 """
 
+import logging
 from pathlib import Path
 
 from mats_ray.config.model import ModelConfig
 from mats_ray.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 MARKER = "STAND_IN.md"
 """File beside the weights of a stand-in; a person who opens the folder reads it, too."""
@@ -40,6 +43,12 @@ def stand_ins_of(model: ModelConfig) -> tuple[str, ...]:
     """Return the parts of a model ("clap", "llm") that are stand-ins."""
     refs = {"clap": model.clap.ref, "llm": model.llm.path}
     return tuple(part for part, ref in refs.items() if is_stand_in(ref))
+
+
+def warn_of_stand_ins(source: str, stand_ins: tuple[str, ...]) -> None:
+    """Log a warning if a model was trained on stand-ins; its arguments are those of ``refuse_stand_ins``."""
+    if stand_ins:
+        logger.warning("%s is of a rehearsal on stand-ins: its answers mean nothing", source)
 
 
 def refuse_stand_ins(source: str, stand_ins: tuple[str, ...], *, rehearsal: bool) -> None:

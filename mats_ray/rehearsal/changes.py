@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from mats_ray.config import RunConfig
 
 MAX_CPU_WORKERS = 2
@@ -18,7 +16,6 @@ class Machine:
     """The machine of a rehearsal."""
 
     num_cores: int
-    memory_gb: float
     num_gpus: int
 
     @classmethod
@@ -27,9 +24,7 @@ class Machine:
         import torch
 
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return cls(
-            num_cores=os.cpu_count() or 1, memory_gb=psutil.virtual_memory().total / 1e9, num_gpus=gpus
-        )
+        return cls(num_cores=os.cpu_count() or 1, num_gpus=gpus)
 
 
 @dataclass(frozen=True, slots=True)

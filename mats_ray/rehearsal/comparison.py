@@ -19,6 +19,7 @@ from mats_ray.caption.gpu_time import (
     cache_bytes,
     mapper_flops,
 )
+from mats_ray.caption.output import SUMMARY
 from mats_ray.config import RunConfig
 from mats_ray.config.generation import PROFILES
 from mats_ray.config.run import join
@@ -40,7 +41,6 @@ PROMPT_TOKENS = 24
 PROCESS_GB = 0.9
 """Memory of a process with torch, transformers, Ray and DeepSpeed before it loads a model."""
 WORKER, ASK = "RayTrainWorker", "ask"
-SUMMARY = "_summary.json"
 _READ_BYTES = 2**28
 
 

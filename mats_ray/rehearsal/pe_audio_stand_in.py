@@ -8,15 +8,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import PeAudioConfig, PeAudioFeatureExtractor, PeAudioFrameLevelModel
 
+from mats_ray.caption.clap_shape import TOWERS
 from mats_ray.models.stand_in import mark_stand_in
 from mats_ray.rehearsal.recipe import fill
 from mats_ray.rehearsal.tokenizer_stand_ins import write_modernbert_tokenizer
 
-SIZES = {
-    "facebook/pe-a-frame-small": (768, 12, 6, 2_048),
-    "facebook/pe-a-frame-base": (1_024, 16, 8, 2_752),
-    "facebook/pe-a-frame-large": (1_792, 28, 14, 4_800),
-}
+SIZES = {f"facebook/pe-a-frame-{size}": shape for size, shape in TOWERS.items()}
 """By hub id: width, layers, heads and MLP width of the audio transformer; all have the same text tower."""
 
 

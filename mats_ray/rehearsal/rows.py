@@ -21,7 +21,7 @@ NUM_TRIPLETS = 5 * CLOTHO + AUDIOCAPS + 5 * CLOTHO_AQA + QUESTIONS * OPENAQA
 NUM_CLIPS = 8
 """Audio files that are captioned and evaluated on."""
 SAMPLE_RATE, SECONDS = 44_100, 7.0
-"""Of the audio: MS-CLAP's rate and window."""
+"""Rate and duration of the audio: MS-CLAP's own."""
 _SEED = 20_260_229
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from mats_ray.errors import RehearsalError
-from mats_ray.rehearsal.process_memory import ProcessMemory, descendants
+from mats_ray.process_memory import ProcessMemory, descendants
 
-POLL_SECONDS = 0.2
+POLL_SECONDS, SAMPLE_SECONDS = 0.2, 1.0
 END_SECONDS = 120.0
 """Time in which all processes of an ended stage must be gone."""
 
@@ -98,7 +98,7 @@ class StageRunner:
                 command, stdout=log, stderr=subprocess.STDOUT, env=self._environment
             )
             try:
-                with ProcessMemory(process.pid) as memory:
+                with ProcessMemory(process.pid, interval=SAMPLE_SECONDS) as memory:
                     yield process
             finally:
                 if process.poll() is None:

@@ -6,6 +6,7 @@ The report is written when the method's own result is there, and again when othe
 
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Callable
 from functools import cached_property
@@ -20,10 +21,10 @@ from mats_ray.data.embedding.on_ray import embed
 from mats_ray.data.santa_memory import build_memory
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.encoder import AudioEncoder
+from mats_ray.process_memory import ProcessMemory
 from mats_ray.toy.demo import systems
 from mats_ray.toy.demo.ablations import NO_NOISE, SUPERVISED, train_ablations
 from mats_ray.toy.demo.gap import caption_spread, measure_toy_gap
-from mats_ray.toy.demo.peak_memory import PeakMemory
 from mats_ray.toy.demo.results import (
     FOLDER,
     MEASURES,
@@ -42,6 +43,7 @@ from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.on_ray import train
 from mats_ray.types import Triplet
 
+MEMORY_SAMPLE_SECONDS = 5.0
 VERSIONS = ("mats-ray", "ray", "torch", "deepspeed", "transformers", "peft")
 NUM_REPORT_CLIPS = 8
 AUDIO_FOLDERS = {"read": ("audio", READ_STREAM), "novel": ("audio_novel", NOVEL_STREAM)}
@@ -126,14 +128,14 @@ class Demo:
             self._answer("text_only", name, answerers[NO_NOISE], of["audio"])
             self._answer("audio_supervised", name, answerers[SUPERVISED], of["audio"])
 
-    def write(self, stages: Stages, peak: PeakMemory) -> dict[str, Any]:
+    def write(self, stages: Stages, peak: ProcessMemory) -> dict[str, Any]:
         """Write numbers and report; returns the numbers."""
         metrics = self._metrics(stages, peak)
         (self.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
         write_report(self.out / "report.html", self._report_content(metrics))
         return metrics
 
-    def _metrics(self, stages: Stages, peak: PeakMemory) -> dict[str, Any]:
+    def _metrics(self, stages: Stages, peak: ProcessMemory) -> dict[str, Any]:
         seconds = stages.seconds
         versions = {name: importlib.metadata.version(name) for name in VERSIONS}
         return {
@@ -145,7 +147,7 @@ class Demo:
             "method_minus": self._differences(),
             "gap": self._gap(),
             "wall_seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
-            "peak_memory_gb": round(peak.gigabytes, 2),
+            "peak_memory_gb": round(peak.total_gb, 2),
             "versions": {"python": platform.python_version(), **versions},
         }
 
@@ -224,7 +226,7 @@ def run_demo(
     """
     out = claim_folder(config)
     stages = Stages(out, announce)
-    with PeakMemory() as peak:
+    with ProcessMemory(os.getpid(), interval=MEMORY_SAMPLE_SECONDS) as peak:
         demo = _train_and_caption(config, stages, out)
         stages.run("the same without Santa, and from text", lambda: demo.measure("read"))
         metrics = demo.write(stages, peak)

@@ -77,7 +77,7 @@ POD_MONITOR = {
         },
     },
 }
-"""Of the Prometheus operator's PodMonitor, the keys that are used here: its own schema is in no package."""
+"""Keys of the Prometheus operator's PodMonitor that are used here: its own schema is in no package."""
 
 
 @functools.cache

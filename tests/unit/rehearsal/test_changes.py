@@ -9,7 +9,7 @@ from mats_ray.rehearsal.changes import Inputs, Machine, changes_for, overlay
 INPUTS = Inputs(
     clap="c", clap_tokenizer="t", llm="l", sources=[{"source": "clotho", "path": "p"}], output_dir="o"
 )
-LAPTOP = Machine(num_cores=2, memory_gb=24, num_gpus=0)
+LAPTOP = Machine(num_cores=2, num_gpus=0)
 UNCHANGED = (
     "model.noise",
     "model.mapper",
@@ -47,7 +47,7 @@ def test_a_changed_configuration_is_valid_and_is_what_is_listed(config):
 
 
 def test_on_gpus_workers_follow_their_number(config):
-    machine = Machine(num_cores=64, memory_gb=500, num_gpus=1)
+    machine = Machine(num_cores=64, num_gpus=1)
 
     changed = {change.key: change.value for change in changes_for(config, machine, INPUTS, num_steps=4)}
 
