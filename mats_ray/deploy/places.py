@@ -90,6 +90,8 @@ def _paths(config: RunConfig, deploy: DeployConfig) -> Iterator[tuple[str, str]]
         "data.embedded": config.data.embedded,
         "data.prepare.descriptions": config.data.prepare.descriptions,
         "memory.path": config.memory.path,
+        "memory.audio": config.memory.audio,
+        "memory.pairs": config.memory.pairs,
         "train.init_from": config.train.init_from,
         "train.validation.data": config.train.validation.data,
         "caption.embeddings": config.caption.embeddings,

@@ -55,7 +55,7 @@ def ray_jobs(config: RunConfig, deploy: DeployConfig) -> dict[str, Tree]:
     has_work = {
         "prepare": bool(config.data.prepare.sources),
         "embed": config.data.embed.mode == "stored",
-        "memory": config.data.embed.mode == "stored" and config.santa.enabled,
+        "memory": config.data.embed.mode == "stored" and config.bridge != "none",
         "caption": deploy.caption is not None,
         "evaluate": deploy.evaluate is not None,
     }

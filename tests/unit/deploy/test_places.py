@@ -11,6 +11,8 @@ PATHS = [
     "data.embedded",
     "data.prepare.descriptions",
     "memory.path",
+    "memory.audio",
+    "memory.pairs",
     "train.init_from",
     "train.validation.data",
     "caption.embeddings",

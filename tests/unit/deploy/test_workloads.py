@@ -99,6 +99,12 @@ def test_a_question_that_looks_like_an_option_stays_a_question():
     assert shlex.split(job["spec"]["entrypoint"])[1] == "/home/ray/mats/jobs/caption.py"
 
 
+@pytest.mark.parametrize("change", ["model.bridge=none", "santa.enabled=false"])
+def test_without_a_bridge_there_is_no_memory_to_build(change):
+    assert "memory.yaml" in render(cpu())["jobs"]
+    assert "memory.yaml" not in render(cpu(change))["jobs"]
+
+
 def test_jobs_without_work_are_not_written():
     config = cpu(
         "data.prepare.sources=[]", "deploy.caption=null", "deploy.evaluate=null", "data.embed=online"
