@@ -311,7 +311,7 @@ def _resolved(model: ModelConfig, directory: Path) -> ModelConfig:
 def _content_hash(directory: Path) -> str:
     digest = hashlib.sha256()
     llm = sorted(f"llm/{file.name}" for file in (directory / "llm").glob("*.safetensors"))
-    parts = [MAPPER, "adapter_model.safetensors", *llm, *dict.fromkeys(STATE_FILES.values()), CONFIG]
+    parts = [MAPPER, "adapter_model.safetensors", *llm, *STATE_FILES.values(), CONFIG]
     for part in parts:
         if (directory / part).is_file():
             digest.update(part.encode())
