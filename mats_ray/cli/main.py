@@ -48,6 +48,8 @@ A command gets its function as ``args.build_inputs``; its own module, and all be
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    # or what a cluster says of itself is among the results on stdout; read when ray is imported
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     parser = build_parser(argv)
     args = parser.parse_args(argv)
     logging.basicConfig(

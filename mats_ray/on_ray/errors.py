@@ -7,6 +7,7 @@ object where Ray keeps it, else only as the text of a remote traceback.
 import re
 from collections.abc import Iterator
 
+from ray.data.exceptions import SystemException
 from ray.exceptions import RayTaskError
 
 from mats_ray import errors
@@ -64,7 +65,10 @@ def task_traceback(error: RayTaskError) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, outermost first; of Ray's wrapper only the error inside."""
+    """Yield an error and what caused it, outermost first; of Ray's wrapper only the error inside.
+
+    Ray Data raises what ended an execution from an empty ``SystemException``, which causes nothing.
+    """
     current: BaseException | None = error
     seen: set[int] = set()
     while current is not None and id(current) not in seen:  # an error raised "from" itself is its own cause
@@ -72,7 +76,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(current, RayTaskError):  # Ray raises it as a subclass of the cause's class, too
             current = current.cause
             continue
-        yield current
+        if not isinstance(current, SystemException):
+            yield current
         current = current.__cause__
 
 

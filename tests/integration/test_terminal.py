@@ -1,11 +1,13 @@
 """What commands print while Ray works: their own lines, none of a library, no traceback of a user's fault."""
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pyarrow as pa
 import pytest
 import ray.data
 from all_minilm_l6_v2 import get_model_zip_path
+from ray._private.utils import publish_error_to_driver
+from ray._private.worker import global_worker
 from ray.data import ActorPoolStrategy
 
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
@@ -64,7 +68,26 @@ def damage(file):
     file.write_bytes(data)
 
 
-def test_a_successful_command_prints_its_own_lines_only(ray_cluster, world, model_dir, clips, tmp_path):
+@pytest.fixture
+def talkative(ray_cluster):
+    """The cluster, which tells every driver of itself all the while, as of a low disk or of many workers."""
+    ended = threading.Event()
+
+    def talk():
+        for number in itertools.count():
+            message = f"WARNING: {number} worker processes have been started"
+            publish_error_to_driver("worker_pool_large", message, global_worker.gcs_client)
+            if ended.wait(0.2):
+                return
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    yield ray_cluster
+    ended.set()
+    thread.join()
+
+
+def test_a_successful_command_prints_its_own_lines_only(talkative, world, model_dir, clips, tmp_path):
     shutil.copytree(Path(world.output_dir, "toy"), tmp_path / "run" / "toy")
     config = world.replace(output_dir=str(tmp_path / "run"))
     (tmp_path / "run.yaml").write_text(json.dumps(config.model_dump(mode="json")))
@@ -72,7 +95,7 @@ def test_a_successful_command_prints_its_own_lines_only(ray_cluster, world, mode
     embedded, captioned = outputs_of(
         ["embed", "--config", tmp_path / "run.yaml"],
         ["caption", "--audio", clips, "--out", tmp_path / "out", "--model", model_dir],
-        address=ray_cluster["gcs_address"],
+        address=talkative["gcs_address"],
     )
 
     for code, out, err in (embedded, captioned):

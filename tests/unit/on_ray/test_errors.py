@@ -2,6 +2,7 @@
 
 import pytest
 from ray.data._internal.util import _annotate_exception_with_retry_context
+from ray.data.exceptions import omit_traceback_stdout
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from mats_ray.errors import AudioError, DataError
@@ -52,6 +53,18 @@ def test_an_error_is_found_among_the_causes():
     error.__cause__ = in_a_task(DataError("no triplets"))
 
     assert str(own_error(error)) == failure_reason(error) == "no triplets"
+
+
+def test_the_reason_is_ray_datas_error_and_not_the_marker_it_is_raised_from():
+    @omit_traceback_stdout
+    def execute():
+        raise OutOfMemoryError("Task was killed due to memory")
+
+    with pytest.raises(OutOfMemoryError) as raised:
+        execute()
+
+    assert type(raised.value.__cause__).__name__ == "SystemException"
+    assert failure_reason(raised.value) == "Task was killed due to memory"
 
 
 @pytest.mark.parametrize("kind", [OutOfMemoryError, RuntimeError])
