@@ -31,12 +31,14 @@ def write_untrained(config: RunConfig, texts: list[str]) -> None:
 def _write(config: RunConfig, texts: list[str]) -> None:
     from pathlib import Path
 
-    from mats_ray.config.model import NOISE_VARIANCE
+    from mats_ray.config.model import AUTO, NOISE_VARIANCE
     from mats_ray.models.build import build_clap, build_mats
     from mats_ray.models.directory import SANTA, save_model
     from mats_ray.models.santa import SantaMemory
     from mats_ray.train.export import model_card, model_settings
 
+    if config.model.noise.variance == AUTO:  # nothing is trained, and no caption embedded to estimate it by
+        config = config.replace(model={"noise": {"variance": NOISE_VARIANCE}})
     clap = build_clap(config.clap)
     memory = SantaMemory.build(
         clap.encode_text(texts),

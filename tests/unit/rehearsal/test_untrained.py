@@ -31,8 +31,9 @@ def config(tmp_path, llm):
     )
 
 
-def test_it_answers(tmp_path):
-    one = config(tmp_path, tiny_llm(tmp_path / "llm"))
+@pytest.mark.parametrize("variance", [0.015, "auto"])
+def test_it_answers(tmp_path, variance):
+    one = config(tmp_path, tiny_llm(tmp_path / "llm")).replace(model={"noise": {"variance": variance}})
 
     write_untrained(one, ["a dog barks", "rain falls"])
 
