@@ -10,6 +10,9 @@ is everything around it. Every stage is a process of its own with its own local 
 all its processes, shared pages counted once, and so are CPU seconds. Stages can be run one at a time: results
 gather in the work folder.
 
+`copy` takes the embedded files of the first size as often as needed in place of `generate` to `embed`, for a
+stream longer than there is time to embed: --rows 500000 10000000 --stages copy stream.
+
 `reads` counts, without Ray, the bytes that workers read of the first 100,000 samples: each for itself, and
 all of them through one reader, as they do when they train.
 """
@@ -19,6 +22,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,8 +33,11 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 
+from mats_ray.data.embedded import part_name
+
 ROWS_PER_FILE, QUESTIONS = 250_000, 5
 STAGES = ("generate", "prepare", "embed", "stream", "reads")
+COPY = "copy"
 SAMPLE_SECONDS, MEMORY_SAMPLE_SECONDS = 2.0, 5.0
 READ_SAMPLES = 100_000
 WORDS = (
@@ -107,6 +114,16 @@ def items(clip: int) -> list[str]:
         for n, question in enumerate(QUESTION_TEXTS)
     ]
     return [json.dumps(row) for row in rows]
+
+
+def copy_embedded(first: Path, work: Path, times: int) -> None:
+    """Write the embedded files of another size ``times`` times, each under a name of its own."""
+    source, target = (Path(config_of(one).embedded_path) for one in (first, work))
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    files = sorted(source.glob("*.parquet"))
+    for number in range(times * len(files)):
+        shutil.copy(files[number % len(files)], target / part_name(number))
 
 
 def config_of(work: Path):
@@ -278,7 +295,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 500_000])
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--stages", nargs="+", choices=[*STAGES, COPY], default=list(STAGES))
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
     parser.add_argument("--work", type=Path, default=Path("build/bench_rows"))
     parser.add_argument("--one", nargs=2, metavar=("STAGE", "ROWS"), help=argparse.SUPPRESS)
@@ -291,6 +308,10 @@ def main() -> None:
         return
     for rows in args.rows:
         for stage in args.stages:
+            if stage == COPY:
+                if rows != args.rows[0]:
+                    copy_embedded(*(args.work / str(n) for n in (args.rows[0], rows)), rows // args.rows[0])
+                continue
             command = [sys.executable, __file__, "--work", str(args.work), "--one", stage, str(rows)]
             subprocess.run([*command, "--workers", *map(str, args.workers)], check=True)
     report(args.work, args.rows)

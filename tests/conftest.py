@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shutil
+import tempfile
 
 # As `make test` does: the cluster of a test run has a token of its own, and reports nowhere.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -75,12 +77,17 @@ def storage_environment(monkeypatch):
 
 @pytest.fixture(scope="session")
 def ray_cluster():
-    """Start the session's cluster; yields its addresses."""
+    """Start the session's cluster; yields its addresses.
+
+    Its folder is its own: a submitted job looks there for its cluster, and would find the other process's.
+    """
     import ray
     from ray.data import DataContext
 
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     context = ray.init(
         address="local",
+        _temp_dir=folder,
         num_cpus=LOGICAL_CPUS,
         include_dashboard=True,
         dashboard_port=0,
@@ -90,6 +97,7 @@ def ray_cluster():
     DataContext.get_current().enable_progress_bars = False
     yield context.address_info
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ object where Ray keeps it, else only as the text of a remote traceback.
 import re
 from collections.abc import Iterator
 
-from ray.data.exceptions import SystemException
 from ray.exceptions import RayTaskError
 
 from mats_ray import errors
@@ -22,6 +21,8 @@ OUT_OF_MEMORY = (
     "its node was low on memory and Ray killed a process; use fewer processes, smaller batches, or a larger"
     " machine"
 )
+_MARKER = ("ray.data.exceptions", "SystemException")
+"""By name: importing it imports Ray Data, which processes of the service do without."""
 _RETRY_NOTE = re.compile(r"\nFailed to .+ after \d+/\d+ attempts .*", re.DOTALL)
 """What Ray Data appends to the text of an error that a task raises."""
 
@@ -76,7 +77,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(current, RayTaskError):  # Ray raises it as a subclass of the cause's class, too
             current = current.cause
             continue
-        if not isinstance(current, SystemException):
+        if (type(current).__module__, type(current).__name__) != _MARKER:
             yield current
         current = current.__cause__
 

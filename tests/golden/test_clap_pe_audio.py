@@ -13,6 +13,9 @@ from tests.golden.recipe import golden_files
 from tests.pe_audio import SAMPLE_RATE, reference_audio, reference_text, save_rest, small_config, small_model
 
 TOLERANCE = 2e-6
+"""Of what is computed on one machine."""
+STORED = 3e-5
+"""Of audio computed on another: transformers itself differs by 1.0e-05 between an Intel and an AMD CPU."""
 
 
 @pytest.fixture(scope="module", params=golden_files("pe_audio"))
@@ -39,7 +42,7 @@ def sounds(golden):
 def test_audio_in_one_batch(clap, golden):
     found = clap.encode_audio(sounds(golden), SAMPLE_RATE, normalize=False)
 
-    assert_near(found, golden["audio"], TOLERANCE, "PE-AV audio")
+    assert_near(found, golden["audio"], STORED, "PE-AV audio")
 
 
 def test_text_in_one_batch(clap, golden):
@@ -48,12 +51,14 @@ def test_text_in_one_batch(clap, golden):
     assert_near(clap.encode_tokens(ids, mask, normalize=False), golden["text"], TOLERANCE, "PE-AV text")
 
 
-def test_the_installed_transformers_gives_the_stored_numbers(golden):
+def test_the_installed_transformers_gives_the_stored_numbers(golden, clap):
     model = model_of(golden, tie_last_hidden_states=False)
     texts = [torch.tensor([ids]) for ids in IDS]
 
     audio = torch.stack([reference_audio(model, clip) for clip in sounds(golden)])
-    assert_near(audio, golden["audio"], TOLERANCE, "transformers' audio")
+    assert_near(audio, golden["audio"], STORED, "transformers' audio")
+    found = clap.encode_audio(sounds(golden), SAMPLE_RATE, normalize=False)
+    assert_near(found, audio, TOLERANCE, "PE-AV audio on this machine")
     text = torch.cat([reference_text(model, ids) for ids in texts])
     assert_near(text, golden["text"], TOLERANCE, "transformers' text")
 

@@ -266,7 +266,7 @@ def test_files_times_questions_and_only_what_is_new(ray_cluster, model_dir, tmp_
         assert row["answer"] == pipeline.ask(read_audio(row["path"]), row["prompt"]).text
 
 
-@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+@pytest.mark.parametrize("file_format", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_columns_of_a_manifest_pass_through_and_follow_it(ray_cluster, model_dir, tmp_path, file_format):
     write_good(tmp_path / "clips", 2)
     listing, out = tmp_path / "list.csv", str(tmp_path / "out")
@@ -309,6 +309,7 @@ def test_the_documentation_reads_the_rows(captioned, capsys):
     assert printed.splitlines()[-1] == str(len(BAD))
 
 
+@pytest.mark.slow
 def test_windows_of_long_audio_resume_whole(ray_cluster, model_dir, tmp_path):
     folder = write_good(tmp_path / "clips", 3)
     (folder / "long.flac").write_bytes(encoded(sound(7, 25), format="FLAC"))

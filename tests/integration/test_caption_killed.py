@@ -43,6 +43,7 @@ def unbroken(ray_cluster, clips, model_dir, tmp_path_factory):
     return rows_at(out)
 
 
+@pytest.mark.slow
 def test_whatever_is_killed_each_file_has_its_rows_once(
     unbroken, clips, ray_cluster, model_dir, tmp_path, monkeypatch
 ):

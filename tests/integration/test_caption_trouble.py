@@ -109,6 +109,7 @@ def test_trouble_is_retried_or_an_error_row_and_the_next_run_retries_that(ray_cl
     }
 
 
+@pytest.mark.slow
 def test_keys_that_expire_half_way_lose_nothing(ray_cluster, model_dir):
     names, expiry = [f"{n}" for n in range(NUM_GOOD + 3)], Expiry()
     with (

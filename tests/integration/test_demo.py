@@ -1,15 +1,12 @@
-"""The demo and a submitted job, in miniature: every stage and every real part, none of the skill."""
+"""The demo in miniature: every stage and every real part, none of the skill."""
 
 import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mats_ray.cli.main import main
 from mats_ray.infer.pipeline import MATSPipeline
@@ -48,7 +45,7 @@ def mats(ray_cluster):
 def demo(mats, tmp_path_factory):
     # relative, as in configs/toy.yaml: every process of every stage must take it from the same place
     folder = Path(os.path.relpath(tmp_path_factory.mktemp("demo")))
-    config = tiny_config(folder, train={"num_steps": 20})
+    config = tiny_config(folder, train={"num_steps": 20}, scaling={"num_workers": 1})
     file = Path(config.output_dir) / "tiny.yaml"
     file.write_text(config.to_yaml())
     return config, file, mats("demo", "--config", str(file))
@@ -138,29 +135,3 @@ def test_embed_and_memory_print_their_results(demo, mats):
     code, output, _ = mats("memory", "--config", str(file))
     assert code == 0
     assert output.endswith(f" texts in 4 clusters: {config.memory_path}\n")
-
-
-def test_a_submitted_job_trains(demo, ray_cluster, tmp_path):
-    config, _, _ = demo
-    file = tmp_path / "tiny.yaml"
-    tree = config.model_dump(mode="json", exclude_unset=True)
-    tree |= {"name": "job", "output_dir": str(tmp_path / "out")}
-    file.write_text(yaml.safe_dump(tree))
-    command = [
-        "ray",
-        "job",
-        "submit",
-        "--address",
-        f"http://{ray_cluster['webui_url']}",
-        "--working-dir",
-        str(ROOT),
-    ]
-    script = ["--", sys.executable, "jobs/train.py", "--config", str(file)]
-    script += ["--set", "train.num_steps=4", "--set", "scaling.num_workers=1"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-    done = subprocess.run([*command, *script], capture_output=True, text=True, env=environment, check=False)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "model:" in done.stdout
-    assert MATSPipeline.from_pretrained(tmp_path / "out" / "model").model_id.startswith("job@")

@@ -189,6 +189,7 @@ def in_eight_parts(output_dir, embedded):
     return tiny_config(Path(output_dir), data={"embedded": embedded, "embed": {"num_partitions": 8}})
 
 
+@pytest.mark.slow
 def test_a_driver_killed_twice_leaves_what_an_unbroken_run_gives(embedded, ray_cluster, tmp_path):
     unbroken, summary = embedded
     out = str(tmp_path / "killed")

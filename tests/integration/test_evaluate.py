@@ -133,6 +133,7 @@ evaluate(EvaluateConfig.model_validate_json(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_ends_like_an_unbroken_one(
     evaluated, ray_cluster, esc, model_dir, tmp_path
 ):

@@ -35,7 +35,14 @@ class OneFile:
         pass
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16", "float16"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "bfloat16",
+        pytest.param("float32", marks=pytest.mark.slow),
+        pytest.param("float16", marks=pytest.mark.slow),
+    ],
+)
 def trained(request, world):
     """Two steps of ZeRO-2 in bf16, and an answer to held-out questions before the run ends."""
     config = other_run(

@@ -55,6 +55,7 @@ def breakable(server, model_dir):
     serve.delete("breakable")
 
 
+@pytest.mark.slow
 def test_a_replica_whose_engine_stops_is_replaced_and_its_requests_answered(breakable, model_dir):
     embedding, expected = embedding_and_answer(model_dir)
 

@@ -36,6 +36,7 @@ def clip():
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_killed_replicas_fail_no_request(server, clip, model_dir):
     with requests_under_way(server, clip) as replies:
         for deployment in ("Answerer", "Encoder"):

@@ -146,6 +146,7 @@ def test_a_run_of_another_configuration_is_not_resumed(unbroken):
         train(config.replace(train={"optim": {"lr": 2e-3}}))
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_on_another_base_model_at_the_same_path(world, unbroken, tmp_path):
     reference, _ = unbroken
     llm = shutil.copytree(world.llm_path, tmp_path / "llm")
@@ -216,6 +217,7 @@ def test_a_stage_that_exceeds_its_limit_is_named_and_ends_the_run(world):
         train(config)
 
 
+@pytest.mark.slow
 def test_two_workers_then_one_then_three_end_as_an_unbroken_run(world, unbroken):
     """Each resumes from the last checkpoint of the one before, with another ZeRO stage besides."""
     reference, _ = unbroken
@@ -246,6 +248,7 @@ def test_no_training_worker_is_left_behind(unbroken, ray_cluster):
     assert train_worker_pids() == []
 
 
+@pytest.mark.slow
 def test_a_bf16_run_starts_from_an_fp32_model_and_is_made_longer(world, unbroken):
     """At a learning rate of nothing its weights stay those of the earlier model."""
     earlier, _ = unbroken

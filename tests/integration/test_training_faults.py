@@ -45,6 +45,7 @@ def trained_and_moments(config):
     return [(folder / name).read_bytes() for name in ("trained.safetensors", "moments.safetensors")]
 
 
+@pytest.mark.slow
 def test_a_killed_driver_costs_nothing_but_time(world, unbroken, ray_cluster, tmp_path):
     _, reference_config = unbroken
     config = other_run(world, "driverless")
