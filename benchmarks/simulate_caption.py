@@ -75,11 +75,6 @@ def fitted_driver(traces: dict[str, Any]) -> Driver:
     return Driver(tick_s=float(tick_s), batch_s=float(batch_s))
 
 
-IDLE = {(1, 1): (116.4, 133.6), (2, 1): (104.6, 102.7), (1, 2): (116.7, 132.2), (2, 2): (103.8, 133.7)}
-"""Clips a second by decoders and models, two runs each, of 2026-11-22 (benchmarks/caption.md, "Scaling"):
-the same files and processes on such a machine with nothing else at work."""
-
-
 def first_run(traces: dict[str, Any]) -> dict[str, Any]:
     """Return the run of one decoder and one model."""
     (first,) = (one for one in traces["cores"]["runs"] if (one["decoders"], one["models"]) == (1, 1))
@@ -133,10 +128,6 @@ def validate(traces: dict[str, Any]) -> Iterator[Comparison]:
         rates = [_steady(of_driver(traces, run), seed) / BATCH_SIZE for seed in SEEDS]
         name = f"{run['decoders']} decoders, {run['models']} models that sleep"
         yield _compare(name, "batches/s", run["batches_per_s"], rates)
-    for (decoders, models), measured in IDLE.items():
-        name = f"{decoders} decoders, {models} models, idle machine"
-        rates = _rates(of_cores(traces, decoders, models, 2.0))
-        yield _compare(name, "clips/s", float(np.mean(measured)), rates)
     cores = cores_had(traces)
     for run in traces["cores"]["runs"]:
         fitted = " (fitted)" if run is first_run(traces) else ""

@@ -120,6 +120,8 @@ class SleepingDecodeStage:
     """Decodes nothing, in a given time; the batch holds the files."""
 
     seconds: float
+    opener: Any
+    """The job's own: planning asks it for sizes."""
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Sleep."""
@@ -172,14 +174,15 @@ def driver(args: argparse.Namespace) -> dict[str, Any]:
 def _sleeping(num_processes: int, args: argparse.Namespace) -> dict[str, Any]:
     num_batches = max(200, int(args.seconds * min(num_processes / args.sleep_s, 150)))
     objects = [AudioObject(path=f"/nowhere/{n:09d}.wav", size=1, etag="e") for n in range(num_batches * 32)]
-    decoders = -(-num_processes // 4)
+    decoders = num_processes  # one decodes about as fast as a model answers (docs/scale.md)
     settings = CaptionConfig(batch_size=32, concurrency=num_processes, decode_concurrency=decoders)
     pipeline.clear_log()
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
         model, out = str(tiny_model_dir(Path(folder) / "model")), f"{folder}/out"
         job = CaptionJob(settings, GenerationConfig(), audio=objects, out=out, model=model)
         SleepingAnswerStage.seconds = args.sleep_s
-        on_ray.AnswerStage, job.decode_stage = SleepingAnswerStage, SleepingDecodeStage(args.sleep_s / 8)
+        on_ray.AnswerStage = SleepingAnswerStage
+        job.decode_stage = SleepingDecodeStage(args.sleep_s / 8, job.decode_stage.opener)
         with job:
             on_ray.write_missing_rows(job, job.batches())
     spans = pipeline.spans_in_log()

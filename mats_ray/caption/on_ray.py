@@ -292,7 +292,11 @@ def _num_processes(settings: CaptionConfig) -> int:
 
 
 def _source(feed: Any) -> Dataset:
-    """Read the batches in a task on the driver's node, which is lost with the driver only."""
+    """Read the batches in a task on the driver's node, which is lost with the driver only.
+
+    A turn of Ray Data's loop takes a tenth of a second, and of a task at most two blocks unless told
+    otherwise: 16 batches a second for the whole job. The feed bounds what is under way.
+    """
     return ray.data.from_items([0]).map_batches(
         _read_batches,  # pyright: ignore[reportArgumentType]  (a table, as batch_format says)
         fn_args=[feed],
@@ -300,6 +304,7 @@ def _source(feed: Any) -> Dataset:
         batch_format="pyarrow",
         num_cpus=0,
         scheduling_strategy=this_node(),
+        _generator_backpressure_num_objects=-1,
     )
 
 

@@ -29,7 +29,7 @@ def triggers(workflow):
 
 
 def test_the_workflows_are_there():
-    assert set(WORKFLOWS) == {"ci.yaml", "release.yaml"}
+    assert set(WORKFLOWS) == {"ci.yaml", "nightly.yaml", "release.yaml"}
     assert {"lint", "test", "docs", "dist", "image"} == set(WORKFLOWS["ci.yaml"]["jobs"])
 
 
