@@ -34,6 +34,8 @@ _RAY = {
     "RAY_memory_monitor_refresh_ms": "0",
     # Ray's own is 15: where other programs have work, its workers would hardly run
     "RAY_worker_niceness": "0",
+    # no name server knows the hosts' names, by which Gloo would find its address
+    "GLOO_SOCKET_IFNAME": "eth0",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",

@@ -156,7 +156,9 @@ def toy_world(bench: Bench) -> None:
 
     def build() -> bool:
         file = bench.home / "world.yaml"
-        few = tiny_config(bench.home / "world").replace(train={"num_steps": 1})
+        few = tiny_config(bench.home / "world").replace(
+            train={"num_steps": 1, "schedule": {"warmup_steps": 0}}
+        )
         file.write_text(json.dumps(few.model_dump(mode="json")))
         run_job(bench, "world", ["python", "jobs/train.py", "--config", file], int, None, after=1)
         return True

@@ -24,8 +24,8 @@ RESERVED = 0.10
 ANSWER_SHARE = 0.3
 """Share of text tokens that carry loss and have logits; AudioCaps-like captions behind their instruction."""
 ROW_BYTES_BESIDES = 100
-"""Bytes of an embedded triplet's texts and ids on disk, compressed; the embedding comes on top. The published files
-of AudioCaps take 62, of Clotho 98, of MusicCaps 269 and of WavCaps' SoundBible 48."""
+"""Bytes of an embedded triplet's texts and ids on disk, compressed; the embedding comes on top. The published
+files of AudioCaps take 62, of Clotho 98, of MusicCaps 269 and of WavCaps' SoundBible 48."""
 
 GPT2_NAMES = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
 TIED_UNLESS_WRITTEN = {"gpt2", "gemma", "gemma2", "gemma3_text"}
