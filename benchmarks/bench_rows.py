@@ -33,8 +33,6 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 
-from mats_ray.data.embedded import part_name
-
 ROWS_PER_FILE, QUESTIONS = 250_000, 5
 STAGES = ("generate", "prepare", "embed", "stream", "reads")
 COPY = "copy"
@@ -118,6 +116,8 @@ def items(clip: int) -> list[str]:
 
 def copy_embedded(first: Path, work: Path, times: int) -> None:
     """Write the embedded files of another size ``times`` times, each under a name of its own."""
+    from mats_ray.data.embedded import part_name
+
     source, target = (Path(config_of(one).embedded_path) for one in (first, work))
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -307,11 +307,10 @@ def main() -> None:
         (work / f"{stage}.result.json").write_text(json.dumps(found))
         return
     for rows in args.rows:
-        for stage in args.stages:
-            if stage == COPY:
-                if rows != args.rows[0]:
-                    copy_embedded(*(args.work / str(n) for n in (args.rows[0], rows)), rows // args.rows[0])
-                continue
+        if COPY in args.stages and rows != args.rows[0]:
+            first = args.rows[0]
+            copy_embedded(args.work / str(first), args.work / str(rows), rows // first)
+        for stage in (one for one in args.stages if one != COPY):
             command = [sys.executable, __file__, "--work", str(args.work), "--one", stage, str(rows)]
             subprocess.run([*command, "--workers", *map(str, args.workers)], check=True)
     report(args.work, args.rows)

@@ -66,7 +66,7 @@ def validation(folder: Path) -> None:
             one.ratio, n, xerr=one.error / one.measured if one.measured else 0, fmt="o", ms=4, color="C0"
         )
     axes.set_yticks(range(len(compared)), [f"{one.run}, {one.what}" for one in reversed(compared)])
-    axes.set(xlabel="predicted / measured", xlim=(0, 1.6))
+    axes.set(xlabel="predicted / measured", xlim=(0, max(1.6, *(1.05 * one.ratio for one in compared))))
     save(figure, folder / "scale_validation.svg")
 
 

@@ -346,7 +346,7 @@ GPUS_PER_NODE, CLIPS_PER_GPU = 8, 60.0
 """The goal for an H200; no GPU was measured."""
 SECONDS_PER_CLIP, DECODE_SPEED = 10.0, 775.0
 NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-FILL_S, MEASURED_S = 0.5, 60.0
+FILL_S, MEASURED_S = 2.0, 60.0
 """Simulated seconds: for each node, in which decoded batches pile up before the models, and measured ones."""
 KEYS_PER_S = 30_000.0
 NODE_MTBF_S = 6_300 * 3_600.0

@@ -12,6 +12,7 @@ import bisect
 import io
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -120,15 +121,15 @@ class FlushTimer:
         self.seconds += self._last_seconds
 
 
-class RowWriter:
+class RowWriter(ABC):
     """Context manager that collects rows and writes them: the last at its exit, also by an error."""
 
     def __init__(self) -> None:
         self._timer = FlushTimer()
 
+    @abstractmethod
     def flush(self) -> None:
         """Write the rows that wait."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Write the rows that wait; there are no more."""

@@ -24,8 +24,8 @@ _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # or a failed task's traceback is printed, on stdout, while it is retried
     "RAY_enable_output_error_log_if_still_retry": "0",
-    # A node that restarts refuses connections until Ray, after 15 to 25 s, starts its actors elsewhere. Each
-    # retry of a batch waits twice as long as the one before, so MAX_RETRIES outlast that.
+    # A node that restarts refuses connections until Ray, after 15 to 25 s, starts its actors elsewhere: the
+    # retries of a batch, MAX_RETRIES in all, would be over by then.
     "RAY_task_actor_unavailable_retry_delay_base_ms": "15000",
 }
 """Defaults of environment variables that Ray reads when it starts."""

@@ -13,9 +13,10 @@ from tests.golden.recipe import golden_files
 from tests.pe_audio import SAMPLE_RATE, reference_audio, reference_text, save_rest, small_config, small_model
 
 TOLERANCE = 2e-6
-"""Of what is computed on one machine."""
+"""Largest difference between numbers that one machine computes."""
 STORED = 3e-5
-"""Of audio computed on another: transformers itself differs by 1.0e-05 between an Intel and an AMD CPU."""
+"""Largest difference to numbers that another computed: transformers' own differ by 1.0e-05 between an Intel
+and an AMD CPU."""
 
 
 @pytest.fixture(scope="module", params=golden_files("pe_audio"))

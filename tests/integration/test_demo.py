@@ -14,7 +14,6 @@ from tests.toy import tiny_config
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
 SYSTEMS = {
     "text_noise_santa",
     "text_noise",

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray.job_submission import JobSubmissionClient
 
+from mats_ray.infer.pipeline import MATSPipeline
 from tests.integration.test_caption import write_good
 from tests.runs import last_step, other_run, until
 
@@ -111,6 +112,8 @@ def test_a_submitted_training_ends_with_its_last_step(head, world, tmp_path):
     status, logs = head.job("status", "train"), head.job("logs", "train")
 
     assert (code, last_step(config)) == (0, 6), printed
+    assert "model:" in printed
+    assert MATSPipeline.from_pretrained(config.model_dir).model_id.startswith("submitted@")
     assert status[0] == logs[0] == 0
     assert "SUCCEEDED" in status[1].upper()
     own = [line for line in logs[1].splitlines() if "submitted" in line]
