@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mats_ray.cli.args import add_config_arguments
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, RehearsalError
 
 EPILOG = """\
 Examples, in the root of a checkout of the repository:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rehearse and print the tables.
+    """Rehearse and print the tables; where a stage failed, those of the stages before it.
 
     Raises:
         MATSError: The configuration cannot be rehearsed, or a stage failed.
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     lines = "\n".join(report_lines(found.changes, found.stages, found.comparisons))
     (out / "rehearsal.md").write_text(lines + "\n", "utf-8")
     print(lines)
+    if found.failure:
+        raise RehearsalError(found.failure)
     return 0
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from mats_ray.config import RunConfig
 from mats_ray.config.run import load_config
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, RehearsalError
 from mats_ray.rehearsal.changes import Change, Inputs, Machine, changes_for, overlay
 from mats_ray.rehearsal.comparison import ASK, Comparison, compare, compare_asking
 from mats_ray.rehearsal.llm_stand_in import published, write_llm
@@ -49,7 +49,11 @@ class Rehearsal:
 
     changes: Sequence[Change]
     stages: Sequence[StageResult]
+    """Those that ended, in their order."""
     comparisons: Sequence[Comparison]
+    """Empty where a stage failed."""
+    failure: str | None = None
+    """Why a stage failed, in one line; the stages behind it did not run."""
 
 
 def rehearse(
@@ -71,7 +75,6 @@ def rehearse(
 
     Raises:
         ConfigError: The configuration is not valid, has no stand-in, or there is no checkout here.
-        RehearsalError: A stage failed.
     """
     _check_checkout()
     shipped, folder = load_config(configs, overrides), out.resolve()
@@ -85,9 +88,11 @@ def rehearse(
     (folder / _CHANGES).write_text(yaml.safe_dump(overlay(forced), sort_keys=False), "utf-8")
     files = [*configs, str(folder / _CHANGES)]
     config, runner = load_config(files, overrides), StageRunner(folder / "logs", announce)
-    comparisons = _run_stages(
-        runner, config, _flags(files, overrides), rows, folder, untrained=size.untrained
-    )
+    flags = _flags(files, overrides)
+    try:
+        comparisons = _run_stages(runner, config, flags, rows, folder, untrained=size.untrained)
+    except RehearsalError as error:
+        return Rehearsal(changes=changes, stages=runner.results, comparisons=(), failure=str(error))
     return Rehearsal(changes=changes, stages=runner.results, comparisons=comparisons)
 
 

@@ -1,8 +1,11 @@
 """What ``mats rehearse`` refuses before it writes anything."""
 
+import sys
+
 import pytest
 
 from mats_ray.cli.main import main
+from mats_ray.rehearsal.changes import Inputs
 
 GPT2 = ["rehearse", "--config", "configs/mats_gpt2.yaml"]
 
@@ -37,3 +40,22 @@ def test_it_needs_a_checkout(tmp_path, monkeypatch, capsys):
 
     assert main(["rehearse", "--config", str(config)]) == 2
     assert "no jobs/train.py here" in capsys.readouterr().err
+
+
+def test_a_failed_stage_leaves_the_table_of_the_others(tmp_path, monkeypatch, capsys):
+    """Stand-ins of 1 GB are left out: a stage before them ends, and the next fails."""
+    inputs = Inputs(clap="c.pth", clap_tokenizer=None, llm="l", sources=[], output_dir=str(tmp_path / "run"))
+    monkeypatch.setattr("mats_ray.rehearsal.run._stand_ins", lambda *_, **__: inputs)
+    monkeypatch.setattr("mats_ray.rehearsal.run._train_stages", two_stages)
+
+    assert main([*GPT2, "--out", str(tmp_path)]) == 1
+
+    printed = capsys.readouterr()
+    assert "| first | " in printed.out
+    assert (tmp_path / "rehearsal.md").read_text() == printed.out
+    assert printed.err.splitlines()[-1].endswith(f"exit code 3: no room (log: {tmp_path}/logs/second.log)")
+
+
+def two_stages(runner, *_):
+    runner.run("first", [sys.executable, "-c", ""])
+    runner.run("second", [sys.executable, "-c", "print('no room'); raise SystemExit(3)"])
