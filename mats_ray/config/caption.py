@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.paths import StoragePath
 
 ErrorCode = Literal[
     "not_found",
@@ -49,7 +50,7 @@ class CaptionConfig(StrictConfig):
     """One row per file, from the mean over these windows."""
     always_caption: bool = False
     """Caption files that have questions or are compared with labels, too; one row more for each."""
-    embeddings: str | None = None
+    embeddings: StoragePath | None = None
     """Folder or s3:// prefix that keeps the files' audio embeddings: another job about the same files, of any
     model with the same CLAP, then reads no audio. Not with a window, which gives a file several."""
     prefixes: tuple[str, ...] = ()

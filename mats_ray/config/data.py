@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.paths import StoragePath
 from mats_ray.tasks import Task
 
 Split = Literal["train", "val", "test"]
@@ -47,13 +48,13 @@ class SourceConfig(StrictConfig):
 
     source: str
     """Name in the table of sources (docs/data.md)."""
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[StoragePath, Field(min_length=1)]
     """File, folder or s3:// prefix; in a folder, files are found by their published names."""
     split: Split | None = None
     """Split of a file whose name does not contain it."""
     splits: tuple[Split, ...] | None = None
     """Splits to train on; the source's own choice when absent."""
-    companions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    companions: dict[str, tuple[StoragePath, ...]] = Field(default_factory=dict)
     """Further files the source needs, by role: blacklist, names, captions, metadata."""
     copies: PositiveInt | None = None
     """Number of rows per labelled clip, each with another sentence; the source's own number when absent."""
@@ -90,7 +91,7 @@ class PrepareConfig(StrictConfig):
     sources: tuple[SourceConfig, ...] = ()
     license_allow: tuple[str, ...] = ()
     """Rows of other licences are dropped; empty: none are."""
-    descriptions: str | None = None
+    descriptions: StoragePath | None = None
     """JSON Lines of ``label`` and ``text`` (or ``texts``) to use instead of generated sentences."""
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Largest share of unusable records; more fail the job."""
@@ -149,9 +150,9 @@ class EmbedConfig(StrictConfig):
 class DataConfig(StrictConfig):
     """Paths of training data, below output_dir where empty; mixing and embedding."""
 
-    triplets: str | None = None
+    triplets: StoragePath | None = None
     """Parquet of (text, instruction, answer) triplets: a file, a folder or an s3:// prefix."""
-    embedded: str | None = None
+    embedded: StoragePath | None = None
     """The same rows with their CLAP embedding."""
     splits: tuple[str, ...] = ("train",)
     """Splits for training and for the Santa memory; rows without a split are used, too."""

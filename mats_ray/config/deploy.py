@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mats_ray.config.base import StrictConfig, Within
 from mats_ray.config.evaluate import EvaluateConfig
+from mats_ray.config.paths import StoragePath
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
 """DNS label (RFC 1035); KubeRay appends to the names of its resources, so at most 40 characters."""
@@ -100,9 +101,9 @@ class S3Config(StrictConfig):
 class CaptionJobConfig(StrictConfig):
     """What the captioning job works on; how it works is section ``caption``."""
 
-    audio: Annotated[str, Field(min_length=1)]
+    audio: Annotated[StoragePath, Field(min_length=1)]
     """Folder, s3:// prefix or manifest."""
-    out: Annotated[str, Field(min_length=1)]
+    out: Annotated[StoragePath, Field(min_length=1)]
     """Folder or s3:// prefix of the rows."""
     questions: Annotated[tuple[str, ...], Field(max_length=1_000)] = ()
     """Questions about every file; empty: captions."""

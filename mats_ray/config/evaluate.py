@@ -9,6 +9,7 @@ from mats_ray.config.base import StrictConfig
 from mats_ray.config.bridge import BridgeName, ProjectionConfig, SpectralConfig
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.paths import StoragePath
 
 
 class BenchmarkInput(StrictConfig):
@@ -16,13 +17,13 @@ class BenchmarkInput(StrictConfig):
 
     name: Annotated[str, Field(min_length=1)]
     """Name of a file in ``mats_ray/evaluate/benchmarks``."""
-    annotations: Annotated[str, Field(min_length=1)]
+    annotations: Annotated[StoragePath, Field(min_length=1)]
     """Annotation file as published; a folder of audio, or a list of its names, where names are the labels."""
-    audio: str | None = None
+    audio: StoragePath | None = None
     """Folder, s3:// or gs:// prefix of the audio; empty: the folder of annotations where names are labels."""
-    answers: str | None = None
+    answers: StoragePath | None = None
     """CSV, JSONL or Parquet with columns ``id`` and ``answer``: scored in place of a model's answers."""
-    verdicts: str | None = None
+    verdicts: StoragePath | None = None
     """JSONL with the replies of a judge, for AIR-Bench; see docs/evaluation.md."""
 
 
@@ -34,9 +35,9 @@ class MemoryVariant(StrictConfig):
     num_clusters: PositiveInt | None = None
     """K; 1: no K-means, the neighbours are the nearest of all rows."""
     noise_variance: NonNegativeFloat | None = None
-    audio: str | None = None
+    audio: StoragePath | None = None
     """Folder, s3:// prefix or manifest, for mean_shift."""
-    pairs: str | None = None
+    pairs: StoragePath | None = None
     """Audio and texts, for spectral."""
 
 
@@ -45,7 +46,7 @@ class VariantConfig(StrictConfig):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     """Name of its folder."""
-    model: str | None = None
+    model: StoragePath | None = None
     """Another trained model, without noise say; it needs the same CLAP."""
     santa: SantaChoice | None = None
     """False: no Santa; or numbers L (num_neighbours), tau (temperature), lambda (mix)."""
@@ -69,11 +70,11 @@ class VariantConfig(StrictConfig):
 class EvaluateConfig(StrictConfig):
     """What ``mats evaluate --config`` reads."""
 
-    model: str | None = None
+    model: StoragePath | None = None
     """Model directory; empty where every benchmark has ``answers``."""
     rehearsal: bool = False
     """Evaluate a model that was trained on stand-ins; its scores mean nothing."""
-    out: Annotated[str, Field(min_length=1)]
+    out: Annotated[StoragePath, Field(min_length=1)]
     """Folder or s3:// prefix of all results; each benchmark has a folder below."""
     benchmarks: Annotated[list[BenchmarkInput], Field(min_length=1, max_length=1_000)]
     prompt: Literal["upstream_eval", "none"] = "upstream_eval"

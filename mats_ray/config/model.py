@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from mats_ray.config.base import StrictConfig
 from mats_ray.config.bridge import BridgeName
+from mats_ray.config.paths import PretrainedPath
 from mats_ray.errors import ConfigError
 
 NOISE_VARIANCE = 0.015
@@ -59,11 +60,11 @@ PromptChoice = Literal["auto", "vicuna", "chat"]
 class CLAPConfig(StrictConfig):
     """The frozen encoder that puts audio and text in one space."""
 
-    ref: str | None = None
+    ref: PretrainedPath | None = None
     """Directory, checkpoint file or hub id; empty only where a toy world builds a CLAP."""
     implementation: Literal["native", "laion_clap"] = "native"
     """"laion_clap" runs LAION's own package (extra ``laion``) on one of LAION's files, for comparison."""
-    tokenizer: str | None = None
+    tokenizer: PretrainedPath | None = None
     """Directory or hub id of the text tower's tokenizer; empty: the checkpoint's own, or its family's."""
     quantize_int16: bool | None = None
     """Round audio to 16 bits first; empty: as the family's package does (LAION only)."""
@@ -125,7 +126,7 @@ class LoRAConfig(StrictConfig):
 class LLMConfig(StrictConfig):
     """The language model."""
 
-    path: str | None = None
+    path: PretrainedPath | None = None
     """Directory or hub id in transformers' format; empty only where a toy world builds one."""
     train: Literal["lora", "full"] = "lora"
     """"lora": adapters on a frozen model. "full": every weight of a small one."""

@@ -14,6 +14,7 @@ from mats_ray.config.data import DataConfig
 from mats_ray.config.deploy import DeployConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.model import CLAPConfig, ModelConfig
+from mats_ray.config.paths import StoragePath
 from mats_ray.config.santa import MemoryConfig, SantaConfig, bridge_in_use
 from mats_ray.config.scaling import ScalingConfig
 from mats_ray.config.serve import ServeConfig
@@ -28,7 +29,7 @@ class RunConfig(StrictConfig):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "mats"
     """Name of the training run; running it again resumes it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    output_dir: Annotated[str, Field(min_length=1)] = "out"
+    output_dir: Annotated[StoragePath, Field(min_length=1)] = "out"
     """Local folder or s3:// prefix below which every stage writes."""
     model: ModelConfig = ModelConfig()
     memory: MemoryConfig = MemoryConfig()

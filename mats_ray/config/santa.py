@@ -7,12 +7,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from mats_ray.config.base import StrictConfig
 from mats_ray.config.bridge import BridgeName
 from mats_ray.config.model import NOISE_VARIANCE, Variance
+from mats_ray.config.paths import StoragePath
 
 
 class MemoryConfig(StrictConfig):
     """How the Santa memory is built (paper section 3.4), and what other bridges are made of."""
 
-    path: str | None = None
+    path: StoragePath | None = None
     """Path of the file that holds the bridge's state; empty: below output_dir."""
     num_rows: PositiveInt = 5172
     """Number of text embeddings, drawn with the seed from all distinct ones (0.1 % of AudioTIA-5M)."""
@@ -22,9 +23,9 @@ class MemoryConfig(StrictConfig):
     noise_variance: Variance = NOISE_VARIANCE
     """Santa's: variance per component; the noise is drawn once when the memory is built, never at inference.
     "auto" as in ``model.noise``. The support of a projection has no noise."""
-    audio: str | None = None
+    audio: StoragePath | None = None
     """With ``model.bridge: mean_shift``: folder, s3:// prefix or manifest of audio, without texts."""
-    pairs: str | None = None
+    pairs: StoragePath | None = None
     """With ``model.bridge: spectral``: JSONL, CSV or Parquet with columns ``path`` (audio) and ``text``."""
     num_clips: Annotated[int, Field(ge=2, le=100_000)] = 1000
     """Largest number of clips of ``audio`` or ``pairs`` that are used, drawn with the seed."""

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
 from mats_ray.config.generation import GenerationConfig
+from mats_ray.config.paths import StoragePath
 
 Layout = Literal["disaggregated", "colocated"]
 COLOCATED_BELOW_CORES = 4
@@ -69,7 +70,7 @@ class TracingConfig(StrictConfig):
 class ServeConfig(StrictConfig):
     """The HTTP service; also the typed arguments of ``serve.app:build_app``."""
 
-    model: str = "out/demo/model"
+    model: StoragePath = "out/demo/model"
     """Model directory."""
     rehearsal: bool = False
     """Serve a model that was trained on stand-ins; its answers mean nothing."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mats_ray.config.base import StrictConfig
+from mats_ray.config.paths import StoragePath
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -55,7 +56,7 @@ class CheckpointConfig(StrictConfig):
 class ValidationConfig(StrictConfig):
     """Validation during the run."""
 
-    data: str | None = None
+    data: StoragePath | None = None
     """Embedded triplets held out: a file, a folder or an s3:// prefix. Empty: none."""
     every_steps: PositiveInt = 1000
     """Steps between validations; there is also one at every checkpoint and at the end."""
@@ -71,7 +72,7 @@ class TrainConfig(StrictConfig):
 
     num_steps: PositiveInt = 1000
     """Updates in all; may be raised later, and the schedule then is that of the new number."""
-    init_from: Annotated[str, Field(min_length=1)] | None = None
+    init_from: Annotated[StoragePath, Field(min_length=1)] | None = None
     """Model directory, local or s3://, whose trained weights the run starts from; optimizer and steps start
     anew. Empty: fresh weights."""
     global_batch_size: PositiveInt = 96

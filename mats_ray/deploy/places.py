@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from mats_ray.config import RunConfig
 from mats_ray.config.deploy import DeployConfig
+from mats_ray.config.paths import paths_of
 from mats_ray.errors import ConfigError
 from mats_ray.storage import is_remote, is_s3
 
@@ -13,6 +14,7 @@ _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _PACKAGE = "package:"
 """Beginning of references to files of a Python package, which the image has."""
+_MODEL = "serve.model"
 _CHECKPOINT_FILE = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
 _SECRETS = {
     "a password in a URL": re.compile(r"://[^/\s@]+@"),
@@ -29,15 +31,13 @@ def check_places(config: RunConfig, deploy: DeployConfig) -> None:
     Raises:
         ConfigError: A path is on the disk of one pod, names no bucket, or needs access that is not there.
     """
-    for key, path in _paths(config, deploy):
-        _check_place(key, path, deploy)
-    for key, path in _pretrained(config):
-        if is_remote(path):
-            raise ConfigError(
-                f"{key} = {path} is read from a folder, or a hub: name an id of the hub, or a path on "
-                "deploy.volume"
-            )
-        _check_shared(key, path, deploy)
+    for key, path, mark in paths_of(config):
+        if key == _MODEL and "model" not in config.serve.model_fields_set:
+            continue  # the service has the model of the run then
+        if mark.kind == "storage":
+            _check_place(key, path, deploy)
+        elif not _is_name(path):
+            _check_pretrained(key, path, deploy)
 
 
 def check_no_secrets(config: RunConfig) -> None:
@@ -82,55 +82,20 @@ def _check_shared(key: str, path: str, deploy: DeployConfig) -> None:
         )
 
 
-def _paths(config: RunConfig, deploy: DeployConfig) -> Iterator[tuple[str, str]]:
-    """Yield key and path of everything that is read or written."""
-    yield "output_dir", config.output_dir
-    named = {
-        "data.triplets": config.data.triplets,
-        "data.embedded": config.data.embedded,
-        "data.prepare.descriptions": config.data.prepare.descriptions,
-        "memory.path": config.memory.path,
-        "memory.audio": config.memory.audio,
-        "memory.pairs": config.memory.pairs,
-        "train.init_from": config.train.init_from,
-        "train.validation.data": config.train.validation.data,
-        "caption.embeddings": config.caption.embeddings,
-        "serve.model": config.serve.model if "model" in config.serve.model_fields_set else None,
-    }
-    if deploy.caption is not None:
-        named |= {"deploy.caption.audio": deploy.caption.audio, "deploy.caption.out": deploy.caption.out}
-    yield from ((key, path) for key, path in named.items() if path is not None)
-    for index, source in enumerate(config.data.prepare.sources):
-        yield f"data.prepare.sources.{index}.path", source.path
-        for role, paths in source.companions.items():
-            yield from ((f"data.prepare.sources.{index}.companions.{role}", path) for path in paths)
-    yield from _evaluation(deploy)
+def _is_name(reference: str) -> bool:
+    """Whether a pretrained part is an id of a hub, or a file of a package."""
+    if reference.startswith(_PACKAGE):
+        return True
+    return bool(_HUB_ID.fullmatch(reference)) and not reference.endswith(_CHECKPOINT_FILE)
 
 
-def _pretrained(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Yield references to pretrained parts that are paths; the rest are ids of a hub, or packages."""
-    references = {
-        "model.clap.ref": config.model.clap.ref,
-        "model.clap.tokenizer": config.model.clap.tokenizer,
-        "model.llm.path": config.model.llm.path,
-    }
-    for key, reference in references.items():
-        if reference is None or reference.startswith(_PACKAGE):
-            continue
-        if not _HUB_ID.fullmatch(reference) or reference.endswith(_CHECKPOINT_FILE):
-            yield key, reference
-
-
-def _evaluation(deploy: DeployConfig) -> Iterator[tuple[str, str]]:
-    if deploy.evaluate is None:
-        return
-    yield "deploy.evaluate.out", deploy.evaluate.out
-    if deploy.evaluate.model is not None:
-        yield "deploy.evaluate.model", deploy.evaluate.model
-    for index, benchmark in enumerate(deploy.evaluate.benchmarks):
-        for name in ("annotations", "audio", "answers", "verdicts"):
-            if (path := getattr(benchmark, name)) is not None:
-                yield f"deploy.evaluate.benchmarks.{index}.{name}", path
+def _check_pretrained(key: str, path: str, deploy: DeployConfig) -> None:
+    if is_remote(path):
+        raise ConfigError(
+            f"{key} = {path} is read from a folder, or a hub: name an id of the hub, or a path on "
+            "deploy.volume"
+        )
+    _check_shared(key, path, deploy)
 
 
 def _texts(tree: object, key: str) -> Iterator[tuple[str, str]]:
