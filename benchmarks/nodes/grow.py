@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.nodes.cluster import BUCKET, DASHBOARD_PORT, RayNodes, Store, Watch, store, until
 from benchmarks.nodes.hosts import ROOT, network
-from benchmarks.nodes.service import Load, is_ready
+from benchmarks.nodes.service import Load, is_ready, is_running
 from tests.integration.test_caption import encoded, sound
 from tests.world import tiny_model_dir
 
@@ -96,7 +96,7 @@ def serve(nodes: Growing, model: str, events: list[tuple[float, str]], watch: Wa
     file = nodes.home / "serve.yaml"
     file.write_text(yaml.safe_dump(tree))
     nodes.ray("serve", "deploy", file)
-    until(lambda: is_ready(nodes.head.address), "the service")
+    until(lambda: is_running(nodes) and is_ready(nodes.head.address), "the service")
     events.append((watch.now, "load begins"))
     load = Load([nodes.head.address] * NUM_CLIENTS)
     threading.Event().wait(LOAD_S)

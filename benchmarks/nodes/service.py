@@ -98,7 +98,7 @@ def run(home: Path) -> str:
         nodes.until_whole()
         nodes.ray("serve", "deploy", changed(home))
         addresses = [host.address for host in nodes.workers.values()]
-        until(lambda: all(is_ready(one) for one in addresses), "the service")
+        until(lambda: is_running(nodes) and all(is_ready(one) for one in addresses), "the service")
         load = Load(addresses * 2)
         time.sleep(10)
         killed = time.monotonic()
@@ -110,7 +110,7 @@ def run(home: Path) -> str:
         nodes.start_head()
         answered = time.monotonic()
         healthy = until(
-            lambda: _is_running(nodes) and nodes.alive() and time.monotonic(), "the service's controller"
+            lambda: is_running(nodes) and nodes.alive() and time.monotonic(), "the service's controller"
         )
         time.sleep(AFTER_S)
         load.stop()
@@ -139,9 +139,17 @@ def failures(outcomes: "collections.Counter[str]") -> int:
     return outcomes.total() - outcomes["200"]
 
 
-def _is_running(nodes: RayNodes) -> bool:
+def is_running(nodes: RayNodes) -> bool:
+    """Whether the only application runs.
+
+    Raises:
+        RuntimeError: Serve has given it up.
+    """
     answer = nodes.get("/api/serve/applications/")
-    return bool(answer) and [one["status"] for one in answer["applications"].values()] == ["RUNNING"]
+    found = list(answer["applications"].values()) if answer else []
+    if any(one["status"] == "DEPLOY_FAILED" for one in found):
+        raise RuntimeError(f"Serve did not deploy the service: {found[0]['message'][-1500:]}")
+    return [one["status"] for one in found] == ["RUNNING"]
 
 
 def run_shipped(home: Path) -> str:
@@ -155,7 +163,7 @@ def run_shipped(home: Path) -> str:
         nodes.until_whole()
         began = time.monotonic()
         nodes.ray("serve", "deploy", "serve/config.yaml")
-        until(lambda: _is_running(nodes), "the service")
+        until(lambda: is_running(nodes), "the service")
         clip = home / "clip.wav"
         clip.write_bytes(encoded(sound(1, 1)))
         line = f"curl -s -F file=@{clip} -F 'question=Is there a dog?' localhost:{PORT}/v1/audio/questions"
