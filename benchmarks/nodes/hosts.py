@@ -101,8 +101,10 @@ class Host:
         return int(Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text().split()[0])
 
     def inside(self, *words: object) -> list[str]:
-        """Return the command line that runs a command on the host."""
-        return ["nsenter", "-t", str(self._pid), "-n", "-p", "-m", "-u", "-i", *[str(word) for word in words]]
+        """Return the command line that runs a command on the host, in the repository's root."""
+        enter = ["nsenter", "-t", str(self._pid), "-n", "-p", "-m", "-u", "-i"]
+        # who enters a namespace of files is at its root
+        return [*enter, "env", "-C", str(ROOT), *map(str, words)]
 
     def start(
         self, words: Sequence[object], environment: dict[str, str], log: Path
@@ -110,7 +112,7 @@ class Host:
         """Start a command on the host."""
         with log.open("ab") as output:
             return subprocess.Popen(
-                self.inside(*words), cwd=ROOT, env=os.environ | environment, stdout=output, stderr=output
+                self.inside(*words), env=os.environ | environment, stdout=output, stderr=output
             )
 
     def kill(self) -> None:

@@ -148,7 +148,8 @@ def is_running(nodes: RayNodes) -> bool:
     answer = nodes.get("/api/serve/applications/")
     found = list(answer["applications"].values()) if answer else []
     if any(one["status"] == "DEPLOY_FAILED" for one in found):
-        raise RuntimeError(f"Serve did not deploy the service: {found[0]['message'][-1500:]}")
+        messages = [found[0]["message"], *(one["message"] for one in found[0]["deployments"].values())]
+        raise RuntimeError("Serve did not deploy the service: " + "\n".join(one[-1500:] for one in messages))
     return [one["status"] for one in found] == ["RUNNING"]
 
 
