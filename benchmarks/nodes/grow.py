@@ -2,15 +2,17 @@
 
     python -m benchmarks.nodes.grow --picture docs/pictures/autoscaling.svg
 
-Ray's autoscaler with its provider for tests (``fake_multinode``), which starts further nodes beside the head,
-as ``ray.cluster_utils.AutoscalingCluster`` does; that class itself ends every Ray process of the machine when
-it starts, and reads a file that Ray's package lacks. All nodes are on one host of namespaces. Prints the time
-line, and draws it.
+Ray's autoscaler (v2) with its provider for tests (``fake_multinode``), which starts further nodes beside the
+head, as ``ray.cluster_utils.AutoscalingCluster`` does; that class itself ends every Ray process of the
+machine when it starts. It and the autoscaler read a file of defaults that Ray's package lacks: the host has
+an empty one. All nodes are on one host of namespaces. Prints the time line, and draws it.
 """
 
 import argparse
 import json
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 import yaml
+from ray.autoscaler._private.fake_multi_node import node_provider
 
 from benchmarks.nodes.cluster import BUCKET, DASHBOARD_PORT, RayNodes, Store, Watch, store, until
 from benchmarks.nodes.hosts import ROOT, network
@@ -32,7 +35,23 @@ CLUSTER = {
     "max_workers": MOST_NODES - 1,
     "idle_timeout_minutes": IDLE_MINUTES,
     "upscaling_speed": 1.0,
-    "provider": {"type": "fake_multinode"},
+    "provider": {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,  # nodes share one address
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+        "launch_multiple": True,
+        "head_node_id": node_provider.FAKE_HEAD_NODE_ID,
+    },
+    "auth": {},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    "initialization_commands": [],
+    "setup_commands": [],
+    "head_setup_commands": [],
+    "worker_setup_commands": [],
+    "head_start_ray_commands": [],
+    "worker_start_ray_commands": [],
     "head_node_type": "ray.head.default",
     "available_node_types": {
         "ray.head.default": {"resources": {"CPU": HEAD_CPUS}, "node_config": {}, "max_workers": 0},
@@ -51,14 +70,28 @@ class Growing(RayNodes):
 
     def start_head(self) -> None:
         """Run ``ray start --head --autoscaling-config``."""
+        self._add_defaults()
         file = self.home / "cluster.json"
         file.write_text(json.dumps(CLUSTER))
         words = ["ray", "start", "--head", "--num-cpus", HEAD_CPUS, "--port", 6379, "--dashboard-host"]
         words += ["0.0.0.0", "--dashboard-port", DASHBOARD_PORT, "--node-ip-address", self.head.address]  # noqa: S104
         words += ["--object-store-memory", 100_000_000, "--autoscaling-config", file, "--block"]
-        as_the_class = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+        as_the_class = {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": node_provider.FAKE_HEAD_NODE_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": node_provider.FAKE_HEAD_NODE_ID,
+        }
         self.head.start(words, self.environment | as_the_class, self.home / "head.log")
         until(lambda: self.get("/api/version") is not None, "the head")
+
+    def _add_defaults(self) -> None:
+        """Lay a copy of the provider's package over it on the host, with ``example.yaml``."""
+        package, copy = Path(node_provider.__file__).parent, self.home / "provider"
+        shutil.copytree(package, copy, dirs_exist_ok=True)
+        (copy / "example.yaml").write_text("{}\n")
+        subprocess.run(self.head.inside("mount", "--bind", copy, package), check=True)
 
     def num_nodes(self) -> int:
         """Count the nodes that are alive."""

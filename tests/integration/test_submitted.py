@@ -121,18 +121,25 @@ def test_a_submitted_training_ends_with_its_last_step(head, world, tmp_path):
     assert all(line in printed for line in own)
 
 
-def test_a_submitted_captioning_writes_every_row(head, model_dir, clips, tmp_path):
+def test_a_stopped_captioning_leaves_its_folder_to_the_next_which_writes_every_row(
+    head, model_dir, clips, tmp_path
+):
+    """It is stopped while it holds the folder; the next job need not wait for that lock to grow old."""
     paths = ("--model", model_dir, "--audio", clips, "--out", tmp_path / "out")
+    endless = ("--set", "generation.max_new_tokens=200", "--set", "generation.profile=paper")
 
+    assert head.submit("caption-stopped", *CAPTION, *paths, *endless, wait=False)[0] == 0
+    until(lambda: any((tmp_path / "out").glob("*")), what="the output folder")
+    stopped = head.stop("caption-stopped")
     code, printed = head.submit("caption", *CAPTION, *paths)
 
+    assert stopped == "STOPPED", head.job("logs", "caption-stopped")
     assert (code, head.status("caption")) == (0, "SUCCEEDED"), printed
     assert "6 files, 6 rows: 6 ok" in printed
     assert "6 files, 6 rows: 6 ok" in head.job("logs", "caption")[1]
     assert pq.read_table(tmp_path / "out").num_rows == 6
 
 
-@pytest.mark.slow
 def test_a_stopped_training_keeps_its_steps_and_its_name_is_free(head, world, tmp_path):
     config = other_run(world, "stopped", train={"num_steps": 100_000, "validation": {"data": None}})
     (tmp_path / "run.yaml").write_text(json.dumps(config.replace(toy=None).model_dump(mode="json")))
@@ -143,22 +150,6 @@ def test_a_stopped_training_keeps_its_steps_and_its_name_is_free(head, world, tm
 
     assert status == "STOPPED", head.job("logs", "train-stopped")
     assert last_step(config) >= 1
-
-
-@pytest.mark.slow
-def test_a_stopped_captioning_leaves_its_folder_to_the_next(head, model_dir, clips, tmp_path):
-    """It is stopped while it holds the folder; the next job need not wait for that lock to grow old."""
-    paths = ("--model", model_dir, "--audio", clips, "--out", tmp_path / "out")
-    endless = ("--set", "generation.max_new_tokens=200", "--set", "generation.profile=paper")
-
-    assert head.submit("caption-stopped", *CAPTION, *paths, *endless, wait=False)[0] == 0
-    until(lambda: any((tmp_path / "out").glob("*")), what="the output folder")
-    status = head.stop("caption-stopped")
-    code, printed = head.submit("caption-next", *CAPTION, *paths)
-
-    assert status == "STOPPED", head.job("logs", "caption-stopped")
-    assert code == 0, printed
-    assert pq.read_table(tmp_path / "out").num_rows == 6
 
 
 @pytest.mark.parametrize(
