@@ -25,7 +25,7 @@ from benchmarks.nodes.hosts import GATEWAY, ROOT, Host, Network, network
 PROGRAMS = Path(sys.executable).parent
 BUCKET, REDIS_PORT, HEAD_PORT, DASHBOARD_PORT = "sounds", 6390, 6379, 8265
 LONGEST_S = 900
-"""Longest time of one job, or of a wait: training with a fault takes the longest, ten minutes on two cores."""
+"""Longest time of one job, or of a wait; training with a fault needs ten minutes of two cores."""
 _RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(16),
