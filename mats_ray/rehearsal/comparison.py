@@ -25,10 +25,11 @@ from mats_ray.config.generation import PROFILES
 from mats_ray.config.run import join
 from mats_ray.rehearsal.rows import NUM_CLIPS, NUM_TRIPLETS
 from mats_ray.rehearsal.stages import StageResult, size_of
+from mats_ray.train.activation_memory import language_model_bytes, unfused_attention_bytes
 from mats_ray.train.checkpoints import open_store
 from mats_ray.train.metrics import measured_peak
 from mats_ray.train.metrics_logger import read_records
-from mats_ray.train.plan import BYTES, GPU, Assumptions, Plan, make_plan, shape_of
+from mats_ray.train.plan import BYTES, GPU, RESERVED, Assumptions, Plan, make_plan, shape_of
 
 TOLERANCE = 0.20
 """Share of the measured value by which a planned one may differ."""
@@ -127,7 +128,7 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
         ("stand-ins", "language model on disk, GB", plan.host_gb, _weights_gb(config)),
         ("embed", "embedded triplets, GB", plan.embedded_gb, by_name["embed"].disk_bytes / 1e9),
         ("train", "checkpoint, GB", plan.checkpoint_gb, _checkpoint_gb(config)),
-        ("train", "memory of a worker, GB", _planned_worker_gb(config, plan), worker_gb),
+        ("train", "memory of a worker, GB", _planned_worker_gb(config, plan, rates.text_tokens), worker_gb),
         ("train", "samples a second", plan.samples_per_s, rates.samples_per_s),
         *_captioning(config, gpu, by_name),
     ]
@@ -171,9 +172,32 @@ def _checkpoint_gb(config: RunConfig) -> float:
     return sum(size_of(file) for file in folder.iterdir() if file.is_file()) / 1e9
 
 
-def _planned_worker_gb(config: RunConfig, plan: Plan) -> float:
-    """Return the memory of a worker at the configured micro-batch, its program and libraries included."""
-    return plan.frozen_gb + plan.trained_gb + config.train.micro_batch_size * plan.gb_per_sample + PROCESS_GB
+def _planned_worker_gb(config: RunConfig, plan: Plan, text_tokens: int) -> float:
+    """Return the memory of a worker at the configured micro-batch, filled as a card is, and its program."""
+    per_sample = plan.gb_per_sample
+    if not config.scaling.use_gpu:
+        per_sample += _more_on_a_cpu(config, text_tokens) / 1e9
+    used = plan.frozen_gb + plan.trained_gb + config.train.micro_batch_size * per_sample
+    return used / (1 - RESERVED) + PROCESS_GB
+
+
+def _more_on_a_cpu(config: RunConfig, text_tokens: int) -> float:
+    """Return the bytes of a sample that only a CPU keeps: wide masks of dropout, and attention not fused."""
+    width = 2 if config.train.engine.precision == "bf16" else 4
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    llm, tokens = shape_of(config), text_tokens + config.model.mapper.prefix_length
+    on_a_card, here = (
+        language_model_bytes(llm, lora, tokens=tokens, width=width, mask_bytes=mask_bytes)
+        for mask_bytes in (1, width)
+    )
+    if _drops_attention(config):
+        here += unfused_attention_bytes(llm, row_tokens=tokens, width=width)
+    return here - on_a_card
+
+
+def _drops_attention(config: RunConfig) -> bool:
+    tree: Any = json.loads(Path(config.llm_path, "config.json").read_text("utf-8"))
+    return bool(tree.get("attn_pdrop") or tree.get("attention_dropout"))
 
 
 def _captioning(

@@ -43,8 +43,8 @@ class LLMShape:
         """Number of weights of all matrices, embedding and output layer included."""
         return self.layer_weights + (1 if self.tied else 2) * self.vocab_size * self.dim
 
-    def lora_weights(self, lora: LoRAConfig) -> int:
-        """Number of weights of the adapters; unknown module names count as none."""
+    def matrix_ends(self, name: str) -> tuple[int, int]:
+        """Return input and output width of the matrix that a module holds; (0, 0) if its name is unknown."""
         query, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         ends = {
             "q_proj": (self.dim, query),
@@ -57,7 +57,11 @@ class LLMShape:
             "c_attn": (self.dim, query + 2 * kv),
             "c_fc": (self.dim, self.mlp_dim),
         }
-        return self.num_layers * lora.rank * sum(sum(ends.get(name, (0, 0))) for name in lora.target_modules)
+        return ends.get(name, (0, 0))
+
+    def lora_weights(self, lora: LoRAConfig) -> int:
+        """Number of weights of the adapters; unknown module names count as none."""
+        return self.num_layers * lora.rank * sum(sum(self.matrix_ends(name)) for name in lora.target_modules)
 
 
 def llm_shape(config: Any) -> LLMShape:

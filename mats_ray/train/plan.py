@@ -1,7 +1,7 @@
 """Planned resources of a run on given GPUs, by arithmetic: memory, hours, storage, cost.
 
-Counts follow from shapes and are exact to some per cent; the share of a card's peak that training reaches and
-the bytes of activations per token are assumptions, and are printed as such.
+Counts follow from shapes and are exact to some per cent; the share of a card's peak that training reaches is
+an assumption, and is printed as such.
 """
 
 import json
@@ -13,12 +13,10 @@ from typing import Any
 
 from mats_ray.config import RunConfig
 from mats_ray.errors import ConfigError, ModelError
+from mats_ray.train.activation_memory import language_model_bytes, logits_bytes, mapper_bytes
 from mats_ray.train.flops import KNOWN_SHAPES, LLMShape, TrainingFlops, llm_shape, num_mapper_parameters
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-ACTIVATION_BYTES_PER_WIDTH = 34
-"""Bytes that backward needs of one transformer layer, per token and unit of model width in 16 bit, with fused
-attention (Korthikanti et al. 2022, eq. 1 without its attention-score term)."""
 RESERVED = 0.10
 """Share of a card's memory: the CUDA context, buffers of communication, fragmentation."""
 ANSWER_SHARE = 0.3
@@ -219,12 +217,8 @@ def _sample_flops(config: RunConfig, shape: LLMShape, text_tokens: int) -> float
 def _sample_gb(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
     """Activations of one sample that backward needs, and its logits."""
     width = 2 if config.train.engine.precision == "bf16" else 4
-    mapper = config.model.mapper
-    tokens = text_tokens + mapper.prefix_length
-    llm = shape.num_layers * tokens * shape.dim * ACTIVATION_BYTES_PER_WIDTH * width / 2
-    positions = mapper.content_length + mapper.prefix_length
-    connector = mapper.num_layers * positions * mapper.hidden_dim * ACTIVATION_BYTES_PER_WIDTH * width / 2
-    logits = (
-        ANSWER_SHARE * text_tokens * shape.vocab_size * (width + 8)
-    )  # and their float32 copy and gradient
-    return (llm + connector + logits) / 1e9
+    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    tokens = text_tokens + config.model.mapper.prefix_length
+    llm = language_model_bytes(shape, lora, tokens=tokens, width=width)
+    logits = logits_bytes(shape, tokens=ANSWER_SHARE * text_tokens, width=width)
+    return (llm + mapper_bytes(config.model.mapper, width=width) + logits) / 1e9

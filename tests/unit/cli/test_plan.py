@@ -15,7 +15,7 @@ def test_the_plan_of_the_paper_on_sixteen_a100(capsys):
     lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["trained parameters"].strip() == "117.5 M"
     assert lines["samples/s"].strip() == "540"
-    assert lines["fits in memory"].strip() == "88 samples at once"
+    assert lines["fits in memory"].strip() == "80 samples at once"
     assert lines["micro-batch"].strip() == (
         "6, the largest that fits and divides the 6 samples of each GPU "
         "(the configuration's 12 fits, and does not divide them)"
