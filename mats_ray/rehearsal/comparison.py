@@ -217,9 +217,7 @@ def _captioning(
     width = BYTES[config.model.llm.dtype]
     planned_s = clap.flops / (gpu.fp32_flops * MFU) + operations / speed.flops
     planned_s += answer_seconds(llm, shape, width, speed)
-    summary: Any = json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8"))
-    seconds = summary["stage_seconds"]
-    rate = summary["written"] / sum(seconds[name] for name in ("encode", "answer"))
+    rate = clips_per_second(json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8")))
     sequences = shape.batch_size * shape.num_beams * (shape.prompt_tokens + shape.answer_tokens)
     model_gb = clap.weights_gb + (llm.num_weights * width + sequences * cache_bytes(llm, width)) / 1e9
     memory = by_name["caption"].peak_gb("MapWorker")
@@ -227,3 +225,12 @@ def _captioning(
         ("caption", "clips a second", 1 / planned_s, rate),
         ("caption", "memory of the model's process, GB", model_gb + PROCESS_GB, memory),
     ]
+
+
+def clips_per_second(summary: Mapping[str, Any]) -> float:
+    """Return the rate of a captioning job's models by its summary.
+
+    The stage that answers encodes, too, except where embeddings are kept, which a stage of their own makes.
+    """
+    seconds = summary["stage_seconds"]
+    return summary["written"] / (seconds["answer"] + seconds.get("encode", 0.0))

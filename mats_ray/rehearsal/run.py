@@ -3,10 +3,13 @@
 The entries (``jobs/*.py``, ``serve/config.yaml``) are those of a checkout of the repository.
 """
 
+import multiprocessing
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -135,7 +138,7 @@ def _stand_ins(
     published(config.llm_path)
     clap, tokenizer = _clap_stand_in(config.clap_ref, folder / "stand_ins", rows, announce)
     llm = folder / "stand_ins" / f"{config.llm_path.rsplit('/', 1)[-1]}-{num_layers or 'all'}-layers"
-    _once(llm, lambda: write_llm(config.llm_path, llm, rows.texts, num_layers=num_layers), announce)
+    _once(llm, partial(write_llm, config.llm_path, llm, rows.texts, num_layers=num_layers), announce)
     return Inputs(
         clap=str(clap),
         clap_tokenizer=None if tokenizer is None else str(tokenizer),
@@ -151,23 +154,25 @@ def _clap_stand_in(
     """Return a stand-in for a CLAP, and its tokenizer where that is no part of it."""
     if ref in SIZES:
         clap = folder / ref.rsplit("/", 1)[-1]
-        _once(clap, lambda: write_pe_audio(ref, clap, rows.texts), announce)
+        _once(clap, partial(write_pe_audio, ref, clap, rows.texts), announce)
         return clap, None
     if Path(ref).name != FILE:
         raise ConfigError(
             f"there is no stand-in for model.clap.ref={ref}; there are some for {', '.join([FILE, *SIZES])}"
         )
     clap, tokenizer = folder / "msclap", folder / "gpt2_tokenizer"
-    _once(clap, lambda: write_msclap(clap), announce)
-    _once(tokenizer, lambda: write_gpt2_tokenizer(tokenizer, rows.texts), announce)
+    _once(clap, partial(write_msclap, clap), announce)
+    _once(tokenizer, partial(write_gpt2_tokenizer, tokenizer, rows.texts), announce)
     return clap / FILE, tokenizer
 
 
 def _once(folder: Path, write: Callable[[], object], announce: Callable[[str], None]) -> None:
+    """Write a stand-in in a process of its own: what it needed would be missing in the stages."""
     if not (folder / _DONE).is_file():
         announce(f"writing the stand-in {folder}")
         shutil.rmtree(folder, ignore_errors=True)
-        write()
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            process.submit(write).result()
         (folder / _DONE).touch()
 
 

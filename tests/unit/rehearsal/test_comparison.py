@@ -3,7 +3,7 @@
 import pytest
 
 from mats_ray.config import load_config
-from mats_ray.rehearsal.comparison import Comparison, this_accelerator
+from mats_ray.rehearsal.comparison import Comparison, clips_per_second, this_accelerator
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,13 @@ def test_a_plan_is_close_within_twenty_per_cent(planned, measured, close):
 
 def test_nothing_measured_is_not_close():
     assert not Comparison(stage="train", quantity="GB", planned=1.0, measured=0.0).is_close
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [({"answer": 4.0}, 2.0), ({"answer": 4.0, "encode": 4.0}, 1.0)])
+def test_clips_are_counted_per_second_of_their_models(seconds, rate):
+    summary = {"written": 8, "stage_seconds": {"list": 1.0, "decode": 9.0, "write": 1.0} | seconds}
+
+    assert clips_per_second(summary) == rate
 
 
 def test_this_machine_has_operations_bandwidth_and_memory():
