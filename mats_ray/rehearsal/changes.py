@@ -9,6 +9,8 @@ from mats_ray.config import RunConfig
 
 MAX_CPU_WORKERS = 2
 """Training workers without a GPU: two, so that ZeRO has something to partition."""
+CPU_ANSWER_SECONDS = 1_800.0
+"""Time of one answer without a GPU: every token reads all weights from memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +135,4 @@ def _of_workers(config: RunConfig, machine: Machine) -> Iterator[tuple[str, Any,
     yield "scaling.threads_per_worker", max(1, cores // workers), reason
     yield "data.embed.gpus_per_actor", 0.0, reason
     yield "caption.gpus_per_actor", 0.0, reason
+    yield "serve.request_timeout_seconds", CPU_ANSWER_SECONDS, reason

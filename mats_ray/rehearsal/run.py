@@ -213,7 +213,10 @@ def _answer_stages(
     model, out = config.model_dir, Path(config.output_dir)
     paths = ["--model", model, "--audio", str(rows.audio), "--out", str(out / "captions")]
     runner.run("caption", _job("caption", *paths, *flags), wrote=[out / "captions"])
-    service = serve_config(Path("serve/config.yaml"), folder / "serve.yaml", model=model)
+    limit = config.serve.request_timeout_seconds
+    service = serve_config(
+        Path("serve/config.yaml"), folder / "serve.yaml", model=model, timeout_seconds=limit
+    )
     program = str(Path(sys.executable).with_name("serve"))
     with runner.process("serve", [program, "run", str(service.path)]) as process:
         ask_service(service.url, rows.clip, QUESTION, alive=lambda: process.poll() is None)

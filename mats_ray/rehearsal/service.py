@@ -29,19 +29,23 @@ class Service:
     url: str
 
 
-def serve_config(shipped: Path, target: Path, *, model: str) -> Service:
-    """Write the shipped configuration with another model and a free port on this machine.
+def serve_config(shipped: Path, target: Path, *, model: str, timeout_seconds: float) -> Service:
+    """Write the shipped configuration with another model, time limit and a free port on this machine.
 
     Args:
         shipped: ``serve/config.yaml``.
         target: Where to.
         model: Model directory.
+        timeout_seconds: Of a request.
     """
     tree: Any = yaml.safe_load(shipped.read_text("utf-8"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    tree["http_options"]["port"] = port
-    tree["applications"][0]["args"] |= {"model": model, "rehearsal": True}
+    arguments = tree["applications"][0]["args"]
+    longer = timeout_seconds - arguments["request_timeout_seconds"]
+    tree["http_options"] |= {"port": port}
+    tree["http_options"]["request_timeout_s"] += longer  # Serve's own limit stays above the service's
+    arguments |= {"model": model, "rehearsal": True, "request_timeout_seconds": timeout_seconds}
     target.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
     return Service(target, f"http://127.0.0.1:{port}")
 

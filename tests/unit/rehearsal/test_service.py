@@ -15,13 +15,15 @@ from mats_ray.rehearsal.service import ask_service, serve_config
 SHIPPED = Path("serve/config.yaml")
 
 
-def test_only_model_port_and_rehearsal_differ_from_the_shipped_file(tmp_path):
-    service = serve_config(SHIPPED, tmp_path / "serve.yaml", model="out/m")
+def test_only_model_port_rehearsal_and_time_limits_differ_from_the_shipped_file(tmp_path):
+    service = serve_config(SHIPPED, tmp_path / "serve.yaml", model="out/m", timeout_seconds=160)
 
     shipped, own = yaml.safe_load(SHIPPED.read_text()), yaml.safe_load(service.path.read_text())
     arguments = own["applications"][0]["args"]
     assert ServeConfig.model_validate(arguments).rehearsal
-    shipped["applications"][0]["args"] |= {"model": "out/m", "rehearsal": True}
+    changed = {"model": "out/m", "rehearsal": True, "request_timeout_seconds": 160}
+    shipped["applications"][0]["args"] |= changed
+    shipped["http_options"]["request_timeout_s"] = 500
     shipped["http_options"]["port"] = own["http_options"]["port"]
     assert own == shipped
     assert service.url == f"http://127.0.0.1:{own['http_options']['port']}"
