@@ -39,6 +39,8 @@ MBU = 0.5
 """Share of the measured bandwidth that generation reaches."""
 PROMPT_TOKENS = 24
 """Tokens of the caption instruction and its frame."""
+START_TOKENS = 13
+"""Tokens of Vicuna's prompt before the audio, by the stand-ins' tokenizers; every row attends to them."""
 PROCESS_GB = 0.9
 """Memory of a process with torch, transformers, Ray and DeepSpeed before it loads a model."""
 WORKER, ASK = "RayTrainWorker", "ask"
@@ -173,12 +175,16 @@ def _checkpoint_gb(config: RunConfig) -> float:
 
 
 def _planned_worker_gb(config: RunConfig, plan: Plan, text_tokens: int) -> float:
-    """Return the memory of a worker at the configured micro-batch, filled as a card is, and its program."""
-    per_sample = plan.gb_per_sample
+    """Return the memory of a worker at the configured micro-batch, filled as a card is, and its program.
+
+    A checkpoint is gathered in the host's memory, after activations are gone: on a CPU in the same memory.
+    """
+    per_sample, gathered_gb = plan.gb_per_sample, 0.0
     if not config.scaling.use_gpu:
         per_sample += _more_on_a_cpu(config, text_tokens) / 1e9
-    used = plan.frozen_gb + plan.trained_gb + config.train.micro_batch_size * per_sample
-    return used / (1 - RESERVED) + PROCESS_GB
+        gathered_gb = plan.checkpoint_gb
+    passing_gb = max(config.train.micro_batch_size * per_sample, gathered_gb)
+    return (plan.frozen_gb + plan.trained_gb + passing_gb) / (1 - RESERVED) + PROCESS_GB
 
 
 def _more_on_a_cpu(config: RunConfig, text_tokens: int) -> float:
@@ -191,7 +197,7 @@ def _more_on_a_cpu(config: RunConfig, text_tokens: int) -> float:
         for mask_bytes in (1, width)
     )
     if _drops_attention(config):
-        here += unfused_attention_bytes(llm, row_tokens=tokens, width=width)
+        here += unfused_attention_bytes(llm, row_tokens=START_TOKENS + tokens, width=width)
     return here - on_a_card
 
 
