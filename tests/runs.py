@@ -15,7 +15,7 @@ import psutil
 from mats_ray.config import RunConfig
 from mats_ray.train.metrics_logger import read_records
 
-WAIT_SECONDS = 120
+WAIT_SECONDS = 300
 TRAIN_WORKERS = ("RayTrainWorker", "_TrainWorker")
 
 

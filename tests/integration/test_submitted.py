@@ -141,7 +141,7 @@ def test_a_stopped_captioning_leaves_its_folder_to_the_next_which_writes_every_r
 
 
 def test_a_stopped_training_keeps_its_steps_and_its_name_is_free(head, world, tmp_path):
-    config = other_run(world, "stopped", train={"num_steps": 100_000, "validation": {"data": None}})
+    config = other_run(world, "stopped", train={"num_steps": 3_000, "validation": {"data": None}})
     (tmp_path / "run.yaml").write_text(json.dumps(config.replace(toy=None).model_dump(mode="json")))
 
     assert head.submit("train-stopped", *TRAIN, "--config", tmp_path / "run.yaml", wait=False)[0] == 0
