@@ -172,6 +172,7 @@ class Store:
         self.environment = keys | {"AWS_ENDPOINT_URL": endpoint}
         os.environ.update(self.environment)
         self.files = s3fs.S3FileSystem(endpoint_url=endpoint, use_listings_cache=False, **_KEYS)
+        httpx2.post(f"{endpoint}/moto-api/reset").raise_for_status()  # of an earlier server of this process
         self.files.mkdir(BUCKET)
 
     def parts(self, folder: str) -> list[io.BytesIO]:
