@@ -127,7 +127,7 @@ def run(home: Path) -> str:
     return table_row(
         "service",
         f"head killed, its link cut first; back with an empty disk after {AWAY_S} s, its state in Redis",
-        "0 replicas",
+        "-",
         "-",
         f"head answers {answered - back:.0f} s after its start, Serve RUNNING after {healthy - back:.0f} s",
         f"{failures(total)} of {total.total()} ({failures(away)} of {away.total()} while the head was away)",

@@ -143,6 +143,11 @@ class LLMConfig(StrictConfig):
     max_txt_len)."""
     lora: LoRAConfig = LoRAConfig()
 
+    @property
+    def adapters(self) -> LoRAConfig | None:
+        """The adapters that are trained; None: the whole model is."""
+        return self.lora if self.train == "lora" else None
+
 
 class ModelConfig(StrictConfig):
     """The whole model."""

@@ -37,6 +37,11 @@ class EngineConfig(StrictConfig):
     single worker in fp32 has nothing to partition and runs 1 and 2 as 0."""
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a weight, gradient or activation."""
+        return 2 if self.precision == "bf16" else 4
+
     @model_validator(mode="after")
     def plain_torch_is_fp32(self) -> "EngineConfig":
         """Refuse a precision that would be ignored."""

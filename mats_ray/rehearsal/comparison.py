@@ -25,11 +25,11 @@ from mats_ray.config.generation import PROFILES
 from mats_ray.config.run import join
 from mats_ray.rehearsal.rows import NUM_CLIPS, NUM_TRIPLETS
 from mats_ray.rehearsal.stages import StageResult, size_of
-from mats_ray.train.activation_memory import language_model_bytes, unfused_attention_bytes
+from mats_ray.train.activation_memory import unfused_attention_bytes
 from mats_ray.train.checkpoints import open_store
 from mats_ray.train.metrics import measured_peak
 from mats_ray.train.metrics_logger import read_records
-from mats_ray.train.plan import BYTES, GPU, RESERVED, Assumptions, Plan, make_plan, shape_of
+from mats_ray.train.plan import BYTES, GPU, RESERVED, Assumptions, Plan, make_plan, sample_gb, shape_of
 
 TOLERANCE = 0.20
 """Share of the measured value by which a planned one may differ."""
@@ -181,24 +181,19 @@ def _planned_worker_gb(config: RunConfig, plan: Plan, text_tokens: int) -> float
     """
     per_sample, gathered_gb = plan.gb_per_sample, 0.0
     if not config.scaling.use_gpu:
-        per_sample += _more_on_a_cpu(config, text_tokens) / 1e9
-        gathered_gb = plan.checkpoint_gb
+        per_sample, gathered_gb = _sample_gb_on_a_cpu(config, text_tokens), plan.checkpoint_gb
     passing_gb = max(config.train.micro_batch_size * per_sample, gathered_gb)
     return (plan.frozen_gb + plan.trained_gb + passing_gb) / (1 - RESERVED) + PROCESS_GB
 
 
-def _more_on_a_cpu(config: RunConfig, text_tokens: int) -> float:
-    """Return the bytes of a sample that only a CPU keeps: wide masks of dropout, and attention not fused."""
-    width = 2 if config.train.engine.precision == "bf16" else 4
-    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
-    llm, tokens = shape_of(config), text_tokens + config.model.mapper.prefix_length
-    on_a_card, here = (
-        language_model_bytes(llm, lora, tokens=tokens, width=width, mask_bytes=mask_bytes)
-        for mask_bytes in (1, width)
-    )
+def _sample_gb_on_a_cpu(config: RunConfig, text_tokens: int) -> float:
+    """Return the activations of a sample where dropout has wide masks, and attention with it is not fused."""
+    llm, width = shape_of(config), config.train.engine.number_bytes
+    found = sample_gb(config, llm, text_tokens, mask_bytes=width)
     if _drops_attention(config):
-        here += unfused_attention_bytes(llm, row_tokens=START_TOKENS + tokens, width=width)
-    return here - on_a_card
+        row_tokens = START_TOKENS + config.model.mapper.prefix_length + text_tokens
+        found += unfused_attention_bytes(llm, row_tokens=row_tokens, width=width) / 1e9
+    return found
 
 
 def _drops_attention(config: RunConfig) -> bool:

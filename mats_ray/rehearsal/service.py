@@ -43,7 +43,7 @@ def serve_config(shipped: Path, target: Path, *, model: str, timeout_seconds: fl
         port = listening.getsockname()[1]
     arguments = tree["applications"][0]["args"]
     longer = timeout_seconds - arguments["request_timeout_seconds"]
-    tree["http_options"] |= {"port": port}
+    tree["http_options"]["port"] = port
     tree["http_options"]["request_timeout_s"] += longer  # Serve's own limit stays above the service's
     arguments |= {"model": model, "rehearsal": True, "request_timeout_seconds": timeout_seconds}
     target.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")

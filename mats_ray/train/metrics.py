@@ -37,9 +37,8 @@ class MFUMeter:
 def mfu_meter(config: RunConfig, model: MATS, *, device: str, num_workers: int) -> MFUMeter:
     """Measure the peak of the hardware in the precision of the run."""
     dtype = torch.bfloat16 if config.train.engine.precision == "bf16" else torch.float32
-    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
     shape = llm_shape(model.llm.config)
-    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, lora)
+    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, config.model.llm.adapters)
     return MFUMeter(flops, measured_peak(device, dtype=dtype) * num_workers)
 
 

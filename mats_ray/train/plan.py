@@ -148,11 +148,11 @@ def make_plan(config: RunConfig, shape: LLMShape, given: Assumptions) -> Plan:
     """
     train, mapper = config.train, config.model.mapper
     share = _samples_per_gpu(train.global_batch_size, given.num_gpus)
-    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
+    lora = config.model.llm.adapters
     mapper_size = num_mapper_parameters(mapper, clap_dim=config.model.clap.dim, llm_dim=shape.dim)
     trained = mapper_size + (shape.lora_weights(lora) if lora else shape.num_weights)
     frozen_gb, trained_gb = _weights_gb(config, shape, trained, frozen=bool(lora), num_gpus=given.num_gpus)
-    per_sample = _sample_gb(config, shape, given.text_tokens)
+    per_sample = sample_gb(config, shape, given.text_tokens)
     room = given.gpu.memory_gb * (1 - RESERVED) - frozen_gb - trained_gb
     that_fit = max(0, math.floor(room / per_sample))
     micro_batch = _largest_divisor(share, at_most=that_fit)
@@ -197,28 +197,32 @@ def _weights_gb(
 ) -> tuple[float, float]:
     """Return frozen and trained memory of one worker, partitioned by ZeRO stage."""
     engine = config.train.engine
-    bf16 = engine.precision == "bf16"
-    width = 2 if bf16 else 4
+    width = engine.number_bytes
     split = [num_gpus if engine.zero_stage >= stage else 1 for stage in (1, 2, 3)]
-    weights = (2 if bf16 else 4) * trained / split[2]
-    gradients = (2 if bf16 else 4) * trained / split[1]
-    optimizer = (12 if bf16 else 8) * trained / split[0]
+    weights = width * trained / split[2]
+    gradients = width * trained / split[1]
+    optimizer = (12 if engine.precision == "bf16" else 8) * trained / split[0]
     base = width * shape.num_weights / split[2] if frozen else 0
     return base / 1e9, (weights + gradients + optimizer) / 1e9
 
 
 def _sample_flops(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
-    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
-    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, lora)
+    flops = TrainingFlops(shape, config.model.mapper, config.model.clap.dim, config.model.llm.adapters)
     answers = max(1, round(ANSWER_SHARE * text_tokens))
     return flops.count(samples=1, text_tokens=text_tokens, answer_tokens=answers)
 
 
-def _sample_gb(config: RunConfig, shape: LLMShape, text_tokens: int) -> float:
-    """Activations of one sample that backward needs, and its logits."""
-    width = 2 if config.train.engine.precision == "bf16" else 4
-    lora = config.model.llm.lora if config.model.llm.train == "lora" else None
-    tokens = text_tokens + config.model.mapper.prefix_length
-    llm = language_model_bytes(shape, lora, tokens=tokens, width=width)
+def sample_gb(config: RunConfig, shape: LLMShape, text_tokens: int, *, mask_bytes: int = 1) -> float:
+    """Return the activations of one sample that backward needs, and its logits.
+
+    Args:
+        config: Of the run.
+        shape: Of its language model.
+        text_tokens: Number of tokens without the audio prefix.
+        mask_bytes: Per element of a dropout mask: 1 on a GPU, those of a number on a CPU.
+    """
+    width, mapper = config.train.engine.number_bytes, config.model.mapper
+    tokens, lora = text_tokens + mapper.prefix_length, config.model.llm.adapters
+    llm = language_model_bytes(shape, lora, tokens=tokens, width=width, mask_bytes=mask_bytes)
     logits = logits_bytes(shape, tokens=ANSWER_SHARE * text_tokens, width=width)
-    return (llm + mapper_bytes(config.model.mapper, width=width) + logits) / 1e9
+    return (llm + mapper_bytes(mapper, width=width) + logits) / 1e9

@@ -1,4 +1,4 @@
-"""What ``mats rehearse`` refuses before it writes anything."""
+"""What ``mats rehearse`` refuses before it writes anything, and what it prints where a stage fails."""
 
 import sys
 
@@ -43,7 +43,7 @@ def test_it_needs_a_checkout(tmp_path, monkeypatch, capsys):
 
 
 def test_a_failed_stage_leaves_the_table_of_the_others(tmp_path, monkeypatch, capsys):
-    """Stand-ins of 1 GB are left out: a stage before them ends, and the next fails."""
+    """No stand-ins are written: one stage ends, and the next fails."""
     inputs = Inputs(clap="c.pth", clap_tokenizer=None, llm="l", sources=[], output_dir=str(tmp_path / "run"))
     monkeypatch.setattr("mats_ray.rehearsal.run._stand_ins", lambda *_, **__: inputs)
     monkeypatch.setattr("mats_ray.rehearsal.run._train_stages", two_stages)

@@ -52,28 +52,30 @@ def test_a_pretrained_part_on_one_pod_is_refused(key, path):
     assert str(error.value).startswith(f"{key} = {path} is a path of one pod")
 
 
-ENTRIES = {
-    "data.prepare.sources": ("{source: table, path: x.csv}", "0.path"),
-    "data.prepare.sources ": ("{source: table, path: /mnt/mats/x, companions: {a: x}}", "0.companions.a.0"),
-    "deploy.evaluate.benchmarks": ("{name: esc50, annotations: x.csv}", "0.annotations"),
-    "deploy.evaluate.variants": ("{name: a, model: x}", "0.model"),
-    "deploy.evaluate.variants ": ("{name: a, memory: {pairs: x}}", "0.memory.pairs"),
-}
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("data.prepare.sources=[{source: table, path: x}]", "data.prepare.sources.0.path"),
+        (
+            "data.prepare.sources=[{source: table, path: /mnt/mats/x, companions: {a: x}}]",
+            "data.prepare.sources.0.companions.a.0",
+        ),
+        (
+            "deploy.evaluate.benchmarks=[{name: esc50, annotations: x}]",
+            "deploy.evaluate.benchmarks.0.annotations",
+        ),
+        ("deploy.evaluate.variants=[{name: a, model: x}]", "deploy.evaluate.variants.0.model"),
+        (
+            "deploy.evaluate.variants=[{name: a, memory: {pairs: x}}]",
+            "deploy.evaluate.variants.0.memory.pairs",
+        ),
+        ("deploy.evaluate.caption.embeddings=x", "deploy.evaluate.caption.embeddings"),
+    ],
+)
+def test_paths_inside_sources_and_evaluations_are_paths_too(change, key):
+    config = cpu(change)
 
-
-@pytest.mark.parametrize("section", ENTRIES)
-def test_paths_of_lists_are_paths_too(section):
-    entry, key = ENTRIES[section]
-    config = cpu(f"{section.strip()}=[{entry}]")
-
-    with pytest.raises(ConfigError, match=rf"^{section.strip()}.{key} = x.* is a path of one pod"):
-        check_places(config, config.deploy)
-
-
-def test_embeddings_of_an_evaluation_are_paths_too():
-    config = cpu("deploy.evaluate.caption.embeddings=here")
-
-    with pytest.raises(ConfigError, match=r"^deploy.evaluate.caption.embeddings = here is a path of one pod"):
+    with pytest.raises(ConfigError, match=rf"^{key} = x is a path of one pod"):
         check_places(config, config.deploy)
 
 
