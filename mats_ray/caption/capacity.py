@@ -23,7 +23,7 @@ from mats_ray.models.window_grid import WindowGrid
 from mats_ray.storage.lock import HEARTBEAT_SECONDS
 from mats_ray.storage.reading import CHUNK_BYTES
 from mats_ray.storage.s3_prices import S3_STANDARD, S3Requests
-from mats_ray.train.flops import LLMShape
+from mats_ray.train.flops import LLMShape, num_mapper_parameters
 from mats_ray.train.plan import ANSWER_SHARE, BYTES, GPU, RESERVED
 
 SAMPLE_RATE = 44_100
@@ -258,13 +258,20 @@ def answer_shape(config: RunConfig, work: Workload) -> AnswerShape:
 def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
     """Return the memory of one model: its weights, and keys and values of a batch at ``max_new_tokens``.
 
-    ``weights + b beams (prompt + max_new_tokens) cache``; the mapper and a CLAP with HTS-AT (under 1 GB) are
-    left out, as is what the card keeps for itself (``RESERVED``).
+    ``weights + b beams (prompt + max_new_tokens) cache``; what the card keeps for itself (``RESERVED``) is
+    left out.
     """
     answer, width = answer_shape(config, work), BYTES[config.model.llm.dtype]
     positions = answer.prompt_tokens + config.generation.max_new_tokens
     cache = answer.batch_size * answer.num_beams * positions * cache_bytes(llm, width)
-    return (llm.num_weights * width + cache) / 1e9 + clap_shape(config.model.clap).weights_gb
+    return weights_gb(config, llm) + cache / 1e9
+
+
+def weights_gb(config: RunConfig, llm: LLMShape) -> float:
+    """Return the memory of the weights of one model: language model, mapper (float32) and CLAP."""
+    mapper = num_mapper_parameters(config.model.mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
+    weights = llm.num_weights * BYTES[config.model.llm.dtype] + 4 * mapper
+    return weights / 1e9 + clap_shape(config.model.clap).weights_gb
 
 
 def fits(capacity: Capacity, gpu: GPU) -> bool:

@@ -17,6 +17,8 @@ from mats_ray.errors import ModelError
 HTSAT_FLOPS = 1.2e10
 """Operations of HTS-AT per window: a Swin-T over 256 x 256 mel frames; Swin-T takes 4.5e9 multiply-adds at
 224 x 224 (Liu et al. 2021, table 1): times (256 / 224)^2, times two."""
+HTSAT_WEIGHTS_GB = 0.64
+"""Size of both towers of MS-CLAP 2023: HTS-AT, GPT-2 and two projections; LAION's with RoBERTa has 0.61."""
 WINDOW_SECONDS = {512: 10.0}
 """Window of a CLAP by the width of its space: LAION's; any other is taken for MS-CLAP 2023."""
 MSCLAP_WINDOW_SECONDS = 7.0
@@ -38,7 +40,7 @@ class CLAPShape:
     flops: float
     """Operations of the audio tower per window."""
     weights_gb: float
-    """10^9 bytes of both towers; 0 for a CLAP with HTS-AT, which has under 1 GB."""
+    """10^9 bytes of both towers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def clap_shape(config: CLAPConfig) -> CLAPShape:
     shape = _pe_audio_shape(config.ref)
     if shape is None:
         window = WINDOW_SECONDS.get(config.dim, MSCLAP_WINDOW_SECONDS)
-        return CLAPShape(window_seconds=window, flops=HTSAT_FLOPS, weights_gb=0.0)
+        return CLAPShape(window_seconds=window, flops=HTSAT_FLOPS, weights_gb=HTSAT_WEIGHTS_GB)
     return CLAPShape(
         window_seconds=PE_AUDIO_WINDOW_SECONDS,
         flops=shape.flops(round(PE_AUDIO_WINDOW_SECONDS * SAMPLE_RATE)),

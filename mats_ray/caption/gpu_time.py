@@ -1,9 +1,9 @@
 """Seconds that one GPU works on an answer, by arithmetic from shapes: the mapper, prompt and answer.
 
 A multiply-add counts as two operations. The mapper and the prompt are bound by operations. Each step of
-an answer reads all weights and the keys and values of every sequence once, so it is bound by operations or by
-memory traffic, whichever takes longer (Williams et al. 2009, "roofline"). What share of both a card reaches
-is assumed.
+an answer reads all weights for its matrix products, which are bound by operations or by memory traffic,
+whichever takes longer (Williams et al. 2009, "roofline"); then it moves keys and values. What share of both a
+card reaches is assumed.
 """
 
 from dataclasses import dataclass
@@ -71,15 +71,17 @@ def mapper_flops(mapper: MapperConfig, *, clap_dim: int, llm_dim: int) -> float:
 def answer_seconds(llm: LLMShape, answer: AnswerShape, weight_bytes: int, speed: Speed) -> float:
     """Return the seconds of a GPU per answer, prompt included.
 
-    ``prompt / flops + T / b * max(b beams token / flops, (weights + b beams S cache) / bandwidth)`` with T
-    tokens, b answers at a time, S the mean length of a sequence. A prompt is read once, not once per beam.
+    ``prompt / flops + T / b * (max(b beams token / flops, weights / bandwidth) + b beams S c cache /
+    bandwidth)`` with T tokens, b answers at a time, S the mean length of a sequence. A prompt is read once,
+    not once per beam. Keys and values are read once (c = 1), and by a beam search copied, too: c = 3.
     """
     length = answer.prompt_tokens + answer.answer_tokens / 2
     sequences = answer.batch_size * answer.num_beams
     computed = sequences * token_flops(llm, length) / speed.flops
-    read = (llm.layer_weights + llm.vocab_size * llm.dim) * weight_bytes
-    moved = (read + sequences * length * cache_bytes(llm, weight_bytes)) / speed.bandwidth
-    step = max(computed, moved)
+    read = (llm.layer_weights + llm.vocab_size * llm.dim) * weight_bytes / speed.bandwidth
+    passes = 1 if answer.num_beams == 1 else 3
+    moved = sequences * length * passes * cache_bytes(llm, weight_bytes) / speed.bandwidth
+    step = max(computed, read) + moved
     return (
         prompt_flops(llm, answer.prompt_tokens) / speed.flops
         + answer.answer_tokens * step / answer.batch_size

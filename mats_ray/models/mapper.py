@@ -96,7 +96,8 @@ class TransformerMapper(nn.Module):
         content_BSD = self.linear(clap_BC).unflatten(-1, (self.content_length, -1))
         queries_BPD = self.prefix_const.expand(len(clap_BC), -1, -1)
         mixed_BSD = self.transformer(torch.cat([content_BSD, queries_BPD], dim=1))
-        return mixed_BSD[:, self.content_length :]
+        # of rows with gaps between them PyTorch copies the next layer's weights once per row
+        return mixed_BSD[:, self.content_length :].contiguous()
 
 
 class MLPMapper(nn.Module):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from mats_ray.caption.capacity import weights_gb
 from mats_ray.caption.clap_shape import clap_shape
 from mats_ray.caption.gpu_time import (
     AnswerShape,
@@ -27,24 +28,22 @@ from mats_ray.rehearsal.rows import NUM_CLIPS, NUM_TRIPLETS
 from mats_ray.rehearsal.stages import StageResult, size_of
 from mats_ray.train.activation_memory import unfused_attention_bytes
 from mats_ray.train.checkpoints import open_store
-from mats_ray.train.metrics import measured_peak
 from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.plan import BYTES, GPU, RESERVED, Assumptions, Plan, make_plan, sample_gb, shape_of
 
 TOLERANCE = 0.20
 """Share of the measured value by which a planned one may differ."""
-MFU = 0.5
-"""Share of a machine's own fastest matrix product that training and answering reach."""
-MBU = 0.5
-"""Share of the measured bandwidth that generation reaches."""
-PROMPT_TOKENS = 24
-"""Tokens of the caption instruction and its frame."""
+PRODUCT_SHARE = 0.8
+"""Share of training and answering that matrix products are: of a training step on a CPU 0.78 (GPT-2) to 0.90
+(two layers of LLaMA), of a step of four beams 0.8, without what it moves of the cache."""
+PROMPT_TOKENS = 48
+"""Tokens of the caption instruction and its frame, by the stand-ins' tokenizers."""
 START_TOKENS = 13
-"""Tokens of Vicuna's prompt before the audio, by the stand-ins' tokenizers; every row attends to them."""
+"""Those of them before the audio; every row attends to them."""
 PROCESS_GB = 0.9
 """Memory of a process with torch, transformers, Ray and DeepSpeed before it loads a model."""
 WORKER, ASK = "RayTrainWorker", "ask"
-_READ_BYTES = 2**28
+_COPIED_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +67,25 @@ class Comparison:
         return abs(self.ratio - 1) <= TOLERANCE
 
 
-def this_accelerator(config: RunConfig) -> GPU:
-    """Describe this machine as the plan does a GPU: the share of one training worker.
+def this_accelerator(config: RunConfig, *, rows: int, dtype: torch.dtype) -> GPU:
+    """Describe this machine as the plan does a GPU: the share of one process.
 
-    Operations and bandwidth are measured, with the threads of a worker and in the precision of the run.
+    Operations are those of products of so many rows with a weight of the language model, and bandwidth that
+    of a copy: what a maker prints of a card is not known of a CPU, and its speed depends on the shape.
+
+    Args:
+        config: As rehearsed.
+        rows: Tokens that are multiplied at a time.
+        dtype: Precision of the language model's products.
     """
-    device = "cuda" if config.scaling.use_gpu else "cpu"
-    dtype = torch.bfloat16 if config.train.engine.precision == "bf16" else torch.float32
+    device, llm = "cuda" if config.scaling.use_gpu else "cpu", shape_of(config)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.scaling.threads_per_worker)
     try:
-        peak, fp32 = measured_peak(device, dtype=dtype), measured_peak(device, dtype=torch.float32)
+        speed, fp32 = (
+            _product_flops(rows, llm.dim, llm.mlp_dim, device=device, dtype=one)
+            for one in (dtype, torch.float32)
+        )
         bandwidth = _bandwidth(device)
     finally:
         torch.set_num_threads(threads)
@@ -88,23 +95,36 @@ def this_accelerator(config: RunConfig) -> GPU:
         else psutil.virtual_memory().total
     )
     return GPU(
-        memory_gb=memory / 1e9,
-        bf16_flops=peak,
-        bandwidth=bandwidth,
-        dollars_per_hour=0.0,
-        fp32_flops=fp32,
+        memory_gb=memory / 1e9, bf16_flops=speed, bandwidth=bandwidth, dollars_per_hour=0.0, fp32_flops=fp32
     )
 
 
+def _product_flops(rows: int, width: int, wider: int, *, device: str, dtype: torch.dtype) -> float:
+    """Measure the operations a second of a layer's product, and of the one for the gradient of its input."""
+    inputs, weight = torch.ones(rows, width), torch.ones(wider, width)
+    inputs, weight = (one.to(device=device, dtype=dtype) for one in (inputs, weight))
+    outputs = inputs @ weight.T
+    seconds = _seconds(lambda: inputs @ weight.T, device) + _seconds(lambda: outputs @ weight, device)
+    return 4 * rows * width * wider / seconds
+
+
 def _bandwidth(device: str) -> float:
-    """Measure the bytes a second that are read: of a sum, which writes nothing."""
-    values = torch.ones(_READ_BYTES // 4, device=device)
-    seconds = list[float]()
-    for _ in range(4):
+    """Measure the bytes a second that a copy reads and writes."""
+    values = torch.ones(_COPIED_BYTES // 4, device=device)
+    copy = torch.ones_like(values)
+    return 2 * _COPIED_BYTES / _seconds(lambda: copy.copy_(values), device)
+
+
+def _seconds(function: Callable[[], object], device: str) -> float:
+    """Return the median time of a few calls, after one that is not counted."""
+    found = list[float]()
+    for _ in range(6):
         started = time.perf_counter()
-        float(values.sum())
-        seconds.append(time.perf_counter() - started)
-    return _READ_BYTES / min(seconds)
+        function()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - started)
+    return median(found[1:])
 
 
 def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
@@ -114,14 +134,16 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
         config: As rehearsed.
         results: Measurements of the stages.
     """
-    by_name, gpu = {one.name: one for one in results}, this_accelerator(config)
-    rates = _Rates.of(config)
+    by_name, rates = {one.name: one for one in results}, _Rates.of(config)
+    is_half = config.train.engine.precision == "bf16"
+    tokens = config.train.micro_batch_size * (config.model.mapper.prefix_length + rates.text_tokens)
+    gpu = this_accelerator(config, rows=tokens, dtype=torch.bfloat16 if is_half else torch.float32)
     given = Assumptions(
         gpu=gpu,
         num_gpus=config.scaling.max_workers,
         text_tokens=rates.text_tokens,
         num_triplets=NUM_TRIPLETS,
-        mfu=MFU,
+        mfu=PRODUCT_SHARE,
     )
     plan = make_plan(config, shape_of(config), given)
     trained = (by_name[name] for name in ("train until killed", "train resumed"))
@@ -132,7 +154,7 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
         ("train", "checkpoint, GB", plan.checkpoint_gb, _checkpoint_gb(config)),
         ("train", "memory of a worker, GB", _planned_worker_gb(config, plan, rates.text_tokens), worker_gb),
         ("train", "samples a second", plan.samples_per_s, rates.samples_per_s),
-        *_captioning(config, gpu, by_name),
+        *_captioning(config, by_name),
     ]
     return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
 
@@ -140,10 +162,11 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
 def compare_asking(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
     """Compare what one question needs: the language model on disk and in memory."""
     (result,) = (one for one in results if one.name == ASK)
-    planned = BYTES[config.model.llm.dtype] * shape_of(config).num_weights / 1e9
+    llm = shape_of(config)
+    planned = BYTES[config.model.llm.dtype] * llm.num_weights / 1e9
     pairs = [
         ("stand-ins", "language model on disk, GB", planned, _weights_gb(config)),
-        (ASK, "memory of the process, GB", planned + PROCESS_GB, result.total_gb),
+        (ASK, "memory of the process, GB", weights_gb(config, llm) + PROCESS_GB, result.total_gb),
     ]
     return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
 
@@ -201,26 +224,24 @@ def _drops_attention(config: RunConfig) -> bool:
     return bool(tree.get("attn_pdrop") or tree.get("attention_dropout"))
 
 
-def _captioning(
-    config: RunConfig, gpu: GPU, by_name: Mapping[str, StageResult]
-) -> list[tuple[str, str, float, float]]:
+def _captioning(config: RunConfig, by_name: Mapping[str, StageResult]) -> list[tuple[str, str, float, float]]:
     """Compare captioning: with random weights no answer ends before ``max_new_tokens``."""
-    llm, mapper = shape_of(config), config.model.mapper
+    llm, mapper, dtype = shape_of(config), config.model.mapper, config.model.llm.dtype
     shape = AnswerShape(
         prompt_tokens=mapper.prefix_length + PROMPT_TOKENS,
         answer_tokens=config.generation.max_new_tokens,
         num_beams=PROFILES[config.generation.profile].num_beams,
         batch_size=min(NUM_CLIPS, config.caption.batch_size),
     )
-    speed = Speed(flops=gpu.bf16_flops * MFU, bandwidth=gpu.bandwidth * MBU)
-    clap = clap_shape(config.clap)
+    sequences, width = shape.batch_size * shape.num_beams, BYTES[dtype]
+    gpu = this_accelerator(config, rows=sequences, dtype=getattr(torch, dtype))
+    speed = Speed(flops=gpu.bf16_flops * PRODUCT_SHARE, bandwidth=gpu.bandwidth)
     operations = mapper_flops(mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
-    width = BYTES[config.model.llm.dtype]
-    planned_s = clap.flops / (gpu.fp32_flops * MFU) + operations / speed.flops
-    planned_s += answer_seconds(llm, shape, width, speed)
+    planned_s = clap_shape(config.clap).flops / (gpu.fp32_flops * PRODUCT_SHARE)
+    planned_s += operations / speed.flops + answer_seconds(llm, shape, width, speed)
     rate = clips_per_second(json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8")))
-    sequences = shape.batch_size * shape.num_beams * (shape.prompt_tokens + shape.answer_tokens)
-    model_gb = clap.weights_gb + (llm.num_weights * width + sequences * cache_bytes(llm, width)) / 1e9
+    positions = sequences * (shape.prompt_tokens + shape.answer_tokens)
+    model_gb = weights_gb(config, llm) + positions * cache_bytes(llm, width) / 1e9
     memory = by_name["caption"].peak_gb("MapWorker")
     return [
         ("caption", "clips a second", 1 / planned_s, rate),

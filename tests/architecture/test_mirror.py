@@ -39,7 +39,6 @@ COVERED_ELSEWHERE = {
     "mats_ray/infer/encoder.py": "tests/unit/infer/test_pipeline.py",
     "mats_ray/infer/engine.py": "tests/unit/infer/test_batching.py",
     "mats_ray/infer/engines.py": "tests/unit/serving/test_local.py",
-    "mats_ray/models/generation/kv_cache.py": "tests/unit/models/generation/test_batch.py",
     "mats_ray/rehearsal/run.py": "tests/integration/test_rehearsal.py",
     "mats_ray/serving/http/chat_response.py": "tests/unit/serving/http/test_chat_routes.py",
     "mats_ray/serving/errors.py": "tests/unit/serving/http/test_errors.py",

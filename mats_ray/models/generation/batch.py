@@ -188,7 +188,7 @@ def _advanced(cache: KVCache, searches: Sequence[tuple[Search, list[int]]], logi
             is_all = rows == list(range(len(logits_RV)))
             turn = _Turn(search, rows, logits_RV if is_all else _rows(logits_RV, rows))
             turns.append(turn if len(is_open) == len(search.sequences) else turn.some(is_open))
-    return _isolated(cache, list(_advance(turns)))
+    return _isolated(cache, list(_advance(turns)), reuse=True)
 
 
 def _rows(logits_RV: Tensor, chosen: list[int]) -> Tensor:
@@ -238,12 +238,18 @@ def _guarded(function: Callable[..., T], *arguments: Any) -> T | Exception:
         return error
 
 
-def _isolated(cache: KVCache, members: Sequence[_Member]) -> list[_Part]:
-    """Take answers out together; if that fails, in halves, down to those that fail by themselves."""
+def _isolated(cache: KVCache, members: Sequence[_Member], *, reuse: bool = False) -> list[_Part]:
+    """Take answers out together; if that fails, in halves, down to those that fail by themselves.
+
+    Args:
+        cache: Which holds their rows.
+        members: The answers.
+        reuse: The cache is not needed any more.
+    """
     if not members:
         return []
     try:
-        return [_part(cache, members)]
+        return [_part(cache, members, reuse=reuse)]
     except Exception as error:  # noqa: BLE001  whatever it is, it may come from one answer
         if len(members) == 1:
             members[0].sequence.fail(error)
@@ -252,12 +258,11 @@ def _isolated(cache: KVCache, members: Sequence[_Member]) -> list[_Part]:
     return _isolated(cache, members[:middle]) + _isolated(cache, members[middle:])
 
 
-def _part(cache: KVCache, members: Sequence[_Member]) -> _Part:
+def _part(cache: KVCache, members: Sequence[_Member], *, reuse: bool) -> _Part:
     kept = [row for member in members for row in member.rows]
     tokens = [token for member in members for token in member.tokens or ()] or None
-    selected = cache.selected(kept, tokens)
     searches = []
     for search in dict.fromkeys(member.search for member in members):
         indices = [member.index for member in members if member.search is search]
         searches.append(search if len(indices) == len(search.sequences) else search.selected(indices))
-    return _Part(selected, searches)
+    return _Part(cache.selected(kept, tokens, reuse=reuse), searches)

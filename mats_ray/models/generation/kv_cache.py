@@ -1,7 +1,8 @@
 """Keys and values of the rows of a batch, in a form that rows can join and leave.
 
 The host knows the length of every row, so that nothing has to be read back from the device: neither where a
-row begins, nor whether there is padding at all.
+row begins, nor whether there is padding at all. Buffers are longer than what they hold, so that a step writes
+its column instead of copying all columns before it, as transformers' own cache does.
 
 Shapes: R rows, S columns of the key-value cache (padded left), Q new columns.
 """
@@ -20,13 +21,18 @@ from mats_ray.models.device import on_device
 from mats_ray.models.splice import Spliced
 
 _KEYS_AND_VALUES = {DynamicLayer, DynamicSlidingWindowLayer}
+_ROOM = 32
+"""Buffers have a multiple of this many columns: the copies of a growing one are as many fewer."""
 
 
 class KVCache:
     """Keys and values of every layer (R, heads, S, width), the mask of real columns, and next tokens.
 
+    A cache and the one that ``step`` returns may share buffers, of which each sees its own columns: of two
+    steps from one cache the later one is what both results hold.
+
     Args:
-        layers: Keys and values of each.
+        buffers: Keys and values of each layer, of at least S columns.
         mask_RS: 1 at real columns, which lie at the right end.
         lengths: Number of real columns of each row.
         tokens_R1: Next tokens; 0 by default.
@@ -34,39 +40,63 @@ class KVCache:
 
     def __init__(
         self,
-        layers: list[tuple[Tensor, Tensor]],
+        buffers: list[tuple[Tensor, Tensor]],
         mask_RS: Tensor,
         lengths: list[int],
         tokens_R1: Tensor | None = None,
     ) -> None:
-        self.layers, self.mask_RS, self.lengths = layers, mask_RS, lengths
+        self._buffers, self.mask_RS, self.lengths = buffers, mask_RS, lengths
         self.tokens_R1 = mask_RS.new_zeros(len(mask_RS), 1) if tokens_R1 is None else tokens_R1
 
     def __len__(self) -> int:
         """Number of rows, R."""
         return len(self.lengths)
 
-    def selected(self, kept: list[int], tokens: list[int] | None = None) -> "KVCache":
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, (R, heads, S, width)."""
+        width = self.mask_RS.shape[1]
+        return [(keys[:, :, :width], values[:, :, :width]) for keys, values in self._buffers]
+
+    def selected(self, kept: list[int], tokens: list[int] | None = None, *, reuse: bool = False) -> "KVCache":
         """Return rows, in a new order or several times, without the columns that none of them uses.
 
         Args:
             kept: Indices; at least one.
             tokens: Next token of each; those they have by default.
+            reuse: Write to the buffers of this cache where they suffice; then it must not be used again. If
+                this raises an exception, it is as it was.
         """
         device = self.mask_RS.device
-        layers, mask_RS, tokens_R1, lengths = self.layers, self.mask_RS, self.tokens_R1, self.lengths
-        if kept != list(range(len(self))):
-            index_R, lengths = on_device(kept, device), [lengths[row] for row in kept]
+        tokens_R1 = self.tokens_R1 if tokens is None else on_device(tokens, device)[:, None]
+        if kept == list(range(len(self))):
+            return KVCache(self._buffers, self.mask_RS, self.lengths, tokens_R1)
+        index_R, lengths = on_device(kept, device), [self.lengths[row] for row in kept]
+        if tokens is None:
             tokens_R1 = tokens_R1.index_select(0, index_R)
-            first = mask_RS.shape[1] - max(lengths)
-            mask_RS = mask_RS[:, first:].index_select(0, index_R)
-            layers = [
-                (k[:, :, first:].index_select(0, index_R), v[:, :, first:].index_select(0, index_R))
-                for k, v in layers
-            ]
-        if tokens is not None:
-            tokens_R1 = on_device(tokens, device)[:, None]
-        return KVCache(layers, mask_RS, lengths, tokens_R1)
+        end = self.mask_RS.shape[1]
+        columns = slice(end - max(lengths), end)
+        mask_RS = self.mask_RS[:, columns].index_select(0, index_R)
+        buffers = self._selected_buffers(index_R, columns, reuse=reuse)  # last: it may overwrite this cache
+        return KVCache(buffers, mask_RS, lengths, tokens_R1)
+
+    def _selected_buffers(
+        self, index_R: Tensor, columns: slice, *, reuse: bool
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Copy rows to new buffers, or each buffer's to the one before it and the first one's to a new one.
+
+        The second way takes the memory of one buffer instead of all, and on a CPU no new pages: filling those
+        takes longer than copying.
+        """
+        sources, width = [one for pair in self._buffers for one in pair], columns.stop - columns.start
+        is_enough = len(index_R) == len(self) and width < sources[0].shape[2]
+        if reuse and is_enough and len({(one.shape, one.dtype, one.device) for one in sources}) == 1:
+            targets = [torch.empty_like(sources[0]), *sources[:-1]]
+        else:
+            targets = [_empty_buffer(one, len(index_R), width + 1) for one in sources]
+        for source, target in zip(sources, targets, strict=True):
+            torch.index_select(source[:, :, columns], 0, index_R, out=target[:, :, :width])
+        return list(zip(targets[::2], targets[1::2], strict=True))
 
     def joined(self, other: "KVCache") -> "KVCache":
         """Put another batch's rows below; the shorter history is padded on its left."""
@@ -93,11 +123,18 @@ class KVCache:
             input_ids=self.tokens_R1,
             attention_mask=_attention_mask(llm, mask_RS, lengths, num_new=1),
             position_ids=self.mask_RS.sum(dim=1, keepdim=True),
-            past_key_values=_transformers_cache(self.layers),
+            past_key_values=self._transformers_cache(),
             use_cache=True,
             logits_to_keep=1,
         )
-        return KVCache(_layers(output.past_key_values), mask_RS, lengths), output.logits[:, -1]
+        return KVCache(_buffers(output.past_key_values), mask_RS, lengths), output.logits[:, -1]
+
+    def _transformers_cache(self) -> DynamicCache:
+        """Return buffers as transformers' cache, without the copy that ``DynamicCache.update`` makes."""
+        cache: Any = DynamicCache()
+        width = self.mask_RS.shape[1]
+        cache.layers.extend(_GrowingLayer(*buffers, width) for buffers in self._buffers)
+        return cache
 
     def _padded(self, length: int) -> "KVCache":
         more = length - self.mask_RS.shape[1]
@@ -112,15 +149,19 @@ def read_prompts(llm: Any, prompts: Spliced) -> tuple[KVCache, Tensor]:
         ModelError: The model keeps its past in a form that rows cannot be cut from.
     """
     lengths = prompts.lengths or prompts.mask_BS.sum(dim=1).tolist()
+    width = prompts.mask_BS.shape[1]
     output = llm(
         inputs_embeds=prompts.embeds_BSL,
-        attention_mask=_attention_mask(llm, prompts.mask_BS, lengths, num_new=prompts.mask_BS.shape[1]),
+        attention_mask=_attention_mask(llm, prompts.mask_BS, lengths, num_new=width),
         position_ids=prompts.positions_BS,
         past_key_values=DynamicCache(),
         use_cache=True,
-        logits_to_keep=1,
+        # an index and not the number 1, of which transformers makes a view (R, 1, L) with gaps between its
+        # rows: PyTorch multiplies such rows one by one and, on a CPU in half precision, copies the output
+        # layer's weights for each
+        logits_to_keep=on_device([width - 1], prompts.embeds_BSL.device),
     )
-    return KVCache(_layers(output.past_key_values), prompts.mask_BS, lengths), output.logits[:, -1]
+    return KVCache(_buffers(output.past_key_values), prompts.mask_BS, lengths), output.logits[:, -1]
 
 
 def is_supported(config: Any) -> bool:
@@ -149,19 +190,49 @@ def _attention_mask(llm: Any, mask_RS: Tensor, lengths: list[int], *, num_new: i
     return is_real_R1QS & mask_RS.new_ones(num_new, width, dtype=torch.bool).tril(width - num_new)
 
 
-def _transformers_cache(layers: list[tuple[Tensor, Tensor]]) -> DynamicCache:
-    """Put keys and values into a cache without copying them, as ``DynamicCache.update`` would."""
-    cache: Any = DynamicCache()
-    for keys, values in layers:
-        layer = DynamicLayer()
+class _GrowingLayer(DynamicLayer):
+    """Keys and values in buffers whose room new columns are written to."""
+
+    def __init__(self, key_buffer: Tensor, value_buffer: Tensor, width: int) -> None:
+        super().__init__()
         # as its own initialization does, without two empty tensors a layer
-        layer.dtype, layer.device, layer.is_initialized = keys.dtype, keys.device, True
-        layer.keys, layer.values = keys, values
-        cache.layers.append(layer)
-    return cache
+        self.dtype, self.device, self.is_initialized = key_buffer.dtype, key_buffer.device, True
+        self.key_buffer, self.value_buffer, self._width = key_buffer, value_buffer, width
+        self.keys, self.values = key_buffer[:, :, :width], value_buffer[:, :, :width]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write new columns; returns all of them."""
+        longer = self._width + key_states.shape[2]
+        self.key_buffer = _appended(self.key_buffer, self._width, key_states)
+        self.value_buffer = _appended(self.value_buffer, self._width, value_states)
+        self.keys, self.values = self.key_buffer[:, :, :longer], self.value_buffer[:, :, :longer]
+        self._width = longer
+        return self.keys, self.values
 
 
-def _layers(cache: Any) -> list[tuple[Tensor, Tensor]]:
-    if unknown := sorted({type(layer).__name__ for layer in cache.layers if type(layer) is not DynamicLayer}):
+def _appended(buffer: Tensor, width: int, new: Tensor) -> Tensor:
+    """Write new columns behind the first ``width`` of a buffer; returns it, or a longer one."""
+    longer = width + new.shape[2]
+    if buffer.shape[2] < longer:
+        held, buffer = buffer[:, :, :width], _empty_buffer(buffer, len(buffer), longer)
+        buffer[:, :, :width] = held
+    buffer[:, :, width:longer] = new
+    return buffer
+
+
+def _empty_buffer(held: Tensor, num_rows: int, width: int) -> Tensor:
+    """Return memory, not initialised, for so many rows and at least so many columns."""
+    columns = -(-width // _ROOM) * _ROOM
+    return held.new_empty(num_rows, held.shape[1], columns, held.shape[3])
+
+
+def _buffers(cache: Any) -> list[tuple[Tensor, Tensor]]:
+    known = {DynamicLayer, _GrowingLayer}
+    if unknown := sorted({type(layer).__name__ for layer in cache.layers if type(layer) not in known}):
         raise ModelError(f"a language model with {unknown[0]} in its cache cannot answer step by step")
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    return [
+        (one.key_buffer, one.value_buffer) if type(one) is _GrowingLayer else (one.keys, one.values)
+        for one in cache.layers
+    ]

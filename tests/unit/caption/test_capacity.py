@@ -106,7 +106,7 @@ def test_pe_av_hears_ten_seconds_and_takes_its_time_and_memory(config):
     assert counts_of(large.replace(caption={"window": "clap"}), work(seconds_per_clip=25)).clips == 3
     assert 20 < 1 / (1 / rates[1] - 1 / rates[0]) < 30
     memory = [gpu_memory_gb(one, LLAMA, work()) for one in (ours, large)]
-    assert memory[1] - memory[0] == pytest.approx(5.83, rel=0.01)
+    assert memory[1] - memory[0] == pytest.approx(5.83 - 0.64, rel=0.01)
 
 
 # Requests and bytes
@@ -238,10 +238,11 @@ def test_decoders_of_a_gpu_keep_up_with_it(config):
 
 
 def test_memory_of_a_model_and_its_beams(config):
-    """6.7 G weights in 2 bytes; 32 x 4 sequences of 40 + 70 + 200 positions of half a megabyte."""
+    """6.7 G weights in 2 bytes, 113 M in 4 and CLAP's; 32 x 4 sequences of 40 + 70 + 200 positions."""
     found = gpu_memory_gb(config, LLAMA, work())
 
-    assert found == pytest.approx(2 * LLAMA.num_weights / 1e9 + 128 * 310 * 524_288 / 1e9)
+    weights = 2 * LLAMA.num_weights / 1e9 + 4 * 0.1134 + 0.64
+    assert found == pytest.approx(weights + 128 * 310 * 524_288 / 1e9, rel=1e-4)
     assert not fits(plan(config), GPUS["a10g"])
     assert fits(plan(config), H200)
 
@@ -300,6 +301,7 @@ def test_the_estimate_of_an_h200_is_between_its_two_bounds(config):
     rate = plan(config, clips_per_s=None).clips_per_s
     weights_s = 30 * 2 * (LLAMA.layer_weights + LLAMA.vocab_size * LLAMA.dim) / (0.5 * H200.bandwidth) / 32
     prompt_s = 2 * LLAMA.layer_weights * 110 / (0.4 * H200.bf16_flops)
+    cache_s = 30 * 3 * 4 * 125 * 524_288 / (0.5 * H200.bandwidth)
 
-    assert rate < 1 / (weights_s + prompt_s)
-    assert rate > 0.5 / (weights_s + prompt_s)
+    assert rate < 1 / (weights_s + prompt_s + cache_s)
+    assert rate > 0.8 / (weights_s + prompt_s + cache_s)

@@ -115,7 +115,7 @@ def test_every_other_clap_is_taken_for_htsat(name):
 
     assert (msclap.window_seconds, laion.window_seconds) == (7, 10)
     assert msclap.flops == laion.flops == module.HTSAT_FLOPS
-    assert msclap.weights_gb == 0
+    assert msclap.weights_gb == laion.weights_gb == module.HTSAT_WEIGHTS_GB
 
 
 def test_a_folder_is_read_in_both_layouts(tmp_path):

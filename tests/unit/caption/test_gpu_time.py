@@ -1,5 +1,7 @@
 """Seconds of a GPU per clip against sums done by hand on a small shape."""
 
+from dataclasses import replace
+
 import pytest
 
 from mats_ray.caption.gpu_time import (
@@ -49,16 +51,32 @@ ANSWER = AnswerShape(prompt_tokens=10, answer_tokens=4, num_beams=2, batch_size=
 
 def test_an_answer_that_is_bound_by_operations():
     """27,840 + 4 / 3 x 6 x token_flops(12) = 27,840 + 8 x 4,672, at one operation a second."""
-    found = answer_seconds(TINY, ANSWER, 2, Speed(flops=1.0, bandwidth=1e12))
+    found = answer_seconds(TINY, ANSWER, 2, Speed(flops=1.0, bandwidth=1e30))
 
     assert found == pytest.approx(27_840 + 8 * 4_672)
 
 
 def test_an_answer_that_is_bound_by_memory():
-    """A step reads (1,152 + 800) x 2 + 6 x 12 x 32 = 6,208 bytes; 4 steps for 3 answers."""
+    """A step reads (1,152 + 800) x 2 bytes and moves 6 x 12 x 32 three times: 10,816; 4 steps for 3."""
     found = answer_seconds(TINY, ANSWER, 2, Speed(flops=1e30, bandwidth=1.0))
 
-    assert found == pytest.approx(4 / 3 * 6_208)
+    assert found == pytest.approx(4 / 3 * 10_816)
+
+
+def test_an_answer_without_beams_only_reads_keys_and_values():
+    """A step reads (1,152 + 800) x 2 and 3 x 12 x 32 bytes; 4 steps for 3 answers."""
+    greedy = replace(ANSWER, num_beams=1)
+
+    found = answer_seconds(TINY, greedy, 2, Speed(flops=1e30, bandwidth=1.0))
+
+    assert found == pytest.approx(4 / 3 * 5_056)
+
+
+def test_the_cache_is_moved_after_the_products():
+    """8 x 4,672 / 4 seconds of operations, and 4 / 3 x 6,912 bytes at two a second."""
+    found = answer_seconds(TINY, ANSWER, 2, Speed(flops=4.0, bandwidth=2.0))
+
+    assert found == pytest.approx((27_840 + 8 * 4_672) / 4 + 4 / 3 * 6_912 / 2)
 
 
 def test_a_larger_batch_shares_the_weights():

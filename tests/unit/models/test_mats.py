@@ -124,6 +124,29 @@ def test_the_loss_is_transformers_own(architecture):
     torch.testing.assert_close(model(batch), theirs * batch.num_answer_tokens, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("work", ["answer", "loss"])
+def test_no_layer_is_given_rows_with_gaps_between_them(architecture, work):
+    """PyTorch would multiply them one by one, in half precision by a copy of the weights for each."""
+    model, prompts = architecture
+    given = dict[str, torch.Tensor]()
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: given.update({name: args[0]}))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    if work == "answer":
+        model.generate(clap(), [prompts.after(question) for question in QUESTIONS], max_new_tokens=1)
+    else:
+        model(batch_of(prompts))
+    for hook in hooks:
+        hook.remove()
+
+    assert any("audio_llama_proj" in name for name in given)
+    assert any("lm_head" in name for name in given)
+    for name, rows in given.items():
+        assert rows.flatten(0, -2).data_ptr() == rows.data_ptr(), name
+
+
 @pytest.mark.parametrize("decoding", [{}, PAPER], ids=["fast", "paper"])
 def test_a_batch_answers_as_single_calls_do(architecture, decoding):
     model, prompts = architecture

@@ -1,6 +1,7 @@
 """Planned and measured numbers side by side; a machine without a GPU is described by measurement."""
 
 import pytest
+import torch
 
 from mats_ray.config import load_config
 from mats_ray.rehearsal.comparison import Comparison, clips_per_second, this_accelerator
@@ -29,9 +30,9 @@ def test_clips_are_counted_per_second_of_their_models(seconds, rate):
 
 
 def test_this_machine_has_operations_bandwidth_and_memory():
-    config = load_config("configs/toy.yaml")
+    config = load_config("configs/mats_llama_7b.yaml")
 
-    machine = this_accelerator(config)
+    machine = this_accelerator(config.replace(scaling={"use_gpu": False}), rows=2, dtype=torch.bfloat16)
 
     assert machine.memory_gb > 1
     assert machine.bf16_flops > 1e8

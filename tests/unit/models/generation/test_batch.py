@@ -214,17 +214,17 @@ def test_a_cache_that_forgets_is_refused(model, clap, monkeypatch):
 def scarce(original, limit):
     """A step of the cache for which there is memory for so many rows."""
 
-    def method(self, *args):
-        rows = len(args[0]) if args and isinstance(args[0], list) else len(self)
+    def method(self, *args, **kwargs):
+        rows = len(args[0]) if args and isinstance(args[0], list | torch.Tensor) else len(self)
         if rows > limit:
             raise torch.OutOfMemoryError
-        return original(self, *args)
+        return original(self, *args, **kwargs)
 
     return method
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("step", ["step", "selected", "joined"])
+@pytest.mark.parametrize("step", ["step", "selected", "_selected_buffers", "joined"])
 def test_where_memory_is_short_answers_continue_in_smaller_batches(model, clap, monkeypatch, step, profile):
     sequences = [sequence(profile, 9) for _ in PROMPTS]
     one_answer = PROFILES[profile].num_beams
