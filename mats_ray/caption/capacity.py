@@ -258,12 +258,17 @@ def answer_shape(config: RunConfig, work: Workload) -> AnswerShape:
 def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
     """Return the memory of one model: its weights, and keys and values of a batch at ``max_new_tokens``.
 
-    ``weights + b beams (prompt + max_new_tokens) cache``; what the card keeps for itself (``RESERVED``) is
-    left out.
+    ``weights + 2 b beams (prompt + max_new_tokens) cache``: twice, as buffers that are full are copied to
+    longer ones. What the card keeps for itself (``RESERVED``) is left out.
     """
-    answer, width = answer_shape(config, work), BYTES[config.model.llm.dtype]
+    answer = answer_shape(config, work)
     positions = answer.prompt_tokens + config.generation.max_new_tokens
-    cache = answer.batch_size * answer.num_beams * positions * cache_bytes(llm, width)
+    return answering_gb(config, llm, answer.batch_size * answer.num_beams * positions)
+
+
+def answering_gb(config: RunConfig, llm: LLMShape, positions: int) -> float:
+    """Return the memory of one model with keys and values of so many positions, see ``gpu_memory_gb``."""
+    cache = 2 * positions * cache_bytes(llm, BYTES[config.model.llm.dtype])
     return weights_gb(config, llm) + cache / 1e9
 
 

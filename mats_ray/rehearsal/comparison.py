@@ -11,13 +11,12 @@ from typing import Any
 import psutil
 import torch
 
-from mats_ray.caption.capacity import weights_gb
+from mats_ray.caption.capacity import answering_gb, weights_gb
 from mats_ray.caption.clap_shape import clap_shape
 from mats_ray.caption.gpu_time import (
     AnswerShape,
     Speed,
     answer_seconds,
-    cache_bytes,
     mapper_flops,
 )
 from mats_ray.caption.output import SUMMARY
@@ -241,7 +240,7 @@ def _captioning(config: RunConfig, by_name: Mapping[str, StageResult]) -> list[t
     planned_s += operations / speed.flops + answer_seconds(llm, shape, width, speed)
     rate = clips_per_second(json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8")))
     positions = sequences * (shape.prompt_tokens + shape.answer_tokens)
-    model_gb = weights_gb(config, llm) + positions * cache_bytes(llm, width) / 1e9
+    model_gb = answering_gb(config, llm, positions)
     memory = by_name["caption"].peak_gb("MapWorker")
     return [
         ("caption", "clips a second", 1 / planned_s, rate),

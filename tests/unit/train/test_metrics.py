@@ -42,6 +42,19 @@ def test_mfu_is_useful_operations_by_what_the_hardware_could_do():
     assert mfu == pytest.approx(flops.count(samples=8, text_tokens=50, answer_tokens=5) / 2e9)
 
 
+def test_a_peak_that_is_exceeded_is_measured_again():
+    shape = LLMShape(8, 2, 2, 2, 4, 16, 3, 50, tied=False)
+    flops = TrainingFlops(shape, MapperConfig(hidden_dim=8, prefix_length=2), 4, LoRAConfig())
+    work = {"samples": 8, "text_tokens": 50, "answer_tokens": 5}
+    done, measured = flops.count(**work), []
+    meter = MFUMeter(flops, peak=done / 4, measure=lambda: measured.append(1) or 2 * done)
+
+    found = [meter.mfu(**work, seconds=seconds) for seconds in (8.0, 2.0, 1.0)]
+
+    assert found == [pytest.approx(0.5), pytest.approx(0.25), pytest.approx(0.5)]
+    assert len(measured) == 1
+
+
 def test_peak_memory_never_falls():
     before = peak_memory_gb()
     block = bytearray(300_000_000)
