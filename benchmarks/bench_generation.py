@@ -4,7 +4,7 @@
 
 Eight prompts of 84 to 91 positions, random weights, no answer ends early. GPT-2 of 124 M parameters, and two
 layers of LLaMA-7B at full width. Both sides get the same embedded prompts and apply the same penalties; they
-take turns, and the median of each is compared.
+take turns, and the median of each is compared. Weights are frozen, as a model that answers has them.
 """
 
 import argparse
@@ -50,7 +50,10 @@ def build(make: Callable[[torch.dtype], torch.nn.Module], dtype: torch.dtype) ->
     mapper, dim = MapperConfig(), llm.get_input_embeddings().embedding_dim
     connector = build_connector(mapper, clap_dim=CLAP_DIM, llm_dim=dim)
     init_connector(connector, generator=torch.Generator().manual_seed(0))
-    return MATS(connector, llm, before_ids=[1, 2, 3, 4], eos_id=llm.config.vocab_size).eval()
+    model = MATS(connector, llm, before_ids=[1, 2, 3, 4], eos_id=llm.config.vocab_size)
+    return model.eval().requires_grad_(
+        requires_grad=False
+    )  # PyTorch multiplies weights to be trained otherwise
 
 
 def measured(sides: dict[str, Callable[[], list[Generated]]], repeats: int) -> dict[str, float]:
