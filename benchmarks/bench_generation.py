@@ -8,20 +8,17 @@ take turns, and the median of each is compared. Weights are frozen, as a model t
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.gpu_train import SIZES, random_llama
+from benchmarks.gpu_train import SIZES, compared, random_llama
 from mats_ray.config.generation import PROFILES
 from mats_ray.config.model import MapperConfig
 from mats_ray.models.build import build_connector
 from mats_ray.models.mapper import init_connector
-from mats_ray.models.mats import MATS, Generated
-from mats_ray.models.splice import Spliced, pad_left
+from mats_ray.models.mats import MATS
 
 ROWS, CLAP_DIM = 8, 1024
 PROFILE_OF = {"greedy": "fast", "4 beams": "paper"}
@@ -51,21 +48,8 @@ def build(make: Callable[[torch.dtype], torch.nn.Module], dtype: torch.dtype) ->
     connector = build_connector(mapper, clap_dim=CLAP_DIM, llm_dim=dim)
     init_connector(connector, generator=torch.Generator().manual_seed(0))
     model = MATS(connector, llm, before_ids=[1, 2, 3, 4], eos_id=llm.config.vocab_size)
-    return model.eval().requires_grad_(
-        requires_grad=False
-    )  # PyTorch multiplies weights to be trained otherwise
-
-
-def measured(sides: dict[str, Callable[[], list[Generated]]], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each side, in turn, after one call that is not counted."""
-    seconds = {name: list[float]() for name in sides}
-    for turn in range(repeats + 1):
-        for name, work in sides.items():
-            started = time.perf_counter()
-            work()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    # PyTorch multiplies weights that are to be trained in another way
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def main() -> None:
@@ -91,22 +75,12 @@ def _row(model: MATS, name: str, search: str, tokens: int, repeats: int) -> None
     clap = torch.randn(ROWS, CLAP_DIM, generator=draw)
     lengths = torch.randint(40, 48, (ROWS,), generator=draw).tolist()
     prompts = [torch.randint(5, 30_000, (length,), generator=draw).tolist() for length in lengths]
-    decoding, found = PROFILES[PROFILE_OF[search]].as_kwargs(), dict[str, list[Generated]]()
-
-    def ours() -> None:
-        found["ours"] = model.generate(clap, prompts, max_new_tokens=tokens, **decoding)
-
-    @torch.inference_mode()
-    def theirs() -> None:
-        spliced: Spliced = pad_left(model.prompt(clap, prompts))
-        found["theirs"] = model.generate_by_transformers(spliced, max_new_tokens=tokens, **decoding)
-
-    seconds = measured({"ours": ours, "theirs": theirs}, repeats)
-    equal = sum(a.ids == b.ids for a, b in zip(found["ours"], found["theirs"], strict=True))
-    ratio = seconds["theirs"] / seconds["ours"]
+    decoding = PROFILES[PROFILE_OF[search]].as_kwargs()
+    found = compared(model, clap, prompts, decoding, tokens=tokens, device="cpu", repeats=repeats)
+    ours, theirs = ROWS / found["ours_per_s"], ROWS / found["transformers_per_s"]
     print(
-        f"| {name} | {search} | {tokens} | {seconds['ours']:.2f} | {seconds['theirs']:.2f} | {ratio:.2f} x "
-        f"| {equal} of {ROWS} |",
+        f"| {name} | {search} | {tokens} | {ours:.2f} | {theirs:.2f} | {found['ratio']:.2f} x "
+        f"| {found['equal'] * ROWS:.0f} of {ROWS} |",
         flush=True,
     )
 

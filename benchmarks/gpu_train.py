@@ -10,7 +10,6 @@ behind a caption instruction. MFU is the share of the measured matrix-product ce
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -30,8 +29,8 @@ from mats_ray.models.llm import attach
 from mats_ray.models.mapper import init_connector
 from mats_ray.models.mats import MATS, TrainBatch
 from mats_ray.models.splice import IGNORED, pad_left
+from mats_ray.train import metrics
 from mats_ray.train.flops import TrainingFlops, llm_shape
-from mats_ray.train.metrics import measured_peak
 
 SIZES = {
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "mlp": 11008, "vocab": 32000, "clap": 1024},
@@ -93,21 +92,12 @@ def batch_of(size: str, rows: int, device: str, seed: int = 0) -> TrainBatch:
 
 def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
     """Median seconds of a piece of work after one to warm up."""
-    seconds = []
-    for _ in range(repeats + 1):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])
+    return statistics.median([metrics.timed(work, device) for _ in range(repeats + 1)][1:])
 
 
 def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
     """Samples/s, non-padding tokens/s, MFU and peak memory by micro-batch."""
-    peak = measured_peak(device, dtype=dtype)
+    peak = metrics.measured_peak(device, dtype=dtype)
     print(f"\n## Training ({args.size}, {dtype}), matrix products reach {peak / 1e12:.2f} TFLOP/s here\n")
     model = build(args.size, device, dtype).to(dtype)  # as DeepSpeed casts it in a bf16 run
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -202,6 +192,44 @@ def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list
     return measured
 
 
+def compared(
+    model: MATS,
+    clap: torch.Tensor,
+    prompts: list[list[int]],
+    decoding: dict,
+    *,
+    tokens: int,
+    device: str,
+    repeats: int,
+) -> dict:
+    """Answers/s of our search and of transformers' ``generate`` on the same prompts, and the equal share.
+
+    They take turns; the median of each counts, after a turn that does not.
+    """
+    found: dict[str, list] = {}
+    seconds = {"ours": list[float](), "theirs": list[float]()}
+
+    def ours() -> None:
+        found["ours"] = model.generate(clap, prompts, max_new_tokens=tokens, **decoding)
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        spliced = pad_left(model.prompt(clap, prompts))
+        found["theirs"] = model.generate_by_transformers(spliced, max_new_tokens=tokens, **decoding)
+
+    for _ in range(repeats + 1):
+        seconds["ours"].append(metrics.timed(ours, device))
+        seconds["theirs"].append(metrics.timed(theirs, device))
+    rates = [len(prompts) / statistics.median(one[1:]) for one in seconds.values()]
+    equal = [a.ids == b.ids for a, b in zip(found["ours"], found["theirs"], strict=True)]
+    return {
+        "ours_per_s": rates[0],
+        "transformers_per_s": rates[1],
+        "ratio": rates[0] / rates[1],
+        "equal": sum(equal) / len(equal),
+    }
+
+
 def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
     """Captions/s, greedy and as the paper searches, by batch; no answer ends early.
 
@@ -218,23 +246,14 @@ def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> lis
         for rows in args.generate_batches:
             batch = batch_of(args.size, rows, device)
             ids = batch.after_BT[:, :INSTRUCTION_TOKENS].tolist()
-            found: dict[str, list] = {}
-
-            def ours(b: TrainBatch = batch, p: list = ids, d: dict = decoding, f: dict = found) -> None:
-                f["ours"] = model.generate(b.clap_BC, p, max_new_tokens=tokens, **d)
-
-            @torch.inference_mode()
-            def theirs(b: TrainBatch = batch, p: list = ids, d: dict = decoding, f: dict = found) -> None:
-                prompts = pad_left(model.prompt(b.clap_BC, p))
-                f["theirs"] = model.generate_by_transformers(prompts, max_new_tokens=tokens, **d)
-
-            rates = [rows / timed(side, device, repeats=repeats) for side in (ours, theirs)]
-            equal = [a.ids == b.ids for a, b in zip(found["ours"], found["theirs"], strict=True)]
-            row = {"decoding": name, "batch": rows, "ours_per_s": rates[0], "transformers_per_s": rates[1]}
-            measured.append(row | {"ratio": rates[0] / rates[1], "equal": sum(equal) / rows})
+            row = {"decoding": name, "batch": rows}
+            row |= compared(
+                model, batch.clap_BC, ids, decoding, tokens=tokens, device=device, repeats=repeats
+            )
+            measured.append(row)
             print(
-                f"| {name} | {rows} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} x "
-                f"| {sum(equal)} of {rows} |",
+                f"| {name} | {rows} | {row['ours_per_s']:.1f} | {row['transformers_per_s']:.1f} "
+                f"| {row['ratio']:.2f} x | {row['equal'] * rows:.0f} of {rows} |",
                 flush=True,
             )
     return measured

@@ -269,10 +269,10 @@ def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
 def answering_gb(config: RunConfig, llm: LLMShape, positions: int) -> float:
     """Return the memory of one model with keys and values of so many positions, see ``gpu_memory_gb``."""
     cache = 2 * positions * cache_bytes(llm, BYTES[config.model.llm.dtype])
-    return weights_gb(config, llm) + cache / 1e9
+    return model_weights_gb(config, llm) + cache / 1e9
 
 
-def weights_gb(config: RunConfig, llm: LLMShape) -> float:
+def model_weights_gb(config: RunConfig, llm: LLMShape) -> float:
     """Return the memory of the weights of one model: language model, mapper (float32) and CLAP."""
     mapper = num_mapper_parameters(config.model.mapper, clap_dim=config.model.clap.dim, llm_dim=llm.dim)
     weights = llm.num_weights * BYTES[config.model.llm.dtype] + 4 * mapper

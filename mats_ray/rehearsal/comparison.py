@@ -1,7 +1,6 @@
 """What ``mats plan`` says of a rehearsal's configuration on this machine, beside what was measured."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from mats_ray.caption.capacity import answering_gb, weights_gb
+from mats_ray.caption.capacity import answering_gb, model_weights_gb
 from mats_ray.caption.clap_shape import clap_shape
 from mats_ray.caption.gpu_time import (
     AnswerShape,
@@ -27,6 +26,7 @@ from mats_ray.rehearsal.rows import NUM_CLIPS, NUM_TRIPLETS
 from mats_ray.rehearsal.stages import StageResult, size_of
 from mats_ray.train.activation_memory import unfused_attention_bytes
 from mats_ray.train.checkpoints import open_store
+from mats_ray.train.metrics import timed
 from mats_ray.train.metrics_logger import read_records
 from mats_ray.train.plan import BYTES, GPU, RESERVED, Assumptions, Plan, make_plan, sample_gb, shape_of
 
@@ -116,14 +116,7 @@ def _bandwidth(device: str) -> float:
 
 def _seconds(function: Callable[[], object], device: str) -> float:
     """Return the median time of a few calls, after one that is not counted."""
-    found = list[float]()
-    for _ in range(6):
-        started = time.perf_counter()
-        function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - started)
-    return median(found[1:])
+    return median([timed(function, device) for _ in range(6)][1:])
 
 
 def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
@@ -165,7 +158,7 @@ def compare_asking(config: RunConfig, results: Sequence[StageResult]) -> list[Co
     planned = BYTES[config.model.llm.dtype] * llm.num_weights / 1e9
     pairs = [
         ("stand-ins", "language model on disk, GB", planned, _weights_gb(config)),
-        (ASK, "memory of the process, GB", weights_gb(config, llm) + PROCESS_GB, result.total_gb),
+        (ASK, "memory of the process, GB", model_weights_gb(config, llm) + PROCESS_GB, result.total_gb),
     ]
     return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
 

@@ -1,5 +1,6 @@
 """Metrics of a run: records, generated samples, mean loss and rates since the last record, MFU and memory."""
 
+import math
 import resource
 import sys
 import time
@@ -114,17 +115,19 @@ def measured_peak(device: str, *, dtype: torch.dtype, size: int = 768) -> float:
     """
     size = 8192 if device.startswith("cuda") else size
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    fastest, until = _timed_product(a, b), time.perf_counter() + _PEAK_SECONDS
+    fastest, until = math.inf, time.perf_counter() + _PEAK_SECONDS
     while time.perf_counter() < until:
-        fastest = min(fastest, _timed_product(a, b))
+        fastest = min(fastest, timed(lambda: torch.mm(a, b), device))
     return 2 * size**3 / fastest
 
 
-def _timed_product(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.is_cuda:
+def timed(work: Callable[[], object], device: str) -> float:
+    """Return the seconds of a piece of work on an idle device, until the device is done with it."""
+    is_cuda = device.startswith("cuda")
+    if is_cuda:
         torch.cuda.synchronize()
-    began = time.perf_counter()
-    torch.mm(a, b)
-    if a.is_cuda:
+    started = time.perf_counter()
+    work()
+    if is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - started

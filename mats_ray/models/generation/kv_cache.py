@@ -197,18 +197,18 @@ class _GrowingLayer(DynamicLayer):
         super().__init__()
         # as its own initialization does, without two empty tensors a layer
         self.dtype, self.device, self.is_initialized = key_buffer.dtype, key_buffer.device, True
-        self.key_buffer, self.value_buffer, self._width = key_buffer, value_buffer, width
+        self.key_buffer, self.value_buffer = key_buffer, value_buffer
         self.keys, self.values = key_buffer[:, :, :width], value_buffer[:, :, :width]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write new columns; returns all of them."""
-        longer = self._width + key_states.shape[2]
-        self.key_buffer = _appended(self.key_buffer, self._width, key_states)
-        self.value_buffer = _appended(self.value_buffer, self._width, value_states)
+        width = self.get_seq_length()
+        longer = width + key_states.shape[2]
+        self.key_buffer = _appended(self.key_buffer, width, key_states)
+        self.value_buffer = _appended(self.value_buffer, width, value_states)
         self.keys, self.values = self.key_buffer[:, :, :longer], self.value_buffer[:, :, :longer]
-        self._width = longer
         return self.keys, self.values
 
 

@@ -144,7 +144,7 @@ def test_no_layer_is_given_rows_with_gaps_between_them(architecture, work):
     assert any("audio_llama_proj" in name for name in given)
     assert any("lm_head" in name for name in given)
     for name, rows in given.items():
-        assert rows.flatten(0, -2).data_ptr() == rows.data_ptr(), name
+        assert rows.is_contiguous(), name  # rows of one column each can be a view and are multiplied so, too
 
 
 @pytest.mark.parametrize("decoding", [{}, PAPER], ids=["fast", "paper"])
