@@ -1,13 +1,14 @@
 """Checks of everything a run needs, on the driver, before workers start."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from mats_ray.config import RunConfig
 from mats_ray.config.model import AUTO
 from mats_ray.data.bridge_state import check_state
 from mats_ray.data.embedded import EmbeddedTriplets, check_rows, format_rows, inspect, rows_by_source
-from mats_ray.data.embedding.noise_variance import training_variance
+from mats_ray.data.embedding.noise_variance import VarianceEstimate, training_variance
 from mats_ray.data.mixture import check_layout, mixture_of
 from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.clap.load import local_hash
@@ -71,8 +72,14 @@ def check_inputs(config: RunConfig) -> EmbeddedTriplets:
     return data
 
 
-def with_noise_variance(config: RunConfig) -> RunConfig:
+def with_noise_variance(
+    config: RunConfig, estimate: Callable[[RunConfig], VarianceEstimate] = training_variance
+) -> RunConfig:
     """Replace a noise variance of ``auto`` by the run's own number if it has begun, else by an estimate.
+
+    Args:
+        config: Configuration of the run.
+        estimate: Loads the CLAP, so a driver has it run elsewhere.
 
     Raises:
         DataError: No clip of the embedded triplets has two captions.
@@ -85,7 +92,7 @@ def with_noise_variance(config: RunConfig) -> RunConfig:
     if begun and NOISE_VARIANCE in begun[0]:
         variance = begun[0][NOISE_VARIANCE]
     else:
-        found = training_variance(config)
+        found = estimate(config)
         variance = found.value
         counts = (found.num_clips, found.num_pairs)
         logger.info("noise variance by %d clips, %d pairs of captions: %g", *counts, variance)

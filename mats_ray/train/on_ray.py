@@ -14,12 +14,14 @@ import ray
 import ray.train
 import torch
 from pyarrow import fs
+from ray.exceptions import RayError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from mats_ray.config import RunConfig
 from mats_ray.config.run import join
 from mats_ray.data.embedded import EmbeddedTriplets
+from mats_ray.data.embedding.noise_variance import VarianceEstimate, training_variance
 from mats_ray.data.on_ray import start_reader, training_rows
 from mats_ray.data.stream import StreamPlace
 from mats_ray.errors import NotFiniteError, TrainingError
@@ -77,9 +79,8 @@ def train(
         TrainingError: The run failed; the cause is named.
     """
     data = check_inputs(config)
-    config = with_noise_variance(config)
     with lock_folder(config.run_dir, by="mats train"), cluster():
-        return _train_and_export(config, data)
+        return _train_and_export(with_noise_variance(config, variance_on_a_worker), data)
 
 
 def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
@@ -111,13 +112,50 @@ def _train_and_export(config: RunConfig, data: EmbeddedTriplets) -> TrainResult:
     return TrainResult(config.model_dir, last.path, metrics, steps, loss)
 
 
+def variance_on_a_worker(config: RunConfig) -> VarianceEstimate:
+    """Estimate the noise variance in a task that takes a training worker's resources.
+
+    The driver's node may have no GPU and less memory than a CLAP takes.
+
+    Raises:
+        DataError: No clip of the embedded triplets has two captions.
+        ModelError: The CLAP cannot be loaded.
+        TrainingError: The task's process died.
+    """
+    resources = _worker_resources(config)
+    task = ray.remote(max_calls=1)(_estimate_variance).options(  # its process ends with the CLAP it loaded
+        num_cpus=resources["CPU"],
+        num_gpus=resources["GPU"],
+        runtime_env={"env_vars": _worker_environment(config)},
+    )
+    try:
+        return ray.get(task.remote(config.model_dump(mode="json"), Environment()))
+    except RayError as error:
+        if (own := own_error(error)) is not None:
+            raise own from error
+        raise TrainingError(
+            f"the noise variance of {config.name!r} could not be estimated: {failure_reason(error)}"
+        ) from error
+
+
+def _estimate_variance(config: dict[str, Any], environment: Environment) -> VarianceEstimate:
+    environment.use()
+    run = RunConfig.model_validate(config)
+    torch.set_num_threads(run.scaling.threads_per_worker)
+    return training_variance(run)
+
+
+def _worker_resources(config: RunConfig) -> dict[str, float]:
+    return {"CPU": config.scaling.cpus_per_worker, "GPU": int(config.scaling.use_gpu)}
+
+
 def _coordinator_on_this_node() -> Any:
     """Ray would put the actor on any node, and the run would end with that node."""
     return _Coordinator.options(scheduling_strategy=this_node()).remote(Environment())
 
 
 def _trainer(config: RunConfig, data: EmbeddedTriplets, coordinator: Any) -> TorchTrainer:
-    scaling, on_gpu = config.scaling, config.scaling.use_gpu
+    scaling = config.scaling
     return TorchTrainer(
         _run_worker,
         train_loop_config={
@@ -128,11 +166,11 @@ def _trainer(config: RunConfig, data: EmbeddedTriplets, coordinator: Any) -> Tor
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.num_workers,  # two of them: elastic
-            use_gpu=on_gpu,
-            resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(on_gpu)},
+            use_gpu=scaling.use_gpu,
+            resources_per_worker=_worker_resources(config),
             elastic_resize_monitor_interval_s=scaling.resize_seconds,
         ),
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
         run_config=ray.train.RunConfig(
             name=config.name,
             **_storage(config.runs_dir),

@@ -14,15 +14,19 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from mats_ray.data.audio import read_audio
+from mats_ray.data.embedding import noise_variance
+from mats_ray.data.embedding.noise_variance import training_variance
 from mats_ray.errors import ConfigError, DataError, TrainingError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.models.llm import load_llm
 from mats_ray.storage import lock_folder
 from mats_ray.toy.demo.testset import write_test_set
+from mats_ray.train.inputs import with_noise_variance
 from mats_ray.train.metrics_logger import read_records
-from mats_ray.train.on_ray import train
+from mats_ray.train.on_ray import train, variance_on_a_worker
 from tests.runs import WAIT_SECONDS, losses, other_run, train_worker_pids
 from tests.toy import tiny_config
+from tests.unit.train.test_inputs import auto_run
 
 pytestmark = pytest.mark.ray
 
@@ -48,6 +52,24 @@ class Killer(threading.Thread):
                 self.killed_at = step
                 return
             threading.Event().wait(0.05)
+
+
+def test_a_variance_of_auto_is_estimated_in_another_process(world, tmp_path, model_dir, monkeypatch):
+    """The driver's node may be a head without memory for a CLAP."""
+    config = auto_run(tmp_path, model_dir).replace(scaling=world.scaling.model_dump())
+    expected = training_variance(config)
+    monkeypatch.setattr(noise_variance, "build_clap", None)  # here; the task has a process of its own
+
+    assert with_noise_variance(config, variance_on_a_worker).model.noise.variance == expected.value
+
+
+def test_a_variance_of_auto_without_two_captions_of_a_clip_ends_in_one_line(world):
+    config = other_run(world, "auto", model={"noise": {"variance": "auto"}})
+
+    with pytest.raises(DataError, match="have no clip with two captions") as raised:
+        train(config)
+
+    assert "\n" not in str(raised.value)
 
 
 def test_a_run_leaves_a_model_directory_that_answers(unbroken, tmp_path):
