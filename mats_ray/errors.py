@@ -3,7 +3,11 @@
 The command line prints ``str(error)`` as its one last line and exits with ``exit_code``.
 """
 
+import traceback
 from collections.abc import Iterable
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class MATSError(Exception):
@@ -135,6 +139,21 @@ class NotFiniteError(TrainingError):
 
 def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa: FBT001 (pickle passes no keywords)
     return NotFiniteError(message, certain=certain)
+
+
+def free_frames(error: _Error) -> _Error:
+    """Free the variables of the calls that led to an error which is kept: there a failed pass held its tensors.
+
+    The text of its traceback becomes a note of it; it and its causes lose the frames, and with them their
+    callers'.
+    """
+    if error.__traceback__ is not None:
+        error.add_note("".join(traceback.format_exception(error)).rstrip())
+    current: BaseException | None = error
+    while current is not None and current.__traceback__ is not None:
+        current.__traceback__ = None
+        current = current.__cause__ or current.__context__
+    return error
 
 
 def abbreviated(names: Iterable[object], *, most: int = 5, width: int = 100) -> str:

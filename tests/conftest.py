@@ -25,8 +25,9 @@ LOGICAL_CPUS = 6
 
 
 def pytest_addoption(parser):
-    """Let the tests for a card run on a CPU, to see that they run."""
-    parser.addoption("--device", default="cuda", choices=("cuda", "cpu"), help="of the tests marked gpu")
+    """Let the tests for a GPU run on the CPU of a machine that has one."""
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.addoption("--device", default=found, choices=("cuda", "cpu"), help="of the tests marked gpu")
 
 
 @pytest.hookimpl(optionalhook=True)

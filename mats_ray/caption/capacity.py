@@ -258,8 +258,8 @@ def answer_shape(config: RunConfig, work: Workload) -> AnswerShape:
 def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
     """Return the memory of one model: its weights, and keys and values of a batch at ``max_new_tokens``.
 
-    ``weights + 2 b beams (prompt + max_new_tokens) cache``: twice, as buffers that are full are copied to
-    longer ones. What the card keeps for itself (``RESERVED``) is left out.
+    ``weights + (1 + 1 / layers) b beams (prompt + max_new_tokens) cache``: one layer of a cache that grows is
+    there twice. What the card keeps for itself (``RESERVED``) is left out.
     """
     answer = answer_shape(config, work)
     positions = answer.prompt_tokens + config.generation.max_new_tokens
@@ -268,8 +268,8 @@ def gpu_memory_gb(config: RunConfig, llm: LLMShape, work: Workload) -> float:
 
 def answering_gb(config: RunConfig, llm: LLMShape, positions: int) -> float:
     """Return the memory of one model with keys and values of so many positions, see ``gpu_memory_gb``."""
-    cache = 2 * positions * cache_bytes(llm, BYTES[config.model.llm.dtype])
-    return model_weights_gb(config, llm) + cache / 1e9
+    cache = positions * cache_bytes(llm, BYTES[config.model.llm.dtype])
+    return model_weights_gb(config, llm) + (1 + 1 / llm.num_layers) * cache / 1e9
 
 
 def model_weights_gb(config: RunConfig, llm: LLMShape) -> float:

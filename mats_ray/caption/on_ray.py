@@ -12,7 +12,6 @@ finished rows are sent to it, audio never is.
 
 import functools
 import itertools
-import logging
 import threading
 import time
 from collections import Counter
@@ -42,11 +41,10 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks, this_node
 from mats_ray.on_ray.errors import own_error
+from mats_ray.on_ray.resources import warn_if_too_few
 from mats_ray.progress import Progress
 from mats_ray.storage import Environment, lock_folder
 from mats_ray.storage.s3_pages import Page
-
-logger = logging.getLogger(__name__)
 
 DECODER_CPUS = 1
 
@@ -372,12 +370,7 @@ def _show(progress: Progress, job: CaptionJob, errors: str = "") -> None:
 
 
 def _warn_if_too_small(settings: CaptionConfig) -> None:
-    """Log why nothing happens, if nothing will: Ray waits silently for CPUs that never come."""
-    needed = settings.concurrency * settings.cpus_per_actor + DECODER_CPUS
-    available = ray.cluster_resources().get("CPU", 0)
-    if needed > available:
-        logger.warning(
-            "captioning needs %g CPUs (%d x caption.cpus_per_actor=%g and %g to decode), the cluster has %g; "
-            "it waits until there are more",
-            *(needed, settings.concurrency, settings.cpus_per_actor, DECODER_CPUS, available),
-        )
+    number, cpus, gpus = settings.concurrency, settings.cpus_per_actor, settings.gpus_per_actor
+    terms = f"{number} x caption.cpus_per_actor={cpus:g} and {DECODER_CPUS:g} to decode"
+    warn_if_too_few("captioning", "CPU", number * cpus + DECODER_CPUS, terms=terms)
+    warn_if_too_few("captioning", "GPU", number * gpus, terms=f"{number} x caption.gpus_per_actor={gpus:g}")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from mats_ray.config.base import StrictConfig
+from mats_ray.config.base import StrictConfig, Within
 from mats_ray.config.paths import StoragePath
 
 ErrorCode = Literal[
@@ -35,7 +35,7 @@ class CaptionConfig(StrictConfig):
     decode_concurrency: PositiveInt = 1
     """Number of decoding actors."""
     cpus_per_actor: PositiveFloat = 1
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+    gpus_per_actor: Annotated[float, Within(0, 1)] = 0
     max_seconds: PositiveFloat = 43_200
     """Longest audio in seconds; longer audio becomes an error row. Files are decoded in blocks of minutes, so
     a long one is never in memory whole."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from mats_ray.config.base import StrictConfig
+from mats_ray.config.base import StrictConfig, Within
 from mats_ray.config.paths import StoragePath
 from mats_ray.tasks import Task
 
@@ -144,7 +144,7 @@ class EmbedConfig(StrictConfig):
     concurrency: PositiveInt = 1
     """Number of embedding actors."""
     cpus_per_actor: PositiveFloat = 1
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+    gpus_per_actor: Annotated[float, Within(0, 1)] = 0
 
 
 class DataConfig(StrictConfig):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mats_ray.config.base import StrictConfig
+from mats_ray.config.base import StrictConfig, Within
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.config.paths import StoragePath
 
@@ -40,7 +40,7 @@ class ReplicaConfig(StrictConfig):
 
     autoscaling: AutoscalingConfig = AutoscalingConfig()
     cpus: PositiveFloat = 0.5
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: Annotated[float, Within(0, 1)] = 0
 
 
 class DeploymentConfig(ReplicaConfig):
@@ -142,6 +142,12 @@ class ServeConfig(StrictConfig):
             raise ValueError(
                 f"layout=colocated has no replicas of {own} alone: leave {own}.autoscaling out and set "
                 "ingress.autoscaling, or layout=disaggregated"
+            )
+        gpus = self.encoder.gpus + self.answerer.gpus
+        if self.layout == "colocated" and gpus > 1:
+            raise ValueError(
+                f"layout=colocated puts encoder.gpus={self.encoder.gpus:g} and answerer.gpus="
+                f"{self.answerer.gpus:g} in one process, which uses one GPU: together they must be at most 1"
             )
         return self
 

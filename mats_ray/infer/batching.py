@@ -22,7 +22,7 @@ import torch
 
 from mats_ray.config.answer import AnswerOptions
 from mats_ray.config.generation import PROFILES, GenerationConfig
-from mats_ray.errors import EngineError, ModelError
+from mats_ray.errors import EngineError, ModelError, free_frames
 from mats_ray.infer.answerer import Answerer
 from mats_ray.infer.detokenizer import IncrementalDetokenizer
 from mats_ray.infer.engine import (
@@ -349,7 +349,7 @@ class BatchingEngine(GenerationEngine):
             return self._batch.add([one.request for one in entries], [one.after_ids for one in entries])
         except Exception as error:  # noqa: BLE001  it may come from one of them
             if len(entries) == 1:
-                return [(entries[0].request.id, error)]
+                return [(entries[0].request.id, free_frames(error))]
         middle = len(entries) // 2
         return self._add(entries[:middle]) + self._add(entries[middle:])
 

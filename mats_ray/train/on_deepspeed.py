@@ -66,8 +66,10 @@ class DeepSpeedEngine:
 
     def __init__(self, model: MATS, config: TrainConfig, *, device: str) -> None:
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        # The shared-memory op of the CPU backend is compiled at first use; gloo works without a compiler.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore[reportAttributeAccessIssue]
+        if device == "cpu":
+            # The shared-memory op of the CPU backend is compiled at first use; gloo works without a compiler.
+            # (Of a GPU the attribute alone would look for a compiler of each of its ops.)
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore[reportAttributeAccessIssue]
         comm.init_distributed(dist_init_required=False)
         self.num_workers = comm.get_world_size()
         self.model, self.device = model, device

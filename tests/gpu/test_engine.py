@@ -81,14 +81,14 @@ def test_where_memory_fails_for_many_rows_smaller_batches_answer(answerer, expec
     """On a card the memory really fails: more is asked for than it has."""
     original, failures = getattr(KVCache, step), []
 
-    def scarce(self, *args):
+    def scarce(self, *args, **kwargs):
         rows = len(args[0]) if args and isinstance(args[0], list) else len(self)
         if rows > 4:
             failures.append(rows)
             if answerer.device == "cuda":
                 torch.empty(2**42, dtype=torch.uint8, device="cuda")
             raise torch.OutOfMemoryError
-        return original(self, *args)
+        return original(self, *args, **kwargs)
 
     monkeypatch.setattr(KVCache, step, scarce)
     engine = BatchingEngine(answerer, max_requests=4)  # so that later ones join those that are running

@@ -462,9 +462,12 @@ def test_prefetched_samples_are_bounded_by_the_number_of_processes(ray_cluster):
 
 
 def test_a_cluster_that_is_too_small_is_named(ray_cluster, caplog):
-    on_ray._warn_if_too_small(config(concurrency=40, cpus_per_actor=2))
-    assert "needs 81 CPUs" in caplog.text
-    assert f"the cluster has {LOGICAL_CPUS}" in caplog.text
+    on_ray._warn_if_too_small(config(concurrency=40, cpus_per_actor=2, gpus_per_actor=0.5))
+    assert (
+        f"needs 81 CPUs (40 x caption.cpus_per_actor=2 and 1 to decode), the cluster has {LOGICAL_CPUS}"
+        in (caplog.text)
+    )
+    assert "needs 20 GPUs (40 x caption.gpus_per_actor=0.5), the cluster has 0" in caplog.text
 
     caplog.clear()
     on_ray._warn_if_too_small(config())

@@ -1,9 +1,19 @@
 import pickle
+import traceback
+import weakref
 
 import pytest
 
 from mats_ray import errors
-from mats_ray.errors import AudioError, CodedError, ConfigError, EngineError, MATSError, abbreviated
+from mats_ray.errors import (
+    AudioError,
+    CodedError,
+    ConfigError,
+    EngineError,
+    MATSError,
+    abbreviated,
+    free_frames,
+)
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MATSError)]
 
@@ -60,3 +70,53 @@ def test_an_engine_error_keeps_whether_the_request_was_in_flight():
 )
 def test_a_list_of_names_is_bounded(names, text):
     assert abbreviated(names) == text
+
+
+class Held:
+    """What a variable of a failed call holds."""
+
+
+@pytest.mark.parametrize("cause", [None, "explicit", "implicit"])
+def test_an_error_that_is_kept_holds_no_variable_of_the_call_that_failed(cause):
+    held = []
+
+    def inner():
+        variable = Held()
+        held.append(weakref.ref(variable))
+        raise ValueError("inner")
+
+    def outer():
+        variable = Held()
+        held.append(weakref.ref(variable))
+        try:
+            inner()
+        except ValueError as error:
+            if cause == "explicit":
+                raise MATSError("outer") from error
+            if cause == "implicit":
+                raise MATSError("outer")  # noqa: B904
+            raise
+
+    def handled():
+        variable = Held()
+        held.append(weakref.ref(variable))
+        try:
+            outer()
+        except Exception as error:  # noqa: BLE001
+            return free_frames(error)
+
+    error = handled()
+
+    assert [one() for one in held] == [None] * 3
+    text = "".join(traceback.format_exception(error))
+    assert "in outer" in text
+    assert "in inner" in text
+
+
+def test_an_error_that_causes_itself_is_freed():
+    try:
+        raise ValueError("round")
+    except ValueError as raised:
+        raised.__cause__ = error = raised
+
+    assert free_frames(error).__traceback__ is None

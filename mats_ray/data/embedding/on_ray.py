@@ -26,6 +26,7 @@ from mats_ray.data.embedding.embed_plan import (
 from mats_ray.data.embedding.partition import write_partition
 from mats_ray.data.embedding.shuffle import scatter
 from mats_ray.on_ray.data import MAX_RETRIES, execution, finished_blocks
+from mats_ray.on_ray.resources import warn_if_too_few
 from mats_ray.progress import Progress
 from mats_ray.storage import Environment, lock_folder
 
@@ -126,15 +127,18 @@ def _write_all(plan: EmbedPlan, ledger: EmbedLedger, config: RunConfig) -> None:
     if not missing:
         return
     settings, texts = config.data.embed, sum(one.num_texts for one in done.values())
+    number, gpus = min(settings.concurrency, len(missing)), settings.gpus_per_actor
+    terms = f"{number} x data.embed.gpus_per_actor={gpus:g}"
+    warn_if_too_few("embedding", "GPU", number * gpus, terms=terms)
     with execution(), Progress("embed", total=plan.num_rows, unit="row") as progress:
         dataset = _items(missing).map_batches(
             _PartitionWriter,  # pyright: ignore[reportArgumentType]
             fn_constructor_args=[plan, config.clap, settings, Environment()],
             batch_size=1,
             batch_format="numpy",
-            compute=ActorPoolStrategy(size=min(settings.concurrency, len(missing))),
+            compute=ActorPoolStrategy(size=number),
             num_cpus=settings.cpus_per_actor,
-            num_gpus=settings.gpus_per_actor or None,
+            num_gpus=gpus or None,
             max_task_retries=MAX_RETRIES,
         )
         progress.start_at(sum(one.num_rows for one in done.values()))

@@ -99,7 +99,9 @@ class CLAP(ABC):
         batches: list[Tensor] = []
         for some in (pieces[start : start + batch_size] for start in range(0, len(pieces), batch_size)):
             before_batch()
-            batches.append(self._embed_pieces(some, center=long_audio == "center"))
+            # cuDNN rounds convolutions to TF32 by default; a GPU's embeddings shall be a CPU's
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                batches.append(self._embed_pieces(some, center=long_audio == "center"))
         embeddings_PC = torch.cat(batches) if batches else torch.empty(0, self.dim)
         _check_audio(embeddings_PC, pieces_per_clip, names)
         if not normalize:

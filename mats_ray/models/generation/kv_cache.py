@@ -2,7 +2,8 @@
 
 The host knows the length of every row, so that nothing has to be read back from the device: neither where a
 row begins, nor whether there is padding at all. Buffers are longer than what they hold, so that a step writes
-its column instead of copying all columns before it, as transformers' own cache does.
+its column instead of copying all columns before it, as transformers' own cache does. They grow layer by
+layer, and rows change places or leave buffer by buffer, so that no cache is there twice.
 
 Shapes: R rows, S columns of the key-value cache (padded left), Q new columns.
 """
@@ -61,6 +62,9 @@ class KVCache:
     def selected(self, kept: list[int], tokens: list[int] | None = None, *, reuse: bool = False) -> "KVCache":
         """Return rows, in a new order or several times, without the columns that none of them uses.
 
+        Neighbours in their order are views, without memory of their own: a batch that ran out of memory can
+        be halved.
+
         Args:
             kept: Indices; at least one.
             tokens: Next token of each; those they have by default.
@@ -69,13 +73,19 @@ class KVCache:
         """
         device = self.mask_RS.device
         tokens_R1 = self.tokens_R1 if tokens is None else on_device(tokens, device)[:, None]
-        if kept == list(range(len(self))):
-            return KVCache(self._buffers, self.mask_RS, self.lengths, tokens_R1)
-        index_R, lengths = on_device(kept, device), [self.lengths[row] for row in kept]
+        lengths, end = [self.lengths[row] for row in kept], self.mask_RS.shape[1]
+        columns, rows = slice(end - max(lengths), end), slice(kept[0], kept[0] + len(kept))
+        if kept == list(range(rows.start, rows.stop)):
+            if tokens is None:
+                tokens_R1 = tokens_R1[rows]
+            views = [
+                (keys[rows, :, columns.start :], values[rows, :, columns.start :])
+                for keys, values in self._buffers
+            ]
+            return KVCache(views, self.mask_RS[rows, columns], lengths, tokens_R1)
+        index_R = on_device(kept, device)
         if tokens is None:
             tokens_R1 = tokens_R1.index_select(0, index_R)
-        end = self.mask_RS.shape[1]
-        columns = slice(end - max(lengths), end)
         mask_RS = self.mask_RS[:, columns].index_select(0, index_R)
         buffers = self._selected_buffers(index_R, columns, reuse=reuse)  # last: it may overwrite this cache
         return KVCache(buffers, mask_RS, lengths, tokens_R1)
@@ -86,28 +96,35 @@ class KVCache:
         """Copy rows to new buffers, or each buffer's to the one before it and the first one's to a new one.
 
         The second way takes the memory of one buffer instead of all, and on a CPU no new pages: filling those
-        takes longer than copying.
+        takes longer than copying. What rows that leave have held is free when the buffers are next full.
         """
-        sources, width = [one for pair in self._buffers for one in pair], columns.stop - columns.start
-        is_enough = len(index_R) == len(self) and width < sources[0].shape[2]
-        if reuse and is_enough and len({(one.shape, one.dtype, one.device) for one in sources}) == 1:
-            targets = [torch.empty_like(sources[0]), *sources[:-1]]
+        num_rows, width = len(index_R), columns.stop - columns.start
+        if reuse and num_rows <= len(self):
+            self._make_room()
+        sources = [one for pair in self._buffers for one in pair]
+        first, *others = sources
+        is_alike = all(
+            (one.shape, one.dtype, one.device) == (first.shape, first.dtype, first.device) for one in others
+        )
+        if reuse and num_rows <= len(self) and is_alike:
+            targets = [first.new_empty(num_rows, *first.shape[1:])]
+            targets += [one[:num_rows] for one in sources[:-1]]
         else:
-            targets = [_empty_buffer(one, len(index_R), width + 1) for one in sources]
+            targets = [_empty_buffer(one, num_rows, width + 1) for one in sources]
         for source, target in zip(sources, targets, strict=True):
             torch.index_select(source[:, :, columns], 0, index_R, out=target[:, :, :width])
         return list(zip(targets[::2], targets[1::2], strict=True))
 
     def joined(self, other: "KVCache") -> "KVCache":
         """Put another batch's rows below; the shorter history is padded on its left."""
-        length = max(self.mask_RS.shape[1], other.mask_RS.shape[1])
-        ours, theirs = self._padded(length), other._padded(length)
+        width = max(self.mask_RS.shape[1], other.mask_RS.shape[1])
+        masks = (pad(one.mask_RS, (width - one.mask_RS.shape[1], 0)) for one in (self, other))
         return KVCache(
             [
-                (torch.cat([k, other_k]), torch.cat([v, other_v]))
-                for (k, v), (other_k, other_v) in zip(ours.layers, theirs.layers, strict=True)
+                (_joined(keys, other_keys, width), _joined(values, other_values, width))
+                for (keys, values), (other_keys, other_values) in zip(self.layers, other.layers, strict=True)
             ],
-            torch.cat([ours.mask_RS, theirs.mask_RS]),
+            torch.cat(list(masks)),
             self.lengths + other.lengths,
             torch.cat([self.tokens_R1, other.tokens_R1]),
         )
@@ -118,6 +135,7 @@ class KVCache:
         Raises:
             ModelError: As for ``read_prompts``.
         """
+        self._make_room()
         mask_RS, lengths = pad(self.mask_RS, (0, 1), value=1), [length + 1 for length in self.lengths]
         output = llm(
             input_ids=self.tokens_R1,
@@ -129,17 +147,19 @@ class KVCache:
         )
         return KVCache(_buffers(output.past_key_values), mask_RS, lengths), output.logits[:, -1]
 
+    def _make_room(self) -> None:
+        """Move what full buffers hold to longer ones; if this raises an exception, the cache is as it was."""
+        width = self.mask_RS.shape[1]
+        for layer in range(len(self._buffers)):
+            keys, values = (_with_room(one, width) for one in self._buffers[layer])
+            self._buffers[layer] = keys, values
+
     def _transformers_cache(self) -> DynamicCache:
         """Return buffers as transformers' cache, without the copy that ``DynamicCache.update`` makes."""
         cache: Any = DynamicCache()
         width = self.mask_RS.shape[1]
-        cache.layers.extend(_GrowingLayer(*buffers, width) for buffers in self._buffers)
+        cache.layers.extend(_BufferedLayer(*buffers, width) for buffers in self._buffers)
         return cache
-
-    def _padded(self, length: int) -> "KVCache":
-        more = length - self.mask_RS.shape[1]
-        layers = [(pad(k, (0, 0, more, 0)), pad(v, (0, 0, more, 0))) for k, v in self.layers]
-        return KVCache(layers, pad(self.mask_RS, (more, 0)), self.lengths)
 
 
 def read_prompts(llm: Any, prompts: Spliced) -> tuple[KVCache, Tensor]:
@@ -190,8 +210,8 @@ def _attention_mask(llm: Any, mask_RS: Tensor, lengths: list[int], *, num_new: i
     return is_real_R1QS & mask_RS.new_ones(num_new, width, dtype=torch.bool).tril(width - num_new)
 
 
-class _GrowingLayer(DynamicLayer):
-    """Keys and values in buffers whose room new columns are written to."""
+class _BufferedLayer(DynamicLayer):
+    """Keys and values in buffers with room for a step's column."""
 
     def __init__(self, key_buffer: Tensor, value_buffer: Tensor, width: int) -> None:
         super().__init__()
@@ -206,19 +226,28 @@ class _GrowingLayer(DynamicLayer):
         """Write new columns; returns all of them."""
         width = self.get_seq_length()
         longer = width + key_states.shape[2]
-        self.key_buffer = _appended(self.key_buffer, width, key_states)
-        self.value_buffer = _appended(self.value_buffer, width, value_states)
+        self.key_buffer[:, :, width:longer] = key_states
+        self.value_buffer[:, :, width:longer] = value_states
         self.keys, self.values = self.key_buffer[:, :, :longer], self.value_buffer[:, :, :longer]
         return self.keys, self.values
 
 
-def _appended(buffer: Tensor, width: int, new: Tensor) -> Tensor:
-    """Write new columns behind the first ``width`` of a buffer; returns it, or a longer one."""
-    longer = width + new.shape[2]
-    if buffer.shape[2] < longer:
-        held, buffer = buffer[:, :, :width], _empty_buffer(buffer, len(buffer), longer)
-        buffer[:, :, :width] = held
-    buffer[:, :, width:longer] = new
+def _with_room(buffer: Tensor, width: int) -> Tensor:
+    """Return a buffer if it has room behind its first ``width`` columns, else a longer one with these."""
+    if width < buffer.shape[2]:
+        return buffer
+    longer = _empty_buffer(buffer, len(buffer), width + 1)
+    longer[:, :, :width] = buffer
+    return longer
+
+
+def _joined(upper: Tensor, lower: Tensor, width: int) -> Tensor:
+    """Copy both to a buffer of so many columns and more, at their right end."""
+    buffer = _empty_buffer(upper, len(upper) + len(lower), width + 1)
+    for held, rows in zip((upper, lower), buffer.split([len(upper), len(lower)]), strict=True):
+        padding = width - held.shape[2]
+        rows[:, :, :padding] = 0  # a mask does not hide what is not a number
+        rows[:, :, padding:width] = held
     return buffer
 
 
@@ -229,10 +258,10 @@ def _empty_buffer(held: Tensor, num_rows: int, width: int) -> Tensor:
 
 
 def _buffers(cache: Any) -> list[tuple[Tensor, Tensor]]:
-    known = {DynamicLayer, _GrowingLayer}
+    known = {DynamicLayer, _BufferedLayer}
     if unknown := sorted({type(layer).__name__ for layer in cache.layers if type(layer) not in known}):
         raise ModelError(f"a language model with {unknown[0]} in its cache cannot answer step by step")
     return [
-        (one.key_buffer, one.value_buffer) if type(one) is _GrowingLayer else (one.keys, one.values)
+        (one.key_buffer, one.value_buffer) if type(one) is _BufferedLayer else (one.keys, one.values)
         for one in cache.layers
     ]

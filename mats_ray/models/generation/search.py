@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
-from mats_ray.errors import AnswerError
+from mats_ray.errors import AnswerError, free_frames
 from mats_ray.models.device import on_device
 
 _GREEDY_BELOW = torch.finfo(torch.float32).tiny
@@ -101,7 +101,7 @@ class TokenSequence:
 
     def fail(self, error: Exception) -> None:
         """End the answer without a result."""
-        self.error, self.is_finished = error, True
+        self.error, self.is_finished = free_frames(error), True
 
 
 class Choice(NamedTuple):

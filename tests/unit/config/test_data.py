@@ -60,7 +60,7 @@ def test_a_typo_in_a_source_names_what_is_allowed():
         (
             DataConfig,
             "embed.gpus_per_actor=-1",
-            "embed.gpus_per_actor = -1 is not allowed: input should be gr",
+            "embed.gpus_per_actor = -1 is not allowed: must be a number from 0 to 1",
         ),
         (
             DataConfig,

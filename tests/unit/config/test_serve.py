@@ -33,6 +33,25 @@ def test_a_value_that_is_not_allowed_is_refused(kind, change, message):
     assert refusal(kind, change).startswith(message)
 
 
+def test_a_colocated_process_uses_one_gpu():
+    parts = {"encoder": {"gpus": 0.25}, "answerer": {"gpus": 1}}
+
+    with pytest.raises(
+        ValueError, match=r"encoder\.gpus=0\.25 and answerer\.gpus=1 in one process, which uses"
+    ):
+        ServeConfig(layout="colocated", **parts)
+    assert ServeConfig(layout="disaggregated", **parts).answerer.gpus == 1
+    assert (
+        ServeConfig(layout="colocated", encoder={"gpus": 0.25}, answerer={"gpus": 0.75}).encoder.gpus == 0.25
+    )
+
+
+@pytest.mark.parametrize("gpus", [-0.5, 2])
+def test_a_replica_has_a_share_of_one_gpu(gpus):
+    with pytest.raises(ValueError, match="must be a number from 0 to 1"):
+        ServeConfig(answerer={"gpus": gpus})
+
+
 @pytest.mark.parametrize("part", ["encoder", "answerer"])
 def test_a_colocated_part_has_no_autoscaling_of_its_own(part):
     scaled = {part: {"autoscaling": {"max_replicas": 3}}}

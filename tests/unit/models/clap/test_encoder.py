@@ -192,3 +192,20 @@ def test_work_can_be_ended_before_each_forward_pass(clap, monkeypatch):
         clap.encode_audio(noise(64_000 * 7), 16_000, batch_size=2, before_batch=before_batch)
 
     assert sizes == [2, 2]
+
+
+def test_convolutions_are_exact_on_a_gpu_too(clap, clips, monkeypatch):
+    """Else cuDNN rounds them to TF32, and embeddings of one identity would differ by device."""
+    allowed, original = [], type(clap)._embed_pieces
+
+    def watched(*args, **kwargs):
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(type(clap), "_embed_pieces", watched)
+    before = torch.backends.cudnn.allow_tf32
+
+    clap.encode_audio(clips[:1], 16000)
+
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 is before

@@ -1,5 +1,7 @@
 """Steps write to the room of their buffers, beams are put in order in them, and no memory shows through."""
 
+import weakref
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -41,6 +43,16 @@ def prompts():
 def cache(llm, prompts):
     with torch.no_grad():
         return read_prompts(llm, prompts)[0].selected([0, 1, 2, 0])
+
+
+@pytest.fixture
+def full_cache(llm, cache):
+    """Of buffers that no other fixture holds."""
+    with torch.no_grad():
+        full = cache.selected([3, 2, 1, 0])
+        while full.mask_RS.shape[1] < buffers(full)[0].shape[2]:
+            full = full.step(llm)[0]
+    return full
 
 
 def buffers(cache):
@@ -98,13 +110,68 @@ def test_rows_are_put_in_order_with_one_more_buffer(cache, kept):
 
 
 @torch.no_grad()
-def test_fewer_rows_get_buffers_of_their_size(cache):
-    before = set(places(cache))
+@pytest.mark.parametrize("kept", [[2, 1], [3, 0]])
+def test_rows_leave_with_one_more_buffer(cache, kept):
+    expected, before = cache.selected(kept), set(places(cache))
 
-    found = cache.selected([2, 1], reuse=True)
+    found = cache.selected(kept, reuse=True)
 
-    assert not set(places(found)) & before
-    assert {len(one) for one in buffers(found)} == {2}
+    assert len(set(places(found)) - before) == 1
+    assert {one.shape[0] for one in buffers(found)} == {len(kept)}
+    assert_equal(values(found), values(expected))
+
+
+@torch.no_grad()
+def test_halves_need_no_memory_and_step_as_the_whole_does(llm, cache, monkeypatch):
+    whole, _ = cache.selected([3, 2, 1, 0]).step(llm)  # in buffers of its own
+    with monkeypatch.context() as scarce:
+        for name in ("new_empty", "index_select"):
+            scarce.setattr(torch.Tensor, name, None)
+        halves = [whole.selected([0, 1]), whole.selected([2, 3], [7, 7])]
+    storages = [{one.untyped_storage().data_ptr() for one in buffers(part)} for part in (whole, *halves)]
+
+    stepped = [half.step(llm) for half in halves]
+
+    assert storages[0] == storages[1] == storages[2]
+    expected, logits = whole.selected([0, 1, 2, 3], [0, 0, 7, 7]).step(llm)
+    torch.testing.assert_close(torch.cat([one for _, one in stepped]), logits)
+    for half, rows in zip(stepped, ([0, 1], [2, 3]), strict=True):
+        for one, other in zip(values(half[0]), values(expected.selected(rows)), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@torch.no_grad()
+def test_of_a_cache_that_grows_one_layer_at_a_time_is_there_twice(llm, full_cache, monkeypatch):
+    held, alive, original = [weakref.ref(one) for one in buffers(full_cache)], [], kv_cache._empty_buffer
+
+    def counted(*arguments):
+        alive.append(sum(one() is not None for one in held))
+        return original(*arguments)
+
+    monkeypatch.setattr(kv_cache, "_empty_buffer", counted)
+    full_cache.step(llm)
+
+    assert alive == [4, 4, 2, 2]  # of two layers' keys and values
+
+
+@torch.no_grad()
+def test_without_memory_to_grow_a_cache_is_as_it_was(llm, full_cache, monkeypatch):
+    before, selected = values(full_cache), values(full_cache.selected([3, 1]))
+    original, allowed = kv_cache._empty_buffer, iter(range(3))
+
+    def full(*arguments):
+        if next(allowed, None) is None:
+            raise torch.OutOfMemoryError
+        return original(*arguments)
+
+    monkeypatch.setattr(kv_cache, "_empty_buffer", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        full_cache.step(llm)
+    monkeypatch.undo()
+
+    assert len({one.shape for one in buffers(full_cache)}) == 2
+    assert_equal(values(full_cache), before)
+    assert_equal(values(full_cache.selected([3, 1], reuse=True)), selected)
 
 
 @torch.no_grad()
@@ -114,7 +181,7 @@ def test_without_memory_for_another_order_a_cache_is_as_it_was(cache, monkeypatc
     def full(*_args, **_kwargs):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(torch, "empty_like", full)
+    monkeypatch.setattr(torch.Tensor, "new_empty", full)
     with pytest.raises(torch.OutOfMemoryError):
         cache.selected([3, 2, 1, 0], reuse=True)
 
@@ -124,10 +191,9 @@ def test_without_memory_for_another_order_a_cache_is_as_it_was(cache, monkeypatc
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_answers_do_not_depend_on_what_memory_held_before(llm, prompts, monkeypatch, num_beams):
     expected = answers(llm, prompts, num_beams)
-    original, original_like = kv_cache._empty_buffer, torch.empty_like
+    original = torch.Tensor.new_empty
     monkeypatch.setattr(kv_cache, "_ROOM", 4)
-    monkeypatch.setattr(kv_cache, "_empty_buffer", lambda *args: original(*args).fill_(float("nan")))
-    monkeypatch.setattr(torch, "empty_like", lambda *args: original_like(*args).fill_(float("nan")))
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *args: original(*args).fill_(float("nan")))
 
     assert answers(llm, prompts, num_beams) == expected
 
