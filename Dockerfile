@@ -5,8 +5,8 @@
 #   docker build -t mats-ray:0.1.0-cu130 --build-arg ACCELERATOR=cu130 .        for NVIDIA GPUs
 #
 # pip's settings are build arguments: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS. The public index has torch with
-# CUDA only: offer pip a CPU build of the locked version, and an image for CPUs goes without CUDA's packages.
-# Every step below has been run without a container engine; docs/deployment.md says how, and what that leaves open.
+# CUDA only, so an image for CPUs takes it from TORCH_CPU_INDEX_URL; where that is empty, from where pip's settings say.
+# docs/deployment.md says which steps have been run without a container engine, how, and what that leaves open.
 ARG RAY_VERSION=2.60.0
 ARG ACCELERATOR=cpu
 
@@ -15,6 +15,8 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
+ARG ACCELERATOR
+ARG TORCH_CPU_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 USER 0:0
 RUN mkdir -p /opt/mats && chown 1000:100 /opt/mats
@@ -22,13 +24,21 @@ USER 1000:100
 WORKDIR /home/ray/build
 # An environment of its own: the lock fixes versions that the base image has otherwise, Ray's own among them.
 RUN python3 -m venv /opt/mats
-# Before the code, so that a change of code installs nothing again. torch first: a CPU build that is offered stays.
+# Everything else before the code, so that a change of code installs none of it again. torch first: a CPU build stays.
 COPY --chown=1000:100 requirements.lock ./
-RUN /opt/mats/bin/pip install "$(grep -o '^torch==[^ ]*' requirements.lock)"
-COPY --chown=1000:100 pyproject.toml README.md LICENSE NOTICE ./
-COPY --chown=1000:100 mats_ray ./mats_ray
+RUN torch="$(grep -o '^torch==[^ ]*' requirements.lock)" \
+    && if [ "$ACCELERATOR" = cpu ] && [ -n "$TORCH_CPU_INDEX_URL" ]; \
+       then /opt/mats/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX_URL" "$torch"; \
+       else /opt/mats/bin/pip install "$torch"; fi
 # The packages that run, with the extras evaluate and lance, in the versions of the lock; none for development.
-RUN /opt/mats/bin/pip install --constraint requirements.lock ".[evaluate,lance]" \
+COPY --chown=1000:100 pyproject.toml ./
+RUN /opt/mats/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+      extras = project['optional-dependencies']; \
+      print(*project['dependencies'], *extras['evaluate'], *extras['lance'], sep='\n')" > dependencies.txt \
+    && /opt/mats/bin/pip install --constraint requirements.lock --requirement dependencies.txt
+COPY --chown=1000:100 README.md LICENSE NOTICE ./
+COPY --chown=1000:100 mats_ray ./mats_ray
+RUN /opt/mats/bin/pip install --no-deps . \
     && /opt/mats/bin/pip check \
     && rm -rf build ./*.egg-info \
     && find /opt/mats -name __pycache__ -prune -exec rm -rf {} +

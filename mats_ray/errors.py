@@ -142,7 +142,7 @@ def _rebuild_not_finite(message: str, certain: bool) -> NotFiniteError:  # noqa:
 
 
 def free_frames(error: _Error) -> _Error:
-    """Free the variables of the calls that led to an error which is kept: there a failed pass held its tensors.
+    """Free the variables of the calls that led to an error that is kept: a failed pass has its tensors there.
 
     The text of its traceback becomes a note of it; it and its causes lose the frames, and with them their
     callers'.

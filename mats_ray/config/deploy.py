@@ -135,6 +135,8 @@ class DeployConfig(StrictConfig):
     whole second cluster is started, then traffic is switched."""
     monitoring_namespace: Name = "monitoring"
     """Namespace of Prometheus, which may read metrics."""
+    monitoring_labels: Labels = Field(default_factory=dict)
+    """More labels of the PodMonitor, by which Prometheus finds it, ``release: kube-prometheus-stack`` say."""
     operator_namespace: Name = "kuberay-operator"
     """Namespace of the KubeRay operator, which may submit jobs and deploy the service."""
     caption: CaptionJobConfig | None = None

@@ -65,7 +65,12 @@ def _check_place(key: str, path: str, deploy: DeployConfig) -> None:
             )
         if deploy.s3 is None:
             raise ConfigError(f"{key} = {path} needs access to S3: give deploy.s3")
-    elif not is_remote(path):
+    elif is_remote(path):
+        raise ConfigError(
+            f"{key} = {path} is neither in S3 nor on the volume, and pods reach no other storage: use an "
+            "s3:// path, or one on deploy.volume"
+        )
+    else:
         _check_shared(key, path, deploy)
 
 

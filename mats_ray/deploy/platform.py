@@ -4,20 +4,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mats_ray.config.deploy import DeployConfig
-from mats_ray.deploy.demand import STEPS
+from mats_ray.deploy.demand import STEPS, Pods
 from mats_ray.deploy.pods import PORTS, REDIS_PORT, Tree, metadata
 
 REDIS_IMAGE = "redis:8.2.1-alpine"
 REDIS_USER = 999
 """Number of the user ``redis`` in its image."""
-INSTANCE_METADATA = "169.254.169.254/32"
-"""Address at which clouds hand out the node's own credentials."""
+REDIS_RUN = "/run/redis"
+"""Folder in memory in which Redis' configuration is written, as it holds the password."""
+ANYWHERE = {"0.0.0.0/0": "169.254.169.254/32", "::/0": "fd00:ec2::254/128"}
+"""All addresses, and among them that at which clouds hand out the node's own credentials."""
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """Label that Kubernetes gives to every namespace."""
 
 
-def platform(deploy: DeployConfig) -> Iterator[Tree]:
-    """Yield the resources, each before those that name it."""
+def platform(deploy: DeployConfig, smallest_service: Pods) -> Iterator[Tree]:
+    """Yield the resources, each before those that name it.
+
+    Args:
+        deploy: The section.
+        smallest_service: Worker pods of the service with its smallest number of replicas.
+    """
     yield _namespace(deploy)
     yield _service_account(deploy)
     if deploy.volume is not None:
@@ -25,7 +32,7 @@ def platform(deploy: DeployConfig) -> Iterator[Tree]:
     yield from _redis(deploy)
     yield from _network_policies(deploy)
     yield from _pod_monitors(deploy)
-    yield from _disruption_budgets(deploy)
+    yield from _disruption_budgets(deploy, smallest_service)
 
 
 def _resource(api: str, kind: str, meta: Mapping[str, object], **body: object) -> Tree:
@@ -93,23 +100,22 @@ def _redis(deploy: DeployConfig) -> Iterator[Tree]:
 
 def _redis_pod(secret: str) -> Tree:
     sizes = {"cpu": "500m", "memory": "1Gi"}
-    ping = 'redis-cli --no-auth-warning -a "$REDIS_PASSWORD" ping | grep -q PONG'
+    file = f"{REDIS_RUN}/redis.conf"
+    settings = r"requirepass %s\nappendonly yes\ndir /data\n"
+    start = f'umask 077; printf "{settings}" "$REDIS_PASSWORD" > {file}; exec redis-server {file}'
+    ping = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli ping | grep -q PONG'
     password = {"secretKeyRef": {"name": secret, "key": "password"}}
     container = {
         "name": "redis",
         "image": REDIS_IMAGE,
-        # the password stays out of the list of processes: the configuration is read from stdin
-        "command": [
-            "sh",
-            "-c",
-            'printf "requirepass %s\\nappendonly yes\\ndir /data\\n" "$REDIS_PASSWORD" | exec redis-server -',
-        ],
+        # no password in the list of processes; exec, not a pipe: SIGTERM must reach Redis and not a shell
+        "command": ["sh", "-c", start],
         "env": [{"name": "REDIS_PASSWORD", "valueFrom": password}],
         "ports": [{"name": "redis", "containerPort": REDIS_PORT}],
         "readinessProbe": {"exec": {"command": ["sh", "-c", ping]}, "periodSeconds": 10},
         "resources": {"requests": sizes, "limits": sizes},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "state", "mountPath": "/data"}],
+        "volumeMounts": [{"name": "state", "mountPath": "/data"}, {"name": "run", "mountPath": REDIS_RUN}],
     }
     return {
         "automountServiceAccountToken": False,
@@ -120,6 +126,7 @@ def _redis_pod(secret: str) -> Tree:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
+        "volumes": [{"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
     }
 
 
@@ -160,7 +167,7 @@ def _network_policies(deploy: DeployConfig) -> Iterator[Tree]:
         # every pod; and anywhere, as buckets and hubs are, but for the node's own credentials
         "egress": [
             {"to": [{"namespaceSelector": {}}]},
-            {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [INSTANCE_METADATA]}}]},
+            {"to": [_outside(cidr, credentials) for cidr, credentials in ANYWHERE.items()]},
         ],
     }
     yield _resource("networking.k8s.io/v1", "NetworkPolicy", _named(deploy, "ray"), spec=ray)
@@ -171,6 +178,10 @@ def _network_policies(deploy: DeployConfig) -> Iterator[Tree]:
         "egress": [],
     }
     yield _resource("networking.k8s.io/v1", "NetworkPolicy", _named(deploy, "redis"), spec=redis)
+
+
+def _outside(cidr: str, credentials: str) -> Tree:
+    return {"ipBlock": {"cidr": cidr, "except": [credentials]}}
 
 
 def _heads(deploy: DeployConfig) -> Tree:
@@ -189,15 +200,23 @@ def _pod_monitors(deploy: DeployConfig) -> Iterator[Tree]:
         "podTargetLabels": ["step", "ray.io/cluster", "ray.io/node-type"],
         "podMetricsEndpoints": [{"port": "metrics", "interval": "15s"}],
     }
-    yield _resource("monitoring.coreos.com/v1", "PodMonitor", _named(deploy, "ray"), spec=spec)
+    meta = _named(deploy, "ray")
+    meta["labels"] = {**meta["labels"], **deploy.monitoring_labels}
+    yield _resource("monitoring.coreos.com/v1", "PodMonitor", meta, spec=spec)
 
 
-def _disruption_budgets(deploy: DeployConfig) -> Iterator[Tree]:
-    """Yield what a drain of nodes has to leave: heads of jobs, and all pods of the service but one."""
+def _disruption_budgets(deploy: DeployConfig, smallest_service: Pods) -> Iterator[Tree]:
+    """Yield what a drain of nodes has to leave: heads of jobs, and all pods of the smallest service but one.
+
+    Kubernetes does not know how many pods a RayCluster should have, so a budget can only say how many must be
+    left. A service that has grown may lose more than one at a time.
+    """
     jobs = _heads(deploy) | {
         "matchExpressions": [{"key": "step", "operator": "In", "values": list(STEPS)}],
     }
     service = {"matchLabels": {"app": deploy.name, "step": "serve"}}
-    for name, selector, unavailable in (("jobs", jobs, 0), ("serve", service, 1)):
-        spec = {"maxUnavailable": unavailable, "selector": selector}
+    # a head for each step is all heads of jobs there are; a head and these workers, less one, are the workers
+    kept = {"jobs": len(STEPS), "serve": smallest_service.cpu + smallest_service.gpu}
+    for name, selector in (("jobs", jobs), ("serve", service)):
+        spec = {"minAvailable": kept[name], "selector": selector}
         yield _resource("policy/v1", "PodDisruptionBudget", _named(deploy, name), spec=spec)

@@ -89,7 +89,7 @@ def cluster_spec(place: Place, pods: Pods, *, smallest: Pods, fixed: bool, keeps
     spec["headGroupSpec"] = {
         # no tasks on the node whose end is the end of the job
         "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 (inside a pod)
-        "template": _template(place, "head", deploy.head),
+        "template": _template(place, "head", deploy.head, scales=not fixed),
     }
     counts = {"cpu": (pods.cpu, smallest.cpu), "gpu": (pods.gpu, smallest.gpu)}
     spec["workerGroupSpecs"] = [
@@ -110,13 +110,23 @@ def _group(
         "minReplicas": least,
         "maxReplicas": largest,
         "rayStartParams": {},
-        "template": _template(place, "worker", group),
+        "template": _template(place, "worker", group, scales=False),
     }
 
 
-def _template(place: Place, role: str, pod: PodConfig) -> Tree:
+def _template(place: Place, role: str, pod: PodConfig, *, scales: bool) -> Tree:
+    """Return the template of a group's pods.
+
+    Args:
+        place: What the cluster is for.
+        role: ``head`` or ``worker``.
+        pod: Their size and nodes.
+        scales: Ray's autoscaler runs in them, the one process that speaks to Kubernetes.
+    """
     spec: Tree = {
         "serviceAccountName": place.deploy.name,
+        # the operator lets this account change clusters; a role of S3 comes by a volume of its own
+        "automountServiceAccountToken": scales,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -157,7 +167,8 @@ def _fetch_container(place: Place) -> Tree:
     return {
         "name": "fetch-model",
         **_image(place),
-        "command": ["mats", "deploy", "fetch", str(place.model), "--out", MODEL_FOLDER],
+        # Kubernetes takes $(NAME) for a variable, and $$ for $
+        "command": ["mats", "deploy", "fetch", str(place.model).replace("$", "$$"), "--out", MODEL_FOLDER],
         "resources": {"requests": sizes, "limits": sizes},
     }
 

@@ -32,7 +32,8 @@ def render(config: RunConfig) -> dict[str, dict[str, Tree]]:
     check_places(config, deploy)
     jobs = ray_jobs(config, deploy)
     _check_gpus_are_used(config, deploy, jobs)
-    standing = [*platform(deploy), config_map(config, deploy), ray_cluster(deploy)]
+    smallest_service = service_pods(config.serve, deploy, smallest=True)
+    standing = [*platform(deploy, smallest_service), config_map(config, deploy), ray_cluster(deploy)]
     folders = {
         ROOT: {_file_name(resource, deploy): resource for resource in standing},
         JOBS: {f"{step}.yaml": job for step, job in jobs.items()},

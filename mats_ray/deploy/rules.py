@@ -1,7 +1,8 @@
-"""Rules of the KubeRay operator (v1.7) and of Kueue beyond the schema of their resources.
+"""Rules of the KubeRay operator (v1.7), of Kueue and of Kubernetes beyond the schema of their resources.
 
 A resource that breaks one is accepted by Kubernetes and stays idle, with a line in the operator's log; from
-``ray-operator/controllers/ray/utils/validation.go``.
+``ray-operator/controllers/ray/utils/validation.go``. Two are not the operator's: what a PodDisruptionBudget
+can say of Ray pods, and that no shell finds anything in an entrypoint.
 """
 
 import re
@@ -28,14 +29,16 @@ LEAST = {
 """Least values of numbers of a RayJob."""
 TOKEN_SINCE = (2, 52)
 """First version of Ray with tokens."""
+PLAIN_WORDS = re.compile(r"[A-Za-z0-9_./-]+( [A-Za-z0-9_./-]+)*")
+"""An entrypoint in which none of its readers (``run_job``) finds anything to replace."""
 SET_BY_OPERATOR = {"REDIS_PASSWORD", "RAY_REDIS_ADDRESS", "REDIS_USERNAME"}
 """Variables of the head that gcsFaultToleranceOptions sets."""
 
 
 def broken_rules(resource: Resource) -> list[str]:
-    """Return a line for every rule that a resource of ``ray.io`` breaks; other kinds have none."""
+    """Return a line for every rule that a resource breaks; kinds that are not in the table have none."""
     check = _CHECKS.get(resource["kind"])
-    return [] if check is None else [*_name_rules(resource), *check(resource)]
+    return [] if check is None else [*check(resource)]
 
 
 def _name_rules(resource: Resource) -> Iterator[str]:
@@ -47,6 +50,7 @@ def _name_rules(resource: Resource) -> Iterator[str]:
 
 
 def _cluster_rules(resource: Resource) -> Iterator[str]:
+    yield from _name_rules(resource)
     yield from _spec_rules(resource["spec"])
 
 
@@ -120,6 +124,9 @@ def _authentication_rules(spec: Resource) -> Iterator[str]:
 
 def _job_rules(resource: Resource) -> Iterator[str]:
     spec = resource["spec"]
+    yield from _name_rules(resource)
+    if not PLAIN_WORDS.fullmatch(spec.get("entrypoint", "")):
+        yield f"entrypoint {spec.get('entrypoint')!r} has more than plain words: put them into the ConfigMap"
     existing, cluster = bool(spec.get("clusterSelector")), spec.get("rayClusterSpec")
     if (cluster is None) != existing:
         yield "one of rayClusterSpec and clusterSelector must be given"
@@ -156,6 +163,7 @@ def _queue_rules(resource: Resource, cluster: Resource) -> Iterator[str]:
 def _service_rules(resource: Resource) -> Iterator[str]:
     spec = resource["spec"]
     cluster, upgrade = spec["rayClusterConfig"], spec.get("upgradeStrategy", {})
+    yield from _name_rules(resource)
     yield from _spec_rules(cluster)
     if upgrade.get("type", "NewCluster") not in UPGRADES:
         yield f"upgradeStrategy.type {upgrade['type']!r} is none of {', '.join(sorted(UPGRADES))}"
@@ -180,6 +188,15 @@ def _upgrade_rules(cluster: Resource, options: Resource | None) -> Iterator[str]
         yield "an incremental upgrade needs gatewayClassName"
 
 
+def _budget_rules(resource: Resource) -> Iterator[str]:
+    """Yield what would let no pod be evicted: a share is of a number that a RayCluster does not tell."""
+    spec = resource["spec"]
+    if "maxUnavailable" in spec:
+        yield "maxUnavailable is not for Ray pods: a RayCluster has no scale subresource; give minAvailable"
+    elif not isinstance(spec.get("minAvailable"), int):
+        yield f"minAvailable of Ray pods is a whole number, and not {spec.get('minAvailable')!r}"
+
+
 def _environment(group: Resource) -> set[str]:
     """Return the names of a group's variables, those of its Ray container."""
     containers = group["template"]["spec"].get("containers") or [{}]
@@ -190,4 +207,5 @@ _CHECKS: Mapping[str, Callable[[Resource], Iterator[str]]] = {
     "RayCluster": _cluster_rules,
     "RayJob": _job_rules,
     "RayService": _service_rules,
+    "PodDisruptionBudget": _budget_rules,
 }

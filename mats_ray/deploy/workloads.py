@@ -1,12 +1,11 @@
 """What runs: a RayCluster that stays, a RayJob per step, a RayService, and the configuration they read."""
 
-import shlex
 from typing import Any
 
 import yaml
 
 from mats_ray.config import RunConfig
-from mats_ray.config.deploy import DeployConfig
+from mats_ray.config.deploy import CaptionJobConfig, DeployConfig
 from mats_ray.deploy.demand import STEPS, Pods, job_pods, service_pods
 from mats_ray.deploy.pods import CODE, CONFIG_FOLDER, Place, Tree, cluster_spec, local_model, metadata
 from mats_ray.errors import ConfigError
@@ -21,6 +20,8 @@ START_SECONDS = 3600
 SERVICE_MARGIN_SECONDS = 40
 """Seconds by which Serve's own limit on a request exceeds the service's, which answers in JSON."""
 RUN_FILE, EVALUATION_FILE = "run.yaml", "evaluate.yaml"
+ARGUMENTS_FILE = "caption_arguments.yaml"
+"""Arguments of the captioning job. Questions are free text, and an entrypoint is read by shells."""
 
 
 def config_map(config: RunConfig, deploy: DeployConfig) -> Tree:
@@ -31,6 +32,8 @@ def config_map(config: RunConfig, deploy: DeployConfig) -> Tree:
         evaluation = deploy.evaluate.model_dump(mode="json", exclude_unset=True)
         evaluation["model"] = local_model(_evaluated_model(config, deploy))
         data[EVALUATION_FILE] = yaml.safe_dump(evaluation, sort_keys=False)
+    if deploy.caption is not None:
+        data[ARGUMENTS_FILE] = yaml.safe_dump(_caption_arguments(config, deploy.caption))
     meta = metadata(deploy, f"{deploy.name}-config", "platform")
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
@@ -72,7 +75,7 @@ def _ray_job(config: RunConfig, deploy: DeployConfig, step: str) -> Tree:
     if not queued and pods.cpu:  # reading and decoding take what there is
         pods = Pods(cpu=deploy.cpu.max_pods, gpu=pods.gpu)
     spec: Tree = {
-        "entrypoint": shlex.join(_entrypoint(config, deploy, step)),
+        "entrypoint": _entrypoint(step),
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": TTL_SECONDS,
         "backoffLimit": RETRIES,
@@ -86,16 +89,22 @@ def _ray_job(config: RunConfig, deploy: DeployConfig, step: str) -> Tree:
     return {"apiVersion": API_VERSION, "kind": "RayJob", "metadata": meta, "spec": spec}
 
 
-def _entrypoint(config: RunConfig, deploy: DeployConfig, step: str) -> list[str]:
-    command = ["python", f"{CODE}/jobs/{step}.py", "--config"]
-    if step == "evaluate":
-        return [*command, f"{CONFIG_FOLDER}/{EVALUATION_FILE}"]
-    command.append(f"{CONFIG_FOLDER}/{RUN_FILE}")
-    if step == "caption" and deploy.caption is not None:
-        command += ["--model", local_model(config.model_dir)]
-        command += ["--audio", deploy.caption.audio, "--out", deploy.caption.out]
-        command += [f"--ask={question}" for question in deploy.caption.questions]
-    return command
+def _entrypoint(step: str) -> str:
+    """Return a command of fixed words: it is the same for every configuration."""
+    script = f"{CODE}/jobs/{step}.py"
+    if step == "caption":
+        return f"python -m mats_ray.deploy.run_job {script} {CONFIG_FOLDER}/{ARGUMENTS_FILE}"
+    file = EVALUATION_FILE if step == "evaluate" else RUN_FILE
+    return f"python {script} --config {CONFIG_FOLDER}/{file}"
+
+
+def _caption_arguments(config: RunConfig, caption: CaptionJobConfig) -> list[str]:
+    paths = {"config": f"{CONFIG_FOLDER}/{RUN_FILE}", "model": local_model(config.model_dir)}
+    paths |= {"audio": caption.audio, "out": caption.out}
+    return [
+        *(f"--{name}={path}" for name, path in paths.items()),
+        *(f"--ask={question}" for question in caption.questions),
+    ]
 
 
 def _model_of(config: RunConfig, deploy: DeployConfig, step: str) -> str | None:

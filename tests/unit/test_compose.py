@@ -15,6 +15,7 @@ from tests.dockerfile import ROOT
 TEXT = (ROOT / "compose.yaml").read_text()
 TREE = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", TEXT))  # variables have their defaults
 SERVICES = TREE["services"]
+GIB = 2**30
 SCRIPTS = sorted((ROOT / "deploy/compose").glob("*.sh"))
 
 
@@ -137,3 +138,29 @@ def test_secrets_are_drawn_once(tmp_path):
     assert first["minio_password"] in first["aws"]
     assert len(first["ray_token"]) == 48
     assert first == draw()
+
+
+def test_every_object_store_fits_into_the_shared_memory_of_its_container():
+    for name in ("head", "worker", "service"):
+        start = " ".join(SERVICES[name]["command"])
+        if name == "service":
+            start = (ROOT / "deploy/compose/serve.sh").read_text()
+        (store,) = re.findall(r"ray start .*--object-store-memory=(\d+)", start)
+        (shared,) = re.fullmatch(r"(\d+)gb", SERVICES[name]["shm_size"]).groups()
+
+        assert GIB < int(store) < int(shared) * GIB
+
+
+def test_prometheus_reads_our_alerts():
+    names = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["rule_files"]
+    mounted = dict(one.split(":")[:2] for one in SERVICES["prometheus"]["volumes"])
+
+    assert names == ["alerts.yaml"]
+    assert mounted["./deploy/prometheus/alerts.yaml"] == "/etc/prometheus/alerts.yaml"
+    assert mounted["./deploy/prometheus/prometheus.yml"] == "/etc/prometheus/prometheus.yml"
+
+
+def test_only_folders_and_secrets_are_handed_over_at_each_start():
+    command = SERVICES["keys"]["command"][-1]
+
+    assert command.endswith("chown 1000:100 /mnt/mats /run/mats /run/mats/*")

@@ -1,9 +1,12 @@
 """The Dockerfile is what it promises: hadolint's rules, the lock's Ray, no root, a context of its own."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 
 import pytest
 
@@ -73,6 +76,58 @@ def test_the_lock_is_what_is_installed():
 
     assert "--constraint requirements.lock" in runs
     assert "pip check" in runs
+
+
+@pytest.fixture
+def installs(tmp_path):
+    """Run the steps that install, with a stand-in for pip; return its calls and the list of packages."""
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$*" >> calls\n')
+    (tmp_path / "pip").chmod(0o755)
+    (tmp_path / "python").symlink_to(sys.executable)
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def run(**arguments):
+        for command in [rest for rest in of("RUN") if "pip install" in rest]:
+            script = command.replace("/opt/mats/bin", str(tmp_path)).replace(
+                "/opt/mats", str(tmp_path / "none")
+            )
+            subprocess.run(
+                ["bash", "-o", "pipefail", "-c", script.partition("&& find")[0]],
+                cwd=tmp_path, env={"PATH": os.environ["PATH"], **arguments}, check=True,
+            )  # fmt: skip
+        return (tmp_path / "calls").read_text().splitlines(), (tmp_path / "dependencies.txt").read_text()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "index", "expected"),
+    [
+        ("cpu", "https://example.com/cpu", "install --no-deps --index-url https://example.com/cpu torch=="),
+        ("cpu", "", "install torch=="),
+        ("cu130", "https://example.com/cpu", "install torch=="),
+    ],
+)
+def test_torch_for_cpus_comes_from_an_index_of_its_own(installs, accelerator, index, expected):
+    calls, _ = installs(ACCELERATOR=accelerator, TORCH_CPU_INDEX_URL=index)
+
+    assert calls[0].startswith(expected)
+    assert "TORCH_CPU_INDEX_URL=https://download.pytorch.org/whl/cpu" in of("ARG")
+
+
+def test_dependencies_are_installed_before_the_code_is_copied(installs):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    calls, listed = installs(ACCELERATOR="cpu", TORCH_CPU_INDEX_URL="")
+    code = next(
+        index for index, step in enumerate(STEPS) if "mats_ray" in step.rest and step.keyword == "COPY"
+    )
+    after = [step.rest for step in STEPS[code:] if "pip install" in step.rest]
+
+    assert listed.splitlines() == [*project["dependencies"], *extras["evaluate"], *extras["lance"]]
+    assert calls[1] == "install --constraint requirements.lock --requirement dependencies.txt"
+    assert [rest.partition(" &&")[0].strip() for rest in after] == ["/opt/mats/bin/pip install --no-deps ."]
 
 
 def test_a_continued_line_is_one_instruction():

@@ -65,6 +65,8 @@ class CLAP(ABC):
         return unit(embeddings_NC, dim=-1) if normalize else embeddings_NC
 
     @torch.inference_mode()
+    # by default cuDNN rounds float32 to TF32, and a GPU's embeddings would not be a CPU's
+    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     def encode_audio(
         self,
         waveforms: Sequence[np.ndarray],
@@ -99,9 +101,7 @@ class CLAP(ABC):
         batches: list[Tensor] = []
         for some in (pieces[start : start + batch_size] for start in range(0, len(pieces), batch_size)):
             before_batch()
-            # cuDNN rounds convolutions to TF32 by default; a GPU's embeddings shall be a CPU's
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                batches.append(self._embed_pieces(some, center=long_audio == "center"))
+            batches.append(self._embed_pieces(some, center=long_audio == "center"))
         embeddings_PC = torch.cat(batches) if batches else torch.empty(0, self.dim)
         _check_audio(embeddings_PC, pieces_per_clip, names)
         if not normalize:

@@ -16,6 +16,7 @@ NO_PATHS = {
     "DataConfig.splits",
     "DeployConfig.gateway_class",
     "DeployConfig.image",
+    "DeployConfig.monitoring_labels",
     "DeployConfig.monitoring_namespace",
     "DeployConfig.name",
     "DeployConfig.namespace",

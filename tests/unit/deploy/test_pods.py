@@ -43,6 +43,15 @@ def test_no_pod_runs_as_root_or_gains_rights(every_pod):
             }
 
 
+@pytest.mark.parametrize(("queue", "scaled"), [("null", True), ("mats", False)])
+def test_only_rays_autoscaler_has_a_token_of_kubernetes(queue, scaled):
+    for one in flat(render(gpu(f"deploy.queue={queue}"))):
+        if one["apiVersion"] == "ray.io/v1":
+            head, *workers = [pod["automountServiceAccountToken"] for pod in templates(one)]
+            assert head == (scaled or one["kind"] != "RayJob")
+            assert not any(workers)
+
+
 def test_every_container_is_bounded(every_pod):
     for pod in every_pod:
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
@@ -71,6 +80,13 @@ def test_pods_that_read_a_model_of_a_bucket_fetch_it_first():
         "/var/mats/model",
     ]
     assert {"name": "model", "mountPath": "/var/mats"} in pod["containers"][0]["volumeMounts"]
+
+
+def test_kubernetes_finds_no_variable_in_the_path_of_a_model():
+    folders = render(gpu("output_dir=s3://example-mats/$(HOME)"))
+
+    pod = templates(named(folders, "RayService", "mats-serve"))[0]
+    assert pod["initContainers"][0]["command"][3] == "s3://example-mats/$$(HOME)/model"  # $$ is a $ there
 
 
 def test_pods_on_a_volume_fetch_nothing():

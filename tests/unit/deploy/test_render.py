@@ -92,6 +92,15 @@ def test_a_misspelt_key_inside_a_document_is_found():
             assert complaints(changed), (name, keys, path, key)
 
 
+def test_a_misspelt_argument_in_a_file_is_found(capsys):
+    resource = copy.deepcopy(named(render(gpu()), "ConfigMap", "mats-config"))
+    text = resource["data"]["caption_arguments.yaml"]
+    resource["data"]["caption_arguments.yaml"] = text.replace("--audio=", "--audoi=")
+
+    assert complaints(resource)
+    assert "--audio" in capsys.readouterr().err
+
+
 @needs_schemas
 @pytest.mark.parametrize(
     ("entrypoint"),
@@ -99,6 +108,9 @@ def test_a_misspelt_key_inside_a_document_is_found():
         "python /home/ray/mats/jobs/traiin.py --config a",
         "python /home/ray/mats/jobs/train.py --confg a",
         "mats train",
+        "python -m mats_ray.deploy.run_job /home/ray/mats/jobs/captoin.py /etc/mats/caption_arguments.yaml",
+        "python -m mats_ray.deploy.run_job /home/ray/mats/jobs/caption.py /etc/mats/arguments.yaml",
+        "python -m mats_ray.deploy.runjob /home/ray/mats/jobs/caption.py /etc/mats/caption_arguments.yaml",
     ],
 )
 def test_a_misspelt_entrypoint_is_found(entrypoint):
@@ -124,6 +136,7 @@ def test_every_name_leads_to_a_resource_and_every_selector_to_a_pod(files):
         ("PodMonitor", "mats-ray", "spec.selector.matchLabels.app", "mat"),
         ("RayCluster", "mats", "spec.headGroupSpec.template.spec.serviceAccountName", "mat"),
         ("RayCluster", "mats", "spec.gcsFaultToleranceOptions.redisAddress", "mats-reds:6379"),
+        ("RayJob", "mats-train", "spec.entrypoint", "python jobs/train.py --config /etc/mats/x.yaml"),
     ],
 )
 def test_a_misspelt_name_is_a_loose_end(kind, name, path, value):

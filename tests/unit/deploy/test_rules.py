@@ -56,6 +56,12 @@ CASES = [
     ("RayCluster", "spec.authOptions.mode", "disabled", "authOptions.mode is not token"),
     ("RayCluster", "spec.rayVersion", "2.51.0", "a token needs rayVersion 2.52 or newer, it is '2.51.0'"),
     ("RayCluster", "spec.rayVersion", "", "a token needs rayVersion 2.52"),
+    ("RayJob", "spec.entrypoint", "python x.py --ask='$(id)'", "has more than plain words"),
+    ("RayJob", "spec.entrypoint", "python x.py; id", "has more than plain words"),
+    ("RayJob", "spec.entrypoint", "python x.py\nid", "has more than plain words"),
+    ("PodDisruptionBudget", "spec.maxUnavailable", 1, "maxUnavailable is not for Ray pods"),
+    ("PodDisruptionBudget", "spec.minAvailable", "50%", "is a whole number, and not '50%'"),
+    ("PodDisruptionBudget", "spec.minAvailable", None, "is a whole number, and not None"),
     ("RayJob", "spec.rayClusterSpec", None, "one of rayClusterSpec and clusterSelector"),
     (
         "RayJob",
@@ -113,8 +119,8 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "path", "value", "expected"), CASES)
 def test_a_broken_rule_is_named(kind, path, value, expected):
-    names = {"RayCluster": "mats", "RayJob": "mats-train", "RayService": "mats-serve"}
-    resource = copy.deepcopy(named(render(gpu()), kind, names[kind]))
+    names = {"RayCluster": "mats", "RayJob": "mats-train"}
+    resource = copy.deepcopy(named(render(gpu()), kind, names.get(kind, "mats-serve")))
     tree = resource
     *parents, last = path.split(".")
     for part in parents:

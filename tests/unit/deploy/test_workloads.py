@@ -1,13 +1,19 @@
 """Jobs, service and their configuration follow the run's."""
 
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mats_ray.deploy.kustomize import to_yaml
 from mats_ray.deploy.render import render
-from mats_ray.deploy.workloads import serve_config
+from mats_ray.deploy.rules import broken_rules
+from mats_ray.deploy.workloads import ARGUMENTS_FILE, config_map, ray_jobs, serve_config
 from tests.unit.deploy.configs import ROOT, cpu, gpu, named
 from tests.unit.deploy.validating import arguments, as_cluster
 
@@ -87,16 +93,64 @@ def test_an_upgrade_is_step_by_step_where_there_is_a_gateway(gateway, kind):
     assert service["spec"]["upgradeStrategy"]["type"] == kind
 
 
-def test_a_question_that_looks_like_an_option_stays_a_question():
-    questions = '["Is there a dog?", "--out=/etc", "a; rm -rf /", "$(id) `id`"]'
-    job = named(render(cpu(f"deploy.caption.questions={questions}")), "RayJob", "mats-caption")
+TOY = cpu()
 
-    parsed = arguments(job)
 
-    assert parsed.questions == ["Is there a dog?", "--out=/etc", "a; rm -rf /", "$(id) `id`"]
-    assert parsed.out == "/mnt/mats/captions"
-    assert parsed.model == "/mnt/mats/toy/model"
-    assert shlex.split(job["spec"]["entrypoint"])[1] == "/home/ray/mats/jobs/caption.py"
+def captioning(questions):
+    """Return the captioning job with some questions, and its file of the ConfigMap as it is read again."""
+    caption = TOY.deploy.caption.model_copy(update={"questions": tuple(questions)})
+    deploy = TOY.deploy.model_copy(update={"caption": caption, "evaluate": None})
+    config = config_map(TOY, deploy)
+    config["data"] = {ARGUMENTS_FILE: config["data"][ARGUMENTS_FILE]}
+    return ray_jobs(TOY, deploy)["caption"], yaml.safe_load(to_yaml(config))
+
+
+NASTY = [
+    "--out=/etc",
+    "a;b",
+    "$(id) `id` $$(HOME) $HOME",
+    "it's",
+    '"',
+    "a\\ b\\\\",
+    "a\nb",
+    "*",
+    "~",
+    "{a,b}",
+    "#",
+    "",
+]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=["Cs"]))))
+def test_no_question_is_in_an_entrypoint_and_each_reaches_the_job_as_it_is(questions):
+    job, config = captioning(questions)
+
+    given = arguments(job, config)
+    assert given.questions == questions
+    assert (given.out, given.model) == ("/mnt/mats/captions", "/mnt/mats/toy/model")
+    assert job["spec"]["entrypoint"] == captioning([])[0]["spec"]["entrypoint"]
+    assert broken_rules(job) == []
+
+
+@pytest.mark.parametrize("joined", [shlex.join, subprocess.list2cmdline], ids=["Ray 2.60", "Ray before"])
+@pytest.mark.parametrize("config", [cpu, gpu])
+def test_an_entrypoint_passes_all_shells_unchanged(config, joined, tmp_path):
+    stand_in = tmp_path / "python"
+    stand_in.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    stand_in.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for job in render(config())["jobs"].values():
+        entrypoint = job["spec"]["entrypoint"]
+        words = subprocess.run(
+            ["bash", "-c", f"printf '%s\\n' {entrypoint}"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+        supervised = subprocess.run(
+            joined(words), shell=True, env=path, capture_output=True, text=True, check=True
+        )
+
+        assert ["python", *supervised.stdout.splitlines()] == entrypoint.split(" ")
 
 
 @pytest.mark.parametrize("change", ["model.bridge=none", "santa.enabled=false"])

@@ -28,6 +28,8 @@ from mats_ray.config.base import validate
 from mats_ray.config.evaluate import EvaluateConfig
 from mats_ray.config.run import RunConfig
 from mats_ray.config.serve import ServeConfig
+from mats_ray.deploy import run_job
+from mats_ray.deploy.pods import CONFIG_FOLDER
 from mats_ray.deploy.rules import broken_rules
 from mats_ray.errors import MATSError
 
@@ -37,6 +39,8 @@ needs_schemas = pytest.mark.skipif(
     not SCHEMAS.is_dir(), reason="no ../shared/data/kuberay: KubeRay's strict schemas"
 )
 KUBERNETES = "1.37"
+ARGUMENTS = {"caption_arguments.yaml": "caption"}
+"""Files of the ConfigMap that hold the arguments of a command."""
 METADATA = {"name", "namespace", "labels", "annotations"}
 QUANTITIES = {"cpu", "memory", "storage"}
 POD_MONITOR = {
@@ -105,6 +109,7 @@ def complaints(resource):
             kubernetes_validate.validate(resource, KUBERNETES, strict=True)
         except (kubernetes_validate.ValidationError, SchemaNotFoundError) as error:
             found.append(str(error))
+        found += [] if found else broken_rules(resource)
     if kind == "ConfigMap" and not found:
         found += files(resource)
     return found
@@ -157,23 +162,38 @@ def as_cluster(resource):
     return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": meta, "spec": spec}
 
 
-def arguments(job):
-    """Parse an entrypoint as the job would."""
-    python, script, *words = shlex.split(job["spec"]["entrypoint"])
+def arguments(job, config_map=None):
+    """Parse an entrypoint as the job would, with the ConfigMap arguments in a file, too."""
+    python, *words = shlex.split(job["spec"]["entrypoint"])
+    in_file = words[:2] == ["-m", run_job.__name__]
+    script, *words = words[2:] if in_file else words
     path = Path(script)
     assert python == "python"
     assert (ROOT / "jobs" / path.name).is_file()
-    return build_parser([path.stem, *words]).parse_args([path.stem, *words])
+    if in_file:
+        (file,) = words
+        assert Path(file).name in ARGUMENTS
+        if config_map is None:  # they are looked at in ``files``
+            return None
+        words = yaml.safe_load(config_map["data"][Path(file).name])
+    return parsed(path.stem, words)
+
+
+def parsed(command, words):
+    return build_parser([command, *words]).parse_args([command, *words])
 
 
 def files(config_map):
     """Return what our loader says of the configuration files in a ConfigMap."""
     kinds = {"run.yaml": RunConfig, "evaluate.yaml": EvaluateConfig}
-    found = [f"file {name}" for name in config_map.get("data", {}).keys() - kinds.keys()]
+    found = [f"file {name}" for name in config_map.get("data", {}).keys() - kinds.keys() - ARGUMENTS.keys()]
     for name, text in config_map.get("data", {}).items():
         try:
-            validate(kinds.get(name, RunConfig), yaml.safe_load(text), where=name)
-        except MATSError as error:
+            if name in ARGUMENTS:
+                parsed(ARGUMENTS[name], yaml.safe_load(text))
+            else:
+                validate(kinds.get(name, RunConfig), yaml.safe_load(text), where=name)
+        except (MATSError, SystemExit) as error:
             found.append(str(error))
     return found
 
@@ -223,12 +243,21 @@ def loose_ends(resources, *, secrets):
         ("Secret", name) for name in secrets
     }
     pods = [*pod_labels(resources), {"ray.io/node-type": "redis-cleanup"}]
+    maps = [one for one in resources if one["kind"] == "ConfigMap"]
+    files_there = {f"{CONFIG_FOLDER}/{name}" for one in maps for name in one["data"]}
     for resource in resources:
         named = f"{resource['kind']} {resource['metadata']['name']}"
         yield from (f"{named} needs {what}" for what in references(resource) if what not in there)
+        yield from (f"{named} reads {path}" for path in read_files(resource) if path not in files_there)
         for selector in selectors(resource):
             if not any(selects(selector, labels) for labels in pods):
                 yield f"{named} selects no pod: {selector}"
+
+
+def read_files(resource):
+    """Yield the files of the ConfigMap that a job's entrypoint names."""
+    words = resource.get("spec", {}).get("entrypoint", "").split()
+    yield from (word for word in words if word.startswith(CONFIG_FOLDER))
 
 
 REFERENCES = {
