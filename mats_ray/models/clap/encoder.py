@@ -16,6 +16,7 @@ from mats_ray.errors import AudioError, ModelError
 from mats_ray.models.clap.frontend import LongAudio, cut_windows, quantize_int16
 from mats_ray.models.clap.resample import resample
 from mats_ray.models.clap.settings import ClipSettings
+from mats_ray.models.device import on_device
 from mats_ray.types import CLAPIdentity
 
 
@@ -166,6 +167,6 @@ def _mean_by_length(embeddings_PC: Tensor, pieces_per_clip: Sequence[Sequence[np
     per_clip = embeddings_PC.split([len(pieces) for pieces in pieces_per_clip])
     means = []
     for embeddings_WC, pieces in zip(per_clip, pieces_per_clip, strict=True):
-        lengths_W = torch.tensor([len(piece) for piece in pieces], device=embeddings_PC.device)
+        lengths_W = on_device([len(piece) for piece in pieces], embeddings_PC.device)
         means.append(((lengths_W / lengths_W.sum())[:, None] * embeddings_WC).sum(0))
     return torch.stack(means) if means else embeddings_PC

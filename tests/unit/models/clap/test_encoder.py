@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from mats_ray.errors import AudioError, ModelError
 from mats_ray.models.clap import load_clap
+from tests.simulated_device import NAME, SimulatedDevice
 from tests.unit.models.clap.small import noise
 
 TEXTS = ["a dog barks", "rain falls on the roof while a siren wails and a bell rings", "bell", ""]
@@ -209,3 +210,22 @@ def test_convolutions_are_exact_on_a_gpu_too(clap, clips, monkeypatch):
 
     assert allowed == [False]
     assert torch.backends.cudnn.allow_tf32 is before
+
+
+@pytest.mark.parametrize("family", ["clap_dir", "laion_file", "fused_file", "msclap_file"])
+def test_no_tensor_of_a_tower_is_made_on_another_device(family, request):
+    """Transformers makes tensors of PE-AV from lists, which cannot be simulated; ``tests/gpu`` has it on a GPU."""
+    clap = load_clap(request.getfixturevalue(family))
+    clips = noise(64000, 20001)
+    ids, mask = clap.tokens.pad([[0, 2], [0, 2, 2]])
+    expected = clap.encode_audio(clips, 16000), clap.encode_tokens(ids, mask)
+    with torch.no_grad(), SimulatedDevice():  # which knows no inference mode
+        there = clap.to(NAME)
+        found = type(clap).encode_audio.__wrapped__(there, clips, 16000)
+        ids, mask = ids.to(NAME), mask.to(NAME)
+        embedded = type(clap).encode_tokens.__wrapped__(there, ids, mask)
+        assert str(found.device) == str(embedded.device) == NAME
+        found, embedded = found.cpu(), embedded.cpu()
+
+    torch.testing.assert_close(found, expected[0])
+    torch.testing.assert_close(embedded, expected[1])
