@@ -214,7 +214,7 @@ def test_convolutions_are_exact_on_a_gpu_too(clap, clips, monkeypatch):
 
 @pytest.mark.parametrize("family", ["clap_dir", "laion_file", "fused_file", "msclap_file"])
 def test_no_tensor_of_a_tower_is_made_on_another_device(family, request):
-    """Transformers makes tensors of PE-AV from lists, which cannot be simulated; ``tests/gpu`` has it on a GPU."""
+    """PE-AV cannot be simulated, as transformers makes tensors from lists; ``tests/gpu`` has it."""
     clap = load_clap(request.getfixturevalue(family))
     clips = noise(64000, 20001)
     ids, mask = clap.tokens.pad([[0, 2], [0, 2, 2]])
