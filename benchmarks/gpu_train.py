@@ -10,7 +10,7 @@ behind a caption instruction. MFU is the share of the measured matrix-product ce
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from transformers import (
@@ -95,8 +95,8 @@ def timed(work: Callable[[], object], device: str, *, repeats: int) -> float:
     return statistics.median([metrics.timed(work, device) for _ in range(repeats + 1)][1:])
 
 
-def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
-    """Samples/s, non-padding tokens/s, MFU and peak memory by micro-batch."""
+def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> Iterator[dict]:
+    """Samples/s, non-padding tokens/s, MFU and peak memory by micro-batch, up to one that does not fit."""
     peak = metrics.measured_peak(device, dtype=dtype)
     print(f"\n## Training ({args.size}, {dtype}), matrix products reach {peak / 1e12:.2f} TFLOP/s here\n")
     model = build(args.size, device, dtype).to(dtype)  # as DeepSpeed casts it in a bf16 run
@@ -108,7 +108,6 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[
     print(f"{sum(p.numel() for p in trained) / 1e6:.1f} M parameters trained, engine: plain torch\n")
     print("| micro-batch | samples/s | non-padding text tokens/s | MFU | peak memory, GB |")
     print("|---|---|---|---|---|")
-    measured = []
     for rows in args.micro_batches:
         batch = batch_of(args.size, rows, "cpu")
 
@@ -125,7 +124,7 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[
             seconds = timed(step, device, repeats=args.repeats)
         except torch.cuda.OutOfMemoryError:
             print(f"| {rows} | out of memory | | | |")
-            break
+            return
         done = flops.count(
             samples=rows, text_tokens=batch.num_text_tokens, answer_tokens=batch.num_answer_tokens
         )
@@ -139,12 +138,11 @@ def training(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[
         memory = "-" if row["memory_gb"] is None else f"{row['memory_gb']:.1f}"
         rates = f"{row['samples_per_s']:.1f} | {row['tokens_per_s']:.0f} | {row['mfu']:.1%}"
         print(f"| {rows} | {rates} | {memory} |", flush=True)
-        measured.append(row)
-    return measured
+        yield row
 
 
-def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> dict | None:
-    """The same step through the engine that runs it in production, where DeepSpeed is installed."""
+def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> Iterator[dict]:
+    """The same step through the engine that runs it in production: one row, none without DeepSpeed."""
     try:
         import os
 
@@ -156,7 +154,7 @@ def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> dict
         from mats_ray.train.on_deepspeed import DeepSpeedEngine
     except ImportError as error:
         print(f"\nDeepSpeed is not installed ({error}); its row is left out")
-        return None
+        return
     rows = args.micro_batches[min(2, len(args.micro_batches) - 1)]
     backend = "nccl" if device == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -169,11 +167,11 @@ def deepspeed(args: argparse.Namespace, device: str, dtype: torch.dtype) -> dict
     seconds = timed(lambda: engine.train_step([batch], lr=1e-5, seeds=[0]), device, repeats=args.repeats)
     print(f"\nDeepSpeed ZeRO-2, {precision}, micro-batch {rows}: {rows / seconds:.1f} samples/s")
     torch.distributed.destroy_process_group()
-    return {"micro_batch": rows, "samples_per_s": rows / seconds}
+    yield {"micro_batch": rows, "samples_per_s": rows / seconds}
 
 
 @torch.inference_mode()
-def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
+def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> Iterator[dict]:
     """Captions/s through the text encoders of both CLAP families, shapes only; CLAP is always float32."""
     print("\n## CLAP text encoders, captions of 16 tokens\n\n| encoder | batch | captions/s |\n|---|---|---|")
     tiny = args.size == "tiny"
@@ -181,15 +179,13 @@ def embedding(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list
     roberta = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} if tiny else {}
     roberta = RobertaConfig(vocab_size=50265, max_position_embeddings=514, **roberta)
     encoders = {"GPT-2 (MS-CLAP 2023)": GPT2Model(gpt2), "RoBERTa-base (LAION-CLAP)": RobertaModel(roberta)}
-    measured = []
     for name, built in encoders.items():
         encoder = built.to(device).eval()
         for rows in args.embed_batches:
             ids = torch.randint(5, 1000, (rows, 16), device=device)
             seconds = timed(lambda e=encoder, i=ids: e(input_ids=i), device, repeats=args.repeats)
-            measured.append({"encoder": name, "batch": rows, "captions_per_s": rows / seconds})
             print(f"| {name} | {rows} | {rows / seconds:.0f} |", flush=True)
-    return measured
+            yield {"encoder": name, "batch": rows, "captions_per_s": rows / seconds}
 
 
 def compared(
@@ -230,7 +226,7 @@ def compared(
     }
 
 
-def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> list[dict]:
+def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> Iterator[dict]:
     """Captions/s, greedy and as the paper searches, by batch; no answer ends early.
 
     Ours is the continuous batch, theirs transformers' ``generate`` on the same prompts.
@@ -240,7 +236,7 @@ def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> lis
     print("| decoding | batch | ours | transformers | ratio | equal tokens |\n|---|---|---|---|---|---|")
     model = build(args.size, device, dtype).eval()
     model.eos_id = SIZES[args.size]["vocab"]  # no token has it
-    repeats, measured = max(1, args.repeats // 3), []
+    repeats = max(1, args.repeats // 3)
     for name, profile in {"greedy": "fast", "4 beams": "paper"}.items():
         decoding = PROFILES[profile].as_kwargs()
         for rows in args.generate_batches:
@@ -250,13 +246,12 @@ def generation(args: argparse.Namespace, device: str, dtype: torch.dtype) -> lis
             row |= compared(
                 model, batch.clap_BC, ids, decoding, tokens=tokens, device=device, repeats=repeats
             )
-            measured.append(row)
             print(
                 f"| {name} | {rows} | {row['ours_per_s']:.1f} | {row['transformers_per_s']:.1f} "
                 f"| {row['ratio']:.2f} x | {row['equal'] * rows:.0f} of {rows} |",
                 flush=True,
             )
-    return measured
+            yield row
 
 
 PARTS = {"training": training, "deepspeed": deepspeed, "embedding": embedding, "generation": generation}
@@ -290,7 +285,8 @@ def main() -> None:
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}")
     for part in args.parts:
-        PARTS[part](args, device, dtype)
+        for _ in PARTS[part](args, device, dtype):  # each row is printed when it is measured
+            pass
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 
 Results are kept by part: called again, the command goes on with what is not done, as long as the code is the
 same. It writes ``results.json`` and ``results.md`` after every part, and ends with 1 if one failed or was not
-run.
+run; of a part that failed or ran out of time it keeps what was measured until then.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks.gpu.parts import BY_NAME as PARTS_BY_NAME
-from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.parts import PARTS, Outcome, with_those_before
 
 RUN_PART = "--run-part"
 
@@ -43,16 +43,16 @@ def main() -> int:
         f"{suite.environment['device_name']}, size {size}, code {suite.environment['revision']}", flush=True
     )
     ends = time.monotonic() + 60 * args.minutes
-    for name in args.only or list(PARTS_BY_NAME):
+    wanted = with_those_before(args.only or list(PARTS_BY_NAME))
+    for name in wanted:
         found = suite.run(PARTS_BY_NAME[name], limit_s=ends - time.monotonic(), again=name in args.again)
         how = "done before" if found.get("was_kept") else f"{found['seconds']:.0f} s"
         print(f"{name}: {found['status']} ({how}) {found.get('error', '')}", flush=True)
         report.write(folder, report.results(suite.environment, suite.results(PARTS)))
     tree = json.loads((folder / "results.json").read_text())
-    for goal in tree["goals"]:
-        print(f"{goal['goal']}: {goal['measured']} (wanted {goal['wanted']}): {goal['verdict']}")
+    for line in report.goal_lines(tree):
+        print(line)
     print(folder / "results.md")
-    wanted = args.only or list(PARTS_BY_NAME)
     return int(any(part["status"] != "ok" for part in tree["parts"] if part["part"] in wanted))
 
 
@@ -60,8 +60,7 @@ def run_part(name: str, path: str, *, size: str, device: str) -> int:
     """Measure one part in this process."""
     from benchmarks.gpu.sizes import BY_NAME
 
-    outcome = PARTS_BY_NAME[name].run(BY_NAME[size], device)
-    Path(path).write_text(json.dumps(outcome.tree()))
+    PARTS_BY_NAME[name].run(BY_NAME[size], device, Outcome(file=Path(path)))
     return 0
 
 

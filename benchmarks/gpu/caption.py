@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.gpu.parts import Outcome, Table
+from benchmarks.gpu.parts import Outcome
 from benchmarks.gpu.sizes import Size
-from benchmarks.gpu.stand_in import model_directory, sound_files, work_folder
+from benchmarks.gpu.stand_in import model_directory, sound_files, sounds_folder
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.job import CaptionJob
 from mats_ray.config.caption import CaptionConfig
@@ -32,37 +32,31 @@ from mats_ray.models.splice import pad_left
 from mats_ray.tasks import Task, instruction_for
 
 
-def run(size: Size, device: str) -> Outcome:
+def run(size: Size, device: str, outcome: Outcome) -> None:
     model = model_directory(size, device)
-    sounds = work_folder() / f"sounds-{size.name}"
+    sounds = sounds_folder(size)
     paths = sound_files(sounds, size.clips, size.clip_seconds)
+    figures = outcome.figures
     alone, expected = one_at_a_time(paths[: size.peer_clips], model, size, device)
+    _add(outcome, "one at a time, transformers' generate", size.peer_clips, alone)
     _empty(device)
     rate, found = stages(sounds, model, size, device)
-    rows = [
-        {"way": "one at a time, transformers' generate", "clips": size.peer_clips, "clips_per_s": alone},
-        {"way": "the job's stages in one process", "clips": size.clips, "clips_per_s": rate},
-    ]
     equal = sum(found[name] == caption for name, caption in expected.items()) / len(expected)
-    figures = {"clips_per_s": rate, "over_one_at_a_time": rate / alone, "equal_captions": equal}
-    notes = []
-    if importlib.util.find_spec("ray") is None:
-        notes.append("Ray is not installed: the job on Ray is left out")
-    else:
-        _empty(device)
-        seconds = on_ray(sounds, model, size, device)
-        figures["ray_clips_per_s_with_start"] = size.clips / seconds
-        rows.append(
-            {
-                "way": "the job on Ray, start included",
-                "clips": size.clips,
-                "clips_per_s": size.clips / seconds,
-            }
-        )
-    failures = []
+    figures |= {"clips_per_s": rate, "over_one_at_a_time": rate / alone, "equal_captions": equal}
+    figures["different_captions"] = len(set(expected.values()))
     if device == "cpu" and equal < 1:
-        failures.append(f"only {equal:.0%} of the captions are those of one at a time")
-    return Outcome(figures, [Table.of("Captions, greedy", rows)], notes, failures)
+        outcome.failures.append(f"only {equal:.0%} of the captions are those of one at a time")
+    _add(outcome, "the job's stages in one process", size.clips, rate)
+    if importlib.util.find_spec("ray") is None:
+        outcome.notes.append("Ray is not installed: the job on Ray is left out")
+        return
+    _empty(device)
+    figures["ray_clips_per_s_with_start"] = size.clips / on_ray(sounds, model, size, device)
+    _add(outcome, "the job on Ray, start included", size.clips, figures["ray_clips_per_s_with_start"])
+
+
+def _add(outcome: Outcome, way: str, clips: int, rate: float) -> None:
+    outcome.add("Captions, greedy", {"way": way, "clips": clips, "clips_per_s": rate})
 
 
 @torch.inference_mode()

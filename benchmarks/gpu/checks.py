@@ -1,47 +1,54 @@
 """The tests marked ``gpu`` as a part: how many passed, and which did not."""
 
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
-from benchmarks.gpu.parts import Outcome, Table
+import pytest
+
+from benchmarks.gpu.parts import Outcome
 from benchmarks.gpu.sizes import Size
 
 ROOT = Path(__file__).parents[2]
+TITLE = "Tests that did not pass"
 
 
-def run(size: Size, device: str) -> Outcome:
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "--device", device, "-q"]
-        command += ["-p", "no:cacheprovider", f"--junitxml={report}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if not report.is_file():
-            raise RuntimeError((done.stdout + done.stderr)[-2000:])
-        return outcome(report.read_text())
+def run(size: Size, device: str, outcome: Outcome) -> None:
+    arguments = [str(ROOT / "tests/gpu"), "-m", "gpu", "--device", device, "-q", "-p", "no:cacheprovider"]
+    status = pytest.main(arguments, plugins=[Recorder(outcome)])
+    if not any(outcome.figures.values()):
+        raise RuntimeError(f"no test was run; pytest ended with {status!r}")
 
 
-def outcome(report: str) -> Outcome:
-    """Read pytest's own report."""
-    rows, failures = [], []
-    for case in ElementTree.fromstring(report).iter("testcase"):  # noqa: S314  written by our own pytest
-        kinds = {child.tag: child for child in case}
-        result = next((kind for kind in ("failure", "error", "skipped") if kind in kinds), "passed")
-        message = "" if result == "passed" else (kinds[result].get("message") or "").splitlines()[0][:200]
-        name = f"{case.get('classname')}::{case.get('name')}"
-        rows.append({"test": name, "result": result, "why": message})
-        if result in {"failure", "error"}:
-            failures.append(f"{name}: {message}")
-    if not rows:
-        raise RuntimeError("no test was collected")
-    counts = {kind: sum(row["result"] == kind for row in rows) for kind in ("passed", "skipped")}
-    figures = {"passed": counts["passed"], "failed": len(failures), "skipped": counts["skipped"]}
-    shown = [row for row in rows if row["result"] != "passed"] or rows[:1]
-    return Outcome(
-        figures,
-        [Table.of("Tests that did not pass", shown)] if failures or counts["skipped"] else [],
-        [],
-        failures,
-    )
+class Recorder:
+    """A plugin of pytest that counts each test when it has ended."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        outcome.figures |= dict.fromkeys(("passed", "failed", "skipped"), 0)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:  # setting up and cleaning up count if they fail
+            self._record(report.nodeid, report.outcome, report.longrepr)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.passed:
+            self._record(report.nodeid, report.outcome, report.longrepr)
+
+    def _record(self, name: str, result: str, cause: Any) -> None:
+        self._outcome.figures[result] += 1
+        if result == "passed":
+            self._outcome.write()
+            return
+        why = _message(cause)
+        if result == "failed":
+            self._outcome.failures.append(f"{name}: {why}")
+        self._outcome.add(TITLE, {"test": name, "result": result, "why": why})
+
+
+def _message(cause: Any) -> str:
+    """Return the first line of why a test failed or was skipped."""
+    if isinstance(cause, tuple):  # file, line and reason
+        return str(cause[2]).removeprefix("Skipped: ")
+    crash = getattr(cause, "reprcrash", None)
+    lines = str(crash.message if crash else cause).strip().splitlines()
+    return lines[0][:200] if lines else ""

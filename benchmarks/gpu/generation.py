@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmarks import gpu_train
-from benchmarks.gpu.parts import Outcome, Table
+from benchmarks.gpu.parts import Outcome
 from benchmarks.gpu.sizes import Size
 from benchmarks.gpu.stand_in import model_directory
 from mats_ray.config.answer import AnswerOptions
@@ -16,31 +16,24 @@ from mats_ray.models.directory import read_info
 from mats_ray.tasks import Task, instruction_for
 
 
-def run(size: Size, device: str) -> Outcome:
+def run(size: Size, device: str, outcome: Outcome) -> None:
     args = gpu_train.arguments(["--size", size.name])
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    searches = gpu_train.generation(args, device, dtype)
+    figures = outcome.figures
+    for row in gpu_train.generation(args, device, dtype):
+        name = "greedy" if row["decoding"] == "greedy" else "beams"
+        figures[f"{name}_per_s"] = max(figures.get(f"{name}_per_s", 0.0), row["ours_per_s"])
+        figures[f"{name}_over_transformers"] = row["ratio"]  # in the end that of the largest batch
+        if device == "cpu" and row["equal"] < 1:
+            outcome.failures.append(f"tokens differ from transformers' in float32: {row}")
+        outcome.add(f"Answers/s of {args.new_tokens} tokens", row)
     if device == "cuda":
         torch.cuda.empty_cache()
-    engines = [engine(name, size, device) for name in ENGINES]
-    greedy = [row for row in searches if row["decoding"] == "greedy"]
-    beams = [row for row in searches if row["decoding"] != "greedy"]
-    figures = {
-        "greedy_per_s": max(row["ours_per_s"] for row in greedy),
-        "greedy_over_transformers": greedy[-1]["ratio"],
-        "beams_per_s": max(row["ours_per_s"] for row in beams),
-        "beams_over_transformers": beams[-1]["ratio"],
-    }
-    for row in engines:
-        figures[f"{row['engine']}_per_s"] = row["answers_per_s"]
-        figures[f"{row['engine']}_over_one_at_a_time"] = row["ratio"]
-    tables = [
-        Table.of(f"Answers/s of {args.new_tokens} tokens", searches),
-        Table.of(f"Engines, {size.places} requests at once, greedy", engines),
-    ]
-    differing = [row for row in searches if device == "cpu" and row["equal"] < 1]
-    failures = [f"tokens differ from transformers' in float32: {row}" for row in differing]
-    return Outcome(figures, tables, failures=failures)
+    for name in ENGINES:
+        row = engine(name, size, device)
+        figures[f"{name}_per_s"] = row["answers_per_s"]
+        figures[f"{name}_over_one_at_a_time"] = row["ratio"]
+        outcome.add(f"Engines, {size.places} requests at once, greedy", row)
 
 
 def engine(name: str, size: Size, device: str) -> dict:

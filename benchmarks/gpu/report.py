@@ -1,7 +1,7 @@
 """Results as one JSON and one page: goals beside what was measured, and every part's tables."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,19 @@ GOALS = (
 
 def verdict(goal: Goal, environment: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> str:
     """Return met or missed, or why there is neither."""
-    part = parts.get(goal.part)
-    if part is None or goal.figure not in part.get("figures", {}):
-        return "not measured"
+    part = parts.get(goal.part, {})
+    if goal.figure not in part.get("figures", {}):
+        return f"not measured{_because(part)}"
     if environment["device"] != "cuda" or not BY_NAME[environment["size"]].is_full:
         return "no goal for this device and size"
     return "met" if goal.is_met(part["figures"][goal.figure]) else "missed"
+
+
+def _because(part: Mapping[str, Any]) -> str:
+    """Say why a part has no figure, if it is known."""
+    if part.get("status") == "not run":
+        return f": the part {part['part']} was not run" + (f", {part['error']}" if "error" in part else "")
+    return f": the part {part['part']} failed, {part['error']}" if "error" in part else ""
 
 
 def results(environment: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -88,9 +95,8 @@ def page(tree: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for goal, row in zip(GOALS, tree["goals"], strict=True):
-        value = row["measured"]
-        measured = "-" if value is None else f"{value * goal.scale:,.4g}{goal.unit}"
-        lines.append(f"| {row['goal']} | {row['wanted']} | {measured} | {row['verdict']} |")
+        measured = _shown(goal, row["measured"])
+        lines.append(f"| {row['goal']} | {row['wanted']} | {measured} | {_cell(row['verdict'])} |")
     lines += ["", "| part | state | seconds | |", "|---|---|---|---|"]
     for part in tree["parts"]:
         lines.append(
@@ -106,6 +112,16 @@ def page(tree: Mapping[str, Any]) -> str:
         notes = [*part.get("notes", []), *(f"**{failure}**" for failure in part.get("failures", []))]
         lines += ["", *(f"- {_cell(note)}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
+
+
+def goal_lines(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Say of each goal in one line what was measured, or why nothing was."""
+    for goal, row in zip(GOALS, tree["goals"], strict=True):
+        yield f"{row['goal']}: {_shown(goal, row['measured'])} (wanted {row['wanted']}): {row['verdict']}"
+
+
+def _shown(goal: Goal, value: float | None) -> str:
+    return "-" if value is None else f"{value * goal.scale:,.4g}{goal.unit}"
 
 
 def _cell(value: Any) -> str:

@@ -9,78 +9,104 @@ import asyncio
 import base64
 import importlib.util
 import json
+import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 import numpy as np
 
-from benchmarks.gpu.parts import Outcome, Table
+from benchmarks.gpu.parts import Outcome
 from benchmarks.gpu.sizes import Size
-from benchmarks.gpu.stand_in import model_directory, sound_files, work_folder
+from benchmarks.gpu.stand_in import model_directory, sound_files, sounds_folder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from serve_load import serving
 
-UVICORN = ("-m", "benchmarks.gpu.server")
+UVICORN, MATS_SERVE = ("-m", "benchmarks.gpu.server"), ("-m", "mats_ray", "serve")
+TOGETHER, ALONE = "uvicorn, one process", "uvicorn, one answer at a time"
 
 
 @dataclass
 class Load:
     """What clients saw."""
 
+    sent: int = 0
     first: list[float] = field(default_factory=list)
     """Seconds to the first piece of text."""
     whole: list[float] = field(default_factory=list)
     refused: int = 0
     seconds: float = 0.0
 
+    @property
+    def failure(self) -> str | None:
+        """Why this is no measurement: each request that was sent must have had a piece of text."""
+        if self.sent and len(self.first) == self.sent:
+            return None
+        return f"{len(self.first)} of {self.sent} requests had a first token, {self.refused} were refused"
+
     def record(self, way: str, clients: int) -> dict:
-        first, whole = (np.array(times or [np.nan]) * 1e3 for times in (self.first, self.whole))
         return {
             "way": way,
             "clients": clients,
             "requests_per_s": len(self.whole) / self.seconds,
-            "first_p50_ms": float(np.percentile(first, 50)),
-            "first_p99_ms": float(np.percentile(first, 99)),
-            "whole_p50_ms": float(np.percentile(whole, 50)),
+            "first_p50_ms": _percentile_ms(self.first, 50),
+            "first_p99_ms": _percentile_ms(self.first, 99),
+            "whole_p50_ms": _percentile_ms(self.whole, 50),
+            "sent": self.sent,
+            "with_text": len(self.first),
             "refused": self.refused,
         }
 
 
-def run(size: Size, device: str) -> Outcome:
+def _percentile_ms(seconds: list[float], share: float) -> float | None:
+    return float(np.percentile(seconds, share)) * 1e3 if seconds else None
+
+
+def run(size: Size, device: str, outcome: Outcome) -> None:
     model = str(model_directory(size, device))
-    paths = sound_files(work_folder() / f"sounds-{size.name}", size.clips, size.clip_seconds)[:16]
+    paths = sound_files(sounds_folder(size), min(16, size.clips), size.clip_seconds)
     bodies = [_body(path, size) for path in paths]
-    share = 0.5 if device == "cuda" else 0
-    settings = [f"encoder.gpus={share}", f"answerer.gpus={share}", "decode_processes=4"]
-    ours = [*settings, f"answerer.max_batch_size={size.clients}"]
-    ways = {
-        "uvicorn, one process": (UVICORN, ours),
-        "uvicorn, one answer at a time": (UVICORN, [*settings, "answerer.max_batch_size=1"]),
-    }
-    notes = []
-    if importlib.util.find_spec("ray") is None:
-        notes.append("Ray is not installed: mats serve is left out")
-    else:
-        ways["mats serve"] = (("-m", "mats_ray", "serve"), [*ours, "layout=disaggregated"])
-    rows = []
-    for way, (module, words) in ways.items():
+    has_ray = importlib.util.find_spec("ray") is not None
+    if not has_ray:
+        outcome.notes.append("Ray is not installed: mats serve is left out")
+    for way, (module, words) in ways(size, device, has_ray=has_ray).items():
         with serving(model, *words, module=module) as (server, _):
             asyncio.run(load(server.url, bodies, clients=2, seconds=size.load_seconds / 4))  # warm
             found = asyncio.run(load(server.url, bodies, clients=size.clients, seconds=size.load_seconds))
-        rows.append(found.record(way, size.clients))
-    together, alone = rows[0], rows[1]
-    figures = {
-        "requests_per_s": together["requests_per_s"],
-        "first_token_p50_ms": together["first_p50_ms"],
-        "first_token_p99_ms": together["first_p99_ms"],
-        "over_one_at_a_time": together["requests_per_s"] / alone["requests_per_s"],
+        record(outcome, way, found, size.clients)
+
+
+def ways(size: Size, device: str, *, has_ray: bool) -> dict[str, tuple[Sequence[str], list[str]]]:
+    """Return the module and the settings of each service; loading and CLAP's front end use every core."""
+    share = 0.5 if device == "cuda" else 0
+    common = ["rehearsal=true", f"threads={os.cpu_count() or 1}", "decode_processes=4"]
+    common += [f"encoder.gpus={share}", f"answerer.gpus={share}"]
+    ours = [*common, f"answerer.max_batch_size={size.clients}"]
+    found: dict[str, tuple[Sequence[str], list[str]]] = {
+        TOGETHER: (UVICORN, ours),
+        ALONE: (UVICORN, [*common, "answerer.max_batch_size=1"]),
     }
-    failures = [f"{row['refused']} requests failed: {row['way']}" for row in rows if row["refused"]]
-    return Outcome(figures, [Table.of("Streamed captions", rows)], notes, failures)
+    if has_ray:
+        found["mats serve"] = (MATS_SERVE, [*ours, "layout=disaggregated"])
+    return found
+
+
+def record(outcome: Outcome, way: str, found: Load, clients: int) -> None:
+    """Add what clients saw of one service: a row, figures, and a failure where answers were missing."""
+    row, figures = found.record(way, clients), outcome.figures
+    if found.failure is not None:
+        outcome.failures.append(f"{way}: {found.failure}")
+    if way == TOGETHER:
+        figures["requests_per_s"] = row["requests_per_s"]
+        if found.failure is None:
+            figures |= {f"first_token_{name}_ms": row[f"first_{name}_ms"] for name in ("p50", "p99")}
+    elif way == ALONE and row["requests_per_s"]:
+        figures["over_one_at_a_time"] = figures["requests_per_s"] / row["requests_per_s"]
+    outcome.add("Streamed captions", row)
 
 
 def _body(path: Path, size: Size) -> bytes:
@@ -109,6 +135,7 @@ async def load(url: str, bodies: list[bytes], *, clients: int, seconds: float) -
 
 async def _ask(session: aiohttp.ClientSession, url: str, body: bytes, found: Load) -> None:
     started, first = time.perf_counter(), None
+    found.sent += 1
     headers = {"Content-Type": "application/json"}
     async with session.post(f"{url}/v1/chat/completions", data=body, headers=headers) as response:
         if response.status != 200:
@@ -119,7 +146,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, body: bytes, found: Loa
             if first is None and _has_text(line):
                 first = time.perf_counter() - started
     found.whole.append(time.perf_counter() - started)
-    if first is not None:  # random weights may answer with nothing
+    if first is not None:
         found.first.append(first)
 
 

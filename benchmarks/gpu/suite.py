@@ -1,7 +1,7 @@
 """Running parts one after the other, each in a process of its own, and keeping what is done.
 
-A part's result is a file. It counts as long as code, size and device are the same: a suite that was ended
-goes on with the parts that are left.
+A part's result is a file. It counts as long as code, size, device and packages are the same: a suite that was
+ended goes on with the parts that are left.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 CODE = ("mats_ray", "benchmarks", "tests/gpu", "tests/golden", "tests/world.py")
 """What a result depends on."""
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "deepspeed", "ray", "triton")
-GRACE_S = 20
-"""Seconds between asking a process to end and ending it."""
+GRACE_S, KILL_S = 20, 10
+"""Seconds between asking a process to end and ending it, and in which it then is gone."""
 
 
 def revision() -> str:
@@ -76,17 +76,17 @@ class Suite:
     command: Sequence[str]
 
     def run(self, part: Part, *, limit_s: float, again: bool = False) -> dict[str, Any]:
-        """Return the result of a part: the one that is there, or a new one."""
+        """Return the result of a part: the one that is there, or one of now that takes at most so long."""
         if not again and (kept := self._kept(part)) is not None:
             return kept | {"was_kept": True}
         missing = [name for name in part.needs if importlib.util.find_spec(name) is None]
-        started = time.monotonic()
+        started, left_s = time.monotonic(), limit_s - GRACE_S - KILL_S
         if missing:
             tree = {"status": "not run", "error": f"not installed: {', '.join(missing)}"}
-        elif limit_s <= 0:
+        elif left_s <= 0:
             tree = {"status": "not run", "error": "no time is left"}
         else:
-            tree = self._measure(part, min(limit_s, part.limit_s))
+            tree = self._measure(part, min(left_s, part.limit_s))
         tree = {"part": part.name, "seconds": time.monotonic() - started, "key": self._key()} | tree
         self._file(part).parent.mkdir(parents=True, exist_ok=True)
         self._file(part).write_text(json.dumps(tree, indent=1))
@@ -112,21 +112,24 @@ class Suite:
                 start_new_session=True,
             )
             try:
-                status = process.wait(limit_s)
+                status, error = process.wait(limit_s), None
             except subprocess.TimeoutExpired:
-                return {"status": "failed", "error": f"not done within {limit_s:.0f} s", "log": str(log)}
+                status, error = None, f"not done within {limit_s:.0f} s"
             finally:
                 _end(process)
-        if status or not result.is_file():
-            return {"status": "failed", "error": _last_line(log) or f"exit {status}", "log": str(log)}
-        outcome = json.loads(result.read_text())
-        result.unlink()
+        outcome = json.loads(result.read_text()) if result.is_file() else {}
+        result.unlink(missing_ok=True)
+        if error is None and (status or not outcome):
+            error = _last_line(log) or f"exit {status}"
+        if error is not None:
+            return outcome | {"status": "failed", "error": error, "log": str(log)}
         if outcome["failures"]:
             return outcome | {"status": "failed", "error": outcome["failures"][0]}
         return outcome | {"status": "ok"}
 
     def _key(self) -> dict[str, Any]:
-        return {name: self.environment[name] for name in ("revision", "size", "device", "device_name")}
+        names = ("revision", "size", "device", "device_name", "versions")
+        return {name: self.environment[name] for name in names}
 
     def _file(self, part: Part) -> Path:
         return (
@@ -150,7 +153,7 @@ class Suite:
 
 def _end(process: subprocess.Popen) -> None:
     """End a part and what it has started: its own group, which is nobody else's."""
-    for number, seconds in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 10)):
+    for number, seconds in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, KILL_S)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):

@@ -12,45 +12,60 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks import gpu_train
-from benchmarks.gpu.parts import Outcome, Table
+from benchmarks.gpu.parts import Outcome
 from benchmarks.gpu.sizes import Size
 from mats_ray.models.mats import MATS, TrainBatch
 from mats_ray.models.splice import IGNORED
 from mats_ray.train.engine import evaluating
 
 
-def run(size: Size, device: str) -> Outcome:
+def run(size: Size, device: str, outcome: Outcome) -> None:
     args = gpu_train.arguments(["--size", size.name])
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    ours = gpu_train.training(args, device, dtype)
+    rates: dict[int, float] = {}
+    for row in gpu_train.training(args, device, dtype):
+        rates[row["micro_batch"]] = row["samples_per_s"]
+        if row["mfu"] >= outcome.figures.get("mfu", 0.0):
+            outcome.figures |= {"mfu": row["mfu"], "samples_per_s": row["samples_per_s"]}
+        outcome.add("Ours, plain torch, by micro-batch", row)
+    if not rates:
+        smallest = args.micro_batches[0]
+        outcome.failures.append(f"does not fit: a micro-batch of {smallest}, the smallest, is out of memory")
+        return
     _free(device)
-    rows = ours[-1]["micro_batch"]
-    for fitting in [row["micro_batch"] for row in reversed(ours)]:  # logits at all positions take more memory
-        try:
-            peer = trainer(size, fitting, device, dtype)
-            rows = fitting
-            break
-        except torch.cuda.OutOfMemoryError:
-            _free(device)
+    peer = largest_trainer(size, list(rates), device, dtype)
+    if peer is None:
+        outcome.failures.append("Trainer + peft does not fit: out of memory at every micro-batch")
     else:
-        raise RuntimeError("the peer runs out of memory at every micro-batch")
-    _free(device)
-    whole = gpu_train.deepspeed(args, device, dtype)
-    rate = next(row["samples_per_s"] for row in ours if row["micro_batch"] == rows)
-    best = max(ours, key=lambda row: row["mfu"])
-    figures = {
-        "mfu": best["mfu"],
-        "samples_per_s": best["samples_per_s"],
-        "over_trainer": rate / peer["samples_per_s"],
-        "losses_apart": peer["losses_apart"],
-    }
-    if whole is not None:
-        figures["deepspeed_samples_per_s"] = whole["samples_per_s"]
-    tables = [
-        Table.of("Ours, plain torch, by micro-batch", ours),
-        Table.of("Trainer + peft on the same model and rows", [peer]),
-    ]
-    return Outcome(figures, tables, [] if whole else ["DeepSpeed is not installed: its row is left out"])
+        rate = rates[peer["micro_batch"]]
+        outcome.figures |= {
+            "over_trainer": rate / peer["samples_per_s"],
+            "losses_apart": peer["losses_apart"],
+        }
+        outcome.add("Trainer + peft on the same model and rows", peer)
+    is_there = False
+    for row in gpu_train.deepspeed(args, device, dtype):
+        is_there, outcome.figures["deepspeed_samples_per_s"] = True, row["samples_per_s"]
+        outcome.add("Ours, DeepSpeed", row)
+    if not is_there:
+        outcome.notes.append("DeepSpeed is not installed: its row is left out")
+
+
+def largest_trainer(size: Size, fitting: list[int], device: str, dtype: torch.dtype) -> dict | None:
+    """Measure the peer at the largest micro-batch of ours that it has the memory for; None: at none."""
+    for rows in sorted(fitting, reverse=True):  # its logits are those of all positions
+        peer = _trainer_if_it_fits(size, rows, device, dtype)
+        _free(device)  # here the error is gone, and with it what its frames held
+        if peer is not None:
+            return peer
+    return None
+
+
+def _trainer_if_it_fits(size: Size, rows: int, device: str, dtype: torch.dtype) -> dict | None:
+    try:
+        return trainer(size, rows, device, dtype)
+    except torch.cuda.OutOfMemoryError:
+        return None
 
 
 def trainer(size: Size, rows: int, device: str, dtype: torch.dtype) -> dict:

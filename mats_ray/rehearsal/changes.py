@@ -129,6 +129,9 @@ def _of_workers(config: RunConfig, machine: Machine) -> Iterator[tuple[str, Any,
     yield "caption.concurrency", min(config.caption.concurrency, gpus or 1), reason
     yield "caption.decode_concurrency", min(config.caption.decode_concurrency or cores, cores), reason
     if gpus:
+        share = min(1.0, gpus / 2)  # encoder and answerer run beside each other
+        yield "serve.encoder.gpus", share, reason
+        yield "serve.answerer.gpus", share, reason
         return
     yield "scaling.use_gpu", False, reason
     yield "scaling.cpus_per_worker", 1.0, reason

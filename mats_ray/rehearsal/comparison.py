@@ -126,7 +126,7 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
         config: As rehearsed.
         results: Measurements of the stages.
     """
-    by_name, rates = {one.name: one for one in results}, _Rates.of(config)
+    by_name, rates = {one.name: one for one in results}, Rates.of(config)
     is_half = config.train.engine.precision == "bf16"
     tokens = config.train.micro_batch_size * (config.model.mapper.prefix_length + rates.text_tokens)
     gpu = this_accelerator(config, rows=tokens, dtype=torch.bfloat16 if is_half else torch.float32)
@@ -138,13 +138,12 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
         mfu=PRODUCT_SHARE,
     )
     plan = make_plan(config, shape_of(config), given)
-    trained = (by_name[name] for name in ("train until killed", "train resumed"))
-    worker_gb = max(one.peak_gb(WORKER) for one in trained)
+    trained = [by_name[name] for name in ("train until killed", "train resumed")]
     pairs = [
         ("stand-ins", "language model on disk, GB", plan.host_gb, _weights_gb(config)),
         ("embed", "embedded triplets, GB", plan.embedded_gb, by_name["embed"].disk_bytes / 1e9),
         ("train", "checkpoint, GB", plan.checkpoint_gb, _checkpoint_gb(config)),
-        ("train", "memory of a worker, GB", _planned_worker_gb(config, plan, rates.text_tokens), worker_gb),
+        ("train", *worker_memory(config, plan, rates, trained)),
         ("train", "samples a second", plan.samples_per_s, rates.samples_per_s),
         *_captioning(config, by_name),
     ]
@@ -152,31 +151,35 @@ def compare(config: RunConfig, results: Sequence[StageResult]) -> list[Compariso
 
 
 def compare_asking(config: RunConfig, results: Sequence[StageResult]) -> list[Comparison]:
-    """Compare what one question needs: the language model on disk and in memory."""
+    """Compare what one question needs: the language model on disk and, without a GPU, in memory."""
     (result,) = (one for one in results if one.name == ASK)
     llm = shape_of(config)
     planned = BYTES[config.model.llm.dtype] * llm.num_weights / 1e9
-    pairs = [
-        ("stand-ins", "language model on disk, GB", planned, _weights_gb(config)),
-        (ASK, "memory of the process, GB", model_weights_gb(config, llm) + PROCESS_GB, result.total_gb),
-    ]
+    pairs = [("stand-ins", "language model on disk, GB", planned, _weights_gb(config))]
+    if not config.serve.answerer.gpus:  # a GPU's memory is not measured from outside
+        needed_gb = model_weights_gb(config, llm) + PROCESS_GB
+        pairs.append((ASK, "memory of the process, GB", needed_gb, result.total_gb))
     return [Comparison(stage=a, quantity=b, planned=c, measured=d) for a, b, c, d in pairs]
 
 
 @dataclass(frozen=True, slots=True)
-class _Rates:
-    """Medians over the records of the run."""
+class Rates:
+    """Medians over the records of the run, and its highest memory."""
 
     samples_per_s: float
     text_tokens: int
     """Text tokens per sample, an input of the plan."""
+    peak_memory_gb: float
+    """As workers record it: of a GPU what was allocated on it."""
 
     @classmethod
-    def of(cls, config: RunConfig) -> "_Rates":
+    def of(cls, config: RunConfig) -> "Rates":
+        """Read them."""
         records = read_records(join(config.run_dir, "metrics.jsonl")).values()
         timed = [one for one in records if "samples_per_s" in one]
         tokens = median(one["tokens_per_s"] / one["samples_per_s"] for one in timed)
-        return cls(median(one["samples_per_s"] for one in timed), round(tokens))
+        rate = median(one["samples_per_s"] for one in timed)
+        return cls(rate, round(tokens), max(one["peak_memory_gb"] for one in timed))
 
 
 def _weights_gb(config: RunConfig) -> float:
@@ -189,16 +192,21 @@ def _checkpoint_gb(config: RunConfig) -> float:
     return sum(size_of(file) for file in folder.iterdir() if file.is_file()) / 1e9
 
 
-def _planned_worker_gb(config: RunConfig, plan: Plan, text_tokens: int) -> float:
-    """Return the memory of a worker at the configured micro-batch, filled as a card is, and its program.
+def worker_memory(
+    config: RunConfig, plan: Plan, rates: Rates, trained: Sequence[StageResult]
+) -> tuple[str, float, float]:
+    """Return the memory of a worker at the configured micro-batch: what of it, planned, measured.
 
-    A checkpoint is gathered in the host's memory, after activations are gone: on a CPU in the same memory.
+    Of a GPU it is what the worker has allocated there. Without one it is that of its process, filled as a
+    card is, with its program; a checkpoint is gathered there, too, after activations are gone.
     """
-    per_sample, gathered_gb = plan.gb_per_sample, 0.0
-    if not config.scaling.use_gpu:
-        per_sample, gathered_gb = _sample_gb_on_a_cpu(config, text_tokens), plan.checkpoint_gb
-    passing_gb = max(config.train.micro_batch_size * per_sample, gathered_gb)
-    return (plan.frozen_gb + plan.trained_gb + passing_gb) / (1 - RESERVED) + PROCESS_GB
+    own_gb, micro_batch = plan.frozen_gb + plan.trained_gb, config.train.micro_batch_size
+    if config.scaling.use_gpu:
+        planned_gb = own_gb + micro_batch * plan.gb_per_sample
+        return "GPU memory of a worker, GB", planned_gb, rates.peak_memory_gb
+    passing_gb = max(micro_batch * _sample_gb_on_a_cpu(config, rates.text_tokens), plan.checkpoint_gb)
+    planned_gb = (own_gb + passing_gb) / (1 - RESERVED) + PROCESS_GB
+    return "memory of a worker, GB", planned_gb, max(one.peak_gb(WORKER) for one in trained)
 
 
 def _sample_gb_on_a_cpu(config: RunConfig, text_tokens: int) -> float:
@@ -232,13 +240,19 @@ def _captioning(config: RunConfig, by_name: Mapping[str, StageResult]) -> list[t
     planned_s = clap_shape(config.clap).flops / (gpu.fp32_flops * PRODUCT_SHARE)
     planned_s += operations / speed.flops + answer_seconds(llm, shape, width, speed)
     rate = clips_per_second(json.loads(Path(config.output_dir, "captions", SUMMARY).read_text("utf-8")))
-    positions = sequences * (shape.prompt_tokens + shape.answer_tokens)
-    model_gb = answering_gb(config, llm, positions)
-    memory = by_name["caption"].peak_gb("MapWorker")
-    return [
-        ("caption", "clips a second", 1 / planned_s, rate),
-        ("caption", "memory of the model's process, GB", model_gb + PROCESS_GB, memory),
-    ]
+    return [("caption", "clips a second", 1 / planned_s, rate), *captioning_memory(config, shape, by_name)]
+
+
+def captioning_memory(
+    config: RunConfig, shape: AnswerShape, by_name: Mapping[str, StageResult]
+) -> list[tuple[str, str, float, float]]:
+    """Compare the memory of the process that answers; the job records none of a GPU's."""
+    if config.caption.gpus_per_actor:
+        return []
+    positions = shape.batch_size * shape.num_beams * (shape.prompt_tokens + shape.answer_tokens)
+    planned_gb = answering_gb(config, shape_of(config), positions) + PROCESS_GB
+    measured_gb = by_name["caption"].peak_gb("MapWorker")
+    return [("caption", "memory of the model's process, GB", planned_gb, measured_gb)]
 
 
 def clips_per_second(summary: Mapping[str, Any]) -> float:

@@ -18,6 +18,7 @@ from mats_ray.config import RunConfig
 from mats_ray.config.run import load_config
 from mats_ray.errors import ConfigError, RehearsalError
 from mats_ray.rehearsal.changes import Change, Inputs, Machine, changes_for, overlay
+from mats_ray.rehearsal.commands import QUESTION, ask_command, evaluate_command, flags_of, job_command
 from mats_ray.rehearsal.comparison import ASK, Comparison, compare, compare_asking
 from mats_ray.rehearsal.llm_stand_in import published, write_llm
 from mats_ray.rehearsal.msclap_stand_in import FILE, write_msclap
@@ -30,7 +31,6 @@ from mats_ray.rehearsal.untrained import write_untrained
 from mats_ray.train.checkpoints import open_store
 
 ZERO_STEPS = 2
-QUESTION = "Which sounds can be heard?"
 _DONE, _CHANGES = "written", "changes.yaml"
 
 
@@ -91,7 +91,7 @@ def rehearse(
     (folder / _CHANGES).write_text(yaml.safe_dump(overlay(forced), sort_keys=False), "utf-8")
     files = [*configs, str(folder / _CHANGES)]
     config, runner = load_config(files, overrides), StageRunner(folder / "logs", announce)
-    flags = _flags(files, overrides)
+    flags = flags_of(files, overrides)
     try:
         comparisons = _run_stages(runner, config, flags, rows, folder, untrained=size.untrained)
     except RehearsalError as error:
@@ -104,16 +104,11 @@ def _run_stages(
 ) -> Sequence[Comparison]:
     if untrained:
         write_untrained(config, rows.texts)
-        _ask(runner, config, rows)
+        runner.run(ASK, ask_command(config, rows))
         return compare_asking(config, runner.results)
     _train_stages(runner, config, flags)
     _answer_stages(runner, config, flags, rows, folder)
     return compare(config, runner.results)
-
-
-def _flags(configs: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    flags = [flag for one in configs for flag in ("--config", one)]
-    return flags + [flag for one in overrides for flag in ("--set", one)]
 
 
 def _layers(config: RunConfig, num_layers: int | None) -> list[Change]:
@@ -176,19 +171,17 @@ def _once(folder: Path, write: Callable[[], object], announce: Callable[[str], N
         (folder / _DONE).touch()
 
 
-def _job(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, f"jobs/{name}.py", *arguments]
-
-
 def _train_stages(runner: StageRunner, config: RunConfig, flags: Sequence[str]) -> None:
     """Prepare, embed, build the memory, train, kill, resume; then each ZeRO stage from its start."""
     runs = Path(config.runs_dir)
-    runner.run("prepare", _job("prepare", *flags, "--report"), wrote=[Path(config.triplets_path)])
-    runner.run("embed", _job("embed", *flags), wrote=[Path(config.embedded_path)])
-    runner.run("memory", _job("memory", *flags), wrote=[Path(config.memory_path)])
+    runner.run("prepare", job_command("prepare", *flags, "--report"), wrote=[Path(config.triplets_path)])
+    runner.run("embed", job_command("embed", *flags), wrote=[Path(config.embedded_path)])
+    runner.run("memory", job_command("memory", *flags), wrote=[Path(config.memory_path)])
     store = open_store(config)
-    runner.kill("train until killed", _job("train", *flags), lambda: bool(store.committed()), wrote=[runs])
-    runner.run("train resumed", _job("train", *flags), wrote=[runs, Path(config.model_dir)])
+    runner.kill(
+        "train until killed", job_command("train", *flags), lambda: bool(store.committed()), wrote=[runs]
+    )
+    runner.run("train resumed", job_command("train", *flags), wrote=[runs, Path(config.model_dir)])
     for stage in range(4):
         changed = {
             "name": f"zero{stage}",
@@ -198,10 +191,10 @@ def _train_stages(runner: StageRunner, config: RunConfig, flags: Sequence[str]) 
             "data.embedded": config.embedded_path,
             "memory.path": config.memory_path,
         }
-        sets = [flag for key, value in changed.items() for flag in ("--set", f"{key}={value}")]
+        sets = flags_of([], [f"{key}={value}" for key, value in changed.items()])
         runner.run(
             f"train ZeRO {stage}",
-            _job("train", *flags, *sets),
+            job_command("train", *flags, *sets),
             wrote=[Path(f"{config.output_dir}/zero{stage}")],
         )
 
@@ -212,23 +205,12 @@ def _answer_stages(
     """Caption, serve and ask over HTTP, ask on the command line, evaluate."""
     model, out = config.model_dir, Path(config.output_dir)
     paths = ["--model", model, "--audio", str(rows.audio), "--out", str(out / "captions")]
-    runner.run("caption", _job("caption", *paths, *flags), wrote=[out / "captions"])
-    limit = config.serve.request_timeout_seconds
+    runner.run("caption", job_command("caption", *paths, *flags), wrote=[out / "captions"])
     service = serve_config(
-        Path("serve/config.yaml"), folder / "serve.yaml", model=model, timeout_seconds=limit
+        Path("serve/config.yaml"), folder / "serve.yaml", model=model, rehearsed=config.serve
     )
     program = str(Path(sys.executable).with_name("serve"))
     with runner.process("serve", [program, "run", str(service.path)]) as process:
         ask_service(service.url, rows.clip, QUESTION, alive=lambda: process.poll() is None)
-    _ask(runner, config, rows)
-    caption = config.caption
-    evaluate = ["--benchmark", "clotho", "--annotations", str(rows.evaluation), "--audio", str(rows.audio)]
-    evaluate += ["--model", model, "--out", str(out / "evaluation"), "--rehearsal"]
-    evaluate += ["--set", f"caption.decode_concurrency={caption.decode_concurrency}"]
-    evaluate += ["--set", f"caption.batch_size={caption.batch_size}"]
-    runner.run("evaluate", _job("evaluate", *evaluate), wrote=[out / "evaluation"])
-
-
-def _ask(runner: StageRunner, config: RunConfig, rows: Rows) -> None:
-    command = [sys.executable, "-m", "mats_ray", "ask", str(rows.clip), QUESTION, "--model", config.model_dir]
-    runner.run(ASK, command)
+    runner.run(ASK, ask_command(config, rows))
+    runner.run("evaluate", evaluate_command(config, rows), wrote=[out / "evaluation"])

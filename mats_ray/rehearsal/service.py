@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from mats_ray.config.serve import ServeConfig
 from mats_ray.errors import RehearsalError
 
 START_SECONDS = 1_800.0
@@ -29,23 +30,26 @@ class Service:
     url: str
 
 
-def serve_config(shipped: Path, target: Path, *, model: str, timeout_seconds: float) -> Service:
-    """Write the shipped configuration with another model, time limit and a free port on this machine.
+def serve_config(shipped: Path, target: Path, *, model: str, rehearsed: ServeConfig) -> Service:
+    """Write the shipped configuration with another model, devices, time limit and a free port.
 
     Args:
         shipped: ``serve/config.yaml``.
         target: Where to.
         model: Model directory.
-        timeout_seconds: Of a request.
+        rehearsed: Section ``serve`` as rehearsed: its time limit of a request and its GPUs are taken.
     """
     tree: Any = yaml.safe_load(shipped.read_text("utf-8"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     arguments = tree["applications"][0]["args"]
+    timeout_seconds = rehearsed.request_timeout_seconds
     longer = timeout_seconds - arguments["request_timeout_seconds"]
     tree["http_options"]["port"] = port
     tree["http_options"]["request_timeout_s"] += longer  # Serve's own limit stays above the service's
     arguments |= {"model": model, "rehearsal": True, "request_timeout_seconds": timeout_seconds}
+    arguments["encoder"]["gpus"] = rehearsed.encoder.gpus
+    arguments["answerer"]["gpus"] = rehearsed.answerer.gpus
     target.write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
     return Service(target, f"http://127.0.0.1:{port}")
 

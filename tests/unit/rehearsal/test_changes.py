@@ -4,7 +4,7 @@ import pytest
 
 from mats_ray.config import load_config
 from mats_ray.config.base import merge
-from mats_ray.rehearsal.changes import Inputs, Machine, changes_for, overlay
+from mats_ray.rehearsal.changes import CPU_ANSWER_SECONDS, Inputs, Machine, changes_for, overlay
 
 INPUTS = Inputs(
     clap="c", clap_tokenizer="t", llm="l", sources=[{"source": "clotho", "path": "p"}], output_dir="o"
@@ -54,6 +54,25 @@ def test_on_gpus_workers_follow_their_number(config):
     assert changed["scaling.num_workers"] == 1
     assert "scaling.use_gpu" not in changed
     assert "data.embed.gpus_per_actor" not in changed
+
+
+@pytest.mark.parametrize(("num_gpus", "share"), [(1, 0.5), (2, 1.0), (8, 1.0)])
+def test_on_gpus_the_service_answers_on_them_within_the_shipped_time(config, num_gpus, share):
+    changes = changes_for(config, Machine(num_cores=64, num_gpus=num_gpus), INPUTS, num_steps=4)
+
+    serve = type(config).model_validate(merge(config.model_dump(mode="json"), overlay(changes))).serve
+
+    assert (serve.encoder.gpus, serve.answerer.gpus) == (share, share)
+    assert serve.request_timeout_seconds == config.serve.request_timeout_seconds
+
+
+def test_without_a_gpu_the_service_has_time_to_answer_on_the_cpu(config):
+    changes = changes_for(config, LAPTOP, INPUTS, num_steps=4)
+
+    serve = type(config).model_validate(merge(config.model_dump(mode="json"), overlay(changes))).serve
+
+    assert (serve.encoder.gpus, serve.answerer.gpus) == (0, 0)
+    assert serve.request_timeout_seconds == CPU_ANSWER_SECONDS
 
 
 def test_a_change_is_one_line():

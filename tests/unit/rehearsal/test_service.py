@@ -15,14 +15,20 @@ from mats_ray.rehearsal.service import ask_service, serve_config
 SHIPPED = Path("serve/config.yaml")
 
 
-def test_only_model_port_rehearsal_and_time_limits_differ_from_the_shipped_file(tmp_path):
-    service = serve_config(SHIPPED, tmp_path / "serve.yaml", model="out/m", timeout_seconds=160)
+@pytest.mark.parametrize("gpus", [0, 0.5])
+def test_only_model_port_rehearsal_gpus_and_time_limits_differ_from_the_shipped_file(tmp_path, gpus):
+    rehearsed = ServeConfig.model_validate(
+        {"request_timeout_seconds": 160, "encoder": {"gpus": gpus}, "answerer": {"gpus": gpus}}
+    )
+    service = serve_config(SHIPPED, tmp_path / "serve.yaml", model="out/m", rehearsed=rehearsed)
 
     shipped, own = yaml.safe_load(SHIPPED.read_text()), yaml.safe_load(service.path.read_text())
     arguments = own["applications"][0]["args"]
     assert ServeConfig.model_validate(arguments).rehearsal
     changed = {"model": "out/m", "rehearsal": True, "request_timeout_seconds": 160}
     shipped["applications"][0]["args"] |= changed
+    for part in ("encoder", "answerer"):
+        shipped["applications"][0]["args"][part]["gpus"] = gpus
     shipped["http_options"]["request_timeout_s"] = 500
     shipped["http_options"]["port"] = own["http_options"]["port"]
     assert own == shipped
