@@ -64,6 +64,12 @@ def piece_of(nodeid):
 
 
 @pytest.fixture(autouse=True)
+def one_thread():
+    """Undo what an earlier test has set: with other threads results differ in their last bits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def storage_environment(monkeypatch):
     """Undo after a test what it adopts of another process's environment (``storage.Environment.use``)."""
     try:

@@ -23,12 +23,9 @@ def unbroken(world):
     return train(world), world
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def server(ray_cluster, model_dir, tmp_path_factory):
-    """A client of the service with small limits; no request of a test may fail for a slow machine.
-
-    It ends with the last test of this folder, so that it costs no other test a processor.
-    """
+    """A client of the service with small limits; no request of a test may fail for a slow machine."""
     limits = {"max_upload_bytes": 600_000, "max_audio_seconds": 20, "max_requests_in_flight": IN_FLIGHT}
     timeouts = {"request_timeout_seconds": TIMEOUT_SECONDS, "retry_seconds": TIMEOUT_SECONDS}
     with deployed(tmp_path_factory.mktemp("serve"), model=str(model_dir), **limits, **timeouts) as client:

@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from mats_ray.caption import decode
 from mats_ray.caption.answer import AnswerSettings, AnswerStage
@@ -23,14 +22,6 @@ from tests.world import tiny_model_dir
 
 GENERATION = GenerationConfig(profile="fast", max_new_tokens=10)
 QUESTIONS = ["Is there a dog?", "Does it rain on the roof?"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -73,9 +73,9 @@ def test_results_are_unit_vectors_whatever_the_length_of_the_audio(name):
     torch.testing.assert_close(BRIDGES[name].transfer(32 * audio), moved)
 
 
-@pytest.mark.parametrize("name", [name for name in BRIDGES if name not in {"santa", "projection"}])
+@pytest.mark.parametrize("name", ["none", "mean_shift", "spectral"])
 def test_a_copy_on_another_device_moves_alike(name):
-    """The products of these two cannot be simulated; ``tests/gpu`` has all on a GPU."""
+    """Products of the others cannot be simulated; ``tests/gpu`` has all on a GPU."""
     audio, bridge = drawn(3, seed=7), BRIDGES[name]
     expected = bridge.transfer(audio)
     with torch.no_grad(), SimulatedDevice():

@@ -2,17 +2,8 @@
 
 import huggingface_hub.constants
 import pytest
-import torch
 
 from tests.unit.models.clap.small import laion_state, msclap_state, save_directory, save_laion, save_msclap
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
