@@ -44,23 +44,18 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Put the long pieces first, where several processes share the tests: the short ones fill what is left.
-
-    One process runs the submitted jobs and the service while the other runs the jobs on its own cluster.
-    """
-    places = {piece: place for place, piece in enumerate(("jobs", "submitted", "service"))}
-    units = len(places) if hasattr(config, "workerinput") else -1  # in one process the quick ones first
-    items.sort(key=lambda item: places.get(piece_of(item.nodeid), units))
+    """Put tests of the service last, as it runs until they end; one of several processes starts with jobs."""
+    parallel = hasattr(config, "workerinput")
+    places = {"service": 2, "jobs": 0 if parallel else 1}
+    items.sort(key=lambda item: places.get(piece_of(item.nodeid), 1))
 
 
 def piece_of(nodeid):
     """Return the unit of scheduling of a test: its file, or all tests on one cluster or service."""
     file = nodeid.split("::")[0]
-    if not file.startswith("tests/integration/"):
-        return file
     if file.startswith("tests/integration/test_serving"):
         return "service"
-    return "submitted" if file.endswith("/test_submitted.py") else "jobs"
+    return "jobs" if file.startswith("tests/integration/") else file
 
 
 @pytest.fixture(autouse=True)
