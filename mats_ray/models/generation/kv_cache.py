@@ -99,16 +99,13 @@ class KVCache:
         takes longer than copying. What rows that leave have held is free when the buffers are next full.
         """
         num_rows, width = len(index_R), columns.stop - columns.start
-        if reuse and num_rows <= len(self):
+        reuse = reuse and num_rows <= len(self)
+        if reuse:
             self._make_room()
         sources = [one for pair in self._buffers for one in pair]
-        first, *others = sources
-        is_alike = all(
-            (one.shape, one.dtype, one.device) == (first.shape, first.dtype, first.device) for one in others
-        )
-        if reuse and num_rows <= len(self) and is_alike:
-            targets = [first.new_empty(num_rows, *first.shape[1:])]
-            targets += [one[:num_rows] for one in sources[:-1]]
+        if reuse and len({(one.shape, one.dtype, one.device) for one in sources}) == 1:
+            first = sources[0].new_empty(num_rows, *sources[0].shape[1:])
+            targets = [first, *(one[:num_rows] for one in sources[:-1])]
         else:
             targets = [_empty_buffer(one, num_rows, width + 1) for one in sources]
         for source, target in zip(sources, targets, strict=True):

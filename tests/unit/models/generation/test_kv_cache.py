@@ -47,7 +47,7 @@ def cache(llm, prompts):
 
 @pytest.fixture
 def full_cache(llm, cache):
-    """Of buffers that no other fixture holds."""
+    """A cache without room, whose buffers no other fixture holds."""
     with torch.no_grad():
         full = cache.selected([3, 2, 1, 0])
         while full.mask_RS.shape[1] < buffers(full)[0].shape[2]:
