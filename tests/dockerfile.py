@@ -3,11 +3,14 @@
 A stage is a root folder. Where the Dockerfile names Ray's image, the folder is a fresh Debian 12 with its
 Python 3.11, a compiler and the user ``ray`` (debootstrap); RUN is bash in a chroot, as the stage's user, with
 its variables; COPY copies what .dockerignore leaves. So all commands run, files land where they will, and the
-last stage is looked at as the image would be. What this cannot show: Ray's own image, its CUDA, layers, and
-what an engine does with metadata.
+last stage is looked at as the image would be; with ``--start`` its CMD runs there until its HEALTHCHECK
+succeeds, and then a command beside it. What this cannot show: Ray's own image, its CUDA, layers, and what an
+engine does with other metadata.
 
 Needs root and Debian's debootstrap; takes minutes and some gigabytes. Run it under ``unshare --mount``, so
-that nothing stays mounted. The quick part is tests/unit/test_dockerfile.py.
+that nothing stays mounted, and ``--start`` in namespaces of its own as well (``--net --pid --fork
+--mount-proc``), so that no port and no process is the host's. The quick part is
+tests/unit/test_dockerfile.py.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import fnmatch
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -28,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates,gcc,g++,make,sudo,bash"
 """Packages of the stand-in for Ray's image: Python, and what a final stage must not keep."""
+START_SECONDS = 60
+"""HEALTHCHECK's start period."""
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LINE = re.compile(r"(?P<keyword>[A-Z]+)\s+(?P<rest>.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
@@ -95,14 +101,19 @@ class Stage:
         return _VARIABLE.sub(lambda match: known.get(match[1] or match[2], ""), text)
 
     def run(self, command: list[str]) -> None:
-        """Run a command inside, as the stage's user."""
-        variables = [f"{key}={value}" for key, value in (self.arguments | self.environment).items()]
-        inside = f'cd {shlex.quote(self.folder)} && exec "$@"'
+        """Run a command of the build inside, as the stage's user."""
         subprocess.run(
-            ["chroot", f"--userspec={self.user}", self.root, "/usr/bin/env", "-i", *variables,
-             "/bin/bash", "-c", inside, "bash", *command],
-            check=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            self.entered(command, self.arguments | self.environment), check=True, stdin=subprocess.DEVNULL
+        )
+
+    def entered(self, command: list[str], environment: dict[str, str]) -> list[str]:
+        """Return the command line that runs a command inside, as the stage's user, in its folder."""
+        variables = [f"{key}={value}" for key, value in environment.items()]
+        inside = f'cd {shlex.quote(self.folder)} && exec "$@"'
+        return [
+            "chroot", f"--userspec={self.user}", str(self.root), "/usr/bin/env", "-i", *variables,
+            "/bin/bash", "-c", inside, "bash", *command,
+        ]  # fmt: skip
 
 
 class Build:
@@ -149,7 +160,7 @@ class Build:
         for path in ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf"):
             if Path(path).is_file():
                 shutil.copyfile(path, f"{root}{path}")
-        for path in ("/proc", "/dev", *self.binds):
+        for path in ("/proc", "/dev", "/dev/shm", *self.binds):
             (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "--bind", path, f"{root}{path}"], check=True)
         return Stage(root, environment={"PATH": BASE_PATH, "HOME": "/home/ray"} | self.passed)
@@ -230,6 +241,25 @@ class Build:
     def on_run(self, rest: str) -> None:
         self.now.run([*self.now.shell, rest])
 
+    def container(self, command: list[str]) -> int:
+        """Run the last stage's CMD until its HEALTHCHECK succeeds, then a command; return its exit code."""
+        (started,), (check,) = self.metadata["CMD"], self.metadata["HEALTHCHECK"]
+        environment = self.now.environment | {"RAY_AUTH_TOKEN": secrets.token_hex(16)}
+        probe = self.now.entered(json.loads(check.partition("CMD")[2]), environment)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        process = subprocess.Popen(self.now.entered(json.loads(started), environment))
+        began = time.monotonic()
+        try:
+            while subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:  # noqa: PLW1510
+                assert process.poll() is None, f"CMD ended with exit code {process.returncode}"
+                assert time.monotonic() - began < START_SECONDS, "HEALTHCHECK did not succeed"
+                time.sleep(1)
+            print(f"HEALTHCHECK succeeds after {time.monotonic() - began:.0f} s", flush=True)
+            return subprocess.run(self.now.entered(command, environment)).returncode  # noqa: PLW1510
+        finally:
+            process.terminate()
+            process.wait()
+
 
 def main() -> int:
     """Run all steps and print each with its seconds."""
@@ -243,6 +273,9 @@ def main() -> int:
     )
     parser.add_argument("--bind", action="append", default=[], metavar="DIR", help="a folder of this machine")
     parser.add_argument("--resume", action="store_true", help="go on after the last step that was done")
+    parser.add_argument(
+        "--start", nargs=argparse.REMAINDER, metavar="COMMAND", help="then start CMD, and run this beside it"
+    )
     args = parser.parse_args()
     given = dict(one.split("=", 1) for one in args.build_arg)
     args.scratch.mkdir(parents=True, exist_ok=True)
@@ -264,7 +297,7 @@ def main() -> int:
         print(f"   {time.monotonic() - began:.1f} s", flush=True)
     for keyword, values in build.metadata.items():
         print(f"{keyword}: {len(values)}")
-    return 0
+    return build.container(args.start) if args.start else 0
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class CaptionJob:
         done: Rows of earlier runs.
         new: Rows of this one.
         stage_seconds: Seconds at work by stage.
+        check: Called before each write; raises where the output is another job's by now.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class CaptionJob:
         self.store = open_output(out, settings.format, create=create)
         self.source = self._requests()
         self.embeddings = EmbeddingStore(settings.embeddings, info.space) if settings.embeddings else None
+        self.check: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._in_flight, self._stale = InFlight(), dict[PairKey, list[str]]()
         self._manifest, self._repeated = dict[str, Sequence[ManifestRow]](), set[str]()
@@ -128,6 +130,7 @@ class CaptionJob:
         """Write the rows that wait, also after an error."""
         assert self._writer is not None
         with self._lock:
+            self.check()
             self._writer.flush()
 
     def batches(self) -> Iterator[pa.Table]:
@@ -186,6 +189,7 @@ class CaptionJob:
         assert self._writer is not None
         accepted = self._in_flight.accept(rows)
         with self._lock:
+            self.check()
             replaced = dict[str, list[PairKey]]()
             for key in accepted.started:
                 for part in self._stale.pop(key, ()):
@@ -231,6 +235,7 @@ class CaptionJob:
         """
         assert self._writer is not None
         with self._lock:
+            self.check()
             self._writer.close()
         self._in_flight.check_empty(self.store.out)
         self.stage_seconds["write"] = self._writer.seconds
@@ -247,7 +252,7 @@ class CaptionJob:
             skipped=self.source.left_out,
             stage_seconds={stage: round(seconds, 3) for stage, seconds in self.stage_seconds.items()},
         )
-        if summary.written or not self.store.has_summary():  # a run that did nothing keeps the last one's
+        if summary.written or not summary.has_counts_of(self.store.read_summary()):
             self.store.write_summary(summary.as_dict(both.examples))
         for path, code in both.first_failures.items():
             logger.warning("no answer, %s: %s", code, path)
@@ -290,6 +295,7 @@ class CaptionJob:
                 found = find(block.files["path"].combine_chunks(), columns)
                 comparison = compare(block.files, block.plan, self.provenance, found, retried=self._retried)
                 if resolve is not None:
+                    self.check()
                     resolve(block, comparison)
             self.num_files += len(block.files) - len(block.repeated)
             done_F = _files_done(block, comparison)

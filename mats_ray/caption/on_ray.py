@@ -91,9 +91,10 @@ def caption(
         ModelError: The model directory or its weights cannot be used.
         DataError: No audio, output folder unusable or in use, rows lost, too many error rows (all written).
     """
-    with lock_folder(out, by="mats caption"):
+    with lock_folder(out, by="mats caption") as lock:
         what = {"audio": audio, "out": out, "model": model, "questions": questions, "labels": labels}
         with CaptionJob(settings, generation, **what) as job:
+            job.check = lock.check
             batches = job.batches()
             if (first := next(batches, None)) is not None:
                 with cluster():

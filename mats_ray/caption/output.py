@@ -10,7 +10,9 @@ reading the rest. Shapes: N rows of a table.
 
 import bisect
 import io
+import itertools
 import json
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -48,6 +50,8 @@ WRITE_FRACTION = 0.05
 ROWS_PER_GROUP = 16_384
 """Number of rows that are read together."""
 NUM_READERS = 16
+_LINES_AT_A_TIME = 8_192
+"""Rows of JSON Lines that are Python objects at the same time."""
 
 SUMMARY = "_summary.json"
 _SUFFIXES = (".parquet", ".jsonl")
@@ -83,9 +87,14 @@ class OutputFolder:
     def __init__(self, out: str) -> None:
         self.out = out
 
-    def has_summary(self) -> bool:
-        """Whether a run wrote its summary here."""
-        return exists(self._path(SUMMARY))
+    def read_summary(self) -> dict[str, Any] | None:
+        """Return the summary that the last run wrote here; None where there is none that can be read."""
+        if not exists(self._path(SUMMARY)):
+            return None
+        try:
+            return json.loads(read_bytes(self._path(SUMMARY)))
+        except ValueError:
+            return None
 
     def write_summary(self, tree: Mapping[str, Any]) -> None:
         """Write ``_summary.json``; readers of the folder skip names that begin with an underscore."""
@@ -173,6 +182,7 @@ class PartStore(OutputFolder):
         super().__init__(out)
         self.schema, self._rows_per_group = schema, rows_per_group
         self._spans: dict[str, Sequence[_Span]] | None = None
+        self._one_at_a_time = threading.Lock()
         if create:
             make_folder(out)
             clear_pending(out)
@@ -216,7 +226,7 @@ class PartStore(OutputFolder):
 
     def last_path(self, prefix: str) -> str | None:
         """Return a path with a prefix behind which few others are known, or None."""
-        greatest = (span.greatest for spans in self._index().values() for span in spans)
+        greatest = (span.greatest for spans in list(self._index().values()) for span in spans)
         return max((path for path in greatest if path.startswith(prefix)), default=None)
 
     def find(self, paths: pa.Array, columns: Sequence[str], *, without: str = "") -> Iterator[FoundRows]:
@@ -252,7 +262,8 @@ class PartStore(OutputFolder):
 
     def _spans_of(self, name: str) -> list[_Span]:
         if name.endswith(".jsonl"):
-            table = self.read(name)
+            with self._one_at_a_time:  # a part of JSON Lines is read whole
+                table = self.read(name)
             return _spans(table, max(len(table), 1))
         with self._reading(name), open_input(self._path(name)) as file:
             part = pq.ParquetFile(file)
@@ -337,7 +348,10 @@ def _spans_of_groups(metadata: pq.FileMetaData) -> list[_Span]:
 
 def _to_bytes(name: str, table: pa.Table, rows_per_group: int) -> bytes:
     if name.endswith(".jsonl"):
-        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist()).encode()
+        batches = (batch.to_pylist() for batch in table.to_batches(max_chunksize=_LINES_AT_A_TIME))
+        return b"".join(
+            f"{json.dumps(row, ensure_ascii=False)}\n".encode() for rows in batches for row in rows
+        )
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", row_group_size=rows_per_group)
     return buffer.getvalue()
@@ -346,7 +360,10 @@ def _to_bytes(name: str, table: pa.Table, rows_per_group: int) -> bytes:
 def _from_bytes(name: str, data: bytes, schema: pa.Schema) -> pa.Table:
     if not name.endswith(".jsonl"):
         return pq.read_table(io.BytesIO(data))
-    rows = [json.loads(line) for line in data.decode().split("\n") if line]
-    if any(list(row) != schema.names for row in rows):
-        return pa.table({})
-    return pa.Table.from_pylist(rows, schema=schema)
+    tables, lines = [schema.empty_table()], io.BytesIO(data)
+    while some := list(itertools.islice(lines, _LINES_AT_A_TIME)):
+        rows = [json.loads(line) for line in some if line.strip()]
+        if any(list(row) != schema.names for row in rows):
+            return pa.table({})
+        tables.append(pa.Table.from_pylist(rows, schema=schema))
+    return pa.concat_tables(tables)

@@ -21,7 +21,8 @@ class PartWriter(RowWriter):
     """Writes rows to parts.
 
     The part at hand is written again, whole, whenever its rows have waited long enough, until it is full:
-    parts of one size without a moment in which rows are there twice or missing. A part that an earlier run
+    parts of one size without a moment in which rows are there twice or missing. Rows beyond a full part go to
+    the next one, and none of those that are written to the full one move there. A part that an earlier run
     left small is taken up. One thread at a time: callers share a lock.
 
     Args:
@@ -51,10 +52,18 @@ class PartWriter(RowWriter):
                 self._rows, self._is_dirty = _without(self._rows, set(pairs)), True
             else:
                 self._stale.setdefault(part, set()).update(pairs)
-        if len(rows):
-            self._new.append(rows)
-            self._num_new += len(rows)
-        if self._timer.is_due() or len(self._rows) + self._num_new >= self._part_rows:
+        is_full = False
+        while len(rows):
+            taken = rows.slice(0, self._part_rows - len(self._rows) - self._num_new)
+            self._new.append(taken)
+            self._num_new += len(taken)
+            rows = rows.slice(len(taken))
+            if len(self._rows) + self._num_new == self._part_rows:
+                is_full = True
+                with self._timer:
+                    self._write()
+                    self._open(*self._new_part())
+        if is_full or self._timer.is_due():
             self.flush()
 
     def flush(self) -> None:
@@ -68,13 +77,8 @@ class PartWriter(RowWriter):
 
     def _write(self) -> None:
         table = self._table()
-        for start in range(0, max(len(table), 1), self._part_rows):
-            part = table.slice(start, self._part_rows)
-            self._replace(self._name, part)
-            if len(part) < self._part_rows:
-                self._open(self._name, part)
-            else:
-                self._open(*self._new_part())
+        self._replace(self._name, table)
+        self._open(self._name, table)
 
     def find(self, paths: pa.Array, columns: Sequence[str]) -> Iterator[FoundRows]:
         """Yield the rows of some files: ``PartStore.find``, with those that are not written yet."""

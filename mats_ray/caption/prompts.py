@@ -82,12 +82,14 @@ class PromptRules:
 
         Args:
             questions: Its own; an empty one is no question.
-            again: The file was planned before: only what these questions add.
+            again: The file was planned before: only what these questions add, possibly nothing.
         """
         own = _questions(one for one in questions if one)
         if not self._common and (len(own) < len(questions) or not questions):
             own = [CAPTION, *own]
-        return own if again else list(dict.fromkeys([*self._captions, *own, *self._common]))
+        prompts = list(dict.fromkeys([*self._captions, *own, *self._common]))
+        planned = {*self._captions, *self._common} if again else ()
+        return [one for one in prompts if one not in planned]
 
 
 def classification(labels: Sequence[str]) -> Prompt:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from mats_ray.caption.prompts import PromptPlan, PromptRules
+from mats_ray.caption.rows import Prompt
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import AudioListing, format_left_out, to_block
 from mats_ray.data.manifest import ManifestRow, is_manifest, read_manifest
-from mats_ray.errors import DataError
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.storage.s3_shards import Submit
 
 
@@ -26,7 +27,7 @@ class RequestBlock:
     manifest: Mapping[str, Sequence[ManifestRow]] = field(default_factory=dict[str, Sequence[ManifestRow]])
     """Rows of the manifest by path; empty where the audio is no manifest."""
     repeated: Set[str] = frozenset()
-    """Paths that an earlier block had, too, with other prompts."""
+    """Those of its paths that an earlier block had, too, with other prompts."""
 
 
 class RequestSource:
@@ -39,6 +40,7 @@ class RequestSource:
         prefixes, resume_after: As for ``AudioListing``.
 
     Raises:
+        ConfigError: Prefixes are given, and the audio is no bucket.
         DataError: Questions are given for a path that is not among listed files.
     """
 
@@ -53,6 +55,9 @@ class RequestSource:
     ) -> None:
         self._audio, self._rules, self._questions = audio, rules, questions or {}
         self._listing: AudioListing | None = None
+        if prefixes and (not isinstance(audio, str) or not audio.startswith("s3://") or is_manifest(audio)):
+            what = audio if isinstance(audio, str) else f"a list of {len(audio)} files"
+            raise ConfigError(f"caption.prefixes are of a bucket's keys (s3://bucket/...), and not of {what}")
         if not isinstance(audio, str):
             self._check({one.path for one in audio})
         elif not is_manifest(audio):
@@ -92,7 +97,9 @@ class RequestSource:
         else:
             for block in read_manifest(self._audio):
                 questions = {path: [row.question for row in rows] for path, rows in block.rows.items()}
-                yield self._request(block.files, questions, manifest=block.rows, repeated=block.repeated)
+                request = self._request(block.files, questions, manifest=block.rows, repeated=block.repeated)
+                if len(request.files):
+                    yield request
 
     def _request(
         self,
@@ -105,16 +112,23 @@ class RequestSource:
         questions = questions or {}
         if not questions and not self._questions:
             plan = PromptPlan.uniform(self._rules.of_file(), len(files))
-        else:
-            plan = PromptPlan.of(
-                [
-                    self._rules.of_file(
-                        [*questions.get(path, ()), *self._questions.get(path, ())], again=path in repeated
-                    )
-                    for path in files["path"].to_pylist()
-                ]
-            )
+            return RequestBlock(files=files, plan=plan, manifest=manifest or {}, repeated=repeated)
+        prompts_F = [
+            self._prompts(path, questions.get(path, ()), again=path in repeated)
+            for path in files["path"].to_pylist()
+        ]
+        has_any = pa.array([bool(prompts) for prompts in prompts_F])
+        files, plan = files.filter(has_any), PromptPlan.of([prompts for prompts in prompts_F if prompts])
+        repeated = repeated & set(files["path"].to_pylist())
         return RequestBlock(files=files, plan=plan, manifest=manifest or {}, repeated=repeated)
+
+    def _prompts(self, path: str, questions: Sequence[str], *, again: bool) -> list[Prompt]:
+        """List the prompts of a file; where an earlier block had it, too, those that this one adds."""
+        given = self._questions.get(path, ())
+        if not again:
+            return self._rules.of_file([*questions, *given])
+        planned = self._rules.of_file(given, again=True) if given else ()
+        return [one for one in self._rules.of_file(questions, again=True) if one not in planned]
 
     def _check(self, known: Set[str]) -> None:
         if unknown := sorted(self._questions.keys() - known):
@@ -124,6 +138,6 @@ class RequestSource:
 
 
 def _listed(files: Sequence[AudioObject]) -> Iterator[pa.Table]:
-    """Yield listed files as one block: whoever listed them holds them anyway."""
-    if files:
-        yield to_block(sorted(files, key=lambda one: one.path))
+    """Yield listed files as one block, each path once: whoever listed them holds them anyway."""
+    if by_path := {one.path: one for one in files}:
+        yield to_block([by_path[path] for path in sorted(by_path)])

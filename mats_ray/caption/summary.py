@@ -57,6 +57,24 @@ class CaptionSummary:
             "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         }
 
+    def has_counts_of(self, tree: Mapping[str, Any] | None) -> bool:
+        """Whether a summary that is there counts the same rows: a run that did nothing keeps the last one's.
+
+        It does not where the run that wrote the last rows was killed before its summary.
+
+        Args:
+            tree: Of ``_summary.json``.
+        """
+        if tree is None:
+            return False
+        try:
+            errors = {code: error["count"] for code, error in tree["errors"].items()}
+            return (self.files, self.rows, self.ok, self.errors) == (
+                tree["files"], tree["rows"], tree["ok"], errors,
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError):
+            return False
+
     def __str__(self) -> str:
         """Return it in two lines."""
         written = f"{self.written} rows written in {self.seconds:.1f} s"

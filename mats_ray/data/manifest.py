@@ -74,7 +74,7 @@ def read_manifest(path: str) -> Iterator[ManifestBlock]:
             is_empty, size = False, min(2 * size, MAX_BLOCK)
             by_path = dict[str, list[ManifestRow]]()
             for (resolved, row), is_new in zip(
-                some, seen.add((one, row.question) for one, row in some), strict=True
+                some, seen.add((one, row.question.strip()) for one, row in some), strict=True
             ):
                 if is_new:
                     by_path.setdefault(resolved, []).append(row)

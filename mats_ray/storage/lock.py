@@ -41,8 +41,8 @@ _UNCONDITIONAL = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest"}
 
 
 @contextlib.contextmanager
-def lock_folder(folder: str, *, by: str) -> Iterator[None]:
-    """Hold a folder, which is made, for one job.
+def lock_folder(folder: str, *, by: str) -> Iterator["FolderLock"]:
+    """Hold a folder, which is made, for one job; a job that writes there for long calls ``check`` before.
 
     Args:
         folder: Local folder or URI.
@@ -53,13 +53,13 @@ def lock_folder(folder: str, *, by: str) -> Iterator[None]:
         StorageError: It cannot be written.
     """
     make_folder(folder)
-    lock = _Lock(folder.rstrip("/"), by)
+    lock = FolderLock(folder.rstrip("/"), by)
     lock.acquire()
     stop = threading.Event()
     heartbeat = threading.Thread(target=lock.refresh_until, args=(stop,), daemon=True)
     heartbeat.start()
     try:
-        yield
+        yield lock
     finally:
         stop.set()
         heartbeat.join()
@@ -68,7 +68,9 @@ def lock_folder(folder: str, *, by: str) -> Iterator[None]:
         raise DataError(lock.loss)
 
 
-class _Lock:
+class FolderLock:
+    """A folder held by this process. Used by several threads."""
+
     def __init__(self, folder: str, by: str) -> None:
         self._folder, self._path = folder, f"{folder}/{LOCK}"
         self._facts = {
@@ -80,10 +82,12 @@ class _Lock:
             "started": _start_of(os.getpid()),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._version, self.is_lost = "", False
+        self._version, self.is_lost, self._refreshed = "", False, 0.0
+        self._mutex = threading.Lock()
         self.loss = f"{folder} was taken over by another job, `{by}` had no heartbeat for long; run it again"
 
     def acquire(self) -> None:
+        """Take the folder; see ``lock_folder``."""
         content, version = _read(self._path)
         holder = _holder(content)
         if holder is not None and _is_alive(holder):
@@ -91,16 +95,39 @@ class _Lock:
         written = _replace(self._path, version, self._content())
         if written is None:
             raise DataError(self._refusal(_holder(_read(self._path)[0])))
-        self._version = written
+        self._version, self._refreshed = written, time.time()
 
     def refresh_until(self, stop: threading.Event) -> None:
+        """Send heartbeats until an event is set or the lock is lost."""
         while not stop.wait(HEARTBEAT_SECONDS) and not self.is_lost:
             try:
-                written = _replace(self._path, self._version, self._content())
+                self._refresh()
             except StorageError as error:
                 logger.warning("no heartbeat: %s", error)
-                continue
+
+    def check(self) -> None:
+        """Refuse to go on where the folder may be another job's.
+
+        The process may have been suspended for longer than its lock was good for, and be here before its next
+        heartbeat: without a recent one the lock is looked at first.
+
+        Raises:
+            DataError: Another job took the folder over.
+            StorageError: That cannot be found out.
+        """
+        if not self.is_lost and time.time() - self._refreshed > STALE_SECONDS / 2:
+            self._refresh()
+        if self.is_lost:
+            raise DataError(self.loss)
+
+    def _refresh(self) -> None:
+        with self._mutex:
+            if self.is_lost:
+                return
+            now = time.time()
+            written = _replace(self._path, self._version, self._content())
             self._version, self.is_lost = written or "", written is None
+            self._refreshed = now
             if self.is_lost:
                 logger.error(self.loss)
 

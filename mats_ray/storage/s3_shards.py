@@ -127,6 +127,8 @@ class S3Listing:
         if page.token is not None and is_whole:
             rest = replace(shard, token=page.token, last=paths[-1].as_py() if len(paths) else shard.last)
             self._continue(rest, resumable=ascending and not (shard.last or shard.after or shard.until))
+        if shard.after:  # a store that knows no starting key lists what is before it, too
+            objects = objects.filter(pc.greater(objects["path"], shard.after))
         return _files(objects)
 
     def _continue(self, shard: _Shard, *, resumable: bool) -> None:

@@ -1,6 +1,7 @@
 """A job from its requests to its summary, without Ray."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -192,3 +193,64 @@ def test_a_manifest_with_duplicates_in_any_distance_has_each_row_once(model, tmp
 def test_prefixes_that_overlap_are_refused():
     with pytest.raises(ValueError, match="'2026/01' begins with '2026/', and would be listed twice"):
         CaptionConfig(prefixes=["2026/01", "2025/", "2026/"])
+
+
+@pytest.mark.parametrize(
+    ("question", "rows"),
+    [("Dog?", [("a", "Dog?"), ("b", "Dog?")]), ("Rain?", [("a", "Dog?"), ("a", "Rain?"), ("b", "Dog?")])],
+)
+def test_a_path_of_two_blocks_has_each_row_once_while_it_is_in_flight(
+    model, out, tmp_path, monkeypatch, question, rows
+):
+    monkeypatch.setattr(manifest, "FIRST_BLOCK", 2)
+    for name in "ab":
+        (tmp_path / f"{name}.wav").write_bytes(b"RIFF" + bytes(60))
+    listed = f"path,question\na.wav,\nb.wav,\na.wav,{question} \n"
+    (tmp_path / "list.csv").write_text(listed)
+    job = CaptionJob(
+        CaptionConfig(batch_size=2), audio=f"{tmp_path}/list.csv", out=out, model=model, questions=["Dog?"]
+    )
+    with job, ThreadPoolExecutor(1) as answering:
+        for call in [answering.submit(answer, job, batch) for batch in job.batches()]:
+            call.result()
+    first = job.finish()
+    again, sent = run(model, out, f"{tmp_path}/list.csv")
+
+    names = [(row["path"].rpartition("/")[2].removesuffix(".wav"), row["prompt"]) for row in rows_at(out)]
+    assert (names, sent) == (rows, [])
+    assert [(one.files, one.rows) for one in (first, again)] == [(2, len(rows))] * 2
+
+
+def test_a_summary_of_an_older_run_is_replaced_where_the_run_of_the_last_rows_wrote_none(model, out):
+    run(model, out, files("a"))
+    killed = CaptionJob(CaptionConfig(), audio=files("a", "b"), out=out, model=model, questions=["Dog?"])
+    with killed:
+        for batch in killed.batches():
+            answer(killed, batch)
+
+    run(model, out, files("a", "b"))
+    tree = PartStore(out).read_summary()
+    run(model, out, files("a", "b"))
+
+    assert (tree["files"], tree["rows"], tree["written"]) == (2, 2, 0)
+    assert PartStore(out).read_summary() == tree
+
+
+def test_a_job_whose_folder_another_job_took_over_writes_no_more(model, out):
+    taken = []
+
+    def check():
+        if taken:
+            raise DataError("taken over")
+
+    def suspended():
+        job = CaptionJob(CaptionConfig(batch_size=1), audio=files("a", "b"), out=out, model=model)
+        job.check = check
+        with job:
+            for batch in job.batches():
+                answer(job, batch)
+                taken.append(job)
+
+    with pytest.raises(DataError, match="taken over"):
+        suspended()
+    assert rows_at(out) == []

@@ -45,6 +45,21 @@ def test_a_part_grows_until_it_is_full(out, at_once):
     assert sorted(paths_of(store)) == list("abcdefghij")
 
 
+def test_rows_stay_in_their_part_when_more_come_than_it_holds(out, at_once):
+    store, seen = PartStore(out), []
+    writer = PartWriter(store, part_rows=3)
+    with writer, pytest.MonkeyPatch.context() as patch:
+        writer.add(table("x", "y"))
+        replace = writer._replace
+        patch.setattr(
+            writer, "_replace", lambda *args: (replace(*args), seen.append(sorted(paths_of(store))))
+        )
+        writer.add(table("a", "b"))
+
+    assert seen == [["a", "x", "y"], ["a", "b", "x", "y"]]  # as a reader finds them after each write
+    assert [sorted(part) for part in parts(store)] == [["a", "x", "y"], ["b"]]
+
+
 def test_a_small_part_of_an_earlier_run_is_taken_up(out, at_once):
     store = PartStore(out)
     store.write("part-1.parquet", table("a", "b", "c"))

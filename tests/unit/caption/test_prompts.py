@@ -76,6 +76,9 @@ def test_a_file_that_was_planned_before_has_only_what_is_new():
     assert PromptRules().of_file(["Dog?"], again=True) == [DOG]
     assert PromptRules().of_file([""], again=True) == [CAPTION]
     assert PromptRules(shared=["Rain?"], caption=True).of_file(["Dog?"], again=True) == [DOG]
+    assert PromptRules(shared=["Rain?"]).of_file(["Dog?", " Rain? "], again=True) == [DOG]
+    assert PromptRules(shared=["Rain?"]).of_file([""], again=True) == []
+    assert PromptRules(caption=True).of_file([""], again=True) == []
 
 
 def test_a_question_for_each_of_many_files_needs_no_table():

@@ -4,18 +4,21 @@ import pytest
 
 from mats_ray.caption.prompts import CAPTION, PromptRules
 from mats_ray.caption.requests import RequestSource
+from mats_ray.data import manifest
 from mats_ray.data.audio_files import AudioObject
-from mats_ray.errors import DataError
+from mats_ray.errors import ConfigError, DataError
 
 
 def pairs(source):
     """Name and instruction of every pair of file and prompt."""
-    found = []
-    for block in source.blocks():
-        paths = block.files["path"].to_pylist()
-        for file, prompt in zip(block.plan.files(), block.plan.prompt_K, strict=True):
-            found.append((paths[file].rpartition("/")[2], block.plan.prompts[prompt].instruction))
-    return found
+    return [pair for block in source.blocks() for pair in pairs_of(block)]
+
+
+def pairs_of(block):
+    """Name and instruction of every pair of a block."""
+    names = [path.rpartition("/")[2] for path in block.files["path"].to_pylist()]
+    found = zip(block.plan.files(), block.plan.prompt_K, strict=True)
+    return [(names[file], block.plan.prompts[prompt].instruction) for file, prompt in found]
 
 
 @pytest.fixture
@@ -57,3 +60,50 @@ def test_questions_about_other_files_are_refused(folder):
         RequestSource([], PromptRules(), questions=questions)
     with pytest.raises(DataError, match=expected):
         list(RequestSource(str(folder), PromptRules(), questions=questions).blocks())
+
+
+def test_a_file_that_is_listed_twice_is_one_request():
+    file = AudioObject(path="/clips/a.wav", size=1, etag="")
+
+    assert pairs(RequestSource([file, file], PromptRules())) == [("a.wav", CAPTION.instruction)]
+
+
+@pytest.mark.parametrize(
+    ("later", "rules", "added"),
+    [
+        ("a.wav,", {}, []),
+        ("a.wav, Rain? ", {}, []),
+        ("a.wav,Dog?", {"shared": ["Dog?"]}, []),
+        ("a.wav,", {"shared": ["Dog?"]}, []),
+        ("a.wav,", {"labels": ["dog", "rain"]}, []),
+        ("a.wav,Dog?", {"shared": ["Bell?"]}, ["Dog?"]),
+        ("a.wav,Dog?", {"caption": True}, ["Dog?"]),
+    ],
+)
+def test_a_path_of_an_earlier_block_has_only_new_prompts(folder, monkeypatch, later, rules, added):
+    monkeypatch.setattr(manifest, "FIRST_BLOCK", 2)
+    (folder / "list.csv").write_text(f"path,question\na.wav,\na.wav,Rain?\nb.wav,\n{later}\n")
+    blocks = list(RequestSource(str(folder / "list.csv"), PromptRules(**rules)).blocks())
+    monkeypatch.setattr(manifest, "FIRST_BLOCK", 100)
+    whole = RequestSource(str(folder / "list.csv"), PromptRules(**rules))
+
+    again = [pair for block in blocks[1:] for pair in pairs_of(block) if pair[0] == "a.wav"]
+    assert again == [("a.wav", text) for text in added]
+    assert sorted(pair for block in blocks for pair in pairs_of(block)) == sorted(pairs(whole))
+
+
+def test_questions_by_path_are_not_added_twice(folder, monkeypatch):
+    monkeypatch.setattr(manifest, "FIRST_BLOCK", 1)
+    (folder / "list.csv").write_text("path,question\na.wav,Rain?\na.wav,Dog?\na.wav,Bell?\n")
+
+    source = RequestSource(
+        str(folder / "list.csv"), PromptRules(), questions={str(folder / "a.wav"): ["Dog?"]}
+    )
+
+    assert [text for _, text in pairs(source)] == ["Rain?", "Dog?", "Bell?"]
+
+
+@pytest.mark.parametrize("audio", ["/clips", "list.csv", "gs://bucket/in", "s3://bucket/list.csv", []])
+def test_prefixes_are_of_a_bucket(audio):
+    with pytest.raises(ConfigError, match=r"^caption\.prefixes are of a bucket's keys"):
+        RequestSource(audio, PromptRules(), prefixes=["a/"])

@@ -168,3 +168,28 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
     for place, reason in {f"{tmp_path}/file": "File exists", "s3://gone/x": "no bucket of that name"}.items():
         with pytest.raises(StorageError, match=f"^{place}\\S* cannot be written: {reason}$"):
             acquire(place)
+
+
+def test_a_job_that_slept_looks_before_it_writes(base, monkeypatch):
+    def job():
+        with lock_folder(base, by="mats caption") as held:
+            held.check()  # no heartbeat is due
+            remove(f"{base}/{LOCK}")
+            write_bytes(f"{base}/{LOCK}", b"another job's")
+            held.check()  # the lock was good a moment ago
+            now = time.time()
+            monkeypatch.setattr("mats_ray.storage.lock.time.time", lambda: now + STALE_SECONDS)
+            with pytest.raises(DataError, match="was taken over by another job"):
+                held.check()
+
+    with pytest.raises(DataError, match="was taken over by another job"):
+        job()
+    assert read_bytes(f"{base}/{LOCK}") == b"another job's"
+
+
+def test_a_job_that_slept_goes_on_where_nobody_took_its_folder(base, monkeypatch):
+    with lock_folder(base, by="mats caption") as held:
+        now = time.time()
+        monkeypatch.setattr("mats_ray.storage.lock.time.time", lambda: now + STALE_SECONDS)
+        held.check()
+        assert json.loads(read_bytes(f"{base}/{LOCK}"))["beat"] == now + STALE_SECONDS

@@ -103,6 +103,16 @@ def test_what_is_known_changes_no_listing(known, order):
     assert sorted(found) == FLAT
 
 
+def test_a_store_that_knows_no_starting_key_has_each_object_once():
+    class Ignoring(Store):
+        def submit(self, function, prefix, *, start_after="", **position):
+            return super().submit(function, prefix, **position)
+
+    found = listed(Ignoring(FLAT), resume_after=lambda prefix: f"{ROOT}015.wav")
+
+    assert sorted(found) == FLAT
+
+
 def test_a_store_that_ceases_to_be_sorted_is_refused():
     def at_first(uris):
         return [*sorted(uris)[:6], *sorted(uris)[8:12], *sorted(uris)[6:8], *sorted(uris)[12:]]
