@@ -52,11 +52,12 @@ GET_CPU_SECONDS = 0.0017
 """CPU of one request for an object of 160 kB."""
 GET_WAIT_SECONDS = 0.05
 """Time to the last byte of a small object in S3; assumed. A decoder fetches one object after the other."""
-DRIVER_BATCHES_PER_SECOND = 110.0
+DRIVER_BATCHES_PER_SECOND = 53.0
 """Batches a second that one driver hands to decoders and models and writes: simulated from its measured CPU
 time, 16 nodes (docs/scale.md)."""
-DRIVER_BASE_MB = 451.0
-"""Memory of a driver with Ray and all libraries loaded, in 10^6 bytes."""
+DRIVER_BASE_MB = 753.0
+"""Memory of a driver in 10^6 bytes, with Ray, libraries and what allocators keep: with rows and listing it
+is the 875 MB measured for ten million objects; for a million it was 702 (benchmarks/caption.md)."""
 LISTED_BLOCK_ROWS = 131_072
 """Keys of the listing that are compared at a time; three such blocks are in memory."""
 

@@ -9,7 +9,9 @@ One row per file, from all of its audio. Shapes: C CLAP dim.
 # pyright: reportAttributeAccessIssue=false
 
 import json
-from collections.abc import Collection, Iterator, Set
+import threading
+from collections.abc import Callable, Collection, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +23,14 @@ from mats_ray.caption.decode import unpack
 from mats_ray.caption.encode import AddWindows, ClipEncoder, EncodedClip
 from mats_ray.caption.ledger import RETRIED
 from mats_ray.caption.output import PartStore
+from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import RowError, Source
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import audio_objects
 from mats_ray.errors import ConfigError
 from mats_ray.models.startup import without_garbage_collection
-from mats_ray.storage import exists, read_bytes, write_bytes
+from mats_ray.storage import clear_pending, exists, lock_folder, make_folder, read_bytes, write_bytes
 
 SCHEMA = pa.schema(
     [
@@ -83,19 +86,49 @@ class EmbeddingStore:
     Args:
         folder: Created if it is absent.
         space: Name of their space (``ModelInfo.space``).
+        create: Make the folder and write there; without, nothing is changed.
 
     Raises:
         ConfigError: The folder holds embeddings of another space.
         DataError: It cannot be used.
     """
 
-    def __init__(self, folder: str, space: str) -> None:
-        self.parts = PartStore(folder, schema=SCHEMA, rows_per_group=ROWS_PER_GROUP)
+    def __init__(self, folder: str, space: str, *, create: bool = True) -> None:
+        self.folder, self._lock = folder, threading.Lock()
+        self._writer: PartWriter | None = None
+        self._check: Callable[[], None] = lambda: None
+        self.parts = PartStore(folder, schema=SCHEMA, rows_per_group=ROWS_PER_GROUP, create=False)
+        if create:
+            make_folder(folder)
         path = f"{folder.rstrip('/')}/{_SPACE}"
         if not exists(path):
-            write_bytes(path, json.dumps({"space": space}).encode())
+            if create:
+                write_bytes(path, json.dumps({"space": space}).encode())
         elif (found := json.loads(read_bytes(path)).get("space")) != space:
             raise ConfigError(f"{folder} holds embeddings of {found}, not of {space}; give another folder")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder for ``add``: one job writes it at a time.
+
+        Raises:
+            DataError: Another job holds it, or it cannot be written.
+        """
+        with lock_folder(self.folder, by="mats caption") as lock:
+            clear_pending(self.folder)
+            with PartWriter(self.parts, part_rows=PART_ROWS) as writer:
+                self._writer, self._check = writer, lock.check
+                try:
+                    yield
+                finally:
+                    self._writer = None
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows of ``SCHEMA``, inside ``writing``."""
+        assert self._writer is not None
+        self._check()
+        with self._lock:
+            self._writer.add(rows)
 
     def missing(self, files: pa.Table, *, retried: Set[str] = RETRIED) -> list[AudioObject]:
         """Return the files that have no embedding of their present content, or an error to be retried.
@@ -104,7 +137,9 @@ class EmbeddingStore:
             files: ``s3_pages.SCHEMA``.
             retried: Codes of errors.
         """
-        found = self.parts.find(files["path"].combine_chunks(), ["path", "etag", "error_code"])
+        with self._lock:
+            find = self._writer.find if self._writer else self.parts.find
+            found = list(find(files["path"].combine_chunks(), ["path", "etag", "error_code"]))
         rows = (row for one in found for row in one.table.to_pylist())
         done = {(row["path"], row["etag"]) for row in rows if row["error_code"] not in retried}
         return [one for one in audio_objects(files) if (one.path, one.etag) not in done]

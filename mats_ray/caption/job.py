@@ -102,7 +102,9 @@ class CaptionJob:
         self._rules = PromptRules(shared=shared, labels=labels, caption=settings.always_caption)
         self.store = open_output(out, settings.format, create=create)
         self.source = self._requests()
-        self.embeddings = EmbeddingStore(settings.embeddings, info.space) if settings.embeddings else None
+        self.embeddings: EmbeddingStore | None = None
+        if settings.embeddings:
+            self.embeddings = EmbeddingStore(settings.embeddings, info.space, create=create)
         self.check: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._in_flight, self._stale = InFlight(), dict[PairKey, list[str]]()

@@ -30,9 +30,8 @@ from ray.exceptions import RayActorError
 from mats_ray.caption.answer import AnswerStage
 from mats_ray.caption.batch_feed import BatchFeed
 from mats_ray.caption.decode import BATCH_BYTES, DecodeStage, pack_table, unpack
-from mats_ray.caption.embeddings import PART_ROWS, EmbeddingStore, EncodeSettings, EncodeStage
+from mats_ray.caption.embeddings import EmbeddingStore, EncodeSettings, EncodeStage
 from mats_ray.caption.job import CaptionJob
-from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.pooling import WindowPool, WindowSum
 from mats_ray.caption.prompts import Questions
 from mats_ray.caption.summary import CaptionSummary
@@ -137,7 +136,11 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
         return
 
     def numbered() -> Iterator[tuple[pa.Table, int]]:
-        for number, table in enumerate(itertools.chain([first], files)):
+        for number, found in enumerate(itertools.chain([first], files)):
+            # a manifest may name a file in two blocks
+            is_new = pa.array([path not in number_of for path in found["path"].to_pylist()])
+            if not len(table := found.filter(is_new)):
+                continue
             number_of.update(dict.fromkeys(table["path"].to_pylist(), number))
             yield table, len(table)
 
@@ -145,13 +148,13 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
     settings = EncodeSettings(model=answer.model, num_threads=answer.num_threads, device=answer.device)
     with (
         Progress("embed audio", total=None, unit="file") as progress,
-        PartWriter(store.parts, part_rows=PART_ROWS) as writer,
+        store.writing(),
         _Stream(job, numbered()) as stream,
     ):
         stage = functools.partial(EncodeStage, settings, stream.add_windows)
         for rows in stream.results(_EncodeStage, stage):
             paths = [path for path in rows["path"].to_pylist() if path in number_of]
-            writer.add(rows)
+            store.add(rows)
             stream.end(Counter(number_of.pop(path) for path in paths), paths)
             progress.advance(len(paths))
 

@@ -54,6 +54,8 @@ OTHER_EXTENSIONS = frozenset(
 )
 """Extensions that are left out, and counted, without reading the first bytes."""
 
+MAX_EXTENSIONS, FURTHER_EXTENSIONS = 1_000, "of further extensions"
+"""Most extensions of other files that are counted each, and the name of the rest."""
 MAX_HEADS = 10_000
 """Largest number of files of other extensions whose first bytes are read: in a bucket, each is a request."""
 HEAD_READERS = 32
@@ -79,7 +81,7 @@ class AudioListing:
         resume_after: Returns the last path with a prefix that an earlier job knew (``S3Listing``).
 
     Attributes:
-        left_out: Number of files that are no audio, by extension.
+        left_out: Number of files that are no audio, by extension; those behind ``MAX_EXTENSIONS`` together.
         num_files: Number of audio files so far.
     """
 
@@ -153,7 +155,10 @@ class AudioListing:
         if keep_N.all():
             return table
         left_out = pc.value_counts(extension_N.filter(pa.array(~keep_N)))
-        self.left_out.update({one["values"]: one["counts"] for one in left_out.to_pylist()})
+        for one in left_out.to_pylist():
+            extension = one["values"]
+            known = extension in self.left_out or len(self.left_out) < MAX_EXTENSIONS
+            self.left_out[extension if known else FURTHER_EXTENSIONS] += one["counts"]
         return table.filter(pa.array(keep_N))
 
     def _is_root(self, path: str) -> bool:

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -135,9 +136,21 @@ def _digest(key: tuple[str, ...]) -> bytes:
 
 
 def _json(columns: dict[str, Any]) -> str | None:
-    """Write other columns as JSON; what JSON has no type for (times, decimals) becomes text, NaN null."""
-    plain = {name: None if cell != cell else cell for name, cell in columns.items()}  # noqa: PLR0124
-    return json.dumps(plain, ensure_ascii=False, default=str) if plain else None
+    """Write other columns as JSON; what has no type there (times, decimals) is text, NaN or infinity null."""
+    if not columns:
+        return None
+    try:
+        return json.dumps(columns, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(columns), ensure_ascii=False, default=str)
+
+
+def _finite(cell: Any) -> Any:
+    if isinstance(cell, dict):
+        return {name: _finite(value) for name, value in cell.items()}
+    if isinstance(cell, list):
+        return [_finite(value) for value in cell]
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
 def _check_text(text: str, what: str) -> None:

@@ -58,8 +58,14 @@ def read_rows(path: str, *, what: str, columns: Columns) -> Iterator[dict[str, A
         raise DataError(f"no {what} {path}") from None
     except StorageError:
         raise
-    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise DataError(f"the {what} {path} cannot be read: {error}") from error
+    except (
+        OSError,
+        pa.ArrowInvalid,
+        UnicodeDecodeError,
+        OverflowError,
+    ) as error:  # the last of a date beyond 9999
+        reason = " ".join(str(error).split())  # a row of a CSV may have several lines
+        raise DataError(f"the {what} {path} cannot be read: {reason}") from error
 
 
 def _table_rows(path: str, file: pa.NativeFile, columns: Columns) -> Iterator[dict[str, Any]]:
@@ -96,7 +102,14 @@ def _json_lines(path: str, file: pa.NativeFile, columns: Columns) -> Iterator[di
         if not isinstance(pairs, _Pairs):
             raise DataError(f"{path}, line {number}: no JSON object")
         names = columns([name for name, _ in pairs], f"{path}, line {number}", whole=False)
-        yield {name: cell for name, (_, cell) in zip(names, pairs, strict=True)}
+        yield {name: _plain(cell) for name, (_, cell) in zip(names, pairs, strict=True)}
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell with its nested objects as dictionaries."""
+    if isinstance(cell, _Pairs):
+        return {name: _plain(value) for name, value in cell}
+    return [_plain(value) for value in cell] if isinstance(cell, list) else cell
 
 
 class _Pairs(list[tuple[str, Any]]):

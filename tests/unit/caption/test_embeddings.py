@@ -14,8 +14,9 @@ from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import to_block
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.storage import Environment
+from mats_ray.storage.writing import PENDING
 from tests.unit.caption.test_decode import wav
 
 PROMPTS = PromptRules(shared=["Is there a dog?", "Does it rain?"]).of_file()
@@ -113,6 +114,41 @@ def test_files_without_an_embedding_of_their_content_are_told_apart(model_dir, p
     assert table["path"].to_pylist() == [paths[1]]
     assert table["prompts"].to_pylist() == [[prompt.value for prompt in PROMPTS]]
     assert none["path"].to_pylist() == [*paths[2:], paths[0]]
+
+
+def rows_of(*names):
+    return pa.Table.from_pylist(
+        [{"path": f"/clips/{name}.wav", "etag": "", "error_code": "empty", "error": "why"} for name in names],
+        schema=SCHEMA,
+    )
+
+
+def test_what_waits_to_be_written_is_not_missing(tmp_path):
+    store = EmbeddingStore(str(tmp_path), "space")
+    block = to_block(objects([f"/clips/{name}.wav" for name in "abc"]))
+    with store.writing():
+        store.add(rows_of("a"))
+        store.add(rows_of("c"))
+
+        assert [one.path for one in store.missing(block)] == ["/clips/b.wav"]
+    assert [one.path for one in store.missing(block)] == ["/clips/b.wav"]
+
+
+def test_a_folder_of_embeddings_is_written_by_one_job(tmp_path):
+    one, other = (EmbeddingStore(str(tmp_path), "space") for _ in range(2))
+    with one.writing():
+        pending = tmp_path / f".part.1{PENDING}"
+        pending.write_bytes(b"of the job that holds the folder")
+        EmbeddingStore(str(tmp_path), "space")
+        with pytest.raises(DataError, match=r"is in use: `mats caption` on "), other.writing():
+            pass
+        assert pending.exists()
+
+
+def test_a_dry_run_makes_nothing(tmp_path):
+    EmbeddingStore(str(tmp_path / "none"), "space", create=False)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_embeddings_of_another_space_are_refused(tmp_path):

@@ -106,7 +106,7 @@ def test_a_hundred_million_clips_of_ten_seconds(capsys):
     )
     assert lines["bytes"].startswith("16000.0 GB fetched: $0 within the region, $320.00 from another; ")
     assert lines["output"] == "100000000 rows, 4.70 GB in 400 parts"
-    assert lines["driver memory"] == "573 MB"
+    assert lines["driver memory"] == "875 MB"
     assert (
         "the rate that was given; 10 s, 160000 bytes, 2 CLAP windows and 1 rows an object" in lines["assumed"]
     )

@@ -202,6 +202,17 @@ def test_content_decides_in_a_bucket_too(bucket):
     assert left_out == {"": len(OTHERS), ".bin": len(OTHERS), ".txt": 1, ".jpg": 1}
 
 
+def test_extensions_without_end_are_counted_in_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_listing, "MAX_EXTENSIONS", 3)
+    for number in range(8):
+        (tmp_path / f"rec.{number:09d}").write_bytes(b"x" * 20)
+    (tmp_path / "a.wav").write_bytes(b"x")
+    left_out = Counter()
+    list_audio(str(tmp_path), left_out=left_out)
+
+    assert (len(left_out), left_out.total(), left_out[audio_listing.FURTHER_EXTENSIONS]) == (4, 8, 5)
+
+
 def test_no_more_first_bytes_are_read_than_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(audio_listing, "MAX_HEADS", 3)
     for number in range(5):

@@ -97,6 +97,28 @@ def test_values_that_json_has_no_type_for_are_texts_or_null(folder):
     assert json.loads(row.columns) == {"at": str(at), "loudness": None, "tags": ["a", "b"]}
 
 
+def test_nested_values_stay_as_they_are_written(folder):
+    other = {
+        "meta": {"a": 1, "of": [{"b": [2]}]},
+        "loud": float("inf"),
+        "all": [1.5, float("nan"), {"c": float("-inf")}],
+    }
+    (folder / "list.jsonl").write_text(json.dumps({"path": "clips/a.wav", **other}))
+
+    ((row,),) = read_manifest(str(folder / "list.jsonl"))[1].values()
+
+    expected = {"meta": {"a": 1, "of": [{"b": [2]}]}, "loud": None, "all": [1.5, None, {"c": None}]}
+    assert json.loads(row.columns, parse_constant=pytest.fail) == expected
+
+
+def test_a_date_that_python_cannot_hold_is_one_line(folder):
+    days = pa.array([4_000_000], pa.date32())
+    pq.write_table(pa.table({"path": ["clips/a.wav"], "day": days}), folder / "list.parquet")
+
+    with pytest.raises(DataError, match=r"^the manifest .*list\.parquet cannot be read: .*out of range$"):
+        read_manifest(str(folder / "list.parquet"))
+
+
 def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
     with s3_server("sounds") as files:
         files.pipe_file("sounds/in/a.wav", b"12345")
@@ -182,6 +204,7 @@ def test_a_column_is_found_whatever_its_case_and_the_spaces_around_it(folder, su
             r"another column of row 1 holds half a surrogate",
         ),
         ("list.jsonl", "[" * 100_000, "line 1: no JSON"),
+        ("list.csv", 'path,note\na.wav,"b\nc",d\n', "cannot be read: .*Expected 2 columns, got 3"),
     ],
 )
 def test_a_trap_in_a_manifest_is_one_line(tmp_path, name, text, message):
