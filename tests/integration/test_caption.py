@@ -25,6 +25,7 @@ from mats_ray.caption.on_ray import caption
 from mats_ray.caption.output import PartStore
 from mats_ray.caption.rows import SCHEMA
 from mats_ray.config.caption import CaptionConfig
+from mats_ray.data import manifest
 from mats_ray.data.audio import read_audio
 from mats_ray.errors import DataError, ModelError
 from mats_ray.infer.pipeline import MATSPipeline
@@ -295,6 +296,27 @@ def test_columns_of_a_manifest_pass_through_and_follow_it(ray_cluster, model_dir
         },
     )
     assert run("clips/00.wav,Is there a dog?,Eve", "./clips/01.wav,,Bob")[0] == 0
+
+
+def test_a_manifest_that_names_its_files_again_has_each_row_and_each_embedding_once(
+    ray_cluster, model_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(manifest, "FIRST_BLOCK", 2)
+    folder = write_good(tmp_path / "clips", 4)
+    names = [path.name for path in folder.iterdir()]
+    rows = [f"{name},{text}" for text in ("", "Rain?", " Dog? ") for name in names]
+    (folder / "list.csv").write_text("\n".join(["path,question", *rows]))
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    job = {"audio": f"{folder}/list.csv", "out": str(out), "model": str(model_dir), "questions": ["Dog?"]}
+
+    first, again = (caption(config(embeddings=str(kept), batch_size=1), **job) for _ in range(2))
+
+    assert [(one.files, one.rows, one.written) for one in (first, again)] == [(4, 8, 8), (4, 8, 0)]
+    found = [(Path(row["path"]).name, row["prompt"]) for row in rows_at(out)]
+    assert found == [(name, text) for name in sorted(names) for text in ("Dog?", "Rain?")]
+    assert sorted(pq.read_table(kept, columns=["path"])["path"].to_pylist()) == [
+        str(folder / name) for name in sorted(names)
+    ]
 
 
 def test_the_documentation_reads_the_rows(captioned, capsys):
