@@ -10,7 +10,7 @@ One row per file, from all of its audio. Shapes: C CLAP dim.
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ from mats_ray.caption.pooling import WindowPool
 from mats_ray.caption.rows import RowError, Source
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import audio_objects
-from mats_ray.errors import ConfigError
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.startup import without_garbage_collection
 from mats_ray.storage import clear_pending, exists, lock_folder, make_folder, read_bytes, write_bytes
 
@@ -96,8 +96,9 @@ class EmbeddingStore:
     def __init__(self, folder: str, space: str, *, create: bool = True) -> None:
         self.folder, self._lock = folder, threading.Lock()
         self._writer: PartWriter | None = None
+        self._in_flight: Collection[str] = ()
         self._check: Callable[[], None] = lambda: None
-        self.parts = PartStore(folder, schema=SCHEMA, rows_per_group=ROWS_PER_GROUP, create=False)
+        self.parts = self._open()
         if create:
             make_folder(folder)
         path = f"{folder.rstrip('/')}/{_SPACE}"
@@ -108,20 +109,25 @@ class EmbeddingStore:
             raise ConfigError(f"{folder} holds embeddings of {found}, not of {space}; give another folder")
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, in_flight: Collection[str] = ()) -> Iterator[None]:
         """Hold the folder for ``add``: one job writes it at a time.
+
+        Args:
+            in_flight: Paths that are being embedded, which are not ``missing``; the caller adds them, and
+                removes each only after its row is added.
 
         Raises:
             DataError: Another job holds it, or it cannot be written.
         """
         with lock_folder(self.folder, by="mats caption") as lock:
             clear_pending(self.folder)
+            self.parts = self._open()  # another job may have written until now
             with PartWriter(self.parts, part_rows=PART_ROWS) as writer:
-                self._writer, self._check = writer, lock.check
+                self._writer, self._check, self._in_flight = writer, lock.check, in_flight
                 try:
                     yield
                 finally:
-                    self._writer = None
+                    self._writer, self._in_flight = None, ()
 
     def add(self, rows: pa.Table) -> None:
         """Add rows of ``SCHEMA``, inside ``writing``."""
@@ -131,18 +137,19 @@ class EmbeddingStore:
             self._writer.add(rows)
 
     def missing(self, files: pa.Table, *, retried: Set[str] = RETRIED) -> list[AudioObject]:
-        """Return the files that have no embedding of their present content, or an error to be retried.
+        """Return the files, each once, without an embedding of their present content or with a passing error.
 
         Args:
             files: ``s3_pages.SCHEMA``.
             retried: Codes of errors.
         """
         with self._lock:
-            find = self._writer.find if self._writer else self.parts.find
-            found = list(find(files["path"].combine_chunks(), ["path", "etag", "error_code"]))
-        rows = (row for one in found for row in one.table.to_pylist())
+            in_flight = frozenset(self._in_flight)  # with the lock: no row is added between both looks
+            found = self._find(files["path"].combine_chunks(), ["path", "etag", "error_code"])
+        rows = (row for table in found for row in table.to_pylist())
         done = {(row["path"], row["etag"]) for row in rows if row["error_code"] not in retried}
-        return [one for one in audio_objects(files) if (one.path, one.etag) not in done]
+        by_path = {one.path: one for one in audio_objects(files) if one.path not in in_flight}
+        return [one for one in by_path.values() if (one.path, one.etag) not in done]
 
     def join(self, files: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Join files with their embeddings.
@@ -154,7 +161,35 @@ class EmbeddingStore:
             Rows of ``SCHEMA`` with the column ``prompts``, in the order of the files, and the files that have
             no embedding of their present content.
         """
-        found = [one.table for one in self.parts.find(files["path"].combine_chunks(), SCHEMA.names)]
+        table, missing = self._join(files)
+        if len(missing):
+            # another job may have moved rows to another row group than they were in when the index was read
+            self.parts = self._open()
+            table, missing = self._join(files)
+        return table, missing
+
+    def embeddings(self, paths: Collection[str]) -> dict[str, np.ndarray]:
+        """Return the embeddings, (C,) float32, of the files that have one, by path."""
+        found = self._find(pa.array(list(paths), pa.string()), ["path", "embedding"])
+        pairs = (pair for table in found for pair in zip(*table.columns, strict=True))
+        return {path.as_py(): _vector(value) for path, value in pairs if value.is_valid}
+
+    def _open(self) -> PartStore:
+        return PartStore(self.folder, schema=SCHEMA, rows_per_group=ROWS_PER_GROUP, create=False)
+
+    def _find(self, paths: pa.Array, columns: Sequence[str]) -> list[pa.Table]:
+        """Return the rows of some files, also of those that wait to be written."""
+        if self._writer:
+            return [one.table for one in self._writer.find(paths, columns)]
+        try:
+            return [one.table for one in self.parts.find(paths, columns)]
+        except (IndexError, DataError):
+            # another job replaced a part, which has other row groups than the index says: read both anew
+            self.parts = self._open()
+            return [one.table for one in self.parts.find(paths, columns)]
+
+    def _join(self, files: pa.Table) -> tuple[pa.Table, pa.Table]:
+        found = self._find(files["path"].combine_chunks(), SCHEMA.names)
         table, places = pa.concat_tables([SCHEMA.empty_table(), *found]), dict[tuple[str, str], int]()
         for place, row in enumerate(table.select(["path", "etag", "error_code"]).to_pylist()):
             key = row["path"], row["etag"]
@@ -166,12 +201,6 @@ class EmbeddingStore:
         has_one_F = place_F.is_valid()
         rows = table.take(place_F.drop_null()).append_column("prompts", files["prompts"].filter(has_one_F))
         return rows, files.filter(pc.invert(has_one_F))
-
-    def embeddings(self, paths: Collection[str]) -> dict[str, np.ndarray]:
-        """Return the embeddings, (C,) float32, of the files that have one, by path."""
-        found = self.parts.find(pa.array(list(paths), pa.string()), ["path", "embedding"])
-        pairs = (pair for one in found for pair in zip(*one.table.columns, strict=True))
-        return {path.as_py(): _vector(value) for path, value in pairs if value.is_valid}
 
 
 def encoded_clips(table: pa.Table) -> Iterator[EncodedClip]:

@@ -43,7 +43,7 @@ from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import audio_objects
 from mats_ray.data.manifest import ManifestRow
 from mats_ray.data.windows import Cut
-from mats_ray.errors import DataError
+from mats_ray.errors import ConfigError, DataError
 from mats_ray.models.directory import ModelInfo, read_info
 from mats_ray.models.stand_in import warn_of_stand_ins
 
@@ -64,7 +64,7 @@ class CaptionJob:
         create: Make the output folder and write there; without, only ``forecast`` is of use.
 
     Raises:
-        ConfigError: A question is empty.
+        ConfigError: A question is empty, or the output is the folder of the embeddings.
         ModelError, DataError: The model directory, the audio or the output folder cannot be used.
 
     Attributes:
@@ -91,6 +91,8 @@ class CaptionJob:
         create: bool = True,
     ) -> None:
         self.settings, self._started = settings, time.monotonic()
+        if settings.embeddings and settings.embeddings.rstrip("/") == out.rstrip("/"):
+            raise ConfigError(f"caption.embeddings is the output's folder, {out}; give it one of its own")
         info = read_info(model)
         warn_of_stand_ins(model, info.stand_ins)
         cut = window_cut(settings, info.model.clap)

@@ -86,7 +86,7 @@ def caption(
         cluster: Starts Ray. Entered once the job is planned, and only if rows are missing.
 
     Raises:
-        ConfigError: A question is empty.
+        ConfigError: A question is empty, or ``out`` is the folder of the embeddings.
         ModelError: The model directory or its weights cannot be used.
         DataError: No audio, output folder unusable or in use, rows lost, too many error rows (all written).
     """
@@ -136,11 +136,7 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
         return
 
     def numbered() -> Iterator[tuple[pa.Table, int]]:
-        for number, found in enumerate(itertools.chain([first], files)):
-            # a manifest may name a file in two blocks
-            is_new = pa.array([path not in number_of for path in found["path"].to_pylist()])
-            if not len(table := found.filter(is_new)):
-                continue
+        for number, table in enumerate(itertools.chain([first], files)):
             number_of.update(dict.fromkeys(table["path"].to_pylist(), number))
             yield table, len(table)
 
@@ -148,13 +144,13 @@ def write_missing_embeddings(job: CaptionJob, store: EmbeddingStore) -> None:
     settings = EncodeSettings(model=answer.model, num_threads=answer.num_threads, device=answer.device)
     with (
         Progress("embed audio", total=None, unit="file") as progress,
-        store.writing(),
+        store.writing(number_of),
         _Stream(job, numbered()) as stream,
     ):
         stage = functools.partial(EncodeStage, settings, stream.add_windows)
         for rows in stream.results(_EncodeStage, stage):
             paths = [path for path in rows["path"].to_pylist() if path in number_of]
-            store.add(rows)
+            store.add(rows)  # before they leave number_of: a path is in flight until its row is there
             stream.end(Counter(number_of.pop(path) for path in paths), paths)
             progress.advance(len(paths))
 

@@ -105,10 +105,14 @@ def _rows(path: str) -> Iterator[tuple[str, ManifestRow]]:
         if not isinstance(listed, str) or not listed.strip():
             raise DataError(f"{path}: row {number} names no file in its column {PATH!r}")
         if question is not None and not isinstance(question, str):
-            raise DataError(f"{path}: the question of row {number} is no text: {question!r}")
+            given = abbreviated([repr(question)])
+            raise DataError(f"{path}: the question of row {number} is no text: {given}")
         for what, text in ((PATH, listed), (QUESTION, question or "")):
             _check_text(text, f"{path}: the {what} of row {number}")
-        columns = _json({name: cell for name, cell in row.items() if name not in (PATH, QUESTION)})
+        try:
+            columns = _json({name: cell for name, cell in row.items() if name not in (PATH, QUESTION)})
+        except RecursionError:
+            raise DataError(f"{path}: another column of row {number} is nested too deeply") from None
         _check_text(columns or "", f"{path}: another column of row {number}")
         question = question if question and question.strip() else ""
         yield _resolved(listed, path), ManifestRow(listed, question, columns)
@@ -142,13 +146,13 @@ def _json(columns: dict[str, Any]) -> str | None:
     try:
         return json.dumps(columns, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(columns), ensure_ascii=False, default=str)
+        return json.dumps(_finite(columns), ensure_ascii=False, default=str, allow_nan=False)
 
 
 def _finite(cell: Any) -> Any:
     if isinstance(cell, dict):
         return {name: _finite(value) for name, value in cell.items()}
-    if isinstance(cell, list):
+    if isinstance(cell, (list, tuple)):  # a map of Parquet is a list of tuples
         return [_finite(value) for value in cell]
     return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 

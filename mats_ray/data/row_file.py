@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from mats_ray.errors import DataError, MissingError, StorageError
+from mats_ray.errors import DataError, MissingError, StorageError, abbreviated
 from mats_ray.storage import open_input
 
 EXTENSIONS = (".parquet", ".csv", ".jsonl")
@@ -58,21 +58,31 @@ def read_rows(path: str, *, what: str, columns: Columns) -> Iterator[dict[str, A
         raise DataError(f"no {what} {path}") from None
     except StorageError:
         raise
-    except (
-        OSError,
-        pa.ArrowInvalid,
-        UnicodeDecodeError,
-        OverflowError,
-    ) as error:  # the last of a date beyond 9999
-        reason = " ".join(str(error).split())  # a row of a CSV may have several lines
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
+        reason = abbreviated([error], width=300)  # it quotes a row of a CSV, which may have several lines
         raise DataError(f"the {what} {path} cannot be read: {reason}") from error
 
 
 def _table_rows(path: str, file: pa.NativeFile, columns: Columns) -> Iterator[dict[str, Any]]:
     schema, batches = _csv(file) if path.lower().endswith(".csv") else _parquet(file)
-    names = columns(schema.names, path, whole=True)
+    names, first = columns(schema.names, path, whole=True), 1
     for batch in batches:
-        yield from batch.rename_columns(names).to_pylist()
+        yield from _to_rows(batch.rename_columns(names), path, first)
+        first += len(batch)
+
+
+def _to_rows(batch: pa.RecordBatch, path: str, first: int) -> list[dict[str, Any]]:
+    try:
+        return batch.to_pylist()
+    except OverflowError as error:  # a date beyond the year 9999, which Python has no value for
+        for name, cells in zip(batch.schema.names, batch.columns, strict=True):
+            for row, cell in enumerate(cells, start=first):
+                try:
+                    cell.as_py()
+                except OverflowError:
+                    column = abbreviated([repr(name)])
+                    raise DataError(f"{path}: row {row}, column {column}: {error}") from error
+        raise
 
 
 def _parquet(file: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -96,21 +106,18 @@ def _json_lines(path: str, file: pa.NativeFile, columns: Columns) -> Iterator[di
         if not line.strip():
             continue
         try:
-            pairs = json.loads(line, object_pairs_hook=_Pairs)
+            row = json.loads(line, object_pairs_hook=_Object)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: no JSON: {error}") from error
-        if not isinstance(pairs, _Pairs):
+        if not isinstance(row, _Object):
             raise DataError(f"{path}, line {number}: no JSON object")
-        names = columns([name for name, _ in pairs], f"{path}, line {number}", whole=False)
-        yield {name: _plain(cell) for name, (_, cell) in zip(names, pairs, strict=True)}
+        names = columns(row.names, f"{path}, line {number}", whole=False)
+        yield {name: row[given] for name, given in zip(names, row.names, strict=True)}
 
 
-def _plain(cell: Any) -> Any:
-    """Return a cell with its nested objects as dictionaries."""
-    if isinstance(cell, _Pairs):
-        return {name: _plain(value) for name, value in cell}
-    return [_plain(value) for value in cell] if isinstance(cell, list) else cell
+class _Object(dict[str, Any]):
+    """A JSON object with all names that are written in it: of two fields of one name it holds the last."""
 
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it is written: a dictionary would keep the last of two fields of one name."""
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.names = [name for name, _ in pairs]

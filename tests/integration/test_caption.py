@@ -27,7 +27,7 @@ from mats_ray.caption.rows import SCHEMA
 from mats_ray.config.caption import CaptionConfig
 from mats_ray.data import manifest
 from mats_ray.data.audio import read_audio
-from mats_ray.errors import DataError, ModelError
+from mats_ray.errors import ConfigError, DataError, ModelError
 from mats_ray.infer.pipeline import MATSPipeline
 from mats_ray.on_ray.data import execution
 from mats_ray.storage import lock_folder
@@ -302,6 +302,7 @@ def test_a_manifest_that_names_its_files_again_has_each_row_and_each_embedding_o
     ray_cluster, model_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(manifest, "FIRST_BLOCK", 2)
+    monkeypatch.setattr(on_ray, "BATCHES_PER_PROCESS", 1)  # a batch that never ends holds up the job
     folder = write_good(tmp_path / "clips", 4)
     names = [path.name for path in folder.iterdir()]
     rows = [f"{name},{text}" for text in ("", "Rain?", " Dog? ") for name in names]
@@ -460,6 +461,27 @@ def test_a_second_job_on_one_folder_is_refused_and_changes_nothing(ray_cluster, 
         with pytest.raises(DataError, match=f"^{tmp_path} is in use: `mats caption` on .*, process "):
             caption(config(), audio=str(mixed), out=str(tmp_path), model=str(model_dir))
         assert pending.exists()
+
+
+def test_a_second_job_on_one_folder_of_embeddings_is_refused(mixed, model_dir, tmp_path):
+    kept, what = str(tmp_path / "kept"), {"audio": str(mixed), "model": str(model_dir)}
+
+    with lock_folder(kept, by="mats caption"):
+        pending = tmp_path / "kept" / ".part-0.parquet.0123abcd.pending"
+        pending.write_bytes(b"of the first job")
+        with pytest.raises(DataError, match=f"^{kept} is in use: `mats caption` on .*, process "):
+            caption(config(embeddings=kept), out=str(tmp_path / "out"), **what)
+        assert pending.exists()
+    with lock_folder(str(tmp_path / "out"), by="mats caption"):
+        pass  # the second job holds it no more
+
+
+def test_embeddings_do_not_go_to_the_folder_of_the_output(mixed, model_dir, tmp_path):
+    out = tmp_path / "out"
+
+    with pytest.raises(ConfigError, match=f"^caption.embeddings is the output's folder, {out}; "):
+        caption(config(embeddings=f"{out}/"), audio=str(mixed), out=str(out), model=str(model_dir))
+    assert list(out.iterdir()) == []
 
 
 def test_a_gpu_pool_can_be_planned(ray_cluster, mixed, model_dir, tmp_path):

@@ -1,20 +1,25 @@
 """Kept embeddings: of one space, of the present content of each file, answered like fresh ones."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mats_ray.caption.answer import AnswerSettings, AnswerStage
 from mats_ray.caption.decode import AudioOpener, DecodeStage, file_table, pack_table
-from mats_ray.caption.embeddings import SCHEMA, EmbeddingStore, EncodeSettings, EncodeStage
+from mats_ray.caption.embeddings import ROWS_PER_GROUP, SCHEMA, EmbeddingStore, EncodeSettings, EncodeStage
+from mats_ray.caption.job import CaptionJob
 from mats_ray.caption.part_writer import PartWriter
 from mats_ray.caption.prompts import PromptRules
 from mats_ray.caption.rows import Provenance
+from mats_ray.config.caption import CaptionConfig
 from mats_ray.config.generation import GenerationConfig
 from mats_ray.data.audio import Limits
 from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import to_block
 from mats_ray.errors import ConfigError, DataError
+from mats_ray.models.directory import read_info
 from mats_ray.storage import Environment
 from mats_ray.storage.writing import PENDING
 from tests.unit.caption.test_decode import wav
@@ -149,6 +154,87 @@ def test_a_dry_run_makes_nothing(tmp_path):
     EmbeddingStore(str(tmp_path / "none"), "space", create=False)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_leaves_a_folder_that_another_job_writes(model_dir, paths, tmp_path):
+    kept = filled(tmp_path / "kept", rows_of("a"))
+    (tmp_path / "kept" / f".part.1{PENDING}").write_bytes(b"of the other job")
+    space = read_info(str(model_dir)).space
+    (tmp_path / "kept" / "_space.json").write_text(json.dumps({"space": space}))
+    before = {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    for folder in (kept.folder, str(tmp_path / "none")):
+        settings = CaptionConfig(embeddings=folder)
+        what = {"audio": objects(paths), "out": str(tmp_path / "out"), "model": str(model_dir)}
+        CaptionJob(settings, **what, create=False).forecast()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == before
+
+
+def names_of(count, start=0):
+    return [f"{n:04d}" for n in range(start, start + count)]
+
+
+def block_of(names):
+    return to_block(objects([f"/clips/{name}.wav" for name in names]))
+
+
+def test_a_part_that_another_job_replaces_is_read_anew(tmp_path):
+    """Row groups with other numbers of rows: what is read is not what was looked up."""
+    one, other = (EmbeddingStore(str(tmp_path), "space") for _ in range(2))
+    with other.writing():
+        other.add(rows_of(*names_of(ROWS_PER_GROUP + 2, start=10)))
+    block = block_of(names_of(ROWS_PER_GROUP + 2, start=10))
+    assert one.missing(block) == []
+
+    with other.writing():
+        other.add(rows_of(*names_of(10)))
+
+    assert one.missing(block) == []
+
+
+def test_rows_that_another_job_moved_to_another_row_group_are_found(tmp_path):
+    """The row group that held the path is as long as before, and holds others."""
+    one, other = (EmbeddingStore(str(tmp_path), "space") for _ in range(2))
+    with other.writing():
+        other.add(rows_of(*names_of(ROWS_PER_GROUP, start=10)))
+    path = f"/clips/{ROWS_PER_GROUP + 9:04d}.wav"
+    assert len(one.join(files_of([path], PROMPTS))[0]) == 1
+
+    with other.writing():
+        other.add(rows_of(*names_of(10)))
+
+    table, none = one.join(files_of([path], PROMPTS))
+    assert table["path"].to_pylist() == [path]
+    assert not len(none)
+
+
+def test_a_job_adds_to_what_another_wrote_before_it_held_the_folder(tmp_path):
+    one, other = (EmbeddingStore(str(tmp_path), "space") for _ in range(2))
+    assert len(one.missing(block_of("ab"))) == 2
+    with other.writing():
+        other.add(rows_of("a"))
+
+    with one.writing():
+        assert [file.path for file in one.missing(block_of("ab"))] == ["/clips/b.wav"]
+        one.add(rows_of("b"))
+
+    assert EmbeddingStore(str(tmp_path), "space").missing(block_of("ab")) == []
+    assert len([path for path in tmp_path.iterdir() if path.suffix == ".parquet"]) == 1
+
+
+def test_a_path_of_two_blocks_is_missing_once(tmp_path):
+    store, in_flight = EmbeddingStore(str(tmp_path), "space"), dict[str, int]()
+    with store.writing(in_flight):
+        first = [file.path for file in store.missing(block_of("aba"))]
+        in_flight.update(dict.fromkeys(first, 0))
+        second = store.missing(block_of("abc"))  # while both are in flight
+        store.add(rows_of("a", "b"))
+        in_flight.clear()  # before the second block is sent
+
+        assert first == ["/clips/a.wav", "/clips/b.wav"]
+        assert [file.path for file in second] == ["/clips/c.wav"]
+        assert [file.path for file in store.missing(block_of("abc"))] == ["/clips/c.wav"]
 
 
 def test_embeddings_of_another_space_are_refused(tmp_path):

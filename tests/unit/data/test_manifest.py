@@ -112,11 +112,34 @@ def test_nested_values_stay_as_they_are_written(folder):
 
 
 def test_a_date_that_python_cannot_hold_is_one_line(folder):
-    days = pa.array([4_000_000], pa.date32())
-    pq.write_table(pa.table({"path": ["clips/a.wav"], "day": days}), folder / "list.parquet")
+    days = pa.array([20_000, 4_000_000], pa.date32())
+    pq.write_table(pa.table({"path": ["clips/a.wav"] * 2, "day": days}), folder / "list.parquet")
 
-    with pytest.raises(DataError, match=r"^the manifest .*list\.parquet cannot be read: .*out of range$"):
+    with pytest.raises(DataError, match=r"^\S*list\.parquet: row 2, column 'day': .*out of range$"):
         read_manifest(str(folder / "list.parquet"))
+
+
+def test_a_map_of_parquet_has_no_number_that_json_has_not(folder):
+    peaks = pa.array([[("left", float("nan")), ("right", 0.5)]], pa.map_(pa.string(), pa.float64()))
+    pq.write_table(pa.table({"path": ["clips/a.wav"], "peaks": peaks}), folder / "list.parquet")
+
+    ((row,),) = read_manifest(str(folder / "list.parquet"))[1].values()
+
+    found = json.loads(row.columns, parse_constant=pytest.fail)
+    assert found == {"peaks": [["left", None], ["right", 0.5]]}
+
+
+@pytest.mark.parametrize("depth", [100, 600, 900, 985, 100_000])
+def test_a_deeply_nested_cell_is_kept_or_an_error_of_one_line(folder, depth):
+    cell = f"{'[' * depth}1e999{']' * depth}"
+    (folder / "list.jsonl").write_text(f'{{"path": "clips/a.wav", "meta": {cell}}}')
+
+    try:
+        ((row,),) = read_manifest(str(folder / "list.jsonl"))[1].values()
+    except DataError as error:
+        assert depth > 100 and len(str(error).splitlines()) == 1  # noqa: PT017, PT018
+    else:
+        assert row.columns == f'{{"meta": {cell.replace("1e999", "null")}}}'
 
 
 def test_manifests_in_buckets_name_their_neighbours_and_others(folder):
