@@ -226,7 +226,8 @@ class PartStore(OutputFolder):
 
     def last_path(self, prefix: str) -> str | None:
         """Return a path with a prefix behind which few others are known, or None."""
-        greatest = (span.greatest for spans in list(self._index().values()) for span in spans)
+        every = list(self._index().values())  # another thread may write a part meanwhile
+        greatest = (span.greatest for spans in every for span in spans)
         return max((path for path in greatest if path.startswith(prefix)), default=None)
 
     def find(self, paths: pa.Array, columns: Sequence[str], *, without: str = "") -> Iterator[FoundRows]:

@@ -14,6 +14,7 @@ from mats_ray.data.audio_files import AudioObject
 from mats_ray.data.audio_listing import AudioListing, format_left_out, to_block
 from mats_ray.data.manifest import ManifestRow, is_manifest, read_manifest
 from mats_ray.errors import ConfigError, DataError
+from mats_ray.storage import is_s3
 from mats_ray.storage.s3_shards import Submit
 
 
@@ -55,7 +56,7 @@ class RequestSource:
     ) -> None:
         self._audio, self._rules, self._questions = audio, rules, questions or {}
         self._listing: AudioListing | None = None
-        if prefixes and (not isinstance(audio, str) or not audio.startswith("s3://") or is_manifest(audio)):
+        if prefixes and (not isinstance(audio, str) or not is_s3(audio) or is_manifest(audio)):
             what = audio if isinstance(audio, str) else f"a list of {len(audio)} files"
             raise ConfigError(f"caption.prefixes are of a bucket's keys (s3://bucket/...), and not of {what}")
         if not isinstance(audio, str):

@@ -50,10 +50,8 @@ def test_rows_stay_in_their_part_when_more_come_than_it_holds(out, at_once):
     writer = PartWriter(store, part_rows=3)
     with writer, pytest.MonkeyPatch.context() as patch:
         writer.add(table("x", "y"))
-        replace = writer._replace
-        patch.setattr(
-            writer, "_replace", lambda *args: (replace(*args), seen.append(sorted(paths_of(store))))
-        )
+        write = store.write
+        patch.setattr(store, "write", lambda *args: (write(*args), seen.append(sorted(paths_of(store)))))
         writer.add(table("a", "b"))
 
     assert seen == [["a", "x", "y"], ["a", "b", "x", "y"]]  # as a reader finds them after each write
